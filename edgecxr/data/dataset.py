@@ -1,0 +1,47 @@
+"""What a chest X-ray data set is, and how its images are divided among train, val and test."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.runtime.types import FloatArray, Radiograph
+
+SPLITS = ("train", "val", "test")
+
+
+class CxrDataset(Protocol):
+    """A labelled set of chest X-rays that reads one image at a time.
+
+    Implementations are plain picklable objects, so that worker processes can read images; they check their tables when
+    they are made and raise `InputError` with reason "dataset" there.
+
+    Attributes:
+        name: the name of the prepared data set, such as "vindr".
+        labels: the L findings.
+        ids: (N,) unique names of the images.
+        targets: (N, L) float32 in [0, 1], or NaN where a label is not known.
+        abnormal: (N,) float32 in [0, 1], or NaN.
+        patients: (N,) names of the patients; the image's id where none is known.
+        splits: (N,) "train", "val" or "test".
+        provenance: where it came from and how its labels were made; "phantom" is true for synthetic films.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    ids: NDArray[np.str_]
+    targets: FloatArray
+    abnormal: FloatArray
+    patients: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    provenance: dict[str, Any]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def read(self, index: int) -> Radiograph:
+        """Read image `index`; raises `InputError` where it cannot be used."""
+        ...

@@ -1,0 +1,85 @@
+"""The exceptions of edgecxr: one tree, each with the exit code of the command line.
+
+    EdgeCxrError           1  an unexpected failure
+     +-- UsageError        2  the command was given something it cannot take
+     +-- InputError        3  an image, DICOM file or data set is rejected (carries a reason code)
+     +-- ModelError        4  a checkpoint or bundle is missing, damaged or of another kind
+     +-- MissingPackage    5  a needed runtime is not installed (names the extra)
+     +-- CheckFailed       6  parity, a tolerance or a loss failed its check
+
+A message says what is wrong, in which file, and what to do. Errors of third-party libraries are turned into these where
+the library is called, so that nobody else needs to know the library.
+"""
+
+from __future__ import annotations
+
+REASONS = {
+    "not-found": "the path does not exist",
+    "not-an-image": "neither DICOM nor an image that Pillow reads",
+    "malformed": "the file or table breaks its own format, or ends too early",
+    "no-pixels": "a DICOM file without pixel data",
+    "undecodable": "the pixel data cannot be decoded",
+    "unsupported": "a kind of image that is not a radiograph for presentation",
+    "blank": "every pixel has the same value",
+    "dataset": "a data set's table or folder is not what its adapter expects",
+}
+"""Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
+
+
+class EdgeCxrError(Exception):
+    """Base of all errors that edgecxr raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(EdgeCxrError):
+    """The command was given something it cannot take."""
+
+    exit_code = 2
+
+
+class InputError(EdgeCxrError):
+    """An image, DICOM file or data set that is rejected.
+
+    Attributes:
+        reason: one of `REASONS`, stable across versions, meant for programs.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, reason: str) -> None:
+        if reason not in REASONS:
+            raise ValueError(f"unknown reason code {reason!r}")
+        # Both go to the base class so that the error survives pickling between processes.
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ModelError(EdgeCxrError):
+    """A checkpoint or bundle is missing, damaged or of another kind."""
+
+    exit_code = 4
+
+
+class MissingPackage(EdgeCxrError):  # noqa: N818 - "Error" adds nothing to the name
+    """A package that this command needs is not installed."""
+
+    exit_code = 5
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(package, extra, purpose)
+        self.package = package
+        self.extra = extra
+        self.purpose = purpose
+
+    def __str__(self) -> str:
+        return f"{self.purpose} needs {self.package}, which is not installed: pip install 'edgecxr[{self.extra}]'"
+
+
+class CheckFailed(EdgeCxrError):  # noqa: N818
+    """A check that guards an artefact failed; the artefact was not written."""
+
+    exit_code = 6

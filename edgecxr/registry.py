@@ -1,0 +1,76 @@
+"""Names that users type, and the objects behind them, as "module:Object" strings.
+
+The strings let the command line and the device runtime name torch-side objects without importing torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from edgecxr.errors import MissingPackage, UsageError
+
+BACKENDS = {
+    "onnxruntime": "edgecxr.runtime.onnxruntime:OnnxRuntimeBackend",
+    "torch": "edgecxr.models.reference:TorchBackend",
+}
+METHODS = {
+    "none": "edgecxr.distill.base:Undistilled",
+    "mlcak": "edgecxr.distill.mlcak:Mlcak",
+}
+DATASETS = {
+    "phantom": "edgecxr.data.phantom:Phantom",
+    "vindr": "edgecxr.data.vindr:VinDr",
+    "folder": "edgecxr.data.folder:Folder",
+}
+
+# The extra that brings a package, for the message when an import fails.
+_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "timm": "train",
+    "safetensors": "train",
+    "matplotlib": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+}
+
+
+def resolve(table: dict[str, str], name: str, what: str) -> Any:
+    """Return the object that `name` stands for in `table`.
+
+    Args:
+        table: one of the tables of this module.
+        name: what the user typed.
+        what: the word for it in messages, such as "method".
+
+    Raises:
+        UsageError: the name is unknown; the message offers near misses.
+        MissingPackage: the object's module needs a package that is not installed.
+    """
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"unknown {what} {name!r}{hint} (there are: {', '.join(table)})")
+    return load(table[name], f"{what} {name!r}")
+
+
+def load(target: str, purpose: str) -> Any:
+    """Import "module:Object"; a missing third-party package becomes an error that names its extra.
+
+    Args:
+        target: the import path, such as "edgecxr.train.teacher:train_teacher".
+        purpose: what needs it, for the message.
+
+    Raises:
+        MissingPackage: a package that the module imports is not installed.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "edgecxr"):
+            raise
+        raise MissingPackage(package, _EXTRAS.get(package, "all"), purpose) from error

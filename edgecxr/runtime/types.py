@@ -1,0 +1,160 @@
+"""The values that travel between the parts of edgecxr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.errors import ModelError
+
+NOTICE = "Research use only. Not a medical device; not for diagnosis."
+"""Goes with every output that a person or a program could take for a finding."""
+
+CARD_FORMAT = 1
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Radiograph:
+    """One frontal or lateral film, ready to be resized.
+
+    Attributes:
+        pixels: (H, W) float32 in [0, 1]; air is black, bone is white.
+        source: the path it was read from, or a description.
+        view: "PA", "AP", "LL" or None where the file does not say.
+        warnings: what the reader had to assume, one sentence each.
+    """
+
+    pixels: FloatArray
+    source: str
+    view: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of a batch, before any threshold.
+
+    Attributes:
+        findings: (N, L) float32 logits, one column per label of the card.
+        abnormal: (N,) float32 logits.
+        attention: (N, g, g) float32, class token to patches in the last block; sums to 1 per image.
+    """
+
+    findings: FloatArray
+    abnormal: FloatArray
+    attention: FloatArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a bundle says of one image.
+
+    Attributes:
+        findings: probability in [0, 1] for each label.
+        abnormal: probability in [0, 1] that the film is not normal.
+        decisions: for each label and "abnormal", whether the probability reaches the card's operating point.
+        attention: (g, g) float32, sums to 1.
+        model: name of the model.
+        source: the path of the image.
+        timings_ms: milliseconds of "read", "preprocess" and "model".
+        warnings: of the reader and of the bundle.
+    """
+
+    findings: dict[str, float]
+    abnormal: float
+    decisions: dict[str, bool]
+    attention: FloatArray
+    model: str
+    source: str
+    timings_ms: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything that must travel with a model's weights.
+
+    Attributes:
+        name: such as "student-tiny-28-mlcak".
+        labels: the findings, in the order of the output columns.
+        size: side of the square input in pixels: 224, 112, 56 or 28.
+        tokens: number of patch tokens, the class token not counted.
+        patch: side of a patch in pixels.
+        arch: "tiny", "small" or "base".
+        depth: number of transformer blocks.
+        method: "teacher", or the distillation method ("none": undistilled).
+        precision: "fp32", "fp16" or "int8".
+        teacher: name of the teacher, where there was one.
+        operating_points: name of the rule -> {label or "abnormal": probability threshold}.
+        temperature: {label or "abnormal": divisor of the logit}; absent means 1.
+        metrics: results by split, as `edgecxr.bench.accuracy` writes them.
+        data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
+        training: the configuration of the training run.
+        artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
+        sha256: of the weights (best.safetensors) that everything was made from.
+        version: the edgecxr that wrote the card.
+        format: version of this record.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    size: int
+    tokens: int
+    patch: int
+    arch: str
+    depth: int
+    method: str
+    precision: str = "fp32"
+    teacher: str | None = None
+    operating_points: dict[str, dict[str, float]] = field(default_factory=dict)
+    temperature: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sha256: str = ""
+    version: str = ""
+    notice: str = NOTICE
+    format: int = CARD_FORMAT
+
+    @property
+    def grid(self) -> int:
+        """Side of the square grid of patch tokens."""
+        return self.size // self.patch
+
+    @property
+    def phantom(self) -> bool:
+        """Whether the model learnt from synthetic films only."""
+        return bool(self.data.get("phantom"))
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelCard:
+        """Parse a card.
+
+        Args:
+            text: the JSON.
+            source: the file it came from, for messages.
+
+        Raises:
+            ModelError: not a card, or one of a newer format.
+        """
+        try:
+            values = json.loads(text)
+            if values["format"] > CARD_FORMAT:
+                raise ModelError(f"{source} was written by a newer edgecxr ({values.get('version')}): upgrade edgecxr")
+            known = {f.name for f in dataclasses.fields(cls)}
+            values = {key: value for key, value in values.items() if key in known}
+            return cls(**values | {"labels": tuple(values["labels"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{source} is not a model card ({error}): export the model again") from error

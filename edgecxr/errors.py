@@ -64,7 +64,7 @@ class ModelError(EdgeCxrError):
     exit_code = 4
 
 
-class MissingPackage(EdgeCxrError):  # noqa: N818 - "Error" adds nothing to the name
+class MissingPackage(EdgeCxrError):
     """A package that this command needs is not installed."""
 
     exit_code = 5
@@ -79,7 +79,7 @@ class MissingPackage(EdgeCxrError):  # noqa: N818 - "Error" adds nothing to the 
         return f"{self.purpose} needs {self.package}, which is not installed: pip install 'edgecxr[{self.extra}]'"
 
 
-class CheckFailed(EdgeCxrError):  # noqa: N818
+class CheckFailed(EdgeCxrError):
     """A check that guards an artefact failed; the artefact was not written."""
 
     exit_code = 6

@@ -1,0 +1,1 @@
+"""The device: a radiograph in, a prediction out; no torch."""

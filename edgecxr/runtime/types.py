@@ -78,6 +78,21 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """An image that got no prediction.
+
+    Attributes:
+        source: the path of the image.
+        reason: one of `edgecxr.errors.REASONS`, meant for programs.
+        message: what is wrong and what to do, one line.
+    """
+
+    source: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Everything that must travel with a model's weights.
 

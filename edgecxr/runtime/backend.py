@@ -1,0 +1,45 @@
+"""What runs a model, whatever the engine: tensors in, tensors out, nothing of X-rays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgecxr import registry
+from edgecxr.runtime.types import FloatArray, Outputs
+
+
+class Backend(Protocol):
+    """A loaded model."""
+
+    def run(self, images: FloatArray) -> Outputs:
+        """Run a batch.
+
+        Args:
+            images: (N, 1, S, S) float32 in [0, 1].
+
+        Raises:
+            ModelError: the images do not fit the model, or the engine failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the model holds; the backend is not used again."""
+        ...
+
+
+def open_backend(name: str, path: Path, **options: Any) -> Backend:
+    """Load a model file.
+
+    Args:
+        name: a key of `registry.BACKENDS`.
+        path: the artefact of a bundle that this backend reads.
+        options: go to the backend as they are, such as "threads".
+
+    Raises:
+        UsageError: there is no such backend.
+        MissingPackage: the backend's engine is not installed.
+        ModelError: the file cannot be loaded.
+    """
+    backend: Backend = registry.resolve(registry.BACKENDS, name, "backend")(path, **options)
+    return backend

@@ -1,0 +1,90 @@
+"""PNG, JPEG and the like -> Radiograph. Their polarity is taken to be that of a display: air black."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edgecxr.errors import InputError
+from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.runtime.voi import luminance, stretch, thin
+
+MAX_PIXELS = 100_000_000
+"""More than any film has; an image that claims more is refused before anything is decoded."""
+
+# Not all that Pillow knows: among the rest are formats that run other programs.
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF", "WEBP", "JPEG2000")
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF8")
+
+
+def read_image(path: Path) -> Radiograph:
+    """Read an image file; grey of 8 or 16 bits as it is, colour as its luminance, alpha ignored, EXIF turns honoured.
+
+    Raises:
+        InputError: not an image, truncated, too large, or without integer pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise _too_large(path)
+                frames = getattr(image, "n_frames", 1)
+                notes = [f"the first of {frames} frames was taken"] if frames > 1 else []
+                pixels, more = _grey(path, ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        with path.open("rb") as file:
+            if file.read(4).startswith(_SIGNATURES):
+                raise InputError(f"{path} is cut off in its header: copy or export it again", "malformed") from error
+        raise InputError(
+            f"{path} is neither DICOM nor an image: give a DICOM, PNG or JPEG file", "not-an-image"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except (
+        *(OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, AttributeError),
+        *(OverflowError, MemoryError, RecursionError, NotImplementedError, struct.error, zlib.error),
+    ) as error:
+        first = (str(error).strip().splitlines() or ["no details"])[0][:160]
+        raise InputError(
+            f"{path} is malformed ({type(error).__name__}: {first}): copy or export it again", "malformed"
+        ) from error
+    return Radiograph(pixels, str(path), None, (*notes, *more))
+
+
+def _too_large(path: Path) -> InputError:
+    return InputError(f"{path} claims more than {MAX_PIXELS} pixels: no radiograph has that size", "unsupported")
+
+
+def _grey(path: Path, image: Image.Image) -> tuple[FloatArray, list[str]]:
+    """Return (H, W) float32 in [0, 1] and what had to be assumed."""
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    if image.mode == "L":
+        return np.multiply(np.asarray(image), np.float32(1 / 255), dtype=np.float32), []
+    if image.mode.startswith("I"):
+        return _sixteen_bits(path, np.asarray(image))
+    if image.mode == "F":
+        raise InputError(f"{path} has floating-point pixels: save it with 8 or 16 bits", "unsupported")
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    pixels, coloured = luminance(np.asarray(image.convert("RGB")), 255)
+    return pixels, ["the image is in colour; its luminance was taken"] if coloured else []
+
+
+def _sixteen_bits(path: Path, values: np.ndarray) -> tuple[FloatArray, list[str]]:
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{path} has 32-bit pixels: save it with 8 or 16 bits", "unsupported")
+    if values.max() >= 1 << 14:
+        return np.multiply(values, np.float32(1 / 65535), dtype=np.float32), []
+    # Detectors of 10 to 14 bits saved as they are: shown as 16 bits they would be nearly black.
+    levels = np.arange(1 << 14, dtype=np.float64)
+    table = stretch(levels, levels[thin(values)]).astype(np.float32)
+    return table[values], ["the image uses few of its 16 bits; contrast was set by percentiles"]

@@ -1,0 +1,74 @@
+"""Any file -> Radiograph: the one reader of films, for training and on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+from pathlib import Path
+
+from edgecxr.errors import InputError
+from edgecxr.runtime.preprocess import upscale_warning
+from edgecxr.runtime.types import Radiograph
+
+_FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
+
+
+def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
+    """Read a DICOM, PNG, JPEG or other image file; the kind is told by the content, not by the name.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: the file cannot be used; the message is one line that names it, `reason` one of `errors.REASONS`.
+    """
+    path = Path(path)
+    try:
+        if not path.is_file():
+            if path.exists():
+                raise InputError(f"{path} is not a file: give the path of an image", "not-an-image")
+            raise InputError(f"{path} does not exist: check the path", "not-found")
+        with path.open("rb") as file:
+            head = file.read(512)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be opened ({error}): check the path and its permissions", "not-found"
+        ) from error
+
+    # Here, so that a folder of PNGs is read without loading pydicom.
+    if is_dicom(head):
+        from edgecxr.runtime.dicom import read_dicom
+
+        radiograph = read_dicom(path)
+    else:
+        from edgecxr.runtime.image import read_image
+
+        radiograph = read_image(path)
+
+    pixels = radiograph.pixels
+    if pixels.min() == pixels.max():
+        raise InputError(f"{path} is blank, every pixel has the same value: export it again", "blank")
+    note = upscale_warning(pixels.shape)
+    return dataclasses.replace(radiograph, warnings=(*radiograph.warnings, note)) if note else radiograph
+
+
+def is_dicom(head: bytes) -> bool:
+    """Whether a file that begins with `head` (its first 512 bytes) is DICOM, with or without the 128-byte preamble."""
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 16:
+        return False
+    for order in "<>":
+        first = struct.unpack_from(f"{order}HH", head)
+        if first[0] not in (0x0002, 0x0008) or first[1] > 0x0100:
+            continue
+        if head[4:6] in _FIRST_VRS:
+            return True
+        # Implicit VR: only a length says that an element follows, so the second element must be there as well.
+        (length,) = struct.unpack_from(f"{order}L", head, 4)
+        if order == "<" and length % 2 == 0 and 8 + length + 4 <= len(head):
+            second = struct.unpack_from("<HH", head, 8 + length)
+            if second > first and second[0] in (0x0002, 0x0008, 0x0009, 0x0010):
+                return True
+    return False

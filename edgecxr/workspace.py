@@ -1,0 +1,262 @@
+"""runs/: where artefacts lie, which one is the latest, and how they are written so that none is ever half there."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecxr.errors import InputError, ModelError, UsageError
+
+DATASET = "dataset.json"
+CARD = "card.json"
+
+_PLAIN_NAME = re.compile(r"\w[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that commands read from and write to when no path is given.
+
+    "Latest" is the finished artefact whose card.json or dataset.json is the newest file.
+
+    Attributes:
+        root: such as runs/; it need not exist yet.
+    """
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> Workspace:
+        """Return the workspace of the variable EDGECXR_RUNS, else of ./runs."""
+        return cls(Path(os.environ.get("EDGECXR_RUNS") or "runs"))
+
+    def data_dir(self, name: str) -> Path:
+        """Return where the prepared data set `name` lies, or will lie."""
+        return self.root / "data" / _plain(name)
+
+    def export_dir(self, student: str) -> Path:
+        """Return where the bundle of a student lies, or will lie."""
+        return self.root / "export" / _plain(student)
+
+    def latest_dataset(self, name: str | None = None) -> Path:
+        """Return the folder of a prepared data set.
+
+        Args:
+            name: of the data set; None takes the latest.
+
+        Raises:
+            InputError: there is none; reason "dataset".
+        """
+        found = _newest_first(_folders(self.root / "data"), DATASET)
+        for folder in found:
+            if name in (None, folder.name):
+                return folder
+        wanted = f"no prepared data set {name!r}" if name else "no prepared data set"
+        there_are = f" (there are: {', '.join(sorted(f.name for f in found))})" if found else ""
+        raise InputError(
+            f"{wanted} in {self.root / 'data'}{there_are}: make one with `edgecxr prepare phantom --n 2000`", "dataset"
+        )
+
+    def runs(self, name: str) -> list[Path]:
+        """Return the runs called `name`, `name`-2, `name`-3 ..., finished or not, the last made first."""
+        numbered = [(_number(folder.name, name), folder) for folder in _folders(self.root)]
+        return [folder for number, folder in sorted(numbered, reverse=True) if number]
+
+    def new_run(self, name: str) -> Path:
+        """Make the folder of a new run: `name`, or `name`-2, `name`-3 ... where that is taken.
+
+        Raises:
+            UsageError: the workspace cannot be written.
+        """
+        runs = self.runs(_plain(name))
+        number = _number(runs[0].name, name) + 1 if runs else 1
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            while True:
+                run = self.root / (name if number == 1 else f"{name}-{number}")
+                try:
+                    run.mkdir()
+                    return run
+                except FileExistsError:  # a process beside this one was faster, or a file has the name
+                    number += 1
+
+    def latest_run(self, prefix: str = "", predicate: Callable[[Path], bool] | None = None) -> Path:
+        """Return the latest finished run.
+
+        Args:
+            prefix: how its name begins, such as "teacher-" or "student-tiny-28".
+            predicate: a further condition on the folder.
+
+        Raises:
+            ModelError: there is none.
+        """
+        folders = [folder for folder in _folders(self.root) if folder.name.startswith(prefix)]
+        for run in _newest_first(folders, CARD):
+            if predicate is None or predicate(run):
+                return run
+        command = "edgecxr distill" if prefix.startswith("student") else "edgecxr train"
+        kind = prefix.rstrip("-") or "model"
+        raise ModelError(f"no finished run of a fitting {kind} in {self.root}: make one with `{command}`")
+
+    def finished_runs(self) -> list[Path]:
+        """Return the finished runs, the latest first."""
+        return _newest_first(_folders(self.root), CARD)
+
+    def latest_bundle(self) -> Path:
+        """Return the folder of the latest bundle.
+
+        Raises:
+            ModelError: there is none.
+        """
+        found = _newest_first(_folders(self.root / "export"), CARD)
+        if not found:
+            raise ModelError(f"no bundle in {self.root / 'export'}: make one with `edgecxr export`")
+        return found[0]
+
+
+def atomic_write(path: Path, data: bytes | bytearray | memoryview | str) -> None:
+    """Write a file so that, whatever happens, `path` holds either all of the new content or the old.
+
+    Args:
+        path: its folder is made if need be.
+        data: text is written as UTF-8.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    path = Path(path)
+    building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with building.open("xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            building.replace(path)
+        finally:
+            building.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
+@contextmanager
+def atomic_folder(dest: Path) -> Iterator[Path]:
+    """Give a new folder to fill; it takes the place of `dest` when the block ends well, and vanishes when it fails.
+
+    Args:
+        dest: the folder to make; one that is there is replaced as a whole.
+
+    Raises:
+        UsageError: `dest` cannot be written, or is something else than an artefact of edgecxr.
+    """
+    dest = Path(dest).resolve()
+    refuse_foreign(dest)
+    building = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.tmp")
+    with writing(dest):
+        building.mkdir(parents=True)
+    try:
+        yield building
+        replace_folder(building, dest)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def replace_folder(new: Path, dest: Path) -> None:
+    """Move the finished folder `new` to `dest`, on the same disk; what was at `dest` goes only then.
+
+    Raises:
+        UsageError: `dest` cannot be written, or is something else than an artefact of edgecxr.
+    """
+    refuse_foreign(dest)
+    old = dest.with_name(f".{dest.name}.old")
+    with writing(dest):
+        for folder, _, names in os.walk(new):
+            for name in names:
+                with (Path(folder) / name).open("rb") as file:
+                    os.fsync(file.fileno())
+            _sync_folder(Path(folder))
+        if dest.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            dest.rename(old)
+        try:
+            new.rename(dest)
+        except OSError:
+            if old.exists():
+                old.rename(dest)
+            raise
+        _sync_folder(dest.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_foreign(dest: Path) -> None:
+    """Raise where replacing `dest` would delete something that edgecxr has not made.
+
+    Raises:
+        UsageError: `dest` is a file, or a folder with contents but no card.json or dataset.json.
+    """
+    with writing(dest):
+        if not dest.exists():
+            return
+        if not dest.is_dir():
+            raise UsageError(f"{dest} is a file, where a folder is to be written: give another place")
+        if any(dest.iterdir()) and not any((dest / name).exists() for name in (CARD, DATASET)):
+            raise UsageError(f"{dest} holds files that edgecxr has not made: give an empty or a new folder")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `UsageError` that names `path` and the cause."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror or error}): free the place, or set EDGECXR_RUNS to another"
+        ) from error
+
+
+def _plain(name: str) -> str:
+    if not _PLAIN_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a folder in the workspace: use letters, digits, '.', '-', '_'"
+        )
+    return name
+
+
+def _number(folder: str, name: str) -> int:
+    """Return 1 for `name` itself, n for `name`-n, 0 for anything else."""
+    match = re.fullmatch(re.escape(name) + r"(?:-([2-9]|[1-9]\d+))?", folder)
+    return 0 if match is None else int(match[1] or 1)
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Return the folders in `parent`, without the hidden ones that are still being written."""
+    try:
+        return [entry for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UsageError(f"{parent} cannot be read ({error.strerror}): check its permissions") from error
+
+
+def _newest_first(folders: list[Path], marker: str) -> list[Path]:
+    dated = []
+    for folder in folders:
+        with suppress(OSError):
+            dated.append(((folder / marker).stat().st_mtime_ns, folder))
+    return [folder for _, folder in sorted(dated, reverse=True)]
+
+
+def _sync_folder(folder: Path) -> None:
+    # Some network file systems refuse to sync a folder; there is nothing better to do there.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

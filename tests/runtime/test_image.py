@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecxr.errors import InputError
+from edgecxr.runtime import image as module
+from edgecxr.runtime.read import read_radiograph
+
+GREY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)  # fifths
+
+
+def save(folder: Path, picture: Image.Image, name: str = "film.png", **options: object) -> Path:
+    path = folder / name
+    picture.save(path, **options)
+    return path
+
+
+def reason(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_radiograph(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA", "RGBA"])
+def test_grey_comes_out_the_same_however_it_is_stored(tmp_path: Path, mode: str) -> None:
+    radiograph = read_radiograph(save(tmp_path, Image.fromarray(GREY).convert(mode)))
+    assert radiograph.pixels.dtype == np.float32
+    assert np.allclose(radiograph.pixels, GREY / 255, atol=1e-6)
+    assert not any("colour" in text for text in radiograph.warnings)
+    assert radiograph.view is None
+
+
+def test_transparency_is_ignored(tmp_path: Path) -> None:
+    alpha = np.array([[0, 128, 255], [255, 0, 7]], np.uint8)
+    picture = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)])
+    assert np.allclose(read_radiograph(save(tmp_path, picture)).pixels, GREY / 255)
+    picture = Image.merge("RGBA", [Image.fromarray(GREY)] * 3 + [Image.fromarray(alpha)])
+    assert np.allclose(read_radiograph(save(tmp_path, picture)).pixels, GREY / 255, atol=1e-6)
+
+
+def test_colour_becomes_luminance_with_a_warning(tmp_path: Path) -> None:
+    radiograph = read_radiograph(save(tmp_path, Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8))))
+    assert np.allclose(radiograph.pixels, [[0.299, 0.114]])
+    assert any("colour" in text for text in radiograph.warnings)
+
+
+def test_sixteen_bits(tmp_path: Path) -> None:
+    radiograph = read_radiograph(save(tmp_path, Image.fromarray(np.array([[0, 257], [32896, 65535]], np.uint16))))
+    assert np.allclose(radiograph.pixels, [[0, 1 / 255], [128 / 255, 1]])
+    assert not any("percentiles" in text for text in radiograph.warnings)
+
+
+def test_twelve_bits_in_sixteen_are_not_left_black(tmp_path: Path) -> None:
+    radiograph = read_radiograph(save(tmp_path, Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64))))
+    assert radiograph.pixels.max() == 1
+    assert abs(radiograph.pixels.mean() - 0.5) < 0.01
+    assert any("percentiles" in text for text in radiograph.warnings)
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn clockwise to display
+    radiograph = read_radiograph(save(tmp_path, Image.fromarray(GREY), exif=exif))
+    assert np.allclose(radiograph.pixels, np.rot90(GREY, -1) / 255)
+
+
+def test_small_images_are_warned_of(tmp_path: Path) -> None:
+    assert any("2 x 3" in text for text in read_radiograph(save(tmp_path, Image.fromarray(GREY))).warnings)
+    large = Image.fromarray(np.tile(GREY, (200, 200)))
+    assert read_radiograph(save(tmp_path, large)).warnings == ()
+
+
+def test_kind_is_told_by_content(tmp_path: Path) -> None:
+    path = save(tmp_path, Image.fromarray(GREY), format="PNG", name="film.dcm")
+    assert read_radiograph(path).pixels.shape == (2, 3)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_truncated(tmp_path: Path, kind: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300)).astype(np.uint8)
+    path = save(tmp_path, Image.fromarray(noise), f"film.{kind}")
+    whole = path.read_bytes()
+    for length in (10, len(whole) // 2, len(whole) - 1000):
+        path.write_bytes(whole[:length])
+        assert reason(path) == "malformed"
+
+
+def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, Image.fromarray(GREY))
+    monkeypatch.setattr(module, "MAX_PIXELS", 5)
+    assert reason(path) == "unsupported"
+    monkeypatch.setattr(module, "MAX_PIXELS", 6)
+    assert read_radiograph(path).pixels.shape == (2, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)  # Pillow's own limit raises at twice that
+    assert reason(path) == "unsupported"
+
+
+def test_floating_point_pixels(tmp_path: Path) -> None:
+    assert reason(save(tmp_path, Image.fromarray(np.eye(4, dtype=np.float32)), "film.tif")) == "unsupported"
+
+
+def test_blank(tmp_path: Path) -> None:
+    assert reason(save(tmp_path, Image.new("L", (300, 300), 7))) == "blank"
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    assert reason(tmp_path / "missing.png") == "not-found"
+    assert reason(tmp_path) == "not-an-image"
+    for name, content in {"empty": b"", "page": b"<html><body>DICM</body></html>" * 20, "zeros": bytes(1000)}.items():
+        (tmp_path / name).write_bytes(content)
+        assert reason(tmp_path / name) == "not-an-image"

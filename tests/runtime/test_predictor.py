@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecxr.errors import REASONS, InputError, ModelError, UsageError
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs, predict_files
+from edgecxr.runtime.types import Outputs, Prediction, Radiograph, Rejection
+from tests.tiny_bundle import LABELS, tiny_bundle
+
+FIRST, SECOND, THIRD = LABELS
+
+
+def film(*means: float) -> np.ndarray:
+    """Return (224, 224) pixels whose upper left, upper right, lower left, lower right have these values."""
+    return np.array(means, np.float32).reshape(2, 2).repeat(112, axis=0).repeat(112, axis=1)
+
+
+def save(path: Path, pixels: np.ndarray) -> Path:
+    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(path)
+    return path
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+@pytest.fixture
+def predictor(tmp_path: Path) -> Predictor:
+    return Predictor(tiny_bundle(tmp_path / "bundle"))
+
+
+def test_probabilities_are_the_sigmoid_of_the_logits(predictor: Predictor) -> None:
+    # 51/255 and so on are exact in uint8, which every film passes through.
+    prediction = predictor.predict(film(0.2, 0.4, 0.8, 1.0))
+    assert prediction.findings == pytest.approx(
+        {FIRST: sigmoid(-1.2), SECOND: sigmoid(-0.4), THIRD: sigmoid(1.2)}, abs=1e-5
+    )
+    assert prediction.abnormal == pytest.approx(sigmoid(4 * 0.6 - 2), abs=1e-5)
+    assert prediction.attention.shape == (2, 2)
+    assert prediction.attention.sum() == pytest.approx(1, abs=1e-5)
+    assert prediction.model == "tiny-test"
+    assert prediction.warnings == ()
+
+
+def test_temperature_divides_the_logit_before_the_sigmoid(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", temperature={FIRST: 2.0, "abnormal": 0.5})
+    prediction = Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0))
+    assert prediction.findings == pytest.approx(
+        {FIRST: sigmoid(-0.6), SECOND: sigmoid(-0.4), THIRD: sigmoid(1.2)}, abs=1e-5
+    )
+    assert prediction.abnormal == pytest.approx(sigmoid(0.8), abs=1e-5)
+
+
+def test_decisions_follow_the_chosen_operating_point(tmp_path: Path) -> None:
+    rules = {
+        "youden": {FIRST: 0.2, SECOND: 0.5, THIRD: 0.8, "abnormal": 0.5},
+        "sensitive": {FIRST: 0.1, SECOND: 0.1, THIRD: 0.1, "abnormal": 0.99},
+    }
+    bundle = tiny_bundle(tmp_path / "bundle", operating_points=rules)
+    pixels = film(0.2, 0.4, 0.8, 1.0)  # probabilities .23, .40, .77, abnormal .60
+    assert Predictor(bundle).predict(pixels).decisions == {FIRST: True, SECOND: False, THIRD: False, "abnormal": True}
+    assert Predictor(bundle, operating_point="sensitive").predict(pixels).decisions == {
+        FIRST: True,
+        SECOND: True,
+        THIRD: True,
+        "abnormal": False,
+    }
+    with pytest.raises(UsageError, match=r"no operating point 'f1' \(there are: youden, sensitive\)"):
+        Predictor(bundle, operating_point="f1")
+
+
+def test_a_probability_at_the_operating_point_is_positive(tmp_path: Path) -> None:
+    # A black quadrant has the logit -2 exactly.
+    at = 0.5 * (1 + math.tanh(-1))
+    rules = {"youden": {FIRST: at, SECOND: math.nextafter(at, 1)}}
+    prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points=rules)).predict(film(0, 0, 1, 1))
+    assert (prediction.decisions[FIRST], prediction.decisions[SECOND]) == (True, False)
+
+
+def test_without_operating_points_a_half_decides_and_one_warning_says_so(tmp_path: Path) -> None:
+    prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points={})).predict(film(0.2, 0.4, 0.8, 1.0))
+    assert prediction.decisions == {FIRST: False, SECOND: False, THIRD: True, "abnormal": True}
+    assert prediction.warnings == ("the model's card has no operating point for any label: decided at 0.5",)
+
+
+def test_labels_that_a_rule_leaves_out_are_named(tmp_path: Path) -> None:
+    rules = {"youden": {FIRST: 0.9, THIRD: 0.9, "abnormal": 0.9}}
+    prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points=rules)).predict(film(0.2, 0.9, 0.8, 1.0))
+    assert prediction.decisions == {FIRST: False, SECOND: True, THIRD: False, "abnormal": False}
+    assert prediction.warnings == (f"the model's card has no operating point for {SECOND}: decided at 0.5",)
+
+
+def test_a_phantom_model_says_so_after_what_the_reader_said(tmp_path: Path) -> None:
+    predictor = Predictor(tiny_bundle(tmp_path / "bundle", data={"phantom": True}))
+    prediction = predictor.predict(Radiograph(film(0, 0, 0, 1), "a film", warnings=("read with care",)))
+    assert prediction.warnings == ("read with care", PHANTOM_WARNING)
+    assert prediction.source == "a film"
+
+
+def test_a_path_a_film_and_its_pixels_give_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    pixels = film(0.2, 0.4, 0.8, 1.0)
+    path = save(tmp_path / "film.png", pixels)
+    of_path, of_film = predictor.predict(path), predictor.predict(Radiograph(pixels, "film"))
+    assert of_path.findings == of_film.findings == predictor.predict(pixels).findings
+    assert of_path.source == str(path)
+    assert set(of_path.timings_ms) == {"read", "preprocess", "model"}
+    assert set(of_film.timings_ms) == {"preprocess", "model"}
+    assert all(ms > 0 for ms in of_path.timings_ms.values())
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((224, 224), np.uint8),
+        np.full((224, 224), 255, np.float32),
+        np.full((224, 224), np.nan, np.float32),
+        np.zeros((1, 224, 224), np.float32),
+        np.zeros((0, 224), np.float32),
+    ],
+)
+def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.ndarray) -> None:
+    with pytest.raises(InputError, match=r"\(H, W\) floats in \[0, 1\]"):
+        predictor.predict(pixels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": {FIRST: 0.0}}, "temperature"),
+        ({"size": 30}, "size 30"),
+        ({"size": 56}, r"shape \(N, 1, 28, 28\)"),
+        ({"labels": LABELS[:2], "operating_points": {}}, "gives 3 findings and its card names 2"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_model_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **changes))
+    with pytest.raises(ModelError, match=message):
+        Predictor(bundle).predict(film(0, 0, 0, 1))
+
+
+def test_a_model_that_gives_no_numbers_is_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overflowing:
+        def run(self, images: np.ndarray) -> Outputs:
+            return Outputs(np.full((1, 3), np.nan), np.zeros(1), np.full((1, 2, 2), 0.25))
+
+    monkeypatch.setattr(predictor, "_backend", Overflowing())
+    with pytest.raises(ModelError, match="not numbers"):
+        predictor.predict(film(0, 0, 0, 1))
+
+
+def test_extreme_logits_become_certainty_without_a_warning(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Certain:
+        def run(self, images: np.ndarray) -> Outputs:
+            return Outputs(np.array([[-1e4, 0, 1e4]]), np.array([-1e4]), np.full((1, 2, 2), 0.25))
+
+    monkeypatch.setattr(predictor, "_backend", Certain())
+    with np.errstate(all="raise", under="ignore"):
+        prediction = predictor.predict(film(0, 0, 0, 1))
+    assert list(prediction.findings.values()) == [0.0, 0.5, 1.0]
+
+
+def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
+    with predictor:
+        predictor.predict(film(0, 0, 0, 1))
+    with pytest.raises(ModelError, match="closed"):
+        predictor.predict(film(0, 0, 0, 1))
+
+
+def test_bad_files_never_stop_the_rest(predictor: Predictor, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    (films / "empty").mkdir(parents=True)
+    first, last = save(films / "a.png", film(0, 0, 0, 1)), save(films / "z.png", film(1, 0, 0, 0))
+    (films / "text.dcm").write_text("not a film")
+    (films / "cut.png").write_bytes(first.read_bytes()[:-60])
+    blank = save(films / "blank.png", film(0, 0, 0, 0))
+    drawn: list[str] = []
+    paths = [first, films / "text.dcm", films / "cut.png", blank, films / "absent.dcm", films / "empty", last]
+    results = list(predict_files(predictor, find_inputs(paths), lambda film, prediction: drawn.append(film.source)))
+
+    assert [result.source for result in results] == [str(path) for path in paths]
+    assert [type(result) for result in results] == [Prediction, *[Rejection] * 5, Prediction]
+    rejected = [result for result in results if isinstance(result, Rejection)]
+    assert [result.reason for result in rejected] == ["not-an-image", "malformed", "blank", "not-found", "not-found"]
+    assert all(result.source in result.message and result.reason in REASONS for result in rejected)
+    assert drawn == [str(first), str(last)]
+
+
+def test_folders_are_searched_for_films_only(tmp_path: Path) -> None:
+    (tmp_path / "b" / ".hidden").mkdir(parents=True)
+    for name in ("b/2.DCM", "b/1.png", "b/.3.png", "b/.hidden/4.png", "a.jpeg", "notes.txt", "card.json"):
+        (tmp_path / name).write_bytes(b"any")
+    for name in ("IM0001", "scan.img", "DICOMDIR"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = [str(path.relative_to(tmp_path)) for path in find_inputs([tmp_path])]
+    assert found == ["IM0001", "a.jpeg", "photo", "scan.img", "b/1.png", "b/2.DCM"]
+
+
+def test_files_are_taken_as_they_are_and_once(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("notes.txt", "DICOMDIR", "a.png")]
+    for path in names:
+        path.write_bytes(b"any")
+    absent = tmp_path / "absent.dcm"
+    assert find_inputs([*names, absent, tmp_path, names[0]]) == [*names, absent]
+
+
+def test_names_that_are_no_text_get_through(predictor: Predictor, tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    path = save(folder / "two\nlines.png", film(0, 0, 0, 1))
+    raw = os.fsencode(folder) + b"/\xff\xfe.png"
+    try:
+        Path(os.fsdecode(raw)).write_bytes(path.read_bytes())
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    results = list(predict_files(predictor, find_inputs([folder])))
+    assert [type(result) for result in results] == [Prediction, Prediction]
+    assert {os.fsencode(result.source) for result in results} == {os.fsencode(path), raw}
+
+
+@pytest.mark.corpus
+def test_every_real_film_gets_a_prediction_or_a_reason(predictor: Predictor) -> None:
+    root = os.environ.get("EDGECXR_CORPUS")
+    if not root:
+        pytest.skip("EDGECXR_CORPUS is not set")
+    paths = find_inputs([Path(root, "dicom", "cxr")])
+    results = list(predict_files(predictor, paths))
+    assert len(results) == len(paths) > 0
+    assert any(isinstance(result, Prediction) for result in results)
+    assert all(result.reason in REASONS for result in results if isinstance(result, Rejection))

@@ -1,0 +1,141 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.workspace import Workspace, atomic_folder, atomic_write
+
+
+def finish(folder: Path, marker: str, time: int) -> Path:
+    folder.mkdir(parents=True)
+    (folder / marker).write_text("{}")
+    os.utime(folder / marker, (time, time))
+    return folder
+
+
+def test_the_default_workspace_is_runs_unless_the_variable_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGECXR_RUNS", raising=False)
+    assert Workspace.default().root == Path("runs")
+    monkeypatch.setenv("EDGECXR_RUNS", "/elsewhere")
+    assert Workspace.default().root == Path("/elsewhere")
+
+
+def test_latest_dataset_is_the_one_finished_last_and_unfinished_ones_do_not_count(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace.data_dir("a"), "dataset.json", 200)
+    finish(workspace.data_dir("b"), "dataset.json", 100)
+    workspace.data_dir("c").mkdir()
+    finish(tmp_path / "data" / ".d.partial", "dataset.json", 300)
+    assert workspace.latest_dataset() == workspace.data_dir("a")
+    assert workspace.latest_dataset("b") == workspace.data_dir("b")
+    with pytest.raises(InputError, match=r"'c'.*there are: a, b.*edgecxr prepare phantom --n 2000") as caught:
+        workspace.latest_dataset("c")
+    assert caught.value.reason == "dataset"
+
+
+def test_a_missing_artefact_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "none")
+    with pytest.raises(InputError, match="edgecxr prepare phantom --n 2000"):
+        workspace.latest_dataset()
+    with pytest.raises(ModelError, match="`edgecxr train`"):
+        workspace.latest_run("teacher-")
+    with pytest.raises(ModelError, match="`edgecxr distill`"):
+        workspace.latest_run("student-tiny-28")
+    with pytest.raises(ModelError, match="`edgecxr export`"):
+        workspace.latest_bundle()
+    assert not workspace.root.exists()
+
+
+def test_new_runs_are_numbered_and_runs_lists_the_last_made_first(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "runs")
+    made = [workspace.new_run("teacher-tiny-224") for _ in range(11)]
+    assert [run.name for run in made[:3]] == ["teacher-tiny-224", "teacher-tiny-224-2", "teacher-tiny-224-3"]
+    workspace.new_run("teacher-tiny-224-mlcak")
+    assert workspace.runs("teacher-tiny-224") == made[::-1]
+
+
+def test_latest_run_is_finished_has_the_prefix_and_meets_the_predicate(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    old = finish(tmp_path / "teacher-tiny-224", "card.json", 100)
+    new = finish(tmp_path / "teacher-small-224", "card.json", 200)
+    finish(tmp_path / "student-tiny-28-mlcak", "card.json", 300)
+    (tmp_path / "teacher-base-224").mkdir()
+    assert workspace.latest_run("teacher-") == new
+    assert workspace.latest_run("teacher-", lambda run: "tiny" in run.name) == old
+
+
+def test_latest_bundle(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    finish(workspace.export_dir("b"), "card.json", 100)
+    finish(workspace.export_dir("a"), "card.json", 200)
+    assert workspace.latest_bundle() == workspace.export_dir("a")
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "", "a/b", ".hidden"])
+def test_a_name_cannot_lead_out_of_the_workspace(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be the name"):
+        Workspace(tmp_path).data_dir(name)
+
+
+@pytest.mark.parametrize("data", ["gr\u00fcn", "gr\u00fcn".encode(), memoryview("gr\u00fcn".encode())])
+def test_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path, data: object) -> None:
+    path = tmp_path / "new" / "card.json"
+    atomic_write(path, "old")
+    atomic_write(path, data)  # type: ignore[arg-type]
+    assert path.read_text(encoding="utf-8") == "gr\u00fcn"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "card.json"
+    atomic_write(path, "old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match=r"card\.json cannot be written \(No space left on device\)"):
+        atomic_write(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    workspace = Workspace(tmp_path / "runs")
+    for write in (
+        lambda: workspace.new_run("teacher"),
+        lambda: atomic_write(workspace.root / "a" / "b", "x"),
+        lambda: atomic_folder(workspace.root / "a").__enter__(),
+    ):
+        with pytest.raises(UsageError, match="cannot be written") as caught:
+            write()
+        assert "\n" not in str(caught.value)
+
+
+def test_atomic_folder_replaces_as_a_whole(tmp_path: Path) -> None:
+    dest = tmp_path / "export" / "student"
+    for content in ("old", "new"):
+        with atomic_folder(dest) as folder:
+            (folder / "card.json").write_text(content)
+            (folder / content).write_text("")
+            assert not (dest / "new").exists()
+    assert sorted(entry.name for entry in dest.iterdir()) == ["card.json", "new"]
+    assert list(dest.parent.iterdir()) == [dest]
+
+
+def test_atomic_folder_keeps_the_old_one_when_the_block_fails(tmp_path: Path) -> None:
+    dest = finish(tmp_path / "student", "card.json", 100)
+    with pytest.raises(ZeroDivisionError), atomic_folder(dest) as folder:
+        (folder / "half").write_text("")
+        raise ZeroDivisionError
+    assert [entry.name for entry in dest.iterdir()] == ["card.json"]
+    assert list(tmp_path.iterdir()) == [dest]
+
+
+def test_atomic_folder_never_deletes_what_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="files that edgecxr has not made"), atomic_folder(tmp_path):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"

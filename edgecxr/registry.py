@@ -13,14 +13,14 @@ from edgecxr.errors import MissingPackage, UsageError
 
 BACKENDS = {
     "onnxruntime": "edgecxr.runtime.onnxruntime:OnnxRuntimeBackend",
-    "torch": "edgecxr.models.reference:TorchBackend",
+    "torch": "edgecxr.train.checkpoint:open_checkpoint",
 }
 METHODS = {
     "none": "edgecxr.distill.base:Undistilled",
     "mlcak": "edgecxr.distill.mlcak:Mlcak",
 }
 DATASETS = {
-    "phantom": "edgecxr.data.phantom:Phantom",
+    "phantom": "edgecxr.data.phantom:phantom",
     "vindr": "edgecxr.data.vindr:VinDr",
     "folder": "edgecxr.data.folder:Folder",
 }
@@ -49,11 +49,20 @@ def resolve(table: dict[str, str], name: str, what: str) -> Any:
         UsageError: the name is unknown; the message offers near misses.
         MissingPackage: the object's module needs a package that is not installed.
     """
+    check(table, name, what)
+    return load(table[name], f"{what} {name!r}")
+
+
+def check(table: dict[str, str], name: str, what: str) -> None:
+    """Refuse a name that is not in `table`, without importing anything; the arguments are those of `resolve`.
+
+    Raises:
+        UsageError: the name is unknown; the message offers near misses.
+    """
     if name not in table:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UsageError(f"unknown {what} {name!r}{hint} (there are: {', '.join(table)})")
-    return load(table[name], f"{what} {name!r}")
 
 
 def load(target: str, purpose: str) -> Any:

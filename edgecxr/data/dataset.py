@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,7 +27,9 @@ class CxrDataset(Protocol):
         abnormal: (N,) float32 in [0, 1], or NaN.
         patients: (N,) names of the patients; the image's id where none is known.
         splits: (N,) "train", "val" or "test".
-        provenance: where it came from and how its labels were made; "phantom" is true for synthetic films.
+        files: the N image files; their sizes and times tell whether a prepared copy is still that of these images.
+        provenance: JSON-ready: where it came from and how its labels were made; "phantom" is true for synthetic films,
+            "warnings" are for people.
     """
 
     name: str
@@ -36,6 +39,7 @@ class CxrDataset(Protocol):
     abnormal: FloatArray
     patients: NDArray[np.str_]
     splits: NDArray[np.str_]
+    files: tuple[Path, ...]
     provenance: dict[str, Any]
 
     def __len__(self) -> int:

@@ -1,0 +1,226 @@
+"""Making a prepared data set: every image decoded and resized once, in parallel, resumable."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgecxr
+from edgecxr.data.dataset import SPLITS, CxrDataset
+from edgecxr.data.decode import Journal, Outcome, decode_all
+from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
+from edgecxr.data.sheet import contact_sheet
+from edgecxr.errors import InputError, UsageError
+from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.types import FloatArray
+from edgecxr.workspace import DATASET, atomic_write, refuse_foreign, replace_folder, writing
+
+__all__ = ["Prepared", "contact_sheet", "fingerprint", "prepare"]
+
+
+def prepare(
+    dataset: CxrDataset,
+    out: Path,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
+    """Decode and resize every image of a data set; one that was killed goes on where it was.
+
+    Images that cannot be used are listed in rejected.csv. A finished data set at `out` made from the same inputs is
+    returned at once; one made from others is replaced when the new one is complete.
+
+    Args:
+        dataset: picklable; with more than one worker, the calling program must be importable (`if __name__ ==
+            "__main__"`).
+        out: the folder to write, such as runs/data/vindr.
+        workers: processes that decode; by default one per CPU.
+        progress: called with (images done, images in all).
+
+    Raises:
+        InputError: no image can be used, or the data set contradicts itself; reason "dataset".
+        UsageError: `out` cannot be written, is not ours to replace, or is being written by another process.
+        EdgeCxrError: a worker was killed; call again to go on.
+    """
+    out = Path(out).resolve()
+    _check(dataset)
+    inputs = fingerprint(dataset)
+    finished = _finished(out, inputs)
+    if finished:
+        return finished
+    refuse_foreign(out)
+    work = out.with_name(f".{out.name}.partial")
+    with writing(out):
+        work.mkdir(parents=True, exist_ok=True)
+        with _locked(work):
+            journal = Journal(work, inputs)
+            try:
+                decode_all(dataset, journal, max(1, workers or os.cpu_count() or 1), progress)
+                _refuse_empty(dataset, journal)
+                # Not beside `out`: what a kill leaves behind is found and removed next time.
+                new = work / "new"
+                shutil.rmtree(new, ignore_errors=True)
+                new.mkdir()
+                _write(new, dataset, journal, inputs)
+            finally:
+                journal.close()
+            replace_folder(new, out)
+            shutil.rmtree(work)
+    return Prepared.open(out)
+
+
+def fingerprint(dataset: CxrDataset) -> str:
+    """Return a SHA-256 of a data set's table and of the sizes and times of its files."""
+    digest = hashlib.sha256()
+    head = (FORMAT, BASE_SIZE, dataset.name, dataset.labels, dataset.provenance)
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for names in (dataset.ids, dataset.patients, dataset.splits):
+        digest.update(json.dumps(names.tolist()).encode())
+    for values in (dataset.targets, dataset.abnormal):
+        digest.update(json.dumps(np.round(values, 6).tolist()).encode())
+    for file in dataset.files:
+        try:
+            state = file.stat()
+            digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+        except OSError:
+            digest.update(b"missing\n")
+    return digest.hexdigest()
+
+
+def _check(dataset: CxrDataset) -> None:
+    count, labels = len(dataset), dataset.labels
+    lengths = {len(x) for x in (dataset.ids, dataset.patients, dataset.splits, dataset.abnormal, dataset.files)}
+    if lengths != {count} or dataset.targets.shape != (count, len(labels)):
+        raise ValueError(f"data set {dataset.name}: the attributes disagree on the number of images or labels")
+    problem = ""
+    if not count or not labels:
+        problem = "has no images or no labels"
+    elif len(np.unique(dataset.ids)) < count:
+        problem = "has two images with the same id"
+    elif not np.isin(dataset.splits, SPLITS).all():
+        problem = f"has other splits than {', '.join(SPLITS)}"
+    elif len(set(labels)) < len(labels) or set(labels) & set(FIXED_COLUMNS):
+        problem = f"has a label twice, or one called {', '.join(FIXED_COLUMNS)}"
+    if problem:
+        raise InputError(f"data set {dataset.name} {problem}: correct its table", "dataset")
+
+
+def _finished(out: Path, inputs: str) -> Prepared | None:
+    try:
+        prepared = Prepared.open(out)
+    except InputError:
+        return None  # missing, damaged or of a newer format: in each case, preparing is the remedy
+    return prepared if prepared.info.get("inputs") == inputs else None
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[None]:
+    with (work / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another process is preparing {work.parent}: wait for it, or end it") from error
+        yield
+
+
+def _refuse_empty(dataset: CxrDataset, journal: Journal) -> None:
+    rejected = [outcome for outcome in journal.outcomes.values() if outcome.reason]
+    if len(rejected) < len(dataset):
+        return
+    reasons = ", ".join(f"{reason}: {n}" for reason, n in Counter(o.reason for o in rejected).most_common())
+    first = min(rejected, key=lambda outcome: outcome.index)
+    raise InputError(f"no image of {dataset.name} can be used ({reasons}); the first: {first.message}", "dataset")
+
+
+def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> None:
+    """Write the files of a prepared data set; the same inputs give the same bytes."""
+    outcomes = [journal.outcomes[index] for index in range(len(dataset))]
+    kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
+    shape = (len(kept), BASE_SIZE, BASE_SIZE)
+    with (folder / "images.npy").open("wb") as file:
+        head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, head)
+        for start in range(0, len(kept), 256):
+            file.write(journal.images(kept[start : start + 256]).data)
+    targets, abnormal = dataset.targets[kept], dataset.abnormal[kept]
+    fixed = (dataset.ids[kept], dataset.patients[kept], dataset.splits[kept])
+    lines = zip(*(column.tolist() for column in fixed), np.column_stack([abnormal, targets]), strict=True)
+    cells = ([*names, *map(_cell, values)] for *names, values in lines)
+    _write_csv(folder / "table.csv", (*FIXED_COLUMNS, *dataset.labels), cells)
+    rejected = [o for o in outcomes if o.reason]
+    ids = dataset.ids.tolist()
+    _write_csv(
+        folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
+    )
+    info = {
+        "format": FORMAT,
+        "name": dataset.name,
+        "labels": dataset.labels,
+        "phantom": bool(dataset.provenance.get("phantom")),
+        "size": BASE_SIZE,
+        "images": len(kept),
+        "rejected": dict(Counter(o.reason for o in rejected).most_common()),
+        "warnings": _counted([o for o in outcomes if not o.reason]),
+        "counts": _counts(dataset, kept),
+        "provenance": dataset.provenance,
+        "hash": content_hash(folder),
+        "inputs": inputs,
+        "version": edgecxr.__version__,
+    }
+    atomic_write(folder / DATASET, json.dumps(info, indent=1))
+    contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _cell(value: np.float32) -> str:
+    return "" if np.isnan(value) else np.format_float_positional(value, trim="-")
+
+
+def _counted(outcomes: list[Outcome]) -> dict[str, int]:
+    """Count warnings; those that differ only in their numbers are one, in the words of the first."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        for warning in outcome.warnings:
+            pattern = re.sub(r"\d+", "#", warning)
+            counts[first.setdefault(pattern, warning)] += 1
+    return dict(counts.most_common())
+
+
+def _counts(dataset: CxrDataset, kept: NDArray[np.intp]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = kept[dataset.splits[kept] == split]
+        columns = dict(zip(dataset.labels, dataset.targets[rows].T, strict=True))
+        result[split] = {
+            "images": len(rows),
+            "patients": len(np.unique(dataset.patients[rows])),
+            "abnormal": _classes(dataset.abnormal[rows]),
+            "labels": {label: _classes(values) for label, values in columns.items()},
+        }
+    return result
+
+
+def _classes(values: FloatArray) -> dict[str, int]:
+    positive, negative = int((values >= 0.5).sum()), int((values < 0.5).sum())
+    return {"positive": positive, "negative": negative, "unknown": len(values) - positive - negative}

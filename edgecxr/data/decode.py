@@ -1,0 +1,212 @@
+"""Reads and resizes all images of a data set in parallel processes, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.data.dataset import CxrDataset
+from edgecxr.errors import EdgeCxrError, InputError
+from edgecxr.runtime.preprocess import BASE_SIZE, to_base
+from edgecxr.workspace import atomic_write
+
+IMAGE_BYTES = BASE_SIZE * BASE_SIZE
+CHUNK = 4
+COMMIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one image.
+
+    Attributes:
+        index: of the image in its data set.
+        reason: why it was rejected, one of `edgecxr.errors.REASONS`; empty where it was not.
+        message: the same for people.
+        warnings: what the reader had to assume.
+    """
+
+    index: int
+    reason: str = ""
+    message: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+Decoded = tuple[Outcome, bytes | None]
+
+
+class Journal:
+    """The pixels decoded so far and a line for each image that is done, in a folder.
+
+    A line is written only after its pixels are on the disk; a line that was cut off by a crash counts for nothing.
+
+    Args:
+        folder: made if need be.
+        inputs: fingerprint of what is decoded; work on other inputs is thrown away.
+    """
+
+    def __init__(self, folder: Path, inputs: str) -> None:
+        self.outcomes: dict[int, Outcome] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / "inputs"
+        if not mark.exists() or mark.read_text() != inputs:
+            pixels.unlink(missing_ok=True)
+            lines.unlink(missing_ok=True)
+            atomic_write(mark, inputs)
+        if lines.exists():
+            self._load(lines.read_text(encoding="utf-8", errors="replace"))
+        pixels.touch()
+        self._pixels = pixels.open("r+b")
+        self._lines = lines.open("a", encoding="utf-8")
+        self._lines.write("\n")  # ends a line that was cut off
+        self._waiting: list[Outcome] = []
+        self._committed = time.monotonic()
+
+    def add(self, outcome: Outcome, pixels: bytes | None) -> None:
+        """Record an image; it is safe after the next commit, which comes within a second."""
+        if pixels is not None:
+            self._pixels.seek(outcome.index * IMAGE_BYTES)
+            self._pixels.write(pixels)
+        self._waiting.append(outcome)
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Bring everything recorded so far to the disk: the pixels first."""
+        _sync(self._pixels)
+        for done in self._waiting:
+            self.outcomes[done.index] = done
+            self._lines.write(json.dumps([done.index, done.reason, done.message, done.warnings]) + "\n")
+        _sync(self._lines)
+        self._waiting.clear()
+        self._committed = time.monotonic()
+
+    def images(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Return the pixels of images that are done, (n, 224, 224)."""
+        result = np.empty((len(indices), BASE_SIZE, BASE_SIZE), np.uint8)
+        for image, index in zip(result, indices.tolist(), strict=True):
+            self._pixels.seek(index * IMAGE_BYTES)
+            self._pixels.readinto(image.data)
+        return result
+
+    def close(self) -> None:
+        """Close the files, without a commit."""
+        # A full disk may refuse what is still buffered; the lines of those images are not written either.
+        with contextlib.suppress(OSError):
+            self._pixels.close()
+        with contextlib.suppress(OSError):
+            self._lines.close()
+
+    def _load(self, text: str) -> None:
+        for line in text.split("\n"):
+            with contextlib.suppress(ValueError):
+                index, reason, message, warnings = json.loads(line)
+                self.outcomes[index] = Outcome(index, reason, message, tuple(warnings))
+
+
+def decode_all(
+    dataset: CxrDataset, journal: Journal, workers: int, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Decode what the journal does not have yet.
+
+    Args:
+        dataset: picklable.
+        journal: made for this data set.
+        workers: processes; 1 stays in this one.
+        progress: called with (images done, images in all).
+
+    Raises:
+        EdgeCxrError: a worker was killed.
+    """
+    todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
+    done = len(dataset) - len(todo)
+    results = _in_processes(dataset, todo, workers) if workers > 1 else (_decode(dataset, i) for i in todo)
+    if progress:
+        progress(done, len(dataset))
+    # Closed at once when this is left by an exception, so that the workers end.
+    with contextlib.closing(results):
+        for outcome, pixels in results:
+            journal.add(outcome, pixels)
+            done += 1
+            if progress:
+                progress(done, len(dataset))
+    journal.commit()
+
+
+def _decode(dataset: CxrDataset, index: int) -> Decoded:
+    try:
+        radiograph = dataset.read(index)
+        return Outcome(index, warnings=radiograph.warnings), to_base(radiograph.pixels).tobytes()
+    except InputError as error:
+        return Outcome(index, error.reason, str(error)), None
+    except Exception as error:  # a decoder's fault in one file must not end hours of work on the others
+        first = (str(error).strip().splitlines() or ["no details"])[0]
+        return Outcome(index, "undecodable", f"{dataset.files[index]}: {type(error).__name__}: {first}"), None
+
+
+def _in_processes(dataset: CxrDataset, todo: list[int], workers: int) -> Generator[Decoded, None, None]:
+    chunks = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
+    running: dict[Future[list[Decoded]], list[int]] = {}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _start_worker, (dataset,)) as pool:
+        try:
+            while True:
+                for chunk in islice(chunks, 3 * workers - len(running)):
+                    running[pool.submit(_decode_chunk, chunk)] = chunk
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield from future.result()
+                    del running[future]
+        except BrokenProcessPool as error:
+            at_work = [dataset.files[chunk[0]].name for chunk in islice(running.values(), workers)]
+            raise EdgeCxrError(
+                f"a worker process was killed, perhaps for want of memory, near {', '.join(at_work)}: run the same "
+                "command again, it goes on from here; with fewer --workers it needs less memory"
+            ) from error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+_dataset: CxrDataset  # of a worker process
+
+
+def _start_worker(dataset: CxrDataset) -> None:
+    global _dataset
+    _dataset = dataset
+    # Ctrl-C goes to the whole group of processes; the parent ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process when the parent is gone; without it, workers of a killed parent wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _decode_chunk(indices: list[int]) -> list[Decoded]:
+    return [_decode(_dataset, index) for index in indices]
+
+
+def _sync(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())

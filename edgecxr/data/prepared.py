@@ -1,0 +1,160 @@
+"""A prepared data set: every image at 224 px in one array, its table, and what was rejected.
+
+images.npy         (N, 224, 224) uint8
+table.csv          id, patient, split, abnormal and one column per finding; an empty cell is not known
+dataset.json       name, labels, provenance, counts, hash
+rejected.csv       id, reason, message
+contact_sheet.png  a few of the images
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.data.table import read_table
+from edgecxr.errors import InputError
+from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.types import FloatArray
+from edgecxr.workspace import DATASET
+
+# Goes up when the same films would give other pixels or another table.
+FORMAT = 1
+
+FIXED_COLUMNS = ("id", "patient", "split", "abnormal")
+_REMEDY = "prepare the data set again with `edgecxr prepare`"
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A data set ready for training; its N images are those that could be read.
+
+    Attributes:
+        path: its folder.
+        images: (N, 224, 224) uint8, mapped from the disk, read-only.
+        labels: the L findings.
+        ids: (N,) names of the images.
+        patients: (N,) names of the patients.
+        splits: (N,) "train", "val" or "test".
+        targets: (N, L) float32 in [0, 1], or NaN where a label is not known.
+        abnormal: (N,) float32 in [0, 1], or NaN.
+        info: what dataset.json says.
+    """
+
+    path: Path
+    images: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    ids: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    targets: FloatArray
+    abnormal: FloatArray
+    info: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Prepared:
+        """Open what `prepare` wrote.
+
+        Raises:
+            InputError: there is none, it is damaged, or of a newer format; reason "dataset".
+        """
+        path = Path(path)
+        if not (path / DATASET).is_file():
+            raise InputError(
+                f"{path} holds no prepared data set (no {DATASET}): make one with `edgecxr prepare`", "dataset"
+            )
+        try:
+            info = json.loads((path / DATASET).read_text(encoding="utf-8"))
+            if info["format"] > FORMAT:
+                raise InputError(
+                    f"{path} was prepared by a newer edgecxr ({info.get('version')}): upgrade edgecxr, or {_REMEDY}",
+                    "dataset",
+                )
+            images = np.load(path / "images.npy", mmap_mode="r")
+            labels = tuple(info["labels"])
+            table = read_table(path / "table.csv")
+            if tuple(table.columns) != (*FIXED_COLUMNS, *labels):
+                raise ValueError("table.csv has other columns than dataset.json")
+            if images.shape != (len(table), BASE_SIZE, BASE_SIZE) or images.dtype != np.uint8:
+                raise ValueError(f"images.npy is {images.dtype} {images.shape} for {len(table)} lines in table.csv")
+            ids, patients, splits = (np.array(table.columns[name]) for name in FIXED_COLUMNS[:3])
+            targets = np.stack([table.values(label) for label in labels], axis=1)
+            return cls(path, images, labels, ids, patients, splits, targets, table.values("abnormal"), info)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise InputError(f"the prepared data set {path} is damaged ({error}): {_REMEDY}", "dataset") from error
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """Its name, such as "vindr"."""
+        return str(self.info["name"])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of images and table: equal hashes mean the same data, however it was made."""
+        return str(self.info["hash"])
+
+    @property
+    def phantom(self) -> bool:
+        """Whether its films are synthetic."""
+        return bool(self.info["phantom"])
+
+    def rows(self, split: str) -> NDArray[np.intp]:
+        """Return the indices of a split's images, ascending."""
+        return np.flatnonzero(self.splits == split)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a model card records of the data it was trained on; without paths of this machine."""
+        provenance = {key: value for key, value in self.info["provenance"].items() if key != "source"}
+        return {
+            **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
+            "provenance": provenance,
+        }
+
+    def describe(self) -> str:
+        """Return a few lines for people: where it lies, how many images of what, how many were rejected."""
+        lines = [
+            f"{self.name}{' (synthetic phantom films)' if self.phantom else ''}: {len(self)} images in {self.path}"
+        ]
+        for split, counts in self.info["counts"].items():
+            found = ", ".join(f"{label} {classes['positive']}" for label, classes in counts["labels"].items())
+            abnormal = counts["abnormal"]["positive"]
+            lines.append(
+                f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {found}"
+            )
+        rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
+        if rejected:
+            lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")
+        return "\n".join([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
+
+    def check(self) -> None:
+        """Read everything and compare it with the hash.
+
+        Raises:
+            InputError: images or table have changed since they were prepared.
+        """
+        if content_hash(self.path) != self.hash:
+            raise InputError(
+                f"images or table of {self.path} have changed since they were prepared: {_REMEDY}", "dataset"
+            )
+
+
+def content_hash(folder: Path) -> str:
+    """Return the SHA-256 of images and table of a prepared data set."""
+    digest = hashlib.sha256()
+    for name in ("images.npy", "table.csv"):
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

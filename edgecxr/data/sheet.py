@@ -1,0 +1,87 @@
+"""A contact sheet: a few images of a prepared data set with their labels, for people to look at."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from edgecxr.data.prepared import Prepared
+from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.types import FloatArray
+from edgecxr.workspace import atomic_write
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+_COLUMNS = 6
+_MARGIN = 8
+_LINE = 15
+_LINES = 4
+
+
+def contact_sheet(prepared: Prepared, path: Path, n: int = 24) -> None:
+    """Write a PNG with up to `n` images and their findings, normal ones first, evenly drawn from the data set."""
+    order = np.argsort(prepared.abnormal, kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).astype(int))]
+    kind = "synthetic films, " if prepared.phantom else ""
+    title = f"{prepared.name}: {kind}{len(prepared)} images, {len(prepared.labels)} findings"
+    captions = [_caption(prepared.labels, prepared.targets[row], prepared.abnormal[row]) for row in rows]
+    _draw(path, title, prepared.images[rows], prepared.ids[rows].tolist(), captions)
+
+
+def _draw(path: Path, title: str, images: np.ndarray, names: list[str], captions: list[str]) -> None:
+    font, small = ImageFont.load_default(16), ImageFont.load_default(12)
+    cell = BASE_SIZE + _MARGIN
+    height = cell + _LINES * _LINE
+    rows = math.ceil(len(images) / _COLUMNS)
+    sheet = Image.new("L", (_COLUMNS * cell + _MARGIN, rows * height + 4 * _MARGIN), 255)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_MARGIN, _MARGIN), _latin(title), 0, font)
+    for i, (image, name, caption) in enumerate(zip(images, names, captions, strict=True)):
+        x, y = _MARGIN + i % _COLUMNS * cell, 4 * _MARGIN + i // _COLUMNS * height
+        sheet.paste(Image.fromarray(image), (x, y))
+        lines = [_shorten(name, small, draw), *_wrapped(caption, small, draw)][:_LINES]
+        for k, line in enumerate(lines):
+            draw.text((x, y + BASE_SIZE + k * _LINE), line, 110 if k == 0 else 0, small)
+    png = io.BytesIO()
+    sheet.save(png, "PNG", optimize=True)
+    atomic_write(path, png.getvalue())
+
+
+def _caption(labels: tuple[str, ...], targets: FloatArray, abnormal: float) -> str:
+    """Return the findings of an image in words."""
+    found = []
+    for label, value in zip(labels, targets.tolist(), strict=True):
+        if value > 0:
+            found.append(label if value == 1 else f"{label} {value:.2f}")
+    state = "abnormal" if abnormal >= 0.5 else "normal" if abnormal < 0.5 else "not stated"
+    return ", ".join(found) or state
+
+
+def _wrapped(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> list[str]:
+    lines = [""]
+    for part in _latin(text).split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if draw.textlength(longer, font) <= BASE_SIZE:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [_shorten(line, font, draw) for line in lines if line]
+
+
+def _shorten(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> str:
+    """Cut the beginning off a text that is wider than an image: names differ at their ends."""
+    text = _latin(text)
+    if draw.textlength(text, font) <= BASE_SIZE:
+        return text
+    while text and draw.textlength(f"...{text}", font) > BASE_SIZE:
+        text = text[1:]
+    return f"...{text}"
+
+
+def _latin(text: str) -> str:
+    # The font that comes with Pillow has no other letters.
+    return text.encode("latin-1", "replace").decode("latin-1")

@@ -1,0 +1,57 @@
+"""From what a user types after `prepare` to a data set."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgecxr.data.dataset import CxrDataset
+from edgecxr.errors import UsageError
+from edgecxr.registry import DATASETS, resolve
+from edgecxr.workspace import Workspace
+
+
+def open_source(
+    kind: str,
+    path: Path | None,
+    options: dict[str, Any],
+    listed: dict[str, str | None],
+    seed: int,
+    workers: int | None,
+    progress: Callable[[int, int], None],
+    workspace: Workspace,
+) -> CxrDataset:
+    """Open a data set by the name of its adapter.
+
+    Args:
+        kind: a key of `edgecxr.registry.DATASETS`.
+        path: where it lies; a phantom without one is made in the workspace.
+        options: what the user gave, None where nothing.
+        listed: the same for options that are lists, "A,B,C".
+        seed: of random splits and phantom films.
+        workers: processes that make a phantom.
+        progress: told how many phantom films there are.
+        workspace: where a phantom is made.
+
+    Raises:
+        UsageError: an unknown adapter, one that does not take a given option, or a missing path.
+        InputError: the data set is not as the adapter expects.
+    """
+    adapter = resolve(DATASETS, kind, "data set")
+    given = {key: value for key, value in options.items() if value is not None}
+    for key, text in listed.items():
+        if text is not None:
+            items = [item.strip() for item in text.split(",") if item.strip()]
+            # A single word may be the name of a set of labels, which only the adapter knows.
+            given[key] = items[0] if key == "labels" and kind == "vindr" and len(items) == 1 else items
+    known = inspect.signature(adapter).parameters
+    wrong = [f"--{key.replace('_', '-')}" for key in given if key not in known]
+    if wrong:
+        raise UsageError(f"data set {kind} takes no {', '.join(wrong)}")
+    if kind == "phantom":
+        return adapter(path or workspace.root / "phantom", **given, seed=seed, workers=workers, progress=progress)
+    if path is None:
+        raise UsageError(f"where does the {kind} data set lie? edgecxr prepare {kind} PATH")
+    return adapter(path, **given, seed=seed)

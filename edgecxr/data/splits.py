@@ -1,0 +1,116 @@
+"""Dividing images among train, val and test so that no patient is in two of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.errors import InputError, UsageError
+from edgecxr.runtime.types import FloatArray
+
+SYNONYMS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "tune", "tuning"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+}
+"""What tables call the splits, in lower case -> our name."""
+
+
+def split_by_patient(
+    patients: NDArray[np.str_], abnormal: FloatArray, fractions: dict[str, float], seed: int
+) -> NDArray[np.str_]:
+    """Divide images at random, whole patients at a time, normal and abnormal patients in the same proportions.
+
+    The order comes from a hash of seed and patient, so that it does not depend on the order of the table or on the
+    version of a random generator.
+
+    Args:
+        patients: (N,) names.
+        abnormal: (N,) in [0, 1] or NaN; a patient is abnormal if one of the images is.
+        fractions: split -> its part of the patients; the rest is "train".
+        seed: another seed gives another division.
+
+    Returns:
+        (N,) names of splits.
+
+    Raises:
+        UsageError: the fractions are negative or leave nothing to train on.
+    """
+    if any(not fraction >= 0 for fraction in fractions.values()) or not sum(fractions.values()) < 1:
+        raise UsageError(f"the fractions {fractions} must be at least 0 and leave something to train on: sum below 1")
+    names, of_image = np.unique(patients, return_inverse=True)
+    worst = np.full(len(names), np.nan, np.float32)
+    np.fmax.at(worst, of_image, abnormal)
+    stratum = np.where(np.isnan(worst), 2, worst >= 0.5)
+    ranks = np.array([hashlib.sha256(f"{seed}:{name}".encode()).hexdigest() for name in names])
+    result = np.full(len(names), "train", "<U5")
+    for value in range(3):
+        members = np.flatnonzero(stratum == value)
+        members = members[np.argsort(ranks[members])]
+        start = 0
+        for split, fraction in fractions.items():
+            # A split that was asked for should not come out empty only because the data set is small.
+            least = 1 if fraction > 0 and len(members) > len(fractions) else 0
+            count = max(round(fraction * len(members)), least)
+            result[members[start : start + count]] = split
+            start += count
+    return result[of_image]
+
+
+def cut_validation(
+    splits: NDArray[np.str_], patients: NDArray[np.str_], abnormal: FloatArray, fraction: float, seed: int
+) -> NDArray[np.str_]:
+    """Return `splits` with a part of the training patients moved to "val"; the arguments of `split_by_patient`."""
+    train = splits == "train"
+    result = splits.copy()
+    result[train] = split_by_patient(patients[train], abnormal[train], {"val": fraction}, seed)
+    return result
+
+
+def leak_warnings(patients: NDArray[np.str_], splits: NDArray[np.str_]) -> list[str]:
+    """Return a warning where patients are in more than one split."""
+    pairs = np.unique(np.stack([patients, splits]), axis=1)
+    names, times = np.unique(pairs[0], return_counts=True)
+    count = int((times > 1).sum())
+    if not count:
+        return []
+    return [f"patients in more than one split: {count} (such as {names[times > 1][0]}); results will look too good"]
+
+
+def class_warnings(
+    source: Path, labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
+) -> list[str]:
+    """Return a warning for each label that has only one class among the training images.
+
+    Args:
+        source: for messages.
+        labels: the L findings.
+        targets: (N, L) in [0, 1] or NaN.
+        abnormal: (N,) in [0, 1] or NaN.
+        splits: (N,) names.
+
+    Raises:
+        InputError: neither a finding nor "abnormal" has two classes, so that nothing can be learnt.
+    """
+    train = splits == "train"
+    if not train.any():
+        return []  # a data set may be for testing only
+    columns = dict(zip((*labels, "abnormal"), (*targets[train].T, abnormal[train]), strict=True))
+    single = {}
+    for name, values in columns.items():
+        positive, negative = int((values >= 0.5).sum()), int((values < 0.5).sum())
+        if not positive or not negative:
+            single[name] = (
+                f"{name} has {positive} positive and {negative} negative training images: it cannot be learnt"
+            )
+    if len(single) == len(columns):
+        raise InputError(
+            f"{source}: no label has both positive and negative training images ({next(iter(single.values()))}): "
+            "check the labels and the split",
+            "dataset",
+        )
+    return list(single.values())

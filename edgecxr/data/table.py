@@ -1,0 +1,156 @@
+"""CSV tables with errors that say which line of which file is wrong."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from edgecxr.errors import InputError
+from edgecxr.runtime.types import FloatArray
+
+_UNKNOWN = ("", "nan", "na", "n/a", "<na>", "null", "none")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file, column by column.
+
+    Attributes:
+        path: the file.
+        columns: name -> the cells as text, without surrounding blanks.
+        lines: the line of the file on which each row ends.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: list[int]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def require(self, names: Iterable[str]) -> None:
+        """Check that columns are there.
+
+        Raises:
+            InputError: some are not; the message names near misses and what was found.
+        """
+        missing = [name for name in names if name not in self.columns]
+        if not missing:
+            return
+        near = [match for name in missing for match in difflib.get_close_matches(name, self.columns, n=1)]
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise InputError(
+            f"{self.path} has no column {', '.join(map(repr, missing))}{hint} (it has: {listing(self.columns)})",
+            "dataset",
+        )
+
+    def values(self, column: str) -> FloatArray:
+        """Return the label values of a column.
+
+        Returns:
+            (R,) in [0, 1], or NaN where a cell is empty.
+
+        Raises:
+            InputError: a cell holds anything else.
+        """
+        cells = self.columns[column]
+        try:
+            return np.array([label_value(cell) for cell in cells], np.float32)
+        except ValueError:
+            row = next(i for i, cell in enumerate(cells) if not is_label_value(cell))
+            raise InputError(
+                f"line {self.lines[row]} of {self.path}: column {column!r} holds {cells[row]!r}, but a label is 1, 0, "
+                "a number between them, or empty where it is not known: correct the cell or leave the column out",
+                "dataset",
+            ) from None
+
+
+@lru_cache(maxsize=1024)
+def label_value(cell: str) -> float:
+    """Return a label in [0, 1], or NaN for an empty cell.
+
+    Raises:
+        ValueError: the cell holds anything else.
+    """
+    if cell.lower() in _UNKNOWN:
+        return float("nan")
+    value = float(cell)
+    if not 0 <= value <= 1:
+        raise ValueError(cell)
+    return value
+
+
+def is_label_value(cell: str) -> bool:
+    """Whether `label_value` takes the cell."""
+    try:
+        label_value(cell)
+        return True
+    except ValueError:
+        return False
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file in UTF-8, separated by commas, semicolons or tabs.
+
+    Raises:
+        InputError: the file is missing or empty (reason "dataset"), or not a CSV table (reason "malformed").
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path} does not exist{_beside(path)}: give the right folder", "dataset") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
+    first = text.partition("\n")[0]
+    separator = next((s for s in ",;\t" if s in first), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        rows, lines = [], []
+        for row in reader:
+            if not any(row):
+                continue
+            if len(row) != len(header):
+                raise InputError(
+                    f"line {reader.line_num} of {path} has {len(row)} cells where the header has {len(header)}: "
+                    "correct the line",
+                    "malformed",
+                )
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(
+            f"line {reader.line_num} of {path} is not CSV ({error}): save it again", "malformed"
+        ) from error
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise InputError(f"{path} has two columns called {sorted(twice)[0]!r}: rename one", "malformed")
+    if not rows:
+        raise InputError(f"{path} has no rows: give a table with one image per line", "dataset")
+    columns = {name: [row[i].strip() for row in rows] for i, name in enumerate(header)}
+    return Table(path, columns, lines)
+
+
+def listing(names: Iterable[str], most: int = 30) -> str:
+    """Return names for a message, not more of them than a person would read."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _beside(path: Path) -> str:
+    try:
+        there = sorted(entry.name for entry in path.parent.iterdir())
+    except OSError:
+        return f", nor does the folder {path.parent}"
+    return f" ({path.parent} holds: {listing(there, 8) or 'nothing'})"

@@ -1,0 +1,96 @@
+"""`edgecxr evaluate`: a run or bundle on a prepared data set, as a record and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from edgecxr import select
+from edgecxr.bench.accuracy import check_labels, evaluate, predict
+from edgecxr.data.dataset import SPLITS
+from edgecxr.errors import UsageError
+from edgecxr.runtime.backend import open_backend
+from edgecxr.runtime.bundle import SUMS, Bundle
+from edgecxr.runtime.types import NOTICE
+from edgecxr.workspace import CARD, Workspace, atomic_write
+
+
+def evaluate_model(
+    workspace: Workspace,
+    model: str | None,
+    data: str | None,
+    split: str,
+    replicates: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[str, dict[str, Any]]:
+    """Evaluate a run through torch, or a bundle through its FP32 ONNX file.
+
+    Args:
+        workspace: where to look for model and data set.
+        model: run or bundle, by name or path; None takes the latest run.
+        data: prepared data set; None takes the one that the model was trained on.
+        split: "train", "val" or "test".
+        replicates: of the bootstrap.
+        progress: called with (images done, images in all).
+
+    Returns:
+        The model's name and the record of `edgecxr.bench.accuracy.evaluate`. A run keeps its record in its card,
+        under the data set's name and the split; a bundle is not changed.
+
+    Raises:
+        UsageError: no such split.
+        ModelError: no such model, or it is damaged.
+        InputError: no such data set, or one with other labels.
+    """
+    if split not in SPLITS:
+        raise UsageError(f"--split {split}: there are {', '.join(SPLITS)}")
+    folder = select.run_or_bundle(workspace, model)
+    is_bundle = (folder / SUMS).exists()
+    card = Bundle.open(folder).card if is_bundle else select.card_of(folder)
+    prepared = select.dataset_of(workspace, card, data)
+    check_labels(card, prepared, split)
+    if is_bundle:
+        backend = open_backend("onnxruntime", Bundle.open(folder).artefact("fp32"))
+    else:
+        backend = open_backend("torch", folder)
+    findings, abnormal = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
+    backend.close()
+    record = evaluate(card, prepared, split, findings, abnormal, replicates)
+    if not is_bundle:
+        metrics = card.metrics | {f"{prepared.name}/{split}": record}
+        atomic_write(folder / CARD, replace(card, metrics=metrics).to_json())
+    return card.name, record
+
+
+def table(name: str, record: dict[str, Any]) -> str:
+    """Return a record as text for people."""
+    width = max(map(len, (*record["findings"]["labels"], *record["skipped"], "normal/abnormal", "findings (macro)")))
+    lines = [
+        f"{name} on {record['data']} {record['split']}: {record['images']} images, {record['patients']} patients; "
+        "AUROC with 95 % interval (bootstrap by patient)",
+        f"{'':{width}}  AUROC  interval         pos   neg  sens.  spec.",
+    ]
+    for label, row in record["findings"]["labels"].items():
+        lines.append(f"{label:{width}}  {_row(row)}")
+    macro, abnormal = record["findings"]["macro"], record["abnormal"]
+    if macro:
+        lines.append(f"{'findings (macro)':{width}}  {_row(macro)}")
+    if abnormal:
+        lines.append(f"{'normal/abnormal':{width}}  {_row(abnormal)}")
+    for label, counts in record["skipped"].items():
+        lines.append(
+            f"{label:{width}}  skipped: {counts['positives']} positive and {counts['negatives']} negative images"
+        )
+    return "\n".join(
+        [*lines, "Sensitivity and specificity at the operating point chosen on validation (Youden).", NOTICE]
+    )
+
+
+def _row(row: dict[str, Any]) -> str:
+    text = f"{row['auroc']:.3f}  {row['low']:.3f} - {row['high']:.3f}"
+    if "positives" in row:
+        text += f"  {row['positives']:5d} {row['negatives']:5d}"
+    if "sensitivity" in row:
+        text += f"  {row['sensitivity']:.3f}  {row['specificity']:.3f}"
+    return text

@@ -1,0 +1,31 @@
+"""A checkpoint behind the `Backend` protocol: what every exported artefact is compared with."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.types import FloatArray, Outputs
+
+
+class TorchBackend:
+    """Runs a `TwoHeadViT` in float32.
+
+    Args:
+        model: in eval mode.
+        device: where to run it.
+    """
+
+    def __init__(self, model: TwoHeadViT, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device)
+
+    @torch.inference_mode()
+    def run(self, images: FloatArray) -> Outputs:
+        """Run images (N, 1, S, S) float32 in [0, 1]."""
+        findings, abnormal, attention = self.model(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        return Outputs(findings.cpu().numpy(), abnormal.cpu().numpy(), attention.cpu().numpy())
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -1,0 +1,194 @@
+"""A timm ViT with two heads: findings (multi-label) and normal/abnormal (one logit)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
+
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.runtime.types import ModelCard
+
+ARCHS = {"tiny": "vit_tiny_patch16_224", "small": "vit_small_patch16_224", "base": "vit_base_patch16_224"}
+PRETRAINED_TAG = "augreg_in21k_ft_in1k"
+
+GRID_OF_TOKENS = {196: 14, 49: 7, 16: 4}
+"""Number of patch tokens -> side of the token grid."""
+
+
+@dataclass
+class Trace:
+    """What a forward pass leaves for the losses.
+
+    Attributes:
+        findings: (B, L) logits.
+        abnormal: (B,) logits.
+        blocks: the residual stream after each block, before the final norm, (B, 1 + T, D) each, class token first.
+    """
+
+    findings: Tensor
+    abnormal: Tensor
+    blocks: list[Tensor]
+
+
+class TwoHeadViT(nn.Module):
+    """Vision transformer over one-channel square images in [0, 1].
+
+    Args:
+        arch: a key of `ARCHS`.
+        size: side of the image in pixels.
+        patch: side of a patch in pixels; divides `size`.
+        labels: number of findings.
+        depth: number of blocks, at least 2 (the attention map reads the input of the last one).
+
+    Attributes:
+        grid: side of the square grid of patch tokens.
+        width: embedding dimension D.
+    """
+
+    def __init__(self, arch: str, size: int, patch: int, labels: int, depth: int = 12) -> None:
+        super().__init__()
+        if arch not in ARCHS:
+            raise UsageError(f"unknown architecture {arch!r} (there are: {', '.join(ARCHS)})")
+        if size % patch:
+            raise UsageError(f"a {size} px image has no whole number of {patch} px patches")
+        if depth < 2:
+            raise UsageError(f"a depth of {depth} is too small: at least 2 blocks")
+        self.grid = size // patch
+        vit: Any = timm.create_model(
+            ARCHS[arch], img_size=size, patch_size=patch, in_chans=1, num_classes=0, depth=depth
+        )
+        self.vit = vit
+        self.width: int = vit.embed_dim
+        self.findings_head = nn.Linear(self.width, labels)
+        self.abnormal_head = nn.Linear(self.width, 1)
+
+    def trace(self, images: Tensor) -> Trace:
+        """Run the model and keep every block's output.
+
+        Args:
+            images: (B, 1, S, S) in [0, 1].
+        """
+        # The normalisation is part of the model, so that nobody can feed it differently normalised pixels.
+        final, blocks = self.vit.forward_intermediates(
+            (images - 0.5) / 0.5, output_fmt="NLC", return_prefix_tokens=True
+        )
+        token = final[:, 0]
+        return Trace(
+            findings=self.findings_head(token),
+            abnormal=self.abnormal_head(token).squeeze(1),
+            blocks=[torch.cat([prefix, patches], dim=1) for patches, prefix in blocks],
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return findings (B, L) logits, abnormal (B,) logits and attention (B, g, g).
+
+        Args:
+            images: (B, 1, S, S) in [0, 1].
+        """
+        trace = self.trace(images)
+        return trace.findings, trace.abnormal, self._attention(trace.blocks[-2])
+
+    def _attention(self, tokens: Tensor) -> Tensor:
+        """Attention of the last block, class token to patches, mean over heads, renormalised to sum 1: (B, g, g).
+
+        The block itself may run a fused kernel that never forms the attention matrix, so the one row that is wanted
+        is computed here again.
+        """
+        block: Any = self.vit.blocks[-1]
+        attn = block.attn
+        batch, count, _ = tokens.shape
+        qkv = attn.qkv(block.norm1(tokens)).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
+        query = attn.q_norm(qkv[:, 0, 0]).unsqueeze(2)  # (B, heads, 1, d)
+        keys = attn.k_norm(qkv[:, :, 1]).permute(0, 2, 3, 1)  # (B, heads, d, 1 + T)
+        weights = ((query * attn.scale) @ keys).softmax(dim=-1)[:, :, 0, 1:].mean(dim=1)
+        return (weights / weights.sum(dim=1, keepdim=True)).reshape(batch, self.grid, self.grid)
+
+
+def from_card(card: ModelCard) -> TwoHeadViT:
+    """Build the (untrained) model that `card` describes."""
+    return TwoHeadViT(card.arch, card.size, card.patch, len(card.labels), card.depth)
+
+
+def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
+    """Return timm's ImageNet weights for `arch`, with one input channel.
+
+    Args:
+        arch: a key of `ARCHS`.
+        file: a safetensors file with the weights of the timm model; None fetches them from timm's model hub.
+
+    Raises:
+        ModelError: the hub cannot be reached, or the file is not such a checkpoint.
+    """
+    name = f"{ARCHS[arch]}.{PRETRAINED_TAG}"
+    if file is None:
+        try:
+            return timm.create_model(name, pretrained=True, in_chans=1, num_classes=0).state_dict()
+        except Exception as error:  # the hub client raises its own, its HTTP library's and the socket's errors
+            raise ModelError(
+                f"cannot fetch the pretrained weights {name} ({type(error).__name__}): download model.safetensors "
+                "of it on a machine that reaches the hub and pass --pretrained FILE, or start with --init random"
+            ) from error
+    state = read_safetensors(file)
+    kernel = state.get("patch_embed.proj.weight")
+    if kernel is None:
+        raise ModelError(
+            f"{file} does not hold the weights of a timm ViT: --pretrained takes the model.safetensors of {name}"
+        )
+    # Summing the colour channels gives the response to a grey image, which has three equal channels.
+    state["patch_embed.proj.weight"] = kernel.sum(dim=1, keepdim=True)
+    return state
+
+
+def read_safetensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; pickles are never loaded.
+
+    Raises:
+        ModelError: missing or not safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except FileNotFoundError as error:
+        raise ModelError(f"{file} does not exist") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is not a safetensors file ({error}): convert the weights to safetensors") from error
+
+
+def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None:
+    """Copy a ViT's weights into `model`, resampling patch and position embeddings to its grid (timm's functions).
+
+    Args:
+        model: receives the weights; its heads keep theirs unless `state` has heads of the same shape.
+        state: the weights of a timm ViT, or of a `TwoHeadViT`.
+        source: where they came from, for messages.
+
+    Raises:
+        ModelError: they are weights of another architecture.
+    """
+    body = {
+        key.removeprefix("vit."): value for key, value in state.items() if not key.startswith(("head.", "fc_norm."))
+    }
+    heads = {key: body.pop(key) for key in list(body) if "_head." in key}
+    for key, value in model.state_dict().items():
+        if key in heads and heads[key].shape == value.shape:
+            value.copy_(heads[key])
+    expected = model.vit.state_dict()
+    fitted = checkpoint_filter_fn(body, model.vit)
+    wrong = sorted(
+        key for key in expected.keys() | fitted.keys()
+        if key not in expected or key not in fitted or expected[key].shape != fitted[key].shape
+    )  # fmt: skip
+    if wrong:
+        raise ModelError(
+            f"the weights of {source} belong to another architecture ({len(wrong)} tensors differ, first {wrong[0]}): "
+            "choose the matching --arch and --depth"
+        )
+    model.vit.load_state_dict(fitted)

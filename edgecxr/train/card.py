@@ -1,0 +1,46 @@
+"""The end of a training run: operating points from the validation split, and the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import edgecxr
+from edgecxr.bench.accuracy import choose_operating_points, predict
+from edgecxr.data.prepared import Prepared
+from edgecxr.models.reference import TorchBackend
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.types import ModelCard
+from edgecxr.train import checkpoint
+from edgecxr.train.config import TrainConfig
+from edgecxr.workspace import atomic_write
+
+
+def finish(run: Path, config: TrainConfig, prepared: Prepared) -> None:
+    """Write card.json, which makes the run a finished one.
+
+    Args:
+        run: a run whose epochs are done.
+        config: its settings.
+        prepared: its data set.
+    """
+    model = TwoHeadViT(config.arch, config.size, config.patch, len(prepared.labels), config.depth)
+    checkpoint.load_best(run, model)
+    val = prepared.rows("val")
+    findings, abnormal = predict(TorchBackend(model.eval()), prepared, val, config.size)
+    card = ModelCard(
+        name=run.name,
+        labels=prepared.labels,
+        size=config.size,
+        tokens=model.grid**2,
+        patch=config.patch,
+        arch=config.arch,
+        depth=config.depth,
+        method=config.method,
+        teacher=config.teacher,
+        operating_points=choose_operating_points(prepared, val, findings, abnormal),
+        data=prepared.summary(),
+        training=config.to_dict(),
+        sha256=checkpoint.sha256_of(run / checkpoint.BEST),
+        version=edgecxr.__version__,
+    )
+    atomic_write(run / checkpoint.CARD, card.to_json())

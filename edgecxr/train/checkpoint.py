@@ -1,0 +1,123 @@
+"""The files of a training run: opened for a new or interrupted run, written atomically, read without pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from edgecxr.errors import ModelError
+from edgecxr.models.reference import TorchBackend
+from edgecxr.models.vit import TwoHeadViT, from_card, read_safetensors
+from edgecxr.runtime.types import ModelCard
+from edgecxr.train.config import TrainConfig
+from edgecxr.workspace import Workspace, atomic_write
+
+CONFIG = "config.json"
+LAST = "last.pt"
+BEST = "best.safetensors"
+CARD = "card.json"
+
+
+def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) -> tuple[Path, bool]:
+    """Return the folder for a run, and whether it continues an interrupted one.
+
+    An unfinished run (one without a card) of the same name and the same settings is continued, unless `fresh`.
+    """
+    import json
+
+    if not fresh:
+        for run in workspace.runs(name):
+            if not (run / CARD).exists() and (run / CONFIG).exists():
+                source = str(run / CONFIG)
+                if TrainConfig.from_json((run / CONFIG).read_text(), source) == config:
+                    return run, (run / LAST).exists()
+    run = workspace.new_run(name)
+    atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
+    return run, False
+
+
+def save_last(run: Path, state: dict[str, Any]) -> None:
+    """Write what a resumed run needs: weights, optimiser, history."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    atomic_write(run / LAST, buffer.getbuffer())
+
+
+def load_last(run: Path, device: torch.device) -> dict[str, Any]:
+    """Read what `save_last` wrote.
+
+    Raises:
+        ModelError: damaged.
+    """
+    try:
+        return torch.load(run / LAST, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+        raise ModelError(f"{run / LAST} is damaged ({type(error).__name__}): start again with --fresh") from error
+
+
+def save_best(run: Path, model: nn.Module) -> None:
+    """Write the model's weights."""
+    atomic_write(run / BEST, save({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}))
+
+
+def load_best(run: Path, model: TwoHeadViT) -> None:
+    """Read the best weights of a run into `model`.
+
+    Raises:
+        ModelError: missing, damaged, or of another architecture.
+    """
+    state = read_safetensors(run / BEST)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2]
+        raise ModelError(f"{run / BEST} does not fit the architecture of its card: {''.join(first).strip()}") from error
+
+
+def read_card(run: Path) -> ModelCard:
+    """Read the card of a finished run.
+
+    Raises:
+        ModelError: there is no run, or it is not finished.
+    """
+    path = run / CARD
+    if not path.exists():
+        raise ModelError(f"{run} holds no finished training run (no {CARD}): type the command that began it once more")
+    return ModelCard.from_json(path.read_text(), str(path))
+
+
+def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
+    """Load the model of a finished run, in eval mode, after checking its hash.
+
+    Raises:
+        ModelError: not finished, damaged, or of another architecture.
+    """
+    card = read_card(run)
+    if not (run / BEST).exists():
+        raise ModelError(f"{run / BEST} does not exist: train again")
+    if card.sha256 != sha256_of(run / BEST):
+        raise ModelError(f"{run / BEST} has changed since its card was written: train again or restore the file")
+    model = from_card(card)
+    load_best(run, model)
+    return model.eval(), card
+
+
+def open_checkpoint(run: Path, device: str = "cpu") -> TorchBackend:
+    """Open a finished run as a backend; raises what `load_run` raises."""
+    return TorchBackend(load_run(run)[0], device)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

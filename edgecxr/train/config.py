@@ -1,0 +1,114 @@
+"""The settings of a training run, checked where they are made and saved beside the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS
+
+INITS = ("pretrained", "teacher", "random")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. The schedule's defaults are the paper's.
+
+    Attributes:
+        data: name of the prepared data set.
+        data_hash: hash of its contents: a resumed run must see the same images.
+        arch: "tiny", "small" or "base".
+        size: side of the image the model sees, in pixels.
+        patch: side of a patch, in pixels.
+        depth: number of blocks.
+        method: "teacher", or a distillation method.
+        teacher: name of the teacher's run; its weights' hash follows in `teacher_sha256`.
+        init: "pretrained" (ImageNet), "teacher" (the teacher's own weights, resampled) or "random".
+        pretrained: safetensors file for init "pretrained"; None asks timm's hub.
+        epochs: passes over the training split.
+        batch: images per step.
+        lr: peak learning rate of AdamW.
+        warmup: share of all steps over which the rate rises linearly; the paper does not mention one.
+        weight_decay: of AdamW.
+        alpha, beta, gamma: weights of the distillation terms, Eq. 2.
+        augment: strength of the augmentation; 0 turns it off, 1 is the default.
+        precision: "auto" is bf16 on GPUs that have it, fp16 on older ones, fp32 on the CPU.
+        seed: of the initial weights, the order of the images and the augmentation.
+    """
+
+    data: str
+    data_hash: str
+    arch: str = "tiny"
+    size: int = 224
+    patch: int = 16
+    depth: int = 12
+    method: str = "teacher"
+    teacher: str | None = None
+    teacher_sha256: str | None = None
+    init: str = "pretrained"
+    pretrained: str | None = None
+    epochs: int = 100
+    batch: int = 64
+    lr: float = 5e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 1.0
+    augment: float = 1.0
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            message
+            for wrong, message in (
+                (self.arch not in ARCHS, f"--arch {self.arch}: there are {', '.join(ARCHS)}"),
+                (self.init not in INITS, f"--init {self.init}: there are {', '.join(INITS)}"),
+                (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
+                (self.epochs < 1, f"--epochs {self.epochs}: at least 1"),
+                (self.batch < 1, f"--batch {self.batch}: at least 1"),
+                (not self.lr > 0, f"--lr {self.lr}: more than 0"),
+                (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
+                (self.depth < 2, f"--depth {self.depth}: at least 2"),
+                (self.size % self.patch != 0, f"patches of {self.patch} px do not tile {self.size} px"),
+                (min(self.alpha, self.beta, self.gamma) < 0, "--alpha, --beta and --gamma: at least 0"),
+                (not 0 <= self.augment <= 3, f"--augment {self.augment}: from 0 to 3"),
+                (self.pretrained is not None and self.init != "pretrained", "--pretrained goes with --init pretrained"),
+            )
+            if wrong
+        ]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> TrainConfig:
+        """Parse config.json.
+
+        Raises:
+            ModelError: not the settings of a run.
+        """
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"{source} is not the configuration of a training run ({error})") from error
+
+
+def patch_of(size: int, tokens: int) -> int:
+    """Return the patch side that cuts a `size` px image into `tokens` patches.
+
+    Raises:
+        UsageError: no such grid.
+    """
+    grid = GRID_OF_TOKENS.get(tokens)
+    if grid is None or size % grid:
+        raise UsageError(f"--tokens {tokens}: there are {', '.join(map(str, GRID_OF_TOKENS))}")
+    return size // grid

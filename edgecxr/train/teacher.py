@@ -1,0 +1,63 @@
+"""The teacher: 224 px, both tasks, supervised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from edgecxr.data.prepared import Prepared
+from edgecxr.distill.base import supervised
+from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
+from edgecxr.train import checkpoint
+from edgecxr.train.batches import Batch, Batches, view
+from edgecxr.train.card import finish
+from edgecxr.train.config import TrainConfig
+from edgecxr.train.device import Device
+from edgecxr.train.loop import Progress, check_splits, fit
+from edgecxr.workspace import Workspace
+
+
+def train_teacher(
+    workspace: Workspace,
+    prepared: Prepared,
+    config: TrainConfig,
+    device: Device,
+    progress: Progress,
+    fresh: bool = False,
+) -> Path:
+    """Train a teacher, or go on with an interrupted run of the same settings.
+
+    Args:
+        workspace: where the run is kept.
+        prepared: the data set.
+        config: method "teacher".
+        device: where and in which arithmetic.
+        progress: called after every step.
+        fresh: begin a new run even if an interrupted one could be continued.
+
+    Returns:
+        The run's folder, with best.safetensors and card.json.
+    """
+    train = Batches(prepared, "train", config.batch, device.torch)
+    val = Batches(prepared, "val", config.batch, device.torch)
+    check_splits(train, val, prepared.name)
+
+    torch.manual_seed(config.seed)
+    model = TwoHeadViT(config.arch, config.size, config.patch, len(prepared.labels), config.depth)
+    if config.init == "pretrained":
+        file = Path(config.pretrained) if config.pretrained else None
+        start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub"))
+    model.to(device.torch)
+
+    # The folder is made only now, so that a wrong option or missing weights leave nothing behind.
+    run, _ = checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh)
+
+    def losses(batch: Batch) -> dict[str, Tensor]:
+        parts = supervised(model.trace(view(batch.base, config.size)), batch.targets, batch.abnormal)
+        return {"loss": parts["bce_findings"] + parts["bce_abnormal"]} | parts
+
+    fit(run, config, device, model, nn.Module(), losses, train, val, progress)
+    finish(run, config, prepared)
+    return run

@@ -1,0 +1,166 @@
+"""`edgecxr demo`: the whole path on synthetic films, with the functions that the other commands call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecxr.bench.accuracy import predict
+from edgecxr.bench.evaluation import evaluate_model
+from edgecxr.console import progress, say
+from edgecxr.data.cache import prepare
+from edgecxr.data.phantom import phantom
+from edgecxr.data.prepared import Prepared
+from edgecxr.export.bundle import export_bundle
+from edgecxr.metrics import aurocs, macro_difference, patient_weights
+from edgecxr.runtime.backend import open_backend
+from edgecxr.runtime.bundle import Bundle
+from edgecxr.runtime.infer import infer_paths
+from edgecxr.runtime.predictor import Predictor
+from edgecxr.runtime.types import NOTICE
+from edgecxr.train import commands
+from edgecxr.workspace import Workspace
+
+FILMS_TO_INFER = 3
+TEACHER_PATCH = 32  # 49 tokens at 224 px: what a CPU trains in minutes; `edgecxr train` uses 16
+DEVICE = "auto"
+
+
+def demo(root: Path, n: int, epochs: int, seed: int) -> str:
+    """Prepare, train, distil, export and infer; steps that are already done are not done again.
+
+    Args:
+        root: of the workspace.
+        n: number of phantom films.
+        epochs: of the teacher; a student takes half as many.
+        seed: of films and training.
+
+    Returns:
+        The summary, as text.
+    """
+    workspace = Workspace(root)
+    started = time.perf_counter()
+    say(f"{NOTICE}\n1/5  edgecxr prepare phantom --n {n}")
+    with progress("films") as update:
+        source = phantom(root / f"phantom-{n}", n=n, seed=seed, progress=update)
+    source.name = f"phantom-{n}"
+    with progress("prepare") as update:
+        prepared = prepare(source, workspace.data_dir(source.name), progress=update)
+
+    say(f"2/5  edgecxr train --init random --patch {TEACHER_PATCH} --epochs {epochs}")
+    common = {"batch": 64, "lr": 5e-4, "augment": 1.0, "seed": seed, "precision": "auto"}
+    settings = {"arch": "tiny", "patch": TEACHER_PATCH, "depth": 12, "init": "random", "epochs": epochs} | common
+    teacher = _trained(
+        workspace, prepared, settings, lambda: commands.train(workspace, prepared, settings, None, DEVICE, False)
+    )
+    students = {}
+    for method in ("mlcak", "none"):
+        say(f"3/5  edgecxr distill --res 28 --method {method} --epochs {max(1, epochs // 2)}")
+        settings = {"method": method, "epochs": max(1, epochs // 2), "alpha": 1.0, "beta": 1.0, "gamma": 1.0} | common
+
+        def distil(settings: dict[str, Any] = settings) -> Path:
+            return commands.distill(
+                workspace, prepared, 28, 49, teacher.name, None, "teacher", settings, None, DEVICE, False
+            )
+
+        students[method] = _trained(workspace, prepared, settings | {"teacher": teacher.name, "size": 28}, distil)
+
+    say("4/5  edgecxr evaluate, edgecxr export")
+    runs = {"teacher": teacher, "student, MLCAK": students["mlcak"], "student, undistilled": students["none"]}
+    rows = []
+    for title, run in runs.items():
+        _, record = evaluate_model(workspace, run.name, None, "test", 1000)
+        bundle, _ = export_bundle(run, prepared, workspace.export_dir(run.name))
+        rows.append((title, run.name, record, bundle, _latency_ms(bundle, prepared)))
+    # Exported again last, so that `edgecxr infer` takes the distilled student when no model is named.
+    bundle, _ = export_bundle(students["mlcak"], prepared, workspace.export_dir(students["mlcak"].name))
+
+    say(f"5/5  edgecxr infer, on {FILMS_TO_INFER} held-out phantom DICOM files")
+    films = [source.files[i] for i in np.flatnonzero(source.splits == "test")[:FILMS_TO_INFER]]
+    with Predictor(bundle) as predictor:
+        infer_paths(predictor, films, False, False, root / "overlays")
+
+    return _summary(rows, students, prepared, workspace, films[0], time.perf_counter() - started)
+
+
+def _trained(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:
+    """Return a finished run that has these settings and data, else make one."""
+    from edgecxr.select import card_of
+
+    for folder in workspace.finished_runs():
+        training = card_of(folder).training
+        wanted = settings | {"data_hash": prepared.hash}
+        if all(training.get(key) == value for key, value in wanted.items()):
+            say(f"{folder} is done")
+            return folder
+    return make()
+
+
+def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
+    """Median milliseconds of one image through onnxruntime, model only, after ten runs of warm-up."""
+    from edgecxr.runtime.preprocess import box_mean
+
+    backend = open_backend("onnxruntime", bundle.artefact("fp32"))
+    image = box_mean(prepared.images[:1], bundle.card.size)[:, None]
+    times = []
+    for _ in range(runs + 10):
+        start = time.perf_counter()
+        backend.run(image)
+        times.append(time.perf_counter() - start)
+    backend.close()
+    return float(np.median(times[10:])) * 1000
+
+
+def _summary(
+    rows: list[tuple[str, str, dict[str, Any], Bundle, float]],
+    students: dict[str, Path],
+    prepared: Prepared,
+    workspace: Workspace,
+    film: Path,
+    seconds: float,
+) -> str:
+    lines = [
+        "",
+        f"{len(prepared)} synthetic phantom films, test split: {rows[0][2]['images']} films of "
+        f"{rows[0][2]['patients']} patients; AUROC with 95 % interval",
+        f"{'':22}  {'findings (macro)':21}  {'normal/abnormal':21}  {'px':>4} {'ONNX':>8}  {'CPU, batch 1':>12}",
+    ]
+    for title, _, record, bundle, ms in rows:
+        megabytes = bundle.artefact("fp32").stat().st_size / 1e6
+        lines.append(
+            f"{title:22}  {_interval(record['findings']['macro']):21}  {_interval(record['abnormal']):21}  "
+            f"{bundle.card.size:4d} {megabytes:5.1f} MB  {ms:9.1f} ms"
+        )
+    skipped = sorted({label for _, _, record, _, _ in rows for label in record["skipped"]})
+    if skipped:
+        lines.append(f"without an AUROC, for want of one class in the test split: {', '.join(skipped)}")
+    lines += [
+        _difference(students, prepared),
+        f"Done in {seconds / 60:.1f} minutes. Learnt from synthetic films only: it says nothing of real ones.",
+        f"Pictures: {prepared.path / 'contact_sheet.png'}, {workspace.root / 'overlays'}",
+        f"Next:     edgecxr infer {film} --overlay pictures",
+        NOTICE,
+    ]
+    return "\n".join(lines)
+
+
+def _interval(row: dict[str, Any] | None) -> str:
+    return f"{row['auroc']:.3f} ({row['low']:.3f}-{row['high']:.3f})" if row else "one class only"
+
+
+def _difference(students: dict[str, Path], prepared: Prepared) -> str:
+    """Say what distillation added, paired on the same films."""
+    rows = prepared.rows("test")
+    weights = patient_weights(prepared.patients[rows])
+    scored = {}
+    for method, run in students.items():
+        backend = open_backend("torch", run)
+        findings, _ = predict(backend, prepared, rows, 28)
+        scored[method] = aurocs(prepared.targets[rows], findings, weights)
+    gain = macro_difference(scored["mlcak"], scored["none"])
+    verdict = "" if gain.low > 0 or gain.high < 0 else ": no difference can be told from so few films"
+    return f"MLCAK against undistilled, findings: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}){verdict}"

@@ -1,0 +1,126 @@
+"""Which data set, teacher, run or bundle a command takes when none is named, and what stands behind a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.runtime.types import ModelCard
+from edgecxr.workspace import CARD, Workspace
+
+
+def dataset(workspace: Workspace, name: str | None) -> Prepared:
+    """Open the prepared data set `name`, or the latest.
+
+    Raises:
+        InputError: there is none.
+    """
+    return Prepared.open(workspace.latest_dataset(name))
+
+
+def dataset_of(workspace: Workspace, card: ModelCard, name: str | None) -> Prepared:
+    """Open the data set `name`, or the one that the model of `card` was trained on.
+
+    Raises:
+        InputError: it is gone, or its contents are others by now.
+    """
+    prepared = dataset(workspace, name or str(card.data.get("name")))
+    if name is None and prepared.hash != card.data.get("hash"):
+        raise InputError(
+            f"data set {prepared.name} in {prepared.path} is not the one that {card.name} was trained on: name "
+            "one with --data if it shall be used all the same",
+            "dataset",
+        )
+    return prepared
+
+
+def run(
+    workspace: Workspace, name: str | None, prefix: str = "", fits: Callable[[ModelCard], bool] | None = None
+) -> Path:
+    """Return the folder of a finished run.
+
+    Args:
+        workspace: where to look.
+        name: of a run in the workspace, or a path; None takes the latest.
+        prefix: what the names of the runs in question begin with, such as "teacher-".
+        fits: a condition on the card, if none is named.
+
+    Raises:
+        ModelError: there is none, or the one that was named is not finished.
+    """
+    if name is None:
+        return workspace.latest_run(prefix, (lambda folder: fits(card_of(folder))) if fits else None)
+    for folder in (workspace.root / name, Path(name)):
+        if (folder / CARD).is_file():
+            return folder
+    raise ModelError(f"{name} is no finished run, neither in {workspace.root} nor as a path")
+
+
+def teacher(workspace: Workspace, name: str | None, prepared: Prepared) -> Path:
+    """Return the teacher `name`, or the latest that was trained on this data set for these labels.
+
+    Raises:
+        ModelError: there is none.
+    """
+
+    def fits(card: ModelCard) -> bool:
+        return card.method == "teacher" and card.labels == prepared.labels and card.data.get("hash") == prepared.hash
+
+    try:
+        return run(workspace, name, "teacher-", fits)
+    except ModelError as error:
+        if name is not None:
+            raise
+        raise ModelError(
+            f"no finished teacher for data set {prepared.name} in {workspace.root}: make one with "
+            f"`edgecxr train --data {prepared.name}`"
+        ) from error
+
+
+def bundle(workspace: Workspace, name: str | None) -> Path:
+    """Return the folder of a bundle: the path or name that was given, EDGECXR_MODEL, or the latest.
+
+    Raises:
+        ModelError: there is none.
+    """
+    import os
+
+    name = name or os.environ.get("EDGECXR_MODEL")
+    if name is None:
+        return workspace.latest_bundle()
+    try:
+        inside = workspace.export_dir(name)
+    except UsageError:  # a path, which cannot be a name
+        return Path(name)
+    return inside if inside.is_dir() and not Path(name).exists() else Path(name)
+
+
+def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
+    """Return the folder of the run or bundle `name` (a run, where both have the name), or of the latest run.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if name is None:
+        return run(workspace, None)
+    places = (workspace.root / name, Path(name), workspace.root / "export" / name)
+    for folder in places:
+        if (folder / CARD).is_file():
+            return folder
+    raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {', '.join(map(str, places))})")
+
+
+def card_of(folder: Path) -> ModelCard:
+    """Read the card of a run or bundle.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    path = folder / CARD
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): train or export again") from error
+    return ModelCard.from_json(text, str(path))

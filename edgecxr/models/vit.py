@@ -8,6 +8,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -61,8 +62,13 @@ class TwoHeadViT(nn.Module):
             raise UsageError(f"a depth of {depth} is too small: at least 2 blocks")
         self.grid = size // patch
         vit: Any = timm.create_model(
-            ARCHS[arch], img_size=size, patch_size=patch, in_chans=1, num_classes=0, depth=depth
+            ARCHS[arch], img_size=size, patch_size=patch, in_chans=1, num_classes=0, depth=depth, weight_init="jax"
         )
+        # A ViT that starts from random weights learns where things lie very slowly from random position embeddings and
+        # timm's default (small) linear weights; these starts are those of Beyer et al., "Better plain ViT baselines".
+        with torch.no_grad():
+            vit.pos_embed[:, 0] = 0
+            vit.pos_embed[:, 1:] = build_sincos2d_pos_embed([self.grid, self.grid], dim=vit.embed_dim)
         self.vit = vit
         self.width: int = vit.embed_dim
         self.findings_head = nn.Linear(self.width, labels)

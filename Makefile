@@ -1,0 +1,40 @@
+# make demo    the whole path on synthetic films, from a clean clone
+# make test    the tests, from a clean clone
+# make lint    style, types, the import contract
+# make gpu     everything that wants a GPU, with the Python that is there: DATA=folder OUT=folder MINUTES=30
+#
+# TORCH_INDEX=URL takes torch and torchvision from an index of your choice, such as a smaller CPU build.
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+DATA ?= data
+OUT ?= benchmarks/results/gpu
+MINUTES ?= 30
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint gpu clean
+
+demo: $(VENV)/.all
+	$(BIN)/edgecxr demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+gpu:
+	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)
+
+clean:
+	rm -rf $(VENV) build
+
+$(VENV)/.all $(VENV)/.dev: $(VENV)/.%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet torch torchvision --index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@

@@ -1,0 +1,238 @@
+"""Everything that wants a GPU, in order of worth: for whoever gets one for half an hour.
+
+    python benchmarks/gpu.py --data DIR --out DIR --minutes 30
+
+DIR holds folders with a labels.csv and images, such as nih_dev and kermany_pneumonia. Each step runs in a process of
+its own under a time limit and writes OUT/<step>.json at once; a step that has its record is skipped, and a training
+that was cut off goes on from its last epoch. Needs torch, timm, safetensors and matplotlib, and no pydicom. It runs on
+a CPU too, slowly; the records say on what they were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # a bare machine runs the checkout as it is
+
+METHODS = ("none", "mlcak")
+RES = 28
+SMALLEST_LIMIT = 15  # seconds; with less left, no step is begun
+
+Step = Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def steps(args: argparse.Namespace) -> Iterator[tuple[str, int, Step]]:
+    """Yield (name, limit in seconds, what to do), the most valuable first."""
+    yield "probe", 120, probe
+    yield "smoke", 180, smoke
+    for name in args.names:
+        yield f"{name}-teacher", 600, lambda a, n=name: teacher(a, n)
+    for seed in range(args.seeds):
+        for name in args.names:
+            for method in METHODS:
+                yield f"{name}-{RES}-{method}-seed{seed}", 600, lambda a, n=name, m=method, s=seed: student(a, n, m, s)
+
+
+def main() -> None:
+    """Run the steps that are not done yet, until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of data sets")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the records")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "gpu", help="prepared data and checkpoints")
+    parser.add_argument("--minutes", type=float, default=30, help="time for everything")
+    parser.add_argument("--names", nargs="+", default=["kermany_pneumonia", "nih_dev"], help="folders in --data")
+    parser.add_argument("--epochs", type=int, default=30, help="of teachers and students")
+    parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
+    parser.add_argument("--patch", type=int, default=16, help="of the teacher")
+    parser.add_argument("--pretrained", type=Path, help="ImageNet weights for the teacher; random without")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.step:
+        run_here(args)
+        return
+    args.out.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + args.minutes * 60
+    for name, limit, _ in steps(args):
+        record = args.out / f"{name}.json"
+        if record.exists() and json.loads(record.read_text())["status"] == "ok":
+            print(f"{name}: done before", flush=True)
+            continue
+        left = deadline - time.monotonic()
+        if left < SMALLEST_LIMIT:
+            print(f"{name}: no time left", flush=True)
+            break
+        print(f"{name}: {run_child(name, min(limit, left), args.out)}", flush=True)
+
+
+def run_child(name: str, limit: float, out: Path) -> str:
+    """Run one step in a process of its own; a failure gets a record too. Returns what became of it."""
+    started = time.monotonic()
+    log = out / f"{name}.log"
+    try:
+        with log.open("w") as file:
+            command = [sys.executable, __file__, *sys.argv[1:], "--step", name]
+            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=limit).returncode
+        status = "ok" if code == 0 else f"failed with exit code {code}"
+    except subprocess.TimeoutExpired:
+        status = f"cut off after {limit:.0f} s"
+    if status != "ok":
+        tail = log.read_text(errors="replace").splitlines()[-20:]
+        write(out / f"{name}.json", {"step": name, "status": status, "log": tail})
+    return f"{status}, {time.monotonic() - started:.0f} s"
+
+
+def run_here(args: argparse.Namespace) -> None:
+    """Run the step that --step names and write its record."""
+    what = {name: do for name, _, do in steps(args)}[args.step]
+    started = time.perf_counter()
+    result = what(args)
+    record = {"step": args.step, "status": "ok", "machine": machine(), "result": result}
+    write(args.out / f"{args.step}.json", record | {"seconds": round(time.perf_counter() - started, 1)})
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Write a record under a temporary name first: a cut-off run leaves none that is half there."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def machine() -> dict[str, Any]:
+    """Say on what a record was made."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "gpu": torch.cuda.get_device_name() if gpu else None,
+        "capability": list(torch.cuda.get_device_capability()) if gpu else None,
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+    }
+
+
+def probe(args: argparse.Namespace) -> dict[str, Any]:
+    """Which packages are there, whether the GPU multiplies, and what the driver says."""
+    import torch
+
+    versions = {}
+    for name in ("torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13-bindings", "pycuda", "pydicom"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    result: dict[str, Any] = {"packages": versions}
+    try:
+        query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.max.sm", "--format=csv"]
+        result["nvidia_smi"] = subprocess.run(query, capture_output=True, text=True, timeout=30).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        result["nvidia_smi"] = str(error)
+    if torch.cuda.is_available():
+        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        for _ in range(3):
+            a @ a
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(10):
+            a @ a
+        torch.cuda.synchronize()
+        result["bf16_tflops"] = round(10 * 2 * 8192**3 / (time.perf_counter() - start) / 1e12, 1)
+    return result
+
+
+def smoke(args: argparse.Namespace) -> dict[str, Any]:
+    """One epoch of teacher and student on the first data set: does training run here, and how fast?"""
+    prepared, workspace = opened(args, args.names[0], "smoke")
+    first = trained(args, workspace, prepared, None, "teacher", 1, 0)
+    return {"teacher": speed(first), "student": speed(trained(args, workspace, prepared, first, "mlcak", 1, 0))}
+
+
+def teacher(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Train the teacher of a data set and evaluate it on the test split."""
+    prepared, workspace = opened(args, name, "grid")
+    run = trained(args, workspace, prepared, None, "teacher", args.epochs, 0)
+    return speed(run) | {"run": run.name, "test": evaluated(workspace, run)}
+
+
+def student(args: argparse.Namespace, name: str, method: str, seed: int) -> dict[str, Any]:
+    """Train one student and evaluate it on the test split, paired with the undistilled one of its seed."""
+    from dataclasses import asdict
+
+    from edgecxr import select
+    from edgecxr.bench.evaluation import paired_gain
+
+    prepared, workspace = opened(args, name, "grid")
+    run = trained(args, workspace, prepared, select.teacher(workspace, None, prepared), method, args.epochs, seed)
+    result = speed(run) | {"run": run.name, "test": evaluated(workspace, run)}
+    twin = args.out / f"{name}-{RES}-none-seed{seed}.json"
+    if method != "none" and twin.exists():
+        other = workspace.root / json.loads(twin.read_text())["result"]["run"]
+        if other.is_dir():
+            gains = paired_gain(prepared, "test", run, other)
+            result["gain_over_undistilled"] = {task: asdict(interval) for task, interval in gains.items()}
+    return result
+
+
+def opened(args: argparse.Namespace, name: str, kind: str) -> tuple[Any, Any]:
+    """Prepare a data set, or open it where that is done, in a workspace for this kind of step."""
+    from edgecxr.data.cache import prepare
+    from edgecxr.data.folder import Folder
+    from edgecxr.workspace import Workspace
+
+    workspace = Workspace(args.work / kind / name)
+    source = Folder(args.data / name, name=name)
+    return prepare(source, Workspace(args.work).data_dir(name)), workspace
+
+
+def trained(
+    args: argparse.Namespace, workspace: Any, prepared: Any, teacher: Path | None, method: str, epochs: int, seed: int
+) -> Path:
+    """Train a teacher, or a student of `teacher`; one that was cut off goes on."""
+    from edgecxr.train import commands
+
+    settings = {"epochs": epochs, "batch": 64, "lr": 5e-4, "augment": 1.0, "seed": seed, "precision": "auto"}
+    if teacher is None:
+        init = "pretrained" if args.pretrained else "random"
+        settings |= {"arch": "tiny", "patch": args.patch, "depth": 12, "init": init}
+        return commands.train(workspace, prepared, settings, args.pretrained, args.device, False)
+    settings |= {"method": method, "alpha": 1.0, "beta": 1.0, "gamma": 1.0}
+    return commands.distill(
+        workspace, prepared, RES, 49, teacher.name, None, "teacher", settings, None, args.device, False
+    )
+
+
+def speed(run: Path) -> dict[str, Any]:
+    """Return the settings of a run and its images per second, epoch by epoch."""
+    import csv
+
+    with (run / "history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    return {
+        "settings": json.loads((run / "config.json").read_text()),
+        "images_per_s": [float(row["images_per_s"]) for row in history],
+        "best_val_score": max(float(row["score"]) for row in history),
+    }
+
+
+def evaluated(workspace: Any, run: Path) -> dict[str, Any]:
+    """Return the record of `edgecxr evaluate` on the test split."""
+    from edgecxr.bench.evaluation import evaluate_model
+
+    return evaluate_model(workspace, run.name, None, "test", 1000)[1]
+
+
+if __name__ == "__main__":
+    main()

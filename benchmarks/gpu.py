@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ def steps(args: argparse.Namespace) -> Iterator[tuple[str, int, Step]]:
     yield "probe", 120, probe
     yield "smoke", 180, smoke
     for name in args.names:
-        yield f"{name}-teacher", 600, lambda a, n=name: teacher(a, n)
+        yield f"{name}-teacher", 600, partial(teacher, name=name)
     for seed in range(args.seeds):
         for name in args.names:
             for method in METHODS:
-                yield f"{name}-{RES}-{method}-seed{seed}", 600, lambda a, n=name, m=method, s=seed: student(a, n, m, s)
+                yield f"{name}-{RES}-{method}-seed{seed}", 600, partial(student, name=name, method=method, seed=seed)
 
 
 def main() -> None:
@@ -128,7 +129,7 @@ def probe(args: argparse.Namespace) -> dict[str, Any]:
     """Which packages are there, whether the GPU multiplies, and what the driver says."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in ("torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt-rtx-cu13-bindings", "pycuda", "pydicom"):
         try:
             versions[name] = importlib.metadata.version(name)
@@ -155,46 +156,52 @@ def probe(args: argparse.Namespace) -> dict[str, Any]:
 
 def smoke(args: argparse.Namespace) -> dict[str, Any]:
     """One epoch of teacher and student on the first data set: does training run here, and how fast?"""
-    prepared, workspace = opened(args, args.names[0], "smoke")
+    prepared, workspace = opened(args, args.names[0])
     first = trained(args, workspace, prepared, None, "teacher", 1, 0)
     return {"teacher": speed(first), "student": speed(trained(args, workspace, prepared, first, "mlcak", 1, 0))}
 
 
 def teacher(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Train the teacher of a data set and evaluate it on the test split."""
-    prepared, workspace = opened(args, name, "grid")
+    prepared, workspace = opened(args, name)
     run = trained(args, workspace, prepared, None, "teacher", args.epochs, 0)
-    return speed(run) | {"run": run.name, "test": evaluated(workspace, run)}
+    return speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run)}
 
 
 def student(args: argparse.Namespace, name: str, method: str, seed: int) -> dict[str, Any]:
     """Train one student and evaluate it on the test split, paired with the undistilled one of its seed."""
     from dataclasses import asdict
 
-    from edgecxr import select
     from edgecxr.bench.evaluation import paired_gain
 
-    prepared, workspace = opened(args, name, "grid")
-    run = trained(args, workspace, prepared, select.teacher(workspace, None, prepared), method, args.epochs, seed)
-    result = speed(run) | {"run": run.name, "test": evaluated(workspace, run)}
-    twin = args.out / f"{name}-{RES}-none-seed{seed}.json"
-    if method != "none" and twin.exists():
-        other = workspace.root / json.loads(twin.read_text())["result"]["run"]
-        if other.is_dir():
-            gains = paired_gain(prepared, "test", run, other)
-            result["gain_over_undistilled"] = {task: asdict(interval) for task, interval in gains.items()}
+    first = run_of(args, f"{name}-teacher")
+    prepared, workspace = opened(args, name)
+    run = trained(args, workspace, prepared, first, method, args.epochs, seed)
+    result = speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run)}
+    if method != "none":
+        gains = paired_gain(prepared, "test", run, run_of(args, f"{name}-{RES}-none-seed{seed}"))
+        result["gain_over_undistilled"] = {task: asdict(interval) for task, interval in gains.items()}
     return result
 
 
-def opened(args: argparse.Namespace, name: str, kind: str) -> tuple[Any, Any]:
-    """Prepare a data set, or open it where that is done, in a workspace for this kind of step."""
+def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:
+    """Prepare a data set, or open it where that is done, in a workspace of its own."""
     from edgecxr.data.cache import prepare
     from edgecxr.data.folder import Folder
     from edgecxr.workspace import Workspace
 
-    workspace = Workspace(args.work / kind / name)
+    workspace = Workspace(args.work / name)
     source = Folder(args.data / name, name=name)
-    return prepare(source, Workspace(args.work).data_dir(name)), workspace
+    return prepare(source, workspace.data_dir(name)), workspace
+
+
+def run_of(args: argparse.Namespace, step: str) -> Path:
+    """Return the run that an earlier step left, by its record."""
+    record = args.out / f"{step}.json"
+    if not record.exists() or json.loads(record.read_text())["status"] != "ok":
+        raise SystemExit(f"step {step} has not succeeded, and this one needs it")
+    result = json.loads(record.read_text())["result"]
+    return args.work / result["data"] / result["run"]
 
 
 def trained(

@@ -1,0 +1,80 @@
+"""benchmarks/gpu.py as a person runs it, on a data set small enough for a CPU."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
+
+# A lent machine may hold torch and no pydicom.
+WITHOUT_PYDICOM = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "pydicom":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def make_data(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "patient", "split", "Effusion", "abnormal"])
+        for i in range(24):
+            sick = i % 2
+            pixels = rng.integers(0, 120, (64, 64), dtype=np.uint8) + np.uint8(100 * sick)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+            table.writerow([f"{i}.png", i // 2, ("train", "val", "test")[i // 8], sick, sick])
+
+
+def run(tmp_path: Path, *more: str) -> str:
+    site = tmp_path / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(WITHOUT_PYDICOM)
+    command = [sys.executable, str(SCRIPT), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    command += ["--work", str(tmp_path / "work"), "--names", "films", "--epochs", "1", "--seeds", "1", "--patch", "56"]
+    command += ["--device", "cpu", *more]
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
+    make_data(tmp_path / "data" / "films")
+    first = run(tmp_path)
+    records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
+    expected = {"probe", "smoke", "films-teacher", "films-28-none-seed0", "films-28-mlcak-seed0"}
+    assert set(records) == expected, first
+    assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(expected, "ok")
+    student = records["films-28-mlcak-seed0"]["result"]
+    assert 0 <= student["test"]["abnormal"]["auroc"] <= 1
+    assert student["test"]["images"] == 8
+    gain = student["gain_over_undistilled"]["findings"]
+    assert gain["low"] <= gain["value"] <= gain["high"]
+    assert records["probe"]["result"]["packages"]["pydicom"] is not None  # installed, though it cannot be imported
+    second = run(tmp_path)
+    assert second.count("done before") == len(expected)
+
+
+@pytest.mark.slow
+def test_a_failing_step_is_recorded_and_the_rest_goes_on(tmp_path):
+    (tmp_path / "data").mkdir()
+    out = run(tmp_path, "--minutes", "2")
+    assert "probe: ok" in out
+    record = json.loads((tmp_path / "out" / "films-teacher.json").read_text())
+    assert record["status"].startswith("failed")
+    assert any("films" in line for line in record["log"])

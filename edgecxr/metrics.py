@@ -172,8 +172,8 @@ def operating_point(targets: Array, probabilities: Array, rule: str) -> float:
     Args:
         targets: (N,) in [0, 1] or NaN.
         probabilities: (N,) in [0, 1].
-        rule: "youden" maximises sensitivity + specificity - 1; "sensitivity90" and "sensitivity95" take the highest
-            specificity at which the sensitivity is at least 0.90 or 0.95.
+        rule: "youden" maximises sensitivity + specificity - 1, the most sensitive of equals; "sensitivity90" and
+            "sensitivity95" take the highest specificity at which the sensitivity is at least 0.90 or 0.95.
 
     Returns:
         A threshold midway between two neighbouring probabilities, so that rounding in a lower precision seldom flips
@@ -190,13 +190,13 @@ def operating_point(targets: Array, probabilities: Array, rule: str) -> float:
     thresholds = np.r_[values[0], (values[1:] + values[:-1]) / 2]
     ranked_positive = np.sort(probabilities[known][positive])
     ranked_negative = np.sort(probabilities[known][~positive])
-    sensitivity: Array = np.asarray(1 - np.searchsorted(ranked_positive, thresholds) / positives)
-    specificity: Array = np.asarray(np.searchsorted(ranked_negative, thresholds) / negatives)
+    found: Array = positives - np.searchsorted(ranked_positive, thresholds)
+    cleared: Array = np.searchsorted(ranked_negative, thresholds)
     if rule == "youden":
-        return float(thresholds[np.argmax(sensitivity + specificity)])
-    enough = sensitivity >= float(rule.removeprefix("sensitivity")) / 100
-    allowed = np.flatnonzero(enough)
-    return float(thresholds[allowed[np.argmax(specificity[allowed])]])
+        # In whole numbers, so that equals are equal.
+        return float(thresholds[np.argmax(found * negatives + cleared * positives)])
+    enough = np.flatnonzero(found * 100 >= positives * int(rule.removeprefix("sensitivity")))
+    return float(thresholds[enough[np.argmax(cleared[enough])]])
 
 
 def sensitivity_specificity(targets: Array, probabilities: Array, threshold: float) -> tuple[float, float]:

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
+from edgecxr.train.config import patch_of
+
+
+@pytest.mark.parametrize("size", [224, 112, 56, 28])
+@pytest.mark.parametrize("tokens", [196, 49, 16])
+def test_every_resolution_has_its_token_grid(size, tokens):
+    model = TwoHeadViT("tiny", size, patch_of(size, tokens), labels=3, depth=2).eval()
+    trace = model.trace(torch.rand(2, 1, size, size))
+    assert [block.shape for block in trace.blocks] == [(2, 1 + tokens, 192)] * 2
+    assert trace.findings.shape == (2, 3)
+    assert trace.abnormal.shape == (2,)
+    findings, _, attention = model(torch.rand(2, 1, size, size))
+    assert attention.shape == (2, model.grid, model.grid)
+    assert torch.allclose(attention.sum((1, 2)), torch.ones(2))
+    assert findings.shape == (2, 3)
+
+
+def test_attention_is_that_of_the_last_block():
+    model = TwoHeadViT("tiny", 28, 4, labels=2, depth=3).eval()
+    attn = model.vit.blocks[-1].attn
+    attn.fused_attn = False  # the plain path forms the matrix, which dropout then passes through
+    seen = []
+    attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    _, _, attention = model(torch.rand(3, 1, 28, 28))
+    row = seen[0][:, :, 0, 1:].mean(dim=1)
+    expected = (row / row.sum(dim=1, keepdim=True)).reshape(3, 7, 7)
+    assert torch.allclose(attention, expected, atol=1e-6)
+
+
+def test_blocks_are_the_residual_stream_before_the_final_norm():
+    model = TwoHeadViT("tiny", 28, 4, labels=2, depth=2).eval()
+    trace = model.trace(torch.rand(2, 1, 28, 28))
+    token = model.vit.norm(trace.blocks[-1])[:, 0]
+    assert torch.allclose(model.findings_head(token), trace.findings, atol=1e-5)
+
+
+def test_a_teacher_of_another_resolution_starts_a_student():
+    teacher = TwoHeadViT("tiny", 224, 32, labels=2, depth=2)
+    student = TwoHeadViT("tiny", 28, 4, labels=2, depth=2)
+    start_from(student, teacher.state_dict(), "teacher")
+    assert torch.equal(student.vit.blocks[0].attn.qkv.weight, teacher.vit.blocks[0].attn.qkv.weight)
+    assert torch.equal(student.findings_head.weight, teacher.findings_head.weight)
+    assert student.vit.patch_embed.proj.weight.shape == (192, 1, 4, 4)
+    # A flat grey film looks the same at every resolution, and the resampled embedding sees it nearly so.
+    grey = (torch.full((1, 1, side, side), 0.7) for side in (28, 224))
+    embedded = [m.vit.patch_embed((x - 0.5) / 0.5) for m, x in zip((student, teacher), grey, strict=True)]
+    alike = torch.nn.functional.cosine_similarity(embedded[0].flatten(), embedded[1].flatten(), dim=0)
+    assert alike > 0.97
+
+
+def test_colour_weights_answer_a_grey_film_as_before(tmp_path):
+    colour = timm.create_model("vit_tiny_patch16_224", num_classes=5).eval()
+    save_file(colour.state_dict(), tmp_path / "model.safetensors")
+    model = TwoHeadViT("tiny", 224, 16, labels=2).eval()
+    start_from(model, pretrained_state("tiny", tmp_path / "model.safetensors"), "file")
+    film = torch.rand(1, 1, 224, 224)
+    expected = colour.forward_features(((film - 0.5) / 0.5).expand(1, 3, 224, 224))[:, 0]
+    assert torch.allclose(model.vit.norm(model.trace(film).blocks[-1])[:, 0], expected, atol=1e-4)
+
+
+def test_weights_of_another_architecture_are_refused():
+    small = TwoHeadViT("small", 28, 4, labels=2, depth=2)
+    with pytest.raises(ModelError, match=r"weights of some\.file belong to another architecture"):
+        start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), small.state_dict(), "some.file")
+    deeper = TwoHeadViT("tiny", 28, 4, labels=2, depth=3)
+    with pytest.raises(ModelError, match="--depth"):
+        start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), deeper.state_dict(), "some.file")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was executed",))
+
+
+def test_pretrained_takes_safetensors_and_never_a_pickle(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ModelError, match=r"weights\.pth is not a safetensors file"):
+        pretrained_state("tiny", tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match=r"none\.safetensors does not exist"):
+        pretrained_state("tiny", tmp_path / "none.safetensors")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors does not hold the weights of a timm ViT"):
+        pretrained_state("tiny", tmp_path / "other.safetensors")
+
+
+def test_an_unreachable_hub_offers_the_two_other_ways(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(ModelError, match="--pretrained FILE, or start with --init random"):
+        pretrained_state("tiny", None)
+
+
+def test_impossible_shapes_are_usage_errors():
+    with pytest.raises(UsageError, match="at least 2 blocks"):
+        TwoHeadViT("tiny", 28, 4, labels=2, depth=1)
+    with pytest.raises(UsageError, match="no whole number"):
+        TwoHeadViT("tiny", 28, 5, labels=2)
+    with pytest.raises(UsageError, match="tiny, small, base"):
+        TwoHeadViT("huge", 28, 4, labels=2)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -12,6 +14,7 @@ import edgecxr
 from edgecxr.errors import EdgeCxrError
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
+MAX_SEED = 2**32 - 1
 
 app = typer.Typer(
     name="edgecxr",
@@ -33,25 +36,34 @@ Pretrained = Annotated[
 ]
 Arch = Annotated[str, typer.Option(help="tiny, small or base.")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 matrix products.")]
+Batch = Annotated[int, typer.Option(min=1, max=65536, help="Images per step.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Same seed, same CPU result.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run even if an interrupted one could be continued.")]
 _debug = False
 
 
 def main() -> None:
     """Run the command line; an error of edgecxr becomes one line and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The path of a result may hold what the terminal's encoding lacks: no reason to fail when all is done.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="edgecxr")
     except EdgeCxrError as error:
-        if _debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
     except Exception as error:
-        if _debug:
-            raise
         first = (str(error).splitlines() or [""])[0]
-        print(f"error: unexpected {type(error).__name__}: {first} (edgecxr --debug shows where)", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"unexpected {type(error).__name__}: {first} (edgecxr --debug shows where)", 1)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    """End with one line for the exception that is being handled, after its traceback if --debug was given."""
+    from edgecxr.console import printable, say
+
+    if _debug:
+        traceback.print_exc()
+    say(f"error: {printable(message)}")
+    sys.exit(code)
 
 
 def _version(wanted: bool) -> None:
@@ -73,8 +85,8 @@ def _options(
 def demo(
     out: Annotated[Path, typer.Option(help="Workspace to write to.")] = Path("runs"),
     n: Annotated[int, typer.Option(help="Number of phantom films.")] = 2000,
-    epochs: Annotated[int, typer.Option(help="Epochs of the teacher; the students take half as many.")] = 8,
-    seed: Annotated[int, typer.Option(help="Of films and training.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of films and training.")] = 0,
 ) -> None:
     """Run the whole path on synthetic films: prepare, train, distil, export, infer. Minutes on a laptop."""
     from edgecxr.registry import load
@@ -100,7 +112,7 @@ def prepare(
     split_column: Annotated[str | None, typer.Option(help="folder: column of train, val, test.")] = None,
     normal_column: Annotated[str | None, typer.Option(help="folder: column that is 1 where nothing is wrong.")] = None,
     abnormal_column: Annotated[str | None, typer.Option(help="folder: the opposite.")] = None,
-    seed: Annotated[int, typer.Option(help="Of phantom films and of random splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
 ) -> None:
     """Decode and resize a data set into the workspace; goes on where it was interrupted."""
@@ -129,15 +141,15 @@ def prepare(
 def train(
     data: Data = None,
     arch: Arch = "tiny",
-    patch: Annotated[int, typer.Option(help="Side of a patch in pixels, at 224 px.")] = 16,
+    patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels, at 224 px.")] = 16,
     depth: Annotated[int, typer.Option(help="Number of transformer blocks.")] = 12,
     init: Annotated[str, typer.Option(help="pretrained (ImageNet) or random.")] = "pretrained",
     pretrained: Pretrained = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    batch: Batch = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 5e-4,
     augment: Annotated[float, typer.Option(help="Strength of the augmentation, 0 to 3.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same CPU result.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     fresh: Fresh = False,
@@ -168,13 +180,13 @@ def distill(
     ] = None,
     pretrained: Pretrained = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 64,
+    batch: Batch = 64,
     lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 5e-4,
     alpha: Annotated[float, typer.Option(help="Weight of the findings' logits.")] = 1.0,
     beta: Annotated[float, typer.Option(help="Weight of the abnormal logit.")] = 1.0,
     gamma: Annotated[float, typer.Option(help="Weight of the knowledge term.")] = 1.0,
     augment: Annotated[float, typer.Option(help="Strength of the augmentation, 0 to 3.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same CPU result.")] = 0,
+    seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     fresh: Fresh = False,
@@ -255,10 +267,15 @@ def infer(
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
+    from edgecxr.errors import UsageError
     from edgecxr.runtime.infer import infer_paths
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
+    if backend == "torch":
+        raise UsageError(
+            "--backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
+        )
     with Predictor(
         select.bundle(Workspace.default(), model), backend, operating_point=operating_point, threads=threads
     ) as predictor:

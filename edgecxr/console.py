@@ -18,6 +18,15 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def printable(text: str, encoding: str | None = "utf-8") -> str:
+    """Return `text` with everything escaped that a terminal could not show, or would obey as a command.
+
+    File names may hold line breaks, escape sequences and bytes that are no characters.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
+
+
 @contextmanager
 def progress(task: str) -> Iterator[Progress]:
     """Show how far a long task is: a bar on a terminal, a line now and then in a log.

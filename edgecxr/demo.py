@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecxr.bench.accuracy import predict
-from edgecxr.bench.evaluation import evaluate_model
+from edgecxr.bench.evaluation import evaluate_model, paired_gain
 from edgecxr.console import progress, say
 from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import phantom
 from edgecxr.data.prepared import Prepared
+from edgecxr.errors import ModelError
 from edgecxr.export.bundle import export_bundle
-from edgecxr.metrics import aurocs, macro_difference, patient_weights
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.infer import infer_paths
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.types import NOTICE
+from edgecxr.select import card_of
 from edgecxr.train import commands
 from edgecxr.workspace import Workspace
 
@@ -70,14 +72,13 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
         students[method] = _trained(workspace, prepared, settings | {"teacher": teacher.name, "size": 28}, distil)
 
     say("4/5  edgecxr evaluate, edgecxr export")
-    runs = {"teacher": teacher, "student, MLCAK": students["mlcak"], "student, undistilled": students["none"]}
+    # The distilled student comes last: `edgecxr infer` takes the latest bundle when no model is named.
+    runs = {"teacher": teacher, "student, undistilled": students["none"], "student, MLCAK": students["mlcak"]}
     rows = []
     for title, run in runs.items():
         _, record = evaluate_model(workspace, run.name, None, "test", 1000)
-        bundle, _ = export_bundle(run, prepared, workspace.export_dir(run.name))
+        bundle = _exported(workspace, prepared, run)
         rows.append((title, run.name, record, bundle, _latency_ms(bundle, prepared)))
-    # Exported again last, so that `edgecxr infer` takes the distilled student when no model is named.
-    bundle, _ = export_bundle(students["mlcak"], prepared, workspace.export_dir(students["mlcak"].name))
 
     say(f"5/5  edgecxr infer, on {FILMS_TO_INFER} held-out phantom DICOM files")
     films = [source.files[i] for i in np.flatnonzero(source.splits == "test")[:FILMS_TO_INFER]]
@@ -89,8 +90,6 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
 
 def _trained(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:
     """Return a finished run that has these settings and data, else make one."""
-    from edgecxr.select import card_of
-
     for folder in workspace.finished_runs():
         training = card_of(folder).training
         wanted = settings | {"data_hash": prepared.hash}
@@ -98,6 +97,17 @@ def _trained(workspace: Workspace, prepared: Prepared, settings: dict[str, Any],
             say(f"{folder} is done")
             return folder
     return make()
+
+
+def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
+    """Return the bundle of a run's weights, made unless it is there and whole."""
+    place = workspace.export_dir(run.name)
+    with suppress(ModelError):
+        bundle = Bundle.open(place)
+        if bundle.card.sha256 == card_of(run).sha256:
+            say(f"{place} is done")
+            return bundle
+    return export_bundle(run, prepared, place)[0]
 
 
 def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
@@ -142,10 +152,16 @@ def _summary(
         _difference(students, prepared),
         f"Done in {seconds / 60:.1f} minutes. Learnt from synthetic films only: it says nothing of real ones.",
         f"Pictures: {prepared.path / 'contact_sheet.png'}, {workspace.root / 'overlays'}",
-        f"Next:     edgecxr infer {film} --overlay pictures",
+        f"Next:     {_where(workspace)}edgecxr infer {shlex.quote(str(film))} --overlay pictures",
         NOTICE,
     ]
     return "\n".join(lines)
+
+
+def _where(workspace: Workspace) -> str:
+    """Return what must stand before a command so that it finds this workspace."""
+    found = workspace.root == Workspace.default().root
+    return "" if found else f"EDGECXR_RUNS={shlex.quote(str(workspace.root))} "
 
 
 def _interval(row: dict[str, Any] | None) -> str:
@@ -154,13 +170,6 @@ def _interval(row: dict[str, Any] | None) -> str:
 
 def _difference(students: dict[str, Path], prepared: Prepared) -> str:
     """Say what distillation added, paired on the same films."""
-    rows = prepared.rows("test")
-    weights = patient_weights(prepared.patients[rows])
-    scored = {}
-    for method, run in students.items():
-        backend = open_backend("torch", run)
-        findings, _ = predict(backend, prepared, rows, 28)
-        scored[method] = aurocs(prepared.targets[rows], findings, weights)
-    gain = macro_difference(scored["mlcak"], scored["none"])
+    gain = paired_gain(prepared, "test", students["mlcak"], students["none"])["findings"]
     verdict = "" if gain.low > 0 or gain.high < 0 else ": no difference can be told from so few films"
     return f"MLCAK against undistilled, findings: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}){verdict}"

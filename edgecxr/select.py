@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,12 @@ def dataset_of(workspace: Workspace, card: ModelCard, name: str | None) -> Prepa
     Raises:
         InputError: it is gone, or its contents are others by now.
     """
-    prepared = dataset(workspace, name or str(card.data.get("name")))
+    own = card.data.get("name")
+    if name is None and own is None:
+        raise InputError(
+            f"{card.name} does not say what data it was trained on: name a data set with --data", "dataset"
+        )
+    prepared = dataset(workspace, name or str(own))
     if name is None and prepared.hash != card.data.get("hash"):
         raise InputError(
             f"data set {prepared.name} in {prepared.path} is not the one that {card.name} was trained on: name "
@@ -53,9 +59,9 @@ def run(
     if name is None:
         return workspace.latest_run(prefix, (lambda folder: fits(card_of(folder))) if fits else None)
     for folder in (workspace.root / name, Path(name)):
-        if (folder / CARD).is_file():
+        if os.path.isfile(folder / CARD):
             return folder
-    raise ModelError(f"{name} is no finished run, neither in {workspace.root} nor as a path")
+    raise ModelError(f"{name} is no finished run, neither in {workspace.root} nor as a path{_choice(workspace)}")
 
 
 def teacher(workspace: Workspace, name: str | None, prepared: Prepared) -> Path:
@@ -85,16 +91,14 @@ def bundle(workspace: Workspace, name: str | None) -> Path:
     Raises:
         ModelError: there is none.
     """
-    import os
-
     name = name or os.environ.get("EDGECXR_MODEL")
-    if name is None:
+    if not name:
         return workspace.latest_bundle()
     try:
         inside = workspace.export_dir(name)
     except UsageError:  # a path, which cannot be a name
         return Path(name)
-    return inside if inside.is_dir() and not Path(name).exists() else Path(name)
+    return inside if os.path.isdir(inside) and not os.path.exists(name) else Path(name)
 
 
 def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
@@ -107,9 +111,16 @@ def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
         return run(workspace, None)
     places = (workspace.root / name, Path(name), workspace.root / "export" / name)
     for folder in places:
-        if (folder / CARD).is_file():
+        if os.path.isfile(folder / CARD):
             return folder
-    raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {', '.join(map(str, places))})")
+    looked = ", ".join(map(str, places))
+    raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {looked}){_choice(workspace)}")
+
+
+def _choice(workspace: Workspace) -> str:
+    """Return the end of a message: the runs that there are, or how to make one."""
+    names = [folder.name for folder in workspace.finished_runs()]
+    return f": there are {', '.join(sorted(names))}" if names else ": make one with `edgecxr train`"
 
 
 def card_of(folder: Path) -> ModelCard:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from edgecxr import select
+from edgecxr import metrics, select
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.data.dataset import SPLITS
+from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import SUMS, Bundle
+from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.types import NOTICE
 from edgecxr.workspace import CARD, Workspace, atomic_write
 
@@ -46,21 +49,57 @@ def evaluate_model(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: there are {', '.join(SPLITS)}")
     folder = select.run_or_bundle(workspace, model)
-    is_bundle = (folder / SUMS).exists()
-    card = Bundle.open(folder).card if is_bundle else select.card_of(folder)
+    card = select.card_of(folder)
+    # Only a bundle's card lists model files; a bundle is opened whole or not at all.
+    bundle = Bundle.open(folder) if card.artefacts else None
     prepared = select.dataset_of(workspace, card, data)
     check_labels(card, prepared, split)
-    if is_bundle:
-        backend = open_backend("onnxruntime", Bundle.open(folder).artefact("fp32"))
+    if bundle:
+        backend = open_backend("onnxruntime", bundle.artefact("fp32"))
     else:
         backend = open_backend("torch", folder)
     findings, abnormal = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
     backend.close()
     record = evaluate(card, prepared, split, findings, abnormal, replicates)
-    if not is_bundle:
-        metrics = card.metrics | {f"{prepared.name}/{split}": record}
-        atomic_write(folder / CARD, replace(card, metrics=metrics).to_json())
+    if not bundle:
+        results = card.metrics | {f"{prepared.name}/{split}": record}
+        finished = (folder / CARD).stat()
+        atomic_write(folder / CARD, replace(card, metrics=results).to_json())
+        # The latest run is the one that was trained last, not the one that was looked at last.
+        os.utime(folder / CARD, ns=(finished.st_atime_ns, finished.st_mtime_ns))
     return card.name, record
+
+
+def paired_gain(prepared: Prepared, split: str, ours: Path, theirs: Path) -> dict[str, metrics.Interval]:
+    """Compare two finished runs on the same images and the same bootstrap replicates of patients.
+
+    Args:
+        prepared: a data set that has both models' labels.
+        split: "train", "val" or "test".
+        ours: a run.
+        theirs: another.
+
+    Returns:
+        Macro AUROC of "findings" and AUROC of "abnormal", ours minus theirs, each with its 95 % interval.
+
+    Raises:
+        ModelError: a run is damaged or not finished.
+        InputError: the data set has other labels than a model.
+    """
+    rows = prepared.rows(split)
+    weights = metrics.patient_weights(prepared.patients[rows])
+    scored = []
+    for run in (ours, theirs):
+        card = select.card_of(run)
+        check_labels(card, prepared, split)
+        findings, abnormal = predict(open_backend("torch", run), prepared, rows, card.size)
+        scored.append(
+            {
+                "findings": metrics.aurocs(prepared.targets[rows], findings, weights),
+                "abnormal": metrics.aurocs(prepared.abnormal[rows, None], abnormal[:, None], weights),
+            }
+        )
+    return {task: metrics.macro_difference(scored[0][task], scored[1][task]) for task in scored[0]}
 
 
 def table(name: str, record: dict[str, Any]) -> str:

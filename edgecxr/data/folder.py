@@ -66,7 +66,7 @@ class Folder:
         name: str | None = None,
     ) -> None:
         path = Path(csv)
-        if path.is_dir():
+        if os.path.isdir(path):
             path = path / "labels.csv"
         table = read_table(path)
         # The usual names may be missing; one that the user typed may not.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ class Prepared:
             InputError: there is none, it is damaged, or of a newer format; reason "dataset".
         """
         path = Path(path)
-        if not (path / DATASET).is_file():
+        if not os.path.isfile(path / DATASET):
             raise InputError(
                 f"{path} holds no prepared data set (no {DATASET}): make one with `edgecxr prepare`", "dataset"
             )

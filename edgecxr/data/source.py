@@ -44,14 +44,23 @@ def open_source(
     for key, text in listed.items():
         if text is not None:
             items = [item.strip() for item in text.split(",") if item.strip()]
-            # A single word may be the name of a set of labels, which only the adapter knows.
-            given[key] = items[0] if key == "labels" and kind == "vindr" and len(items) == 1 else items
+            given[key] = items[0] if key == "labels" and kind == "vindr" and _is_label_set(items) else items
+    name = given.pop("name", "phantom") if kind == "phantom" else ""
     known = inspect.signature(adapter).parameters
     wrong = [f"--{key.replace('_', '-')}" for key in given if key not in known]
     if wrong:
         raise UsageError(f"data set {kind} takes no {', '.join(wrong)}")
     if kind == "phantom":
-        return adapter(path or workspace.root / "phantom", **given, seed=seed, workers=workers, progress=progress)
+        source = adapter(path or workspace.root / name, **given, seed=seed, workers=workers, progress=progress)
+        source.name = name
+        return source
     if path is None:
         raise UsageError(f"where does the {kind} data set lie? edgecxr prepare {kind} PATH")
     return adapter(path, **given, seed=seed)
+
+
+def _is_label_set(items: list[str]) -> bool:
+    """Whether what was typed names a set of VinDr-CXR's labels, or was meant to, rather than a single finding."""
+    from edgecxr.data.vindr import LABEL_SETS
+
+    return len(items) == 1 and items[0] not in LABEL_SETS["all"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -42,9 +43,10 @@ class Bundle:
             ModelError: there is no bundle at `path`, or one of its files is missing or changed.
         """
         path = Path(path)
-        if not path.is_dir():
-            problem = "is a file, not a bundle: give the folder it lies in" if path.exists() else "does not exist"
-            raise ModelError(f"{path} {problem}" + ("" if path.exists() else ": make a bundle with `edgecxr export`"))
+        if not os.path.isdir(path):
+            there = os.path.exists(path)
+            problem = "is a file, not a bundle: give the folder it lies in" if there else "does not exist"
+            raise ModelError(f"{path} {problem}" + ("" if there else ": make a bundle with `edgecxr export`"))
         for name, whole in _verify(path):
             if not whole:
                 state = "has changed since it was written" if (path / name).exists() else "is missing"

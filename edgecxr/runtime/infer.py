@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecxr.console import say
+from edgecxr.console import printable, say
 from edgecxr.runtime.predictor import Predictor, find_inputs, predict_files
 from edgecxr.runtime.report import Result, print_results, to_json
 from edgecxr.runtime.types import Prediction, Radiograph, Rejection
 from edgecxr.workspace import atomic_write
+
+_LONGEST = 200
 
 
 def infer_paths(predictor: Predictor, paths: list[Path], as_json: bool, attention: bool, overlays: Path | None) -> int:
@@ -30,13 +34,13 @@ def infer_paths(predictor: Predictor, paths: list[Path], as_json: bool, attentio
         ModelError: the model failed.
     """
     rejected = 0
-    names: dict[str, int] = {}
+    names = _Names()
 
     def draw(film: Radiograph, prediction: Prediction) -> None:
         if overlays is not None:
-            target = overlays / _overlay_name(Path(prediction.source), names)
+            target = overlays / names.new(Path(prediction.source).name)
             _draw(film, prediction, target)
-            say(f"overlay: {target}")
+            say(f"overlay: {printable(str(target))}")
 
     def results() -> Iterator[Result]:
         nonlocal rejected
@@ -62,7 +66,23 @@ def _draw(film: Radiograph, prediction: Prediction, target: Path) -> None:
     atomic_write(target, picture.getbuffer())
 
 
-def _overlay_name(source: Path, names: dict[str, int]) -> str:
-    """Return a file name that no earlier film of this run has: two folders may hold films of one name."""
-    number = names[source.name] = names.get(source.name, 0) + 1
-    return f"{source.name}.png" if number == 1 else f"{source.name}.{number}.png"
+class _Names:
+    """File names of pictures, each given once: two folders may hold films of one name."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+        self._count: Counter[str] = Counter()
+
+    def new(self, film: str) -> str:
+        """Return the name of the picture of a film with this file name."""
+        # File systems take 255 bytes, and the ending and that of the unfinished file are still to come.
+        stem = film
+        while len(os.fsencode(stem)) > _LONGEST:
+            stem = stem[:-1]
+        while True:
+            self._count[stem] += 1
+            number = self._count[stem]
+            name = f"{stem}.png" if number == 1 else f"{stem}.{number}.png"
+            if name not in self._given:
+                self._given.add(name)
+                return name

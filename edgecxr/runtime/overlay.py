@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from edgecxr.runtime.report import LEGEND, MARK, printable, top_findings
+from edgecxr.console import printable
+from edgecxr.runtime.report import LEGEND, MARK, top_findings
 from edgecxr.runtime.types import NOTICE, FloatArray, Prediction, Radiograph
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

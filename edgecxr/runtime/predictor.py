@@ -101,7 +101,7 @@ class Predictor:
         self.close()
 
     def _read(self, path: Path) -> tuple[Radiograph, float]:
-        if path.is_dir():
+        if os.path.isdir(path):
             raise InputError(
                 f"{path} is a folder in which no DICOM file or image can be found: give one that holds films",
                 "not-found",
@@ -183,7 +183,7 @@ def find_inputs(paths: Iterable[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for path in paths:
-        films = _films_below(path) if path.is_dir() else [path]
+        films = _films_below(path) if os.path.isdir(path) else [path]
         found.update(dict.fromkeys(films or [path]))
     return list(found)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from edgecxr.console import printable
 from edgecxr.runtime.types import NOTICE, Prediction, Rejection
 
 Result = Prediction | Rejection
@@ -72,15 +73,6 @@ def print_results(results: Iterable[Result], stream: TextIO | None = None) -> No
         _print_table(list(results), stream)
     else:
         _print_plain(results, stream)
-
-
-def printable(text: str, encoding: str | None = "utf-8") -> str:
-    """Return `text` with everything escaped that a terminal could not show, or would obey as a command.
-
-    File names may hold line breaks, escape sequences and bytes that are no characters.
-    """
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown.encode(encoding or "ascii", "backslashreplace").decode(encoding or "ascii")
 
 
 def _print_plain(results: Iterable[Result], stream: TextIO) -> None:

@@ -75,7 +75,10 @@ class TrainConfig:
                 (not self.lr > 0, f"--lr {self.lr}: more than 0"),
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (self.depth < 2, f"--depth {self.depth}: at least 2"),
-                (self.size % self.patch != 0, f"patches of {self.patch} px do not tile {self.size} px"),
+                (
+                    self.patch < 1 or self.size % self.patch != 0,
+                    f"patches of {self.patch} px do not tile {self.size} px",
+                ),
                 (min(self.alpha, self.beta, self.gamma) < 0, "--alpha, --beta and --gamma: at least 0"),
                 (not 0 <= self.augment <= 3, f"--augment {self.augment}: from 0 to 3"),
                 (self.pretrained is not None and self.init != "pretrained", "--pretrained goes with --init pretrained"),

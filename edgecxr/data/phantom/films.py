@@ -29,7 +29,7 @@ from edgecxr.data.phantom.anatomy import patient_of, stream
 from edgecxr.data.phantom.disease import LABELS, NO_FINDING
 from edgecxr.data.phantom.film import Box, FilmPlan, plan, render
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
-from edgecxr.workspace import atomic_write
+from edgecxr.workspace import atomic_write, writing
 
 if TYPE_CHECKING:
     from edgecxr.data.vindr import VinDr
@@ -131,15 +131,16 @@ def _claim(folder: Path, seed: int) -> None:
     """Mark the folder as that of this seed, or raise where it holds something else."""
     marker = folder / MARKER
     wanted = json.dumps({"phantom": True, "seed": seed, "version": VERSION})
-    if marker.is_file():
-        if marker.read_text(encoding="utf-8") != wanted:
-            raise InputError(
-                f"{folder} holds phantoms of another seed or version: delete it or name another", "dataset"
-            )
-        return
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty and holds no phantoms: name another folder", "dataset")
-    atomic_write(marker, wanted)
+    with writing(folder):
+        if marker.is_file():
+            if marker.read_text(encoding="utf-8") != wanted:
+                raise InputError(
+                    f"{folder} holds phantoms of another seed or version: delete it or name another", "dataset"
+                )
+            return
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no phantoms: name another folder", "dataset")
+        atomic_write(marker, wanted)
 
 
 def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:

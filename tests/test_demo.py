@@ -1,0 +1,61 @@
+"""`edgecxr demo`, as small as it gets: everything from making films to drawing on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgecxr.runtime.types import NOTICE
+from tests.cli_workspace import edgecxr
+
+
+@pytest.mark.slow
+def test_the_demo_makes_everything_and_a_second_run_makes_nothing_again(tmp_path: Path) -> None:
+    runs = tmp_path / "a demo"
+    first = edgecxr("demo", "--out", runs, "--n", "40", "--epochs", "1", runs=tmp_path / "unused")
+    assert first.code == 0, first
+    assert [line[:3] for line in first.err.splitlines() if line[1:4] == "/5 "] == [
+        "1/5",
+        "2/5",
+        "3/5",
+        "3/5",
+        "4/5",
+        "5/5",
+    ]
+    assert NOTICE in first.err and "is done" not in first.err
+
+    names = ["teacher-tiny-224", "student-tiny-28-mlcak", "student-tiny-28-none"]
+    assert sorted(path.name for path in runs.glob("*-tiny-*")) == sorted(names)
+    assert sorted(path.name for path in (runs / "export").iterdir()) == sorted(names)
+    pictures = list((runs / "overlays").iterdir())
+    assert len(pictures) == 3 and (runs / "data" / "phantom-40" / "contact_sheet.png").exists()
+    assert not (tmp_path / "unused").exists()
+
+    summary = first.out[first.out.index("40 synthetic phantom films") :].splitlines()
+    assert summary[0].startswith("40 synthetic phantom films, test split: 8 films of 6 patients")
+    for title, size in (("teacher", "224"), ("student, MLCAK", "28"), ("student, undistilled", "28")):
+        (row,) = [line for line in summary if line.startswith(f"{title} ")]
+        assert f" {size} " in row and row.endswith(" ms")
+    assert any(line.startswith("MLCAK against undistilled, findings: ") for line in summary)
+    assert "Learnt from synthetic films only" in first.out
+    assert first.out.endswith(f"{NOTICE}\n")
+
+    # The summary ends with a command that works as it stands, though the workspace is not the usual one.
+    (following,) = [line for line in summary if line.startswith("Next: ")]
+    assert f"EDGECXR_RUNS='{runs}' edgecxr infer " in following
+    film = following.partition("edgecxr infer '")[2].partition("'")[0]
+    shown = edgecxr("infer", film, "--json", runs=runs)
+    assert shown.code == 0 and json.loads(shown.out)["model"] == "student-tiny-28-mlcak"
+
+    weights = {path: path.stat().st_mtime_ns for path in runs.glob("*/best.safetensors")}
+    second = edgecxr("demo", "--out", runs, "--n", "40", "--epochs", "1", runs=tmp_path / "unused")
+    assert second.code == 0, second
+    done = [*(runs / name for name in names), *(runs / "export" / name for name in names)]
+    assert [path for path in done if f"{path} is done" not in second.err] == []
+    assert "train: " not in second.err and "distill: " not in second.err and "films: 0/40" not in second.err
+    assert len(weights) == 3 and {path: path.stat().st_mtime_ns for path in weights} == weights
+    scores = [line for line in summary if line.startswith(("student", "teacher"))]
+    repeated = [line for line in second.out.splitlines() if line.startswith(("student", "teacher"))]
+    assert len(scores) == 3 and [line[:70] for line in repeated] == [line[:70] for line in scores]

@@ -1,0 +1,121 @@
+"""Which artefact a command takes; the artefacts are cards and folders only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecxr import select
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, ModelError
+from edgecxr.workspace import Workspace
+from tests.cli_workspace import edgecxr, image_folder
+from tests.tiny_bundle import tiny_bundle, tiny_card
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "runs")
+
+
+def finished(workspace: Workspace, name: str, time: int, **changes: Any) -> Path:
+    folder = workspace.root / name
+    folder.mkdir(parents=True)
+    (folder / "card.json").write_text(tiny_card(name=name, artefacts={}, **changes).to_json())
+    os.utime(folder / "card.json", (time, time))
+    return folder
+
+
+@pytest.fixture
+def prepared(workspace: Workspace, tmp_path: Path) -> Prepared:
+    source = image_folder(tmp_path / "shades")
+    assert edgecxr("prepare", "folder", source, "--workers", "1", runs=workspace.root).code == 0
+    return Prepared.open(workspace.data_dir("shades"))
+
+
+def test_a_run_is_found_by_name_by_path_and_else_the_latest_with_the_prefix(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    old = finished(workspace, "student-a", 100)
+    new = finished(workspace, "student-b", 200)
+    teacher = finished(workspace, "teacher-c", 300)
+    elsewhere = finished(Workspace(tmp_path / "other"), "run", 50)
+    assert select.run(workspace, "student-a") == old
+    assert select.run(workspace, str(elsewhere)) == elsewhere
+    assert select.run(workspace, None, "student-") == new
+    assert select.run(workspace, None) == teacher
+    assert select.run(workspace, None, "student-", lambda card: card.name == "student-a") == old
+
+
+def test_a_run_that_is_not_finished_is_none(workspace: Workspace) -> None:
+    with pytest.raises(ModelError, match=r"student-a is no finished run.*`edgecxr train`"):
+        select.run(workspace, "student-a")
+    (workspace.root / "student-a").mkdir(parents=True)
+    finished(workspace, "student-b", 100)
+    with pytest.raises(ModelError, match=r"student-a is no finished run.*there are student-b$"):
+        select.run(workspace, "student-a")
+
+
+def test_the_teacher_is_the_latest_with_the_same_data_and_labels(workspace: Workspace, prepared: Prepared) -> None:
+    data = prepared.summary()
+    right = finished(workspace, "teacher-right", 100, method="teacher", labels=prepared.labels, data=data)
+    finished(workspace, "teacher-data", 200, method="teacher", labels=prepared.labels, data=data | {"hash": "other"})
+    finished(workspace, "teacher-labels", 300, method="teacher", labels=("Other",), data=data)
+    finished(workspace, "teacher-method", 400, method="none", labels=prepared.labels, data=data)
+    assert select.teacher(workspace, None, prepared) == right
+    assert select.teacher(workspace, "teacher-labels", prepared).name == "teacher-labels"
+    (right / "card.json").unlink()
+    with pytest.raises(ModelError, match=r"`edgecxr train --data shades`"):
+        select.teacher(workspace, None, prepared)
+    with pytest.raises(ModelError, match="teacher-right is no finished run"):
+        select.teacher(workspace, "teacher-right", prepared)
+
+
+def test_the_data_of_a_model_is_its_own_unless_another_is_named(workspace: Workspace, prepared: Prepared) -> None:
+    own = tiny_card(data=prepared.summary())
+    assert select.dataset_of(workspace, own, None).path == prepared.path
+    changed = tiny_card(data=prepared.summary() | {"hash": "other"})
+    with pytest.raises(InputError, match=r"not the one that tiny-test was trained on.*--data"):
+        select.dataset_of(workspace, changed, None)
+    assert select.dataset_of(workspace, changed, "shades").path == prepared.path
+    with pytest.raises(InputError, match="tiny-test does not say what data it was trained on"):
+        select.dataset_of(workspace, tiny_card(), None)
+
+
+def test_a_bundle_of_the_workspace_gives_way_to_a_path_that_exists(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGECXR_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    inside = tiny_bundle(workspace.export_dir("model")).path
+    assert select.bundle(workspace, "model") == select.bundle(workspace, None) == inside
+    assert select.bundle(workspace, "../gone") == Path("../gone")
+    tiny_bundle(tmp_path / "model")
+    assert select.bundle(workspace, "model") == Path("model")
+
+
+def test_a_run_comes_before_a_bundle_of_its_name(workspace: Workspace) -> None:
+    bundle = tiny_bundle(workspace.export_dir("student-a")).path
+    assert select.run_or_bundle(workspace, "student-a") == bundle
+    run = finished(workspace, "student-a", 100)
+    assert select.run_or_bundle(workspace, "student-a") == select.run_or_bundle(workspace, None) == run
+    assert select.run_or_bundle(workspace, str(bundle)) == bundle
+    with pytest.raises(ModelError, match=r"neither a finished run nor a bundle.*there are student-a$"):
+        select.run_or_bundle(workspace, "student-z")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
+def test_names_that_no_file_system_takes_are_missing_models(workspace: Workspace, name: str) -> None:
+    for find in (select.run, select.run_or_bundle):
+        with pytest.raises(ModelError, match=r"no finished run|neither a finished run"):
+            find(workspace, name)
+    assert select.bundle(workspace, name) == Path(name)  # refused when it is opened
+
+
+def test_the_data_set_is_the_one_named_or_the_latest(workspace: Workspace, prepared: Prepared) -> None:
+    assert select.dataset(workspace, None).path == select.dataset(workspace, "shades").path == prepared.path
+    with pytest.raises(InputError, match=r"'shade'.*there are: shades"):
+        select.dataset(workspace, "shade")

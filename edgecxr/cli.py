@@ -85,7 +85,7 @@ def _options(
 def demo(
     out: Annotated[Path, typer.Option(help="Workspace to write to.")] = Path("runs"),
     n: Annotated[int, typer.Option(help="Number of phantom films.")] = 2000,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of films and training.")] = 0,
 ) -> None:
     """Run the whole path on synthetic films: prepare, train, distil, export, infer. Minutes on a laptop."""

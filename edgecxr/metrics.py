@@ -190,8 +190,8 @@ def operating_point(targets: Array, probabilities: Array, rule: str) -> float:
     thresholds = np.r_[values[0], (values[1:] + values[:-1]) / 2]
     ranked_positive = np.sort(probabilities[known][positive])
     ranked_negative = np.sort(probabilities[known][~positive])
-    found: Array = positives - np.searchsorted(ranked_positive, thresholds)
-    cleared: Array = np.searchsorted(ranked_negative, thresholds)
+    found: Array = np.subtract(positives, np.searchsorted(ranked_positive, thresholds))
+    cleared: Array = np.asarray(np.searchsorted(ranked_negative, thresholds))
     if rule == "youden":
         # In whole numbers, so that equals are equal.
         return float(thresholds[np.argmax(found * negatives + cleared * positives)])

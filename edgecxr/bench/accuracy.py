@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError
+from edgecxr.errors import InputError, ModelError
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.preprocess import box_mean
 from edgecxr.runtime.types import FloatArray, ModelCard
@@ -39,11 +39,19 @@ def predict(
 
     Returns:
         Logits of the findings (N, L) and of abnormal (N,).
+
+    Raises:
+        ModelError: a logit is not a number.
     """
     findings, abnormal = [], []
     for start in range(0, len(rows), batch):
         images = box_mean(prepared.images[rows[start : start + batch]], size)
         outputs = backend.run(images[:, None])
+        # NaN sorts like any score: without this, a broken model would get an AUROC.
+        if not (np.isfinite(outputs.findings).all() and np.isfinite(outputs.abnormal).all()):
+            raise ModelError(
+                f"the model gives values that are not numbers on data set {prepared.name}: train or export it again"
+            )
         findings.append(outputs.findings)
         abnormal.append(outputs.abnormal)
         if progress:
@@ -73,7 +81,8 @@ def choose_operating_points(
             name: metrics.operating_point(targets, metrics.sigmoid(logits), rule)
             for name, (targets, logits) in columns.items()
         }
-        points[rule] = {name: round(value, 6) for name, value in chosen.items() if not math.isnan(value)}
+        # Not rounded: the probabilities of a rare label may differ in the seventh decimal only.
+        points[rule] = {name: value for name, value in chosen.items() if not math.isnan(value)}
     return points
 
 

@@ -142,7 +142,7 @@ def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
             ) from error
     state = read_safetensors(file)
     kernel = state.get("patch_embed.proj.weight")
-    if kernel is None:
+    if kernel is None or kernel.ndim != 4:
         raise ModelError(
             f"{file} does not hold the weights of a timm ViT: --pretrained takes the model.safetensors of {name}"
         )
@@ -187,7 +187,13 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
         if key in heads and heads[key].shape == value.shape:
             value.copy_(heads[key])
     expected = model.vit.state_dict()
-    fitted = checkpoint_filter_fn(body, model.vit)
+    try:
+        fitted = checkpoint_filter_fn(body, model.vit)
+    except (RuntimeError, IndexError, ValueError) as error:  # position embeddings of a kind that cannot be resampled
+        raise ModelError(
+            f"the weights of {source} belong to another architecture (their embeddings cannot be resampled): "
+            "choose the matching --arch and --depth"
+        ) from error
     wrong = sorted(
         key for key in expected.keys() | fitted.keys()
         if key not in expected or key not in fitted or expected[key].shape != fitted[key].shape

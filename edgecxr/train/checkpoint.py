@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 
-from edgecxr.errors import ModelError
+from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, from_card, read_safetensors
 from edgecxr.runtime.types import ModelCard
@@ -30,17 +31,21 @@ def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) 
 
     An unfinished run (one without a card) of the same name and the same settings is continued, unless `fresh`.
     """
-    import json
-
     if not fresh:
         for run in workspace.runs(name):
-            if not (run / CARD).exists() and (run / CONFIG).exists():
-                source = str(run / CONFIG)
-                if TrainConfig.from_json((run / CONFIG).read_text(), source) == config:
-                    return run, (run / LAST).exists()
+            if not (run / CARD).exists() and _has_settings(run, config):
+                return run, (run / LAST).exists()
     run = workspace.new_run(name)
     atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
     return run, False
+
+
+def _has_settings(run: Path, config: TrainConfig) -> bool:
+    """Whether `run` has these settings; one whose settings cannot be read, of another version perhaps, has not."""
+    try:
+        return TrainConfig.from_json((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG)) == config
+    except (ModelError, UsageError, OSError, UnicodeDecodeError):
+        return False
 
 
 def save_last(run: Path, state: dict[str, Any]) -> None:
@@ -58,8 +63,28 @@ def load_last(run: Path, device: torch.device) -> dict[str, Any]:
     """
     try:
         return torch.load(run / LAST, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
+    except Exception as error:  # damaged bytes make the unpickler raise whatever they happen to spell
         raise ModelError(f"{run / LAST} is damaged ({type(error).__name__}): start again with --fresh") from error
+
+
+def resume(
+    run: Path, device: torch.device, learner: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
+) -> list[dict[str, Any]]:
+    """Bring what learns back to where `save_last` left it, and return the history.
+
+    Raises:
+        ModelError: last.pt is damaged or holds something else.
+    """
+    state = load_last(run, device)
+    try:
+        learner.load_state_dict(state["learner"])
+        optimizer.load_state_dict(state["optimizer"])
+        scaler.load_state_dict(state["scaler"])
+        return list(state["history"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(
+            f"{run / LAST} does not fit this run ({type(error).__name__}): start again with --fresh"
+        ) from error
 
 
 def save_best(run: Path, model: nn.Module) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,14 +73,18 @@ class TrainConfig:
                 (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
                 (self.epochs < 1, f"--epochs {self.epochs}: at least 1"),
                 (self.batch < 1, f"--batch {self.batch}: at least 1"),
-                (not self.lr > 0, f"--lr {self.lr}: more than 0"),
+                (not 0 < self.lr < math.inf, f"--lr {self.lr}: more than 0"),
+                (not 0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: at least 0"),
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (self.depth < 2, f"--depth {self.depth}: at least 2"),
                 (
                     self.patch < 1 or self.size % self.patch != 0,
                     f"patches of {self.patch} px do not tile {self.size} px",
                 ),
-                (min(self.alpha, self.beta, self.gamma) < 0, "--alpha, --beta and --gamma: at least 0"),
+                (
+                    not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),
+                    "--alpha, --beta and --gamma: at least 0",
+                ),
                 (not 0 <= self.augment <= 3, f"--augment {self.augment}: from 0 to 3"),
                 (self.pretrained is not None and self.init != "pretrained", "--pretrained goes with --init pretrained"),
             )

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from edgecxr import metrics
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.types import FloatArray
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.config import TrainConfig
@@ -73,11 +74,7 @@ def fit(
     learner = nn.ModuleDict({"model": model, "helpers": helpers})
     history: list[dict[str, Any]] = []
     if (run / checkpoint.LAST).exists():
-        state = checkpoint.load_last(run, device.torch)
-        learner.load_state_dict(state["learner"])
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        history = state["history"]
+        history = checkpoint.resume(run, device.torch, learner, optimizer, scaler)
 
     steps = config.epochs * len(train)
     note = ""
@@ -102,12 +99,14 @@ def fit(
         device.synchronize()
         seconds = time.perf_counter() - started
         means = {name: float(total) / len(train) for name, total in sums.items()}
-        if not math.isfinite(means["loss"]):
+        logits = val_logits(model, val, config.size, device)
+        # The last update of an epoch may spoil weights that no loss of the epoch has seen: validation shows it.
+        if not (math.isfinite(means["loss"]) and np.isfinite(logits).all()):
             kept = f"epoch {epoch} is kept in {run}" if epoch else "nothing was kept"
             raise CheckFailed(
                 f"the loss of {run.name} is not finite in epoch {epoch + 1} ({kept}): lower --lr, or --precision fp32"
             )
-        findings, abnormal = validate(model, val, config.size, device)
+        findings, abnormal = val_aurocs(val, logits)
         known = [value for value in (findings, abnormal) if not math.isnan(value)]
         score = sum(known) / len(known) if known else math.nan
         best = max((row["score"] for row in history if not math.isnan(row["score"])), default=-math.inf)
@@ -143,15 +142,19 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def validate(model: TwoHeadViT, val: Batches, size: int, device: Device) -> tuple[float, float]:
-    """Return the macro AUROC of the findings and the AUROC of normal/abnormal; NaN where neither class pair exists."""
+def val_logits(model: TwoHeadViT, val: Batches, size: int, device: Device) -> FloatArray:
+    """Return the logits (N, L + 1) of the validation split, "abnormal" last."""
     model.eval()
     outputs = []
     for batch in val.in_order():
         with device.autocast():
             trace = model.trace(view(batch.base, size))
         outputs.append(torch.cat([trace.findings, trace.abnormal[:, None]], dim=1).float())
-    logits = torch.cat(outputs).cpu().numpy()
+    return torch.cat(outputs).cpu().numpy()
+
+
+def val_aurocs(val: Batches, logits: FloatArray) -> tuple[float, float]:
+    """Return the macro AUROC of the findings and the AUROC of normal/abnormal; NaN where no label has both classes."""
     targets = val.targets.cpu().numpy()
     each = [metrics.auroc(targets[:, c], logits[:, c]) for c in range(targets.shape[1])]
     known = [value for value in each if not math.isnan(value)]

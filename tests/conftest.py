@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
+from edgecxr.runtime.bundle import Bundle
+from edgecxr.workspace import Workspace
 
 LABELS = ("Cardiomegaly", "Nodule/Mass")
 
@@ -58,8 +62,62 @@ def prepared(tmp_path: Path) -> Prepared:
     return write_prepared(tmp_path / "runs" / "data" / "striped", *striped())
 
 
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Films as real ones are: several of a patient, unknown labels, and one that nobody has. Not to be changed."""
+    images, targets, abnormal, splits = striped(48, seed=5)
+    targets = np.column_stack([targets, np.zeros(48, np.float32)])
+    abnormal[3::11] = np.nan
+    folder = tmp_path_factory.mktemp("shared") / "runs" / "data" / "clinic"
+    labels = (*LABELS, "Edema")
+    return write_prepared(folder, images, targets, abnormal, splits, labels, [f"p{i // 2}" for i in range(48)])
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A workspace with a teacher and a student of it, both trained for two epochs."""
+
+    workspace: Workspace
+    prepared: Prepared
+    teacher: Path
+    student: Path
+
+
+@pytest.fixture(scope="session")
+def finished(clinic: Prepared) -> Finished:
+    """Runs that tests may read and must not change."""
+    torch = pytest.importorskip("torch")
+    from edgecxr.train.config import TrainConfig
+    from edgecxr.train.device import Device
+    from edgecxr.train.student import distil_student
+    from edgecxr.train.teacher import train_teacher
+
+    workspace = Workspace(clinic.path.parents[1])
+    cpu = Device(torch.device("cpu"), "fp32")
+    common = {"depth": 2, "epochs": 2, "batch": 12, "augment": 0.3}
+    settings = TrainConfig(clinic.name, clinic.hash, patch=56, init="random", **common)
+    teacher = train_teacher(workspace, clinic, settings, cpu, lambda *_: None)
+    settings = TrainConfig(
+        clinic.name, clinic.hash, size=28, patch=4, method="mlcak", teacher=teacher.name, init="teacher", **common
+    )
+    return Finished(
+        workspace, clinic, teacher, distil_student(workspace, clinic, settings, teacher, cpu, lambda *_: None)
+    )
+
+
+@pytest.fixture(scope="session")
+def bundled(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, Any]]:
+    """The bundle of the student of `finished`, and the differences that its export measured. Not to be changed."""
+    from edgecxr.export.bundle import export_bundle
+
+    return export_bundle(finished.student, finished.prepared, tmp_path_factory.mktemp("exported") / "student")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Keep torch to one thread: the tests run in several processes, and results shall not depend on the machine."""
-    torch = pytest.importorskip("torch")
+    try:
+        import torch
+    except ImportError:  # a device, where the tests of the device side run all the same
+        return
     torch.set_num_threads(1)

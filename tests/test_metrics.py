@@ -101,3 +101,116 @@ def test_an_operating_point_needs_both_classes():
 def test_sigmoid_does_not_overflow():
     with np.errstate(all="raise"):
         assert metrics.sigmoid(np.array([-1e4, 0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+
+
+def test_a_soft_target_is_positive_from_one_half_on():
+    targets = np.array([0.5, 0.49, NAN, 1, 0])
+    assert metrics.binarise(targets)[[0, 1, 3, 4]].tolist() == [1, 0, 1, 0]
+    assert metrics.counts(targets) == (2, 2)
+    # Positives score 2 and 1, negatives 1 and 3: one win and one tie of four pairs.
+    assert metrics.auroc(targets, np.array([2.0, 1.0, 9.0, 1.0, 3.0])) == pytest.approx(1.5 / 4)
+
+
+def test_a_weighting_without_one_of_the_classes_has_no_auroc():
+    weights = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 0]], float)
+    got = metrics.weighted_auroc(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 2.0]), weights)
+    assert got[0] == 0.5
+    assert np.isnan(got[1:]).all()
+
+
+def test_the_interval_covers_the_true_value_about_as_often_as_it_says():
+    shift, covered, studies = 1.0, 0, 200
+    true = 0.5 * (1 + math.erf(shift / 2))  # P(N(1, 1) > N(0, 1))
+    targets = np.repeat([0.0, 1.0], 50)
+    for study in range(studies):
+        scores = np.random.default_rng(study).normal(size=100) + shift * targets
+        weights = metrics.patient_weights(np.arange(100), replicates=300, seed=study)
+        area = metrics.aurocs(targets[:, None], scores[:, None], weights).of(0)
+        covered += area.low <= true <= area.high
+    assert 0.90 <= covered / studies <= 0.99
+
+
+def test_a_seed_fixes_the_replicates_that_two_models_are_compared_on():
+    patients = np.arange(20)
+    assert (metrics.patient_weights(patients, 50, seed=4) == metrics.patient_weights(patients, 50, seed=4)).all()
+    assert (metrics.patient_weights(patients, 50, seed=4) != metrics.patient_weights(patients, 50, seed=5)).any()
+
+
+def test_a_paired_interval_is_narrower_than_each_model_s_own():
+    rng = np.random.default_rng(6)
+    targets = rng.integers(0, 2, (150, 2)).astype(float)
+    theirs = targets + rng.normal(0, 1.2, (150, 2))
+    ours = theirs + 0.1 * targets  # the same mistakes, nearly
+    weights = metrics.patient_weights(np.arange(150), 500)
+    a, b = metrics.aurocs(targets, ours, weights), metrics.aurocs(targets, theirs, weights)
+    difference = metrics.macro_difference(a, b)
+    assert difference.value == pytest.approx(a.macro.value - b.macro.value)
+    assert 0 < difference.low < difference.value < difference.high
+    assert difference.high - difference.low < 0.3 * (b.macro.high - b.macro.low)
+    turned = metrics.macro_difference(b, a)
+    assert (turned.low, turned.high) == (pytest.approx(-difference.high), pytest.approx(-difference.low))
+
+
+def test_models_without_a_common_label_cannot_be_compared():
+    one = metrics.Aurocs(np.array([0.9, NAN]), np.array([[0.9, NAN]]))
+    other = metrics.Aurocs(np.array([NAN, 0.8]), np.array([[NAN, 0.8]]))
+    assert math.isnan(metrics.macro_difference(one, other).value)
+    assert math.isnan(metrics.Aurocs(np.array([NAN]), np.array([[NAN]])).macro.value)
+
+
+def test_an_interval_is_cut_at_both_tails_and_leaves_out_lost_replicates():
+    samples = np.r_[np.arange(1001.0), NAN, NAN]
+    got = metrics.interval(500.0, samples)
+    assert (got.low, got.high) == (pytest.approx(25), pytest.approx(975))
+    assert str(metrics.Interval(0.87654, 0.8, 0.9)) == "0.877 (0.800-0.900)"
+    assert math.isnan(metrics.interval(0.5, np.array([NAN])).low)
+
+
+@pytest.mark.parametrize("rule", metrics.OPERATING_RULES)
+@pytest.mark.parametrize("seed", range(8))
+def test_no_other_threshold_is_better(rule, seed):
+    rng = np.random.default_rng(seed)
+    targets = rng.choice([0.0, 1.0, 0.2, 0.8, NAN], 40)
+    probabilities = rng.integers(0, 15, 40) / 15  # ties within and between the classes
+    got = metrics.sensitivity_specificity(targets, probabilities, metrics.operating_point(targets, probabilities, rule))
+    every = [metrics.sensitivity_specificity(targets, probabilities, t) for t in (*np.unique(probabilities), 2.0)]
+    if rule == "youden":
+        assert sum(got) == pytest.approx(max(map(sum, every)))
+        assert got[0] == max(pair[0] for pair in every if sum(pair) > sum(got) - 1e-9)
+    else:
+        least = int(rule.removeprefix("sensitivity")) / 100
+        assert got[0] >= least
+        assert got[1] == max(pair[1] for pair in every if pair[0] >= least)
+
+
+def test_films_with_one_score_are_all_called_positive():
+    targets, same = np.array([0.0, 1.0, 1.0]), np.full(3, 0.123456789)
+    for rule in metrics.OPERATING_RULES:
+        threshold = metrics.operating_point(targets, same, rule)
+        assert metrics.sensitivity_specificity(targets, same, threshold) == (1.0, 0.0)
+
+
+def test_an_operating_point_of_tied_scores_by_hand():
+    targets = np.array([0, 0, 1, 0, 1, 1], float)
+    probabilities = np.array([0.2, 0.4, 0.4, 0.4, 0.6, 0.6])
+    # At 0.3: 3/3 and 1/3; at 0.5: 2/3 and 3/3, the better sum. Ninety percent of three films are all three.
+    assert metrics.operating_point(targets, probabilities, "youden") == pytest.approx(0.5)
+    assert metrics.operating_point(targets, probabilities, "sensitivity90") == pytest.approx(0.3)
+
+
+def test_a_rule_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="sensitivity80"):
+        metrics.operating_point(np.array([0.0, 1.0]), np.array([0.1, 0.2]), "sensitivity80")
+
+
+def test_the_threshold_itself_counts_as_positive_and_unknown_targets_not_at_all():
+    targets, probabilities = np.array([1, 1, 0, 0, NAN]), np.array([0.5, 0.4, 0.5, 0.3, 0.9])
+    assert metrics.sensitivity_specificity(targets, probabilities, 0.5) == (0.5, 0.5)
+    sensitivity, specificity = metrics.sensitivity_specificity(np.zeros(2), np.array([0.1, 0.2]), 0.15)
+    assert math.isnan(sensitivity)
+    assert specificity == 0.5
+
+
+def test_sigmoid_at_its_limits_and_between():
+    assert metrics.sigmoid(np.array([-math.inf, math.inf])).tolist() == [0.0, 1.0]
+    assert metrics.sigmoid(np.float32([1.5]))[0] == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-12)

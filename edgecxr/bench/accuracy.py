@@ -136,6 +136,7 @@ def evaluate(
     return {
         "data": prepared.name,
         "data_hash": prepared.hash,
+        "phantom": prepared.phantom,
         "split": split,
         "images": len(rows),
         "patients": len(np.unique(prepared.patients[rows])),

@@ -105,9 +105,10 @@ def paired_gain(prepared: Prepared, split: str, ours: Path, theirs: Path) -> dic
 def table(name: str, record: dict[str, Any]) -> str:
     """Return a record as text for people."""
     width = max(map(len, (*record["findings"]["labels"], *record["skipped"], "normal/abnormal", "findings (macro)")))
+    made_up = " (synthetic phantom films)" if record["phantom"] else ""
     lines = [
-        f"{name} on {record['data']} {record['split']}: {record['images']} images, {record['patients']} patients; "
-        "AUROC with 95 % interval (bootstrap by patient)",
+        f"{name} on {record['data']}{made_up} {record['split']}: {record['images']} images, {record['patients']} "
+        "patients; AUROC with 95 % interval (bootstrap by patient)",
         f"{'':{width}}  AUROC  interval         pos   neg  sens.  spec.",
     ]
     for label, row in record["findings"]["labels"].items():

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import timm.layers
 import torch
 
 from edgecxr.errors import CheckFailed, ModelError
@@ -36,9 +35,8 @@ def export_fp32(model: TwoHeadViT, card: ModelCard, path: Path) -> None:
     Raises:
         ModelError: the exporter failed.
     """
-    # Fused attention is traced into a dozen more shape nodes and gives the same numbers. The switch is read when an
-    # attention layer is made, so the model is told directly.
-    timm.layers.set_fused_attn(False)
+    # Fused attention is traced into a dozen more shape nodes and gives the same numbers. timm's own switch would change
+    # every model that this process makes afterwards, so this model is told directly.
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]

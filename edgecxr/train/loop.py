@@ -60,7 +60,7 @@ def fit(
         progress: called after every step.
 
     Raises:
-        CheckFailed: the loss is not finite any more; the last good epoch is kept.
+        CheckFailed: loss or output is not finite any more; the last good epoch is kept.
     """
     optimizer = torch.optim.AdamW(
         [
@@ -104,7 +104,8 @@ def fit(
         if not (math.isfinite(means["loss"]) and np.isfinite(logits).all()):
             kept = f"epoch {epoch} is kept in {run}" if epoch else "nothing was kept"
             raise CheckFailed(
-                f"the loss of {run.name} is not finite in epoch {epoch + 1} ({kept}): lower --lr, or --precision fp32"
+                f"loss or output of {run.name} is not finite in epoch {epoch + 1} ({kept}): "
+                "lower --lr, or --precision fp32"
             )
         findings, abnormal = val_aurocs(val, logits)
         known = [value for value in (findings, abnormal) if not math.isnan(value)]
@@ -130,7 +131,7 @@ def fit(
                 "history": history,
             },
         )
-    draw_curves(run, history)
+    draw_curves(run, history, f"{run.name} on {config.data}")
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -173,7 +174,7 @@ def write_history(run: Path, history: list[dict[str, Any]]) -> None:
     atomic_write(run / "history.csv", text.getvalue())
 
 
-def draw_curves(run: Path, history: list[dict[str, Any]]) -> None:
+def draw_curves(run: Path, history: list[dict[str, Any]], title: str) -> None:
     """Draw curves.png: the losses and the validation AUROCs by epoch."""
     from matplotlib.figure import Figure
 
@@ -185,7 +186,7 @@ def draw_curves(run: Path, history: list[dict[str, Any]]) -> None:
         left.plot(
             epochs, [row[key] for row in history], label=key.replace("_", " "), marker="." if len(epochs) < 30 else ""
         )
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log", title=run.name)
+    left.set(xlabel="epoch", ylabel="training loss", yscale="log", title=title)
     for key, label in (("val_auroc_findings", "findings (macro)"), ("val_auroc_abnormal", "normal/abnormal")):
         right.plot(epochs, [row[key] for row in history], label=label, marker="." if len(epochs) < 30 else "")
     right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(0.4, 1))

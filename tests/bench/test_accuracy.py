@@ -5,18 +5,12 @@ import math
 
 import numpy as np
 import pytest
-import torch
 
 from edgecxr.bench.accuracy import check_labels, choose_operating_points, evaluate, predict
-from edgecxr.bench.evaluation import evaluate_model, paired_gain, table
-from edgecxr.errors import InputError, UsageError
-from edgecxr.export.bundle import export_bundle
+from edgecxr.bench.evaluation import table
+from edgecxr.errors import InputError, ModelError
 from edgecxr.metrics import sigmoid
 from edgecxr.runtime.types import ModelCard, Outputs
-from edgecxr.train.config import TrainConfig
-from edgecxr.train.device import Device
-from edgecxr.train.teacher import train_teacher
-from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 
 
@@ -88,24 +82,107 @@ def test_other_labels_or_an_empty_split_are_refused(prepared, tmp_path):
         check_labels(card(), empty, "test")
 
 
-def test_a_run_and_its_bundle_get_the_same_scores_and_only_the_run_keeps_them(prepared, tmp_path):
-    workspace = Workspace(tmp_path / "runs")
-    config = TrainConfig(prepared.name, prepared.hash, patch=56, depth=2, init="random", epochs=2, batch=16)
-    device = Device(torch.device("cpu"), "fp32")
-    run = train_teacher(workspace, prepared, config, device, lambda *_: None)
-    bundle, _ = export_bundle(run, prepared, tmp_path / "elsewhere")
-    before = {p.name: p.read_bytes() for p in bundle.path.iterdir()}
+class Scripted:
+    """Answers by the film's number, which is its grey value."""
 
-    name, of_run = evaluate_model(workspace, None, None, "test", 100)
-    _, of_bundle = evaluate_model(workspace, str(bundle.path), None, "test", 100)
-    assert name == run.name
-    assert of_run["findings"]["macro"]["auroc"] == pytest.approx(of_bundle["findings"]["macro"]["auroc"], abs=1e-6)
-    kept = json.loads((run / "card.json").read_text())["metrics"]
-    assert kept == {f"{prepared.name}/test": of_run}
-    assert {p.name: p.read_bytes() for p in bundle.path.iterdir()} == before
+    def __init__(self, findings, abnormal) -> None:
+        self.findings, self.abnormal = np.array(findings, np.float32), np.array(abnormal, np.float32)
 
-    gain = paired_gain(prepared, "test", run, run)["findings"]
-    assert (gain.value, gain.low, gain.high) == (0, 0, 0)
-    assert not math.isnan(gain.low)
-    with pytest.raises(UsageError, match="--split"):
-        evaluate_model(workspace, None, None, "training", 100)
+    def run(self, images):
+        numbers = (images[:, 0, 0, 0] * 255).round().astype(int)
+        attention = np.full((len(numbers), 7, 7), 1 / 49, np.float32)
+        return Outputs(self.findings[numbers], self.abnormal[numbers], attention)
+
+
+def numbered(folder, targets, abnormal, split="test", patients=None):
+    """A data set whose film n has the grey value n everywhere."""
+    images = np.broadcast_to(np.arange(len(abnormal), dtype=np.uint8)[:, None, None], (len(abnormal), 224, 224))
+    targets, abnormal = np.array(targets, np.float32), np.array(abnormal, np.float32)
+    return write_prepared(folder, images, targets, abnormal, [split] * len(abnormal), patients=patients)
+
+
+def test_a_record_by_hand(tmp_path):
+    nan = math.nan
+    targets = [[1, 0], [1, 0], [0, 0], [0, 0.4], [nan, nan]]
+    prepared = numbered(tmp_path / "five", targets, [1, 0.5, 0, 0, nan], patients=["a", "a", "b", "c", "c"])
+    backend = Scripted([[2, 0], [0, 0], [1, 0], [-1, 0], [9, 9]], [-1, 1, -1, 0, 5])
+    findings, abnormal = predict(backend, prepared, prepared.rows("test"), 28, batch=2)
+    # sigmoid(0.5) = 0.622: of the logits only 2 and 1 reach it.
+    points = {"youden": {"Cardiomegaly": 0.622, "abnormal": 0.5}}
+    record = evaluate(card(operating_points=points), prepared, "test", findings, abnormal, replicates=200)
+    row = record["findings"]["labels"]["Cardiomegaly"]
+    assert row["auroc"] == 0.75
+    assert (row["positives"], row["negatives"]) == (2, 2)
+    assert (row["sensitivity"], row["specificity"], row["threshold"]) == (0.5, 0.5, 0.622)
+    # Positives -1 and 1, negatives -1 and 0: a tie, a loss and two wins of four pairs.
+    assert record["abnormal"]["auroc"] == pytest.approx(2.5 / 4)
+    assert (record["abnormal"]["sensitivity"], record["abnormal"]["specificity"]) == (0.5, 0.5)
+    assert record["skipped"] == {"Nodule/Mass": {"positives": 0, "negatives": 4}}
+    assert record["findings"]["macro"]["auroc"] == 0.75
+    assert (record["images"], record["patients"]) == (5, 3)
+    assert record["bootstrap"] == {"replicates": 200, "seed": 0, "unit": "patient", "level": 0.95}
+    assert record["data_hash"] == prepared.hash
+
+
+def test_a_set_that_cannot_be_scored_has_no_macro(tmp_path):
+    prepared = numbered(tmp_path / "healthy", np.zeros((4, 2)), np.zeros(4))
+    record = evaluate(card(), prepared, "test", np.zeros((4, 2), np.float32), np.zeros(4, np.float32), replicates=10)
+    assert record["findings"] == {"macro": None, "labels": {}}
+    assert record["abnormal"] is None
+    assert set(record["skipped"]) == {*LABELS, "abnormal"}
+    json.dumps(record, allow_nan=False)
+    assert table("m", record).count("skipped: 0 positive and 4 negative") == 3
+
+
+@pytest.mark.parametrize("output", ["findings", "abnormal"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_gives_no_numbers_gets_no_auroc(tmp_path, output, value):
+    prepared = numbered(tmp_path / "x", [[0, 0], [1, 1]], [0, 1])
+    outputs = {"findings": np.zeros((2, 2)), "abnormal": np.zeros(2)}
+    outputs[output][-1] = value
+    with pytest.raises(ModelError, match="not numbers on data set x"):
+        predict(Scripted(**outputs), prepared, prepared.rows("test"), 28)
+
+
+@pytest.mark.parametrize("logits", [[-16.0, -16.0, -15.5, -15.5], [-1.9587] * 4])
+def test_the_operating_points_of_rare_labels_and_of_constant_models_hold(tmp_path, logits):
+    """Their probabilities differ in the seventh decimal, or not at all."""
+    prepared = numbered(tmp_path / "rare", [[0, 0], [0, 0], [1, 1], [1, 1]], [0, 0, 1, 1], "val")
+    rows = prepared.rows("val")
+    logits = np.array(logits, np.float32)
+    points = choose_operating_points(prepared, rows, np.stack([logits, logits], axis=1), logits)
+    record = evaluate(
+        card(operating_points=points), prepared, "val", np.stack([logits, logits], axis=1), logits, replicates=10
+    )
+    separable = 1.0 if len(set(logits)) > 1 else 0.0
+    for row in (*record["findings"]["labels"].values(), record["abnormal"]):
+        assert (row["sensitivity"], row["specificity"]) == (1.0, separable)
+
+
+def test_a_label_without_both_classes_has_no_operating_point(clinic):
+    rows = clinic.rows("val")
+    logits = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+    points = choose_operating_points(clinic, rows, logits[:, :3], logits[:, 3])
+    assert {rule: set(named) for rule, named in points.items()} == {
+        "youden": {*LABELS, "abnormal"},
+        "sensitivity90": {*LABELS, "abnormal"},
+    }
+    assert all(0 < value < 1 for named in points.values() for value in named.values())
+
+
+def test_films_of_one_patient_count_as_one_in_the_interval(tmp_path):
+    rng = np.random.default_rng(3)
+    sick = rng.integers(0, 2, 30)
+    shown = np.repeat(sick + rng.normal(0, 1, 30), 4).astype(np.float32)
+    targets = np.repeat(np.stack([sick, sick], axis=1), 4, axis=0)
+    records = [
+        evaluate(card(), prepared, "test", np.stack([shown, shown], axis=1), shown, replicates=500)
+        for prepared in (
+            numbered(tmp_path / "grouped", targets, targets[:, 0], patients=[f"p{i // 4}" for i in range(120)]),
+            numbered(tmp_path / "single", targets, targets[:, 0]),
+        )
+    ]
+    assert records[0]["patients"] == 30
+    assert records[0]["abnormal"]["auroc"] == records[1]["abnormal"]["auroc"]
+    wide, narrow = (record["abnormal"]["high"] - record["abnormal"]["low"] for record in records)
+    assert wide > 1.5 * narrow

@@ -110,3 +110,85 @@ def test_impossible_shapes_are_usage_errors():
         TwoHeadViT("tiny", 28, 5, labels=2)
     with pytest.raises(UsageError, match="tiny, small, base"):
         TwoHeadViT("huge", 28, 4, labels=2)
+
+
+def test_every_block_s_output_is_traced_and_answers_both_tasks():
+    model = TwoHeadViT("tiny", 56, 8, labels=3, depth=3).eval()
+    seen = []
+    for block in model.vit.blocks:
+        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    film = torch.rand(2, 1, 56, 56)
+    trace = model.trace(film)
+    assert len(trace.blocks) == len(seen) == 3
+    assert all(torch.equal(kept, output) for kept, output in zip(trace.blocks, seen, strict=True))
+    token = model.vit.norm(trace.blocks[-1])[:, 0]
+    assert torch.allclose(model.abnormal_head(token)[:, 0], trace.abnormal, atol=1e-5)
+    findings, abnormal, _ = model(film)
+    assert torch.equal(findings, trace.findings)
+    assert torch.equal(abnormal, trace.abnormal)
+
+
+def test_attention_equals_a_full_softmax_beside_the_fused_kernel():
+    model = TwoHeadViT("tiny", 28, 4, labels=2, depth=2).eval()
+    film = torch.rand(2, 1, 28, 28)
+    block = model.vit.blocks[-1]
+    tokens = block.norm1(model.trace(film).blocks[-2])
+    query, key, _ = block.attn.qkv(tokens).reshape(2, 50, 3, 3, 64).permute(2, 0, 3, 1, 4)
+    full = torch.softmax(query @ key.transpose(2, 3) / 8, dim=-1)  # 8: the root of 64 dimensions per head
+    row = full[:, :, 0].mean(dim=1)[:, 1:]
+    assert torch.allclose(model(film)[2].flatten(1), row / row.sum(dim=1, keepdim=True), atol=1e-6)
+
+
+def test_black_and_white_reach_the_patches_as_minus_one_and_one():
+    model = TwoHeadViT("tiny", 28, 14, labels=2, depth=2).eval()
+    seen = []
+    model.vit.patch_embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.trace(torch.stack([torch.zeros(1, 28, 28), torch.ones(1, 28, 28)]))
+    assert (seen[0][0] == -1).all()
+    assert (seen[0][1] == 1).all()
+
+
+def test_a_model_started_from_itself_is_the_same():
+    model, copy = (TwoHeadViT("tiny", 56, 14, labels=2, depth=2).eval() for _ in range(2))
+    film = torch.rand(2, 1, 56, 56)
+    assert not torch.equal(model(film)[0], copy(film)[0])
+    start_from(copy, model.state_dict(), "itself")
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(model(film), copy(film), strict=True))
+
+
+def test_heads_of_other_labels_are_left_as_they_are():
+    teacher, student = TwoHeadViT("tiny", 28, 14, labels=5, depth=2), TwoHeadViT("tiny", 28, 14, labels=3, depth=2)
+    before = student.findings_head.weight.clone()
+    start_from(student, teacher.state_dict(), "teacher")
+    assert torch.equal(student.findings_head.weight, before)
+    assert torch.equal(student.abnormal_head.weight, teacher.abnormal_head.weight)
+
+
+def test_timm_s_own_weights_fit_a_student_s_grid(tmp_path):
+    source = timm.create_model("vit_tiny_patch16_224", depth=2)
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
+    student = TwoHeadViT("tiny", 28, 4, labels=2, depth=2)
+    start_from(student, pretrained_state("tiny", tmp_path / "model.safetensors"), "file")
+    assert student.vit.pos_embed.shape == (1, 50, 192)
+    assert torch.equal(student.vit.pos_embed[:, 0], source.pos_embed[:, 0])  # that of the class token
+    assert torch.equal(student.vit.blocks[1].mlp.fc2.weight, source.blocks[1].mlp.fc2.weight)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pos_embed": torch.zeros(1, 198, 192)},  # a second token of its own, as distilled DeiT has
+        {"pos_embed": torch.zeros(1, 196, 192)},  # no class token
+        {"pos_embed": torch.zeros(3)},
+        {"patch_embed.proj.weight": torch.zeros(192)},
+        {"patch_embed.proj.weight": torch.zeros(192, 3 * 16 * 16)},
+        {"blocks.0.ls1.gamma": torch.zeros(192)},
+        {"blocks.0.attn.qkv.weight": torch.zeros(3 * 384, 384)},
+    ],
+    ids=lambda changes: "-".join(f"{name}{tuple(value.shape)}" for name, value in changes.items()),
+)
+def test_a_file_of_a_relative_is_refused_by_name(tmp_path, changes):
+    file = tmp_path / "relative.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", depth=2).state_dict() | changes, file)
+    with pytest.raises(ModelError, match=r"relative\.safetensors"):
+        start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), pretrained_state("tiny", file), str(file))

@@ -54,3 +54,48 @@ def test_a_film_keeps_its_targets(prepared):
     for batch in Batches(prepared, "train", 8, CPU).shuffled(0, 0, 0):
         bright_left = batch.base[:, 0, :, :112].mean((1, 2)) > batch.base[:, 0, :, 112:].mean((1, 2)) + 60
         assert torch.equal(bright_left.float(), batch.targets[:, 0])
+
+
+@pytest.mark.parametrize("size", [224, 56])
+@pytest.mark.parametrize("strength", [0.5, 3.0])
+def test_augmented_films_too_are_what_a_device_could_have_seen(size, strength):
+    base = torch.from_numpy(np.random.default_rng(size).integers(0, 256, (2, 1, 224, 224))).float()
+    moved = augment(base, strength, torch.Generator().manual_seed(size))
+    assert torch.equal(moved, moved.round())
+    assert (view(moved, size).squeeze(1).numpy() == box_mean(moved.squeeze(1).numpy().astype(np.uint8), size)).all()
+
+
+def test_the_augmentation_of_an_epoch_is_drawn_from_seed_and_epoch(prepared):
+    batches = Batches(prepared, "train", 7, CPU)
+
+    def epoch(seed, number):
+        return torch.cat([batch.base for batch in batches.shuffled(seed, number, 1.0)])
+
+    first = epoch(3, 1)
+    assert torch.equal(first, epoch(3, 1))
+    assert not torch.equal(first, epoch(3, 2))
+    assert not torch.equal(first, epoch(4, 1))
+
+
+def test_augmentation_moves_a_film_a_little_and_never_mirrors_it():
+    base = torch.zeros(32, 1, 224, 224)
+    base[:, :, 60:100, 130:180] = 200  # off the centre in both directions
+    moved = augment(base, 1.0, torch.Generator().manual_seed(0))[:, 0]
+    weight = moved / moved.sum((1, 2), keepdim=True)
+    rows = (weight.sum(2) * torch.arange(224.0)).sum(1)
+    columns = (weight.sum(1) * torch.arange(224.0)).sum(1)
+    assert (rows - 79.5).abs().max() < 35
+    assert (columns - 154.5).abs().max() < 35
+    assert rows.std() > 2
+    assert columns.std() > 2
+    assert moved.amax((1, 2)).std() > 5  # the exposure
+
+
+def test_only_films_of_the_split_are_seen_with_their_own_targets(clinic):
+    rows = clinic.rows("val")
+    seen = list(Batches(clinic, "val", 5, CPU).in_order())
+    assert [len(batch.base) for batch in seen] == [5, 5, 2]
+    base = torch.cat([batch.base for batch in seen])
+    assert (base[:, 0].numpy() == clinic.images[rows]).all()
+    np.testing.assert_array_equal(torch.cat([batch.targets for batch in seen]).numpy(), clinic.targets[rows])
+    np.testing.assert_array_equal(torch.cat([batch.abnormal for batch in seen]).numpy(), clinic.abnormal[rows])

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+
+import pytest
+
+from edgecxr.bench.accuracy import choose_operating_points, predict
+from edgecxr.bench.evaluation import evaluate_model, paired_gain, table
+from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.runtime.backend import open_backend
+from edgecxr.select import card_of
+from edgecxr.workspace import Workspace
+from tests.conftest import LABELS, striped, write_prepared
+
+
+@pytest.fixture
+def workspace(finished, tmp_path) -> Workspace:
+    """A copy of the shared workspace, to be changed."""
+    return Workspace(shutil.copytree(finished.workspace.root, tmp_path / "runs"))
+
+
+def test_the_operating_points_of_a_run_were_chosen_on_validation(finished):
+    card, prepared = card_of(finished.student), finished.prepared
+    chosen = {
+        split: choose_operating_points(
+            prepared, rows, *predict(open_backend("torch", finished.student), prepared, rows, card.size)
+        )
+        for split in ("val", "test")
+        for rows in [prepared.rows(split)]
+    }
+    for rule, points in chosen["val"].items():
+        assert card.operating_points[rule] == pytest.approx(points, abs=1e-6)
+    assert chosen["test"] != chosen["val"]
+
+
+def test_a_run_and_its_bundle_agree_label_by_label(workspace, finished, bundled):
+    student = finished.student.name
+    shutil.copytree(bundled[0].path, workspace.export_dir(student))
+    before = {path.name: path.read_bytes() for path in workspace.export_dir(student).iterdir()}
+    name, of_run = evaluate_model(workspace, None, None, "test", 50)  # the latest run
+    other, of_bundle = evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)
+    assert name == other == student
+    assert {path.name: path.read_bytes() for path in workspace.export_dir(student).iterdir()} == before
+    assert set(of_run["findings"]["labels"]) == set(LABELS)
+    assert of_run["skipped"] == of_bundle["skipped"] == {"Edema": {"positives": 0, "negatives": 12}}
+    for label, row in (*of_run["findings"]["labels"].items(), ("abnormal", of_run["abnormal"])):
+        theirs = of_bundle["abnormal"] if label == "abnormal" else of_bundle["findings"]["labels"][label]
+        assert theirs == pytest.approx(row, abs=1e-9)
+    (workspace.export_dir(student) / "model.onnx").unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx"):
+        evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)
+
+
+def test_a_card_keeps_every_result_and_the_run_stays_as_old_as_it_was(workspace, finished):
+    run = workspace.root / finished.student.name
+    before, changed = card_of(run), (run / "card.json").stat().st_mtime_ns
+    _, on_test = evaluate_model(workspace, run.name, None, "test", 50)
+    _, on_val = evaluate_model(workspace, run.name, None, "val", 60)
+    card = card_of(run)
+    assert card.metrics == {"clinic/test": on_test, "clinic/val": on_val}
+    assert on_val["bootstrap"]["replicates"] == 60
+    assert asdict(card) | {"metrics": {}} == asdict(before)
+    assert (run / "card.json").stat().st_mtime_ns == changed
+    _, again = evaluate_model(workspace, run.name, None, "test", 50)
+    assert again == on_test  # the same bootstrap replicates
+
+
+def test_progress_counts_the_films(workspace, finished):
+    calls = []
+    evaluate_model(workspace, finished.teacher.name, None, "train", 10, lambda *call: calls.append(call))
+    assert calls[-1] == (24, 24)
+
+
+def test_another_data_set_must_ask_the_model_s_questions(workspace):
+    write_prepared(workspace.data_dir("other"), *striped(24), labels=("Edema", "Fibrosis"))
+    with pytest.raises(InputError, match="data set other has Edema, Fibrosis"):
+        evaluate_model(workspace, None, "other", "test", 10)
+    assert all(card_of(run).metrics == {} for run in workspace.finished_runs())
+
+
+def test_a_gain_is_ours_minus_theirs_on_the_same_patients(workspace, finished):
+    runs = [workspace.root / run.name for run in (finished.teacher, finished.student)]
+    gain, loss = paired_gain(finished.prepared, "test", *runs), paired_gain(finished.prepared, "test", *runs[::-1])
+    records = [evaluate_model(workspace, run.name, None, "test", 10)[1] for run in runs]
+    ours, theirs = (record["findings"]["macro"]["auroc"] for record in records)
+    assert gain["findings"].value == pytest.approx(ours - theirs, abs=1e-9)
+    ours, theirs = (record["abnormal"]["auroc"] for record in records)
+    assert gain["abnormal"].value == pytest.approx(ours - theirs, abs=1e-9)
+    for task in gain:
+        assert gain[task].value == -loss[task].value
+        assert gain[task].low == pytest.approx(-loss[task].high, abs=1e-9)
+        assert gain[task].low <= gain[task].value <= gain[task].high
+    of_itself = paired_gain(finished.prepared, "test", runs[0], runs[0])["findings"]
+    assert (of_itself.value, of_itself.low, of_itself.high) == (0, 0, 0)
+
+
+def test_a_split_that_there_is_not_is_refused(workspace):
+    with pytest.raises(UsageError, match="--split training: there are train, val, test"):
+        evaluate_model(workspace, None, None, "training", 10)
+
+
+def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
+    name, record = evaluate_model(workspace, finished.student.name, None, "test", 50)
+    lines = table(name, record).splitlines()
+    assert lines[0].startswith("student-tiny-28-mlcak on clinic (synthetic phantom films) test: 12 images, 6 patients")
+    assert "phantom" not in table(name, record | {"phantom": False})
+    for label, row in record["findings"]["labels"].items():
+        [line] = [line for line in lines if line.startswith(f"{label} ")]
+        shown = line.removeprefix(label).split()
+        assert shown[0] == f"{row['auroc']:.3f}"
+        assert shown[4:6] == [str(row["positives"]), str(row["negatives"])]
+        assert shown[6:] == [f"{row['sensitivity']:.3f}", f"{row['specificity']:.3f}"]
+    assert sum(line.startswith("findings (macro)") for line in lines) == 1
+    assert sum(line.startswith("normal/abnormal") for line in lines) == 1
+    assert any(line.startswith("Edema") and "skipped: 0 positive and 12 negative" in line for line in lines)
+    assert "not for diagnosis" in lines[-1]
+    json.dumps(record, allow_nan=False)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.runtime.backend import open_backend
+from edgecxr.train import checkpoint
+from edgecxr.train.config import TrainConfig
+from edgecxr.train.device import Device
+from edgecxr.workspace import Workspace
+from tests.conftest import LABELS
+
+CPU = torch.device("cpu")
+CONFIG = TrainConfig("data", "hash", patch=56, depth=2, init="random")
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def learner() -> tuple[nn.Module, torch.optim.Optimizer]:
+    module = nn.Linear(2, 3)
+    return module, torch.optim.AdamW(module.parameters())
+
+
+def saved(run, **changes):
+    """Write last.pt of a small learner; `changes` replace what it holds."""
+    module, optimizer = learner()
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = {"learner": module.state_dict(), "optimizer": optimizer.state_dict(), "scaler": {}, "history": [{"a": 1}]}
+    checkpoint.save_last(run, state | changes)
+    return module
+
+
+def resume(run, module=None, optimizer=None):
+    if module is None:
+        module, optimizer = learner()
+    return checkpoint.resume(run, CPU, module, optimizer, Device(CPU, "fp32").scaler())
+
+
+def test_a_run_comes_back_as_it_was_saved(tmp_path):
+    before = saved(tmp_path)
+    module, optimizer = learner()
+    assert resume(tmp_path, module, optimizer) == [{"a": 1}]
+    assert torch.equal(module.weight, before.weight)
+    assert {float(entry["step"]) for entry in optimizer.state_dict()["state"].values()} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learner": {"weight": torch.zeros(3, 3), "bias": torch.zeros(3)}},
+        {"learner": {}},
+        {"learner": None},
+        {"optimizer": {}},
+        {"optimizer": 3},
+        {"history": None},
+    ],
+    ids=["other shape", "nothing learnt", "no learner", "no groups", "no optimizer", "no history"],
+)
+def test_a_state_of_something_else_is_refused_with_the_way_out(tmp_path, changes):
+    saved(tmp_path, **changes)
+    with pytest.raises(ModelError, match=r"last\.pt does not fit this run .*--fresh"):
+        resume(tmp_path)
+
+
+def test_damage_of_any_kind_is_one_line_with_the_way_out(tmp_path):
+    saved(tmp_path)
+    whole = (tmp_path / "last.pt").read_bytes()
+    rng, refused = random.Random(0), 0
+    for number in range(150):
+        damaged = bytearray(whole)
+        if number % 3 == 0:
+            damaged = damaged[: rng.randrange(len(whole))]
+        else:
+            damaged[rng.randrange(len(whole))] ^= rng.randrange(1, 256)
+        (tmp_path / "last.pt").write_bytes(damaged)
+        try:
+            resume(tmp_path)
+        except ModelError as error:
+            refused += 1
+            assert str(error).startswith(str(tmp_path / "last.pt"))
+            assert str(error).endswith("start again with --fresh")
+    assert refused >= 50  # the files that were cut, at least
+
+
+def test_a_pickle_in_the_place_of_the_weights_is_not_executed(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bomb = pickle.dumps(Bomb(), protocol=2)
+    card = checkpoint.read_card(finished.student)
+    card = dataclasses.replace(card, sha256=hashlib.sha256(bomb).hexdigest())
+    (tmp_path / "best.safetensors").write_bytes(bomb)
+    (tmp_path / "card.json").write_text(card.to_json())
+    with pytest.raises(ModelError, match=r"best\.safetensors is not a safetensors file"):
+        checkpoint.load_run(tmp_path)
+    (tmp_path / "last.pt").write_bytes(bomb)
+    with pytest.raises(ModelError, match="--fresh"):
+        resume(tmp_path)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(bomb)
+    assert (tmp_path / "executed").exists()  # it would have worked
+
+
+def test_the_settings_decide_whether_a_run_goes_on(tmp_path):
+    workspace = Workspace(tmp_path)
+    first, resumed = checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)
+    assert not resumed
+    saved(first)
+    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) == (first, True)
+    other, _ = checkpoint.open_run(workspace, "teacher", dataclasses.replace(CONFIG, seed=1), fresh=False)
+    assert other.name == "teacher-2"
+    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) == (first, True)
+    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=True)[0].name == "teacher-3"
+    (first / "card.json").write_text("{}")  # finished
+    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)[0].name == "teacher-3"
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff", b'{"speed": 1}', b'{"data": "x", "data_hash": "y", "arch": "huge"}'])
+def test_an_interrupted_run_of_another_version_is_left_alone(tmp_path, text):
+    workspace = Workspace(tmp_path)
+    old = workspace.new_run("teacher")
+    (old / "config.json").write_bytes(text)
+    run, resumed = checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)
+    assert (run.name, resumed) == ("teacher-2", False)
+    assert (old / "config.json").read_bytes() == text
+
+
+def test_a_finished_run_opens_as_a_backend(finished):
+    model, card = checkpoint.load_run(finished.student)
+    assert not model.training
+    assert card.labels == (*LABELS, "Edema")
+    assert card.sha256 == hashlib.sha256((finished.student / "best.safetensors").read_bytes()).hexdigest()
+    images = np.random.default_rng(0).random((2, 1, 28, 28), dtype=np.float32)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(images))[0].numpy()
+    assert np.array_equal(open_backend("torch", finished.student).run(images).findings, expected)
+
+
+def test_a_run_that_is_not_finished_says_how_to_finish_it(tmp_path):
+    with pytest.raises(ModelError, match=r"no card\.json.*type the command that began it once more"):
+        open_backend("torch", tmp_path)
+
+
+def test_settings_that_cannot_be_do_not_leave_a_folder(tmp_path):
+    with pytest.raises(UsageError):
+        checkpoint.open_run(Workspace(tmp_path), "../outside", CONFIG, fresh=False)
+    assert list(tmp_path.iterdir()) == []

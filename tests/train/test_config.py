@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.train.config import TrainConfig, patch_of
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "huge"}, "--arch huge: there are tiny, small, base"),
+        ({"init": "zero"}, "--init zero: there are pretrained, teacher, random"),
+        ({"precision": "int4"}, "--precision int4: there are auto, fp32, bf16, fp16"),
+        ({"epochs": 0}, "--epochs 0"),
+        ({"batch": 0}, "--batch 0"),
+        ({"lr": 0.0}, "--lr 0.0"),
+        ({"lr": math.nan}, "--lr nan"),
+        ({"lr": math.inf}, "--lr inf"),
+        ({"weight_decay": -0.1}, "weight_decay -0.1"),
+        ({"weight_decay": math.nan}, "weight_decay nan"),
+        ({"warmup": 1.0}, "--warmup 1.0"),
+        ({"warmup": math.nan}, "--warmup nan"),
+        ({"depth": 1}, "--depth 1"),
+        ({"patch": 15}, "patches of 15 px do not tile 224 px"),
+        ({"patch": 0}, "patches of 0 px"),
+        ({"alpha": -1.0}, "--alpha, --beta and --gamma"),
+        ({"beta": math.nan}, "--alpha, --beta and --gamma"),
+        ({"gamma": math.inf}, "--alpha, --beta and --gamma"),
+        ({"augment": 3.5}, "--augment 3.5"),
+        ({"augment": math.nan}, "--augment nan"),
+        ({"pretrained": "w.safetensors", "init": "random"}, "--pretrained goes with --init pretrained"),
+    ],
+)
+def test_a_wrong_setting_is_named(changes, message):
+    with pytest.raises(UsageError) as error:
+        TrainConfig("data", "hash", **changes)
+    assert message in str(error.value)
+    assert ";" not in str(error.value)  # and no other
+
+
+def test_settings_come_back_from_their_file():
+    config = TrainConfig("data", "hash", arch="small", size=28, patch=4, method="mlcak", teacher="t", lr=3e-4, seed=7)
+    assert TrainConfig.from_json(json.dumps(config.to_dict()), "config.json") == config
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", '{"data": "x"}', '{"data": "x", "data_hash": "y", "speed": 1}'])
+def test_a_file_without_settings_is_named(text):
+    with pytest.raises(ModelError, match=r"folder/config\.json is not the configuration"):
+        TrainConfig.from_json(text, "folder/config.json")
+
+
+def test_the_schedule_is_the_paper_s():
+    config = TrainConfig("data", "hash")
+    assert (config.epochs, config.batch, config.lr, config.patch, config.depth) == (100, 64, 5e-4, 16, 12)
+
+
+def test_patches_of_every_resolution_and_token_count():
+    table = {(size, tokens): patch_of(size, tokens) for size in (224, 112, 56, 28) for tokens in (196, 49, 16)}
+    assert table == {
+        (224, 196): 16, (224, 49): 32, (224, 16): 56,
+        (112, 196): 8, (112, 49): 16, (112, 16): 28,
+        (56, 196): 4, (56, 49): 8, (56, 16): 14,
+        (28, 196): 2, (28, 49): 4, (28, 16): 7,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="there are 196, 49, 16"):
+        patch_of(28, 25)

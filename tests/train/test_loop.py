@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from edgecxr.distill.base import supervised
+from edgecxr.errors import CheckFailed, InputError
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.train.batches import Batches, view
+from edgecxr.train.config import TrainConfig
+from edgecxr.train.device import Device
+from edgecxr.train.loop import check_splits, fit, learning_rate, val_aurocs, val_logits
+from tests.conftest import striped, write_prepared
+
+CPU = Device(torch.device("cpu"), "fp32")
+SETTINGS = {"size": 28, "patch": 14, "depth": 2, "init": "random", "epochs": 3, "batch": 10, "augment": 0.0}
+
+
+def run_fit(run, prepared, spoil=None, progress=lambda *_: None, **changes) -> TwoHeadViT:
+    """Train a small model; `spoil(step, model, loss)` may change the loss or the weights."""
+    run.mkdir(exist_ok=True)
+    config = TrainConfig(prepared.name, prepared.hash, **SETTINGS | changes)
+    torch.manual_seed(0)
+    model = TwoHeadViT("tiny", 28, 14, len(prepared.labels), 2)
+    train, val = (Batches(prepared, split, config.batch, CPU.torch) for split in ("train", "val"))
+    step = 0
+
+    def losses(batch):
+        nonlocal step
+        parts = supervised(model.trace(view(batch.base, 28)), batch.targets, batch.abnormal)
+        loss = parts["bce_findings"] + parts["bce_abnormal"]
+        step += 1
+        return {"loss": spoil(step, model, loss) if spoil else loss} | parts
+
+    fit(run, config, CPU, model, nn.Module(), losses, train, val, progress)
+    return model
+
+
+def history(run):
+    with (run / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_rate_rises_over_the_warm_up_and_ends_near_zero():
+    config = TrainConfig("d", "h", lr=2.0, warmup=0.25)
+    rates = [learning_rate(config, step, 8) for step in range(9)]
+    cosine = [1 + math.cos(math.pi * i / 6) for i in range(7)]
+    assert rates == pytest.approx([1.0, 2.0, *cosine])
+    assert rates[-1] == 0
+    plain = TrainConfig("d", "h", lr=2.0, warmup=0.0)
+    assert learning_rate(plain, 0, 8) == 2.0
+    assert learning_rate(plain, 4, 8) == pytest.approx(1.0)
+    assert learning_rate(plain, 0, 1) == 2.0  # one step in all
+
+
+def test_validation_by_hand(tmp_path):
+    images, _, _, _ = striped(8)
+    nan = math.nan
+    targets = np.array([[1, 0], [1, 0], [0, 0], [0, nan]] * 2, np.float32)
+    abnormal = np.array([1, 0, 1, nan] * 2, np.float32)
+    prepared = write_prepared(tmp_path / "x", images, targets, abnormal, ["val"] * 4 + ["train"] * 4)
+    val = Batches(prepared, "val", 4, CPU.torch)
+    logits = np.array([[3, 9, 0], [1, 8, 1], [2, 7, 2], [0, 6, 3]], np.float32)
+    # Label 1: three of four pairs; label 2 has one class; abnormal: scores 0 and 2 against 1.
+    assert val_aurocs(val, logits) == (0.75, 0.5)
+
+
+def test_validation_sees_the_films_in_order_and_leaves_dropout_and_gradients_out(clinic):
+    model = TwoHeadViT("tiny", 28, 14, len(clinic.labels), 2).train()
+    logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28, CPU)
+    rows = clinic.rows("val")
+    with torch.no_grad():
+        findings, abnormal, _ = model(view(torch.from_numpy(clinic.images[rows]).float().unsqueeze(1), 28))
+    assert logits.shape == (len(rows), 4)
+    assert np.allclose(logits[:, :3], findings.numpy(), atol=1e-5)
+    assert np.allclose(logits[:, 3], abnormal.numpy(), atol=1e-5)
+
+
+def test_history_has_the_means_of_an_epoch(tmp_path, prepared):
+    seen = []
+
+    def note(step, model, loss):
+        seen.append(loss.item())
+        return loss
+
+    run_fit(tmp_path / "run", prepared, note, epochs=2)
+    rows = history(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert len(seen) == 6  # thirty films in batches of ten, twice
+    assert [float(row["loss"]) for row in rows] == pytest.approx([np.mean(seen[:3]), np.mean(seen[3:])], rel=1e-6)
+    for row in rows:
+        assert float(row["bce_findings"]) + float(row["bce_abnormal"]) == pytest.approx(float(row["loss"]), rel=1e-5)
+        both = float(row["val_auroc_findings"]), float(row["val_auroc_abnormal"])
+        assert float(row["score"]) == pytest.approx(np.mean(both))
+
+
+def test_the_weights_of_the_best_epoch_are_kept_not_the_last(tmp_path, prepared):
+    kept = {}
+
+    def spoil(step, model, loss):
+        if step == 4:  # after the first epoch
+            kept.update({name: value.clone() for name, value in model.state_dict().items()})
+        # What is learnt in the first epoch is unlearnt in the others.
+        return loss if step <= 3 else -loss
+
+    run_fit(tmp_path / "run", prepared, spoil, lr=2e-3, warmup=0.0, epochs=3)
+    rows = history(tmp_path / "run")
+    assert float(rows[0]["score"]) > max(float(row["score"]) for row in rows[1:])
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    assert best.keys() == kept.keys()
+    assert all(torch.equal(best[name], kept[name]) for name in best)
+
+
+def test_a_loss_that_turns_nan_leaves_the_epochs_before_it(tmp_path, prepared):
+    run = tmp_path / "run"
+    with pytest.raises(CheckFailed, match=r"run is not finite in epoch 2 \(epoch 1 is kept in .*run\): lower --lr"):
+        run_fit(run, prepared, lambda step, model, loss: loss * math.nan if step == 5 else loss)
+    assert len(history(run)) == 1
+    state = torch.load(run / "last.pt", weights_only=True)["learner"]
+    for weights in (state, load_file(run / "best.safetensors")):
+        assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_weights_that_the_last_update_of_an_epoch_spoils_are_not_kept(tmp_path, prepared):
+    run = tmp_path / "run"
+
+    def spoil(step, model, loss):
+        # The loss of the sixth step, the last of epoch 2, is fine; its gradient is not.
+        if step == 6:
+            model.findings_head.weight.register_hook(lambda gradient: gradient * math.nan)
+        return loss
+
+    with pytest.raises(CheckFailed, match=r"epoch 2 \(epoch 1 is kept"):
+        run_fit(run, prepared, spoil)
+    assert len(history(run)) == 1
+    state = torch.load(run / "last.pt", weights_only=True)["learner"]
+    for weights in (state, load_file(run / "best.safetensors")):
+        assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_without_two_classes_in_validation_the_latest_weights_are_kept(tmp_path):
+    images, targets, abnormal, splits = striped(40)
+    inside = np.array(splits) == "val"
+    targets[inside], abnormal[inside] = 0, 0
+    prepared = write_prepared(tmp_path / "x", images, targets, abnormal, splits)
+    model = run_fit(tmp_path / "run", prepared, epochs=2)
+    assert [row["score"] for row in history(tmp_path / "run")] == ["nan", "nan"]
+    best = load_file(tmp_path / "run" / "best.safetensors")
+    assert all(torch.equal(best[name], value) for name, value in model.state_dict().items())
+
+
+def test_progress_counts_the_steps_and_names_the_epoch(tmp_path, prepared):
+    calls = []
+    run_fit(tmp_path / "run", prepared, progress=lambda *call: calls.append(call), epochs=2)
+    assert [done for done, _, _ in calls] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert {total for _, total, _ in calls} == {6}
+    assert calls[-1][2].startswith("epoch 2/2 loss ")
+    assert "val AUROC" in calls[-1][2]
+
+
+def test_abnormal_alone_is_something_to_learn(tmp_path):
+    images, targets, abnormal, splits = striped(24)
+    for name, column, learnable in (("some", abnormal, True), ("none", abnormal * math.nan, False)):
+        prepared = write_prepared(tmp_path / name, images, targets * math.nan, column, splits)
+        train, val = (Batches(prepared, split, 8, CPU.torch) for split in ("train", "val"))
+        if learnable:
+            check_splits(train, val, name)
+        else:
+            with pytest.raises(InputError, match="data set none has only one class in the training split") as error:
+                check_splits(train, val, name)
+            assert error.value.reason == "dataset"

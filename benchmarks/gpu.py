@@ -99,7 +99,7 @@ def run_here(args: argparse.Namespace) -> None:
     what = {name: do for name, _, do in steps(args)}[args.step]
     started = time.perf_counter()
     result = what(args)
-    record = {"step": args.step, "status": "ok", "machine": machine(), "result": result}
+    record = {"step": args.step, "status": "ok", "machine": machine() | {"device": args.device}, "result": result}
     write(args.out / f"{args.step}.json", record | {"seconds": round(time.perf_counter() - started, 1)})
 
 
@@ -142,7 +142,8 @@ def probe(args: argparse.Namespace) -> dict[str, Any]:
     except (OSError, subprocess.TimeoutExpired) as error:
         result["nvidia_smi"] = str(error)
     if torch.cuda.is_available():
-        a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+        dtype = torch.bfloat16 if torch.cuda.get_device_capability() >= (8, 0) else torch.float16
+        a = torch.randn(8192, 8192, device="cuda", dtype=dtype)
         for _ in range(3):
             a @ a
         torch.cuda.synchronize()
@@ -150,7 +151,9 @@ def probe(args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(10):
             a @ a
         torch.cuda.synchronize()
-        result["bf16_tflops"] = round(10 * 2 * 8192**3 / (time.perf_counter() - start) / 1e12, 1)
+        result[f"{str(dtype).removeprefix('torch.')}_tflops"] = round(
+            10 * 2 * 8192**3 / (time.perf_counter() - start) / 1e12, 1
+        )
     return result
 
 

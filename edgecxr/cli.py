@@ -302,9 +302,13 @@ def bundle_verify(
 ) -> None:
     """Compare every file of a bundle with its checksum."""
     from edgecxr import select
-    from edgecxr.runtime.bundle import Bundle
+    from edgecxr.errors import ModelError
+    from edgecxr.runtime.bundle import verify
     from edgecxr.workspace import Workspace
 
-    opened = Bundle.open(select.bundle(Workspace.default(), bundle))
-    for name, _ in opened.verify():
-        print(f"{name}: OK")
+    folder = select.bundle(Workspace.default(), bundle)
+    files = verify(folder)
+    for name, whole in files:
+        print(f"{name}: {'OK' if whole else 'FAILED'}")
+    if not all(whole for _, whole in files):
+        raise ModelError(f"{folder} is not whole: export it again or copy it again")

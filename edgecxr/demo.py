@@ -73,7 +73,9 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
             commands.distill, workspace, prepared, 28, 49, teacher.name, None, "teacher", settings | weights,
             None, DEVICE, False,
         )  # fmt: skip
-        students[method] = _trained(workspace, prepared, settings | {"teacher": teacher.name, "size": 28}, distil)
+        students[method] = _trained(
+            workspace, prepared, settings | {"teacher_sha256": card_of(teacher).sha256, "size": 28, "patch": 4}, distil
+        )
 
     say("4/5  edgecxr evaluate, edgecxr export")
     # The distilled student comes last: `edgecxr infer` takes the latest bundle when no model is named.

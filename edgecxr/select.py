@@ -75,7 +75,7 @@ def teacher(workspace: Workspace, name: str | None, prepared: Prepared) -> Path:
         return card.method == "teacher" and card.labels == prepared.labels and card.data.get("hash") == prepared.hash
 
     try:
-        return run(workspace, name, "teacher-", fits)
+        folder = run(workspace, name, "teacher-", fits)
     except ModelError as error:
         if name is not None:
             raise
@@ -83,6 +83,16 @@ def teacher(workspace: Workspace, name: str | None, prepared: Prepared) -> Path:
             f"no finished teacher for data set {prepared.name} in {workspace.root}: make one with "
             f"`edgecxr train --data {prepared.name}`"
         ) from error
+    card = card_of(folder)
+    if card.method != "teacher":
+        raise UsageError(f"{card.name} is a student: --teacher takes a run of `edgecxr train`")
+    if card.labels == prepared.labels and card.data.get("hash") != prepared.hash:
+        # Another division of the same films would let the student learn from its own test films.
+        raise UsageError(
+            f"teacher {card.name} was trained on other data than {prepared.name} in {prepared.path}: "
+            f"edgecxr train --data {prepared.name}"
+        )
+    return folder
 
 
 def bundle(workspace: Workspace, name: str | None) -> Path:

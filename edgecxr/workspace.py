@@ -34,7 +34,10 @@ class Workspace:
     @classmethod
     def default(cls) -> Workspace:
         """Return the workspace of the variable EDGECXR_RUNS, else of ./runs."""
-        return cls(Path(os.environ.get("EDGECXR_RUNS") or "runs"))
+        root = Path(os.environ.get("EDGECXR_RUNS") or "runs")
+        if os.path.exists(root) and not os.path.isdir(root):
+            raise UsageError(f"{root} is a file, where the workspace should be: set EDGECXR_RUNS to a folder")
+        return cls(root)
 
     def data_dir(self, name: str) -> Path:
         """Return where the prepared data set `name` lies, or will lie."""
@@ -201,6 +204,9 @@ def refuse_foreign(dest: Path) -> None:
         UsageError: `dest` is a file, or a folder with contents but no card.json or dataset.json.
     """
     with writing(dest):
+        aside = dest.with_name(f".{dest.name}.old")
+        if not dest.exists() and aside.is_dir():
+            aside.rename(dest)  # a kill between the two renames of a replacement left it there
         if not dest.exists():
             return
         if not dest.is_dir():

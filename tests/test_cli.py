@@ -68,7 +68,9 @@ def test_progress_and_remarks_are_on_standard_error(runs: Path) -> None:
 
 def test_the_table_of_evaluate_counts_lists_what_is_skipped_and_ends_with_the_notice(runs: Path) -> None:
     lines = steps(runs)["evaluate"].out.splitlines()
-    assert lines[0].startswith(f"{STUDENT} on phantom test: 8 images, 6 patients; AUROC with 95 % interval")
+    assert lines[0].startswith(
+        f"{STUDENT} on phantom (synthetic phantom films) test: 8 images, 6 patients; AUROC with 95 % interval"
+    )
     assert any(line.startswith("Lung Opacity") and "skipped: 0 positive and 8 negative" in line for line in lines)
     assert any(line.startswith("normal/abnormal ") and line.split()[5:7] == ["3", "5"] for line in lines)
     assert lines[-1] == NOTICE

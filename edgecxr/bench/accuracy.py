@@ -47,6 +47,11 @@ def predict(
     for start in range(0, len(rows), batch):
         images = box_mean(prepared.images[rows[start : start + batch]], size)
         outputs = backend.run(images[:, None])
+        if outputs.findings.shape[1] != len(prepared.labels):
+            raise ModelError(
+                f"the model gives {outputs.findings.shape[1]} findings and data set {prepared.name} has "
+                f"{len(prepared.labels)}: export or train it again"
+            )
         # NaN sorts like any score: without this, a broken model would get an AUROC.
         if not (np.isfinite(outputs.findings).all() and np.isfinite(outputs.abnormal).all()):
             raise ModelError(

@@ -94,7 +94,9 @@ def fingerprint(dataset: CxrDataset) -> str:
     for file in dataset.files:
         try:
             state = file.stat()
-            digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
+            # Whether it can be read counts too: a film that could not be is decoded when its permissions are mended.
+            readable = os.access(file, os.R_OK)
+            digest.update(f"{state.st_size} {state.st_mtime_ns} {readable}\n".encode())
         except OSError:
             digest.update(b"missing\n")
     return digest.hexdigest()

@@ -65,8 +65,9 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / "inputs"
         if not mark.exists() or mark.read_text() != inputs:
-            pixels.unlink(missing_ok=True)
+            # The lines first: a crash between the two must not leave lines without their pixels.
             lines.unlink(missing_ok=True)
+            pixels.unlink(missing_ok=True)
             atomic_write(mark, inputs)
         if lines.exists():
             self._load(lines.read_text(encoding="utf-8", errors="replace"))
@@ -101,7 +102,8 @@ class Journal:
         result = np.empty((len(indices), BASE_SIZE, BASE_SIZE), np.uint8)
         for image, index in zip(result, indices.tolist(), strict=True):
             self._pixels.seek(index * IMAGE_BYTES)
-            self._pixels.readinto(image.data)
+            if self._pixels.readinto(image.data) != IMAGE_BYTES:
+                raise EdgeCxrError(f"{self._pixels.name} is shorter than its journal says: delete its folder")
         return result
 
     def close(self) -> None:
@@ -116,7 +118,9 @@ class Journal:
         for line in text.split("\n"):
             with contextlib.suppress(ValueError):
                 index, reason, message, warnings = json.loads(line)
-                self.outcomes[index] = Outcome(index, reason, message, tuple(warnings))
+                # A rejected image is tried again: its cause may be mended, such as a missing permission.
+                if not reason:
+                    self.outcomes[index] = Outcome(index, reason, message, tuple(warnings))
 
 
 def decode_all(

@@ -25,7 +25,8 @@ class Folder:
     """Images (PNG, JPEG, DICOM ...) that a CSV table lists, a `CxrDataset`.
 
     A label cell is 1, 0, a number between (soft), or empty where it is not known. The abnormal task comes from a column
-    that states it or its opposite; where there is none, an image is abnormal if one of its findings is positive.
+    that states it or its opposite; where there is none, an image is abnormal if one of its findings
+    is positive, normal if all are negative, and not known otherwise.
 
     Args:
         csv: the table, or the folder in which it lies as labels.csv.
@@ -131,7 +132,7 @@ def _column_called(table: Table, names: tuple[str, ...], taken: set[str]) -> str
 
 def _findings(table: Table, labels: Sequence[str] | None, special: set[str | None]) -> tuple[str, ...]:
     if labels is not None:
-        clash = [label for label in labels if label in special or label.lower() in _RESERVED]
+        clash = [label for label in labels if label in special or label.lower() in (*_RESERVED, *_NORMAL, *_ABNORMAL)]
         if clash or not labels or len(set(labels)) < len(labels):
             raise UsageError(
                 f"labels must be different findings (given: {', '.join(labels)})"
@@ -188,7 +189,9 @@ def _abnormal(table: Table, normal_column: str | None, abnormal_column: str | No
         )
     if normal_column or abnormal_column:
         return np.where(np.isnan(stated), from_normal, stated)
-    return np.fmax.reduce(targets, axis=1)
+    known = np.fmax.reduce(targets, axis=1)
+    # Nothing found, but not everything known: it may be either.
+    return np.where((known < 0.5) & np.isnan(targets).any(axis=1), np.float32(np.nan), known)
 
 
 def _named_splits(table: Table, column: str) -> np.ndarray:

@@ -116,8 +116,8 @@ class Prepared:
         return np.flatnonzero(self.splits == split)
 
     def summary(self) -> dict[str, Any]:
-        """Return what a model card records of the data it was trained on; without paths of this machine."""
-        provenance = {key: value for key, value in self.info["provenance"].items() if key != "source"}
+        """Return what a model card records of the data it was trained on; without paths and names that stay here."""
+        provenance = {key: value for key, value in self.info["provenance"].items() if key not in ("source", "warnings")}
         return {
             **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
             "provenance": provenance,

@@ -47,7 +47,7 @@ class Bundle:
             there = os.path.exists(path)
             problem = "is a file, not a bundle: give the folder it lies in" if there else "does not exist"
             raise ModelError(f"{path} {problem}" + ("" if there else ": make a bundle with `edgecxr export`"))
-        for name, whole in _verify(path):
+        for name, whole in verify(path):
             if not whole:
                 state = "has changed since it was written" if (path / name).exists() else "is missing"
                 raise ModelError(f"{path / name} {state} ({SUMS} disagrees): {_REMEDY}")
@@ -59,7 +59,7 @@ class Bundle:
         Raises:
             ModelError: the list itself is missing or damaged.
         """
-        return _verify(self.path)
+        return verify(self.path)
 
     def artefact(self, precision: str = "fp32") -> Path:
         """Return the model file of a precision.
@@ -75,8 +75,12 @@ class Bundle:
             raise ModelError(
                 f"{self.path} has no {precision} model (it has: {', '.join(names) or 'none'}): export it with that too"
             )
-        if names[precision] not in _read_sums(self.path):
+        sums = _read_sums(self.path)
+        if names[precision] not in sums:
             raise ModelError(f"{self.path / SUMS} does not list {names[precision]}: {_REMEDY}")
+        stated = self.card.artefacts[names[precision]].get("sha256")
+        if stated is not None and stated != sums[names[precision]]:
+            raise ModelError(f"{self.path / names[precision]} is not the model that {CARD} describes: {_REMEDY}")
         return self.path / names[precision]
 
 
@@ -111,7 +115,12 @@ def write_bundle(dest: Path, card: ModelCard, files: dict[str, Path]) -> Bundle:
     return Bundle(dest, card)
 
 
-def _verify(folder: Path) -> list[tuple[str, bool]]:
+def verify(folder: Path) -> list[tuple[str, bool]]:
+    """Return each file that a bundle's SHA256SUMS lists, and whether its checksum still holds.
+
+    Raises:
+        ModelError: the list itself is missing or damaged.
+    """
     return [(name, _holds(folder / name, expected)) for name, expected in _read_sums(folder).items()]
 
 

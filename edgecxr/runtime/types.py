@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,6 +171,27 @@ class ModelCard:
                 raise ModelError(f"{source} was written by a newer edgecxr ({values.get('version')}): upgrade edgecxr")
             known = {f.name for f in dataclasses.fields(cls)}
             values = {key: value for key, value in values.items() if key in known}
-            return cls(**values | {"labels": tuple(values["labels"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            card = cls(**values | {"labels": tuple(values["labels"])})
+            card._check()
+            return card
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{source} is not a model card ({error}): export the model again") from error
+
+    def _check(self) -> None:
+        """Raise ValueError where a value is not of the kind that the attributes promise."""
+        names = (*self.labels, "abnormal")
+        tables = (self.operating_points, self.temperature, self.metrics, self.data, self.training, self.artefacts)
+        sound = (
+            all(isinstance(name, str) for name in (self.name, *names))
+            and len(set(names)) == len(names)
+            and all(type(side) is int and side > 0 for side in (self.size, self.patch, self.tokens, self.depth))
+            and self.size % self.patch == 0
+            and all(isinstance(table, dict) for table in tables)
+            and all(isinstance(table, dict) for table in (*self.operating_points.values(), *self.artefacts.values()))
+        )
+        if not sound:
+            raise ValueError("a value of the wrong kind, or labels that are not different")
+        for table in (self.temperature, *self.operating_points.values()):
+            for name, value in table.items():
+                if type(value) not in (int, float) or not math.isfinite(value):
+                    raise ValueError(f"{name!r} has the value {value!r}, which is no number")

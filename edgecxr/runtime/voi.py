@@ -69,6 +69,8 @@ def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[A
             grey = stretch(values, seen)
     if _inverted(dataset, warnings):
         grey = 1 - grey
+    if padding is not None:
+        grey[stored == padding] = 0  # not image: as dark as air, whatever the polarity
     return grey.astype(np.float32), warnings
 
 
@@ -113,7 +115,11 @@ def thin(pixels: NDArray[Any], limit: int = 1 << 18) -> NDArray[Any]:
 def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> Values:
     """Return the modality value of each stored value (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
-        return _lookup(dataset, dataset.ModalityLUTSequence[0], stored.astype(np.float64))[0]
+        looked_up = _lookup(dataset, dataset.ModalityLUTSequence[0], stored.astype(np.float64))[0]
+        if np.ptp(looked_up) > 0:
+            return looked_up
+        warnings.append("the file's modality LUT has one value only; it was ignored")
+        return stored.astype(np.float64)
     slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
     if slope == 0:
         warnings.append("the file's RescaleSlope is 0; it was ignored")

@@ -51,7 +51,9 @@ def view(base: Tensor, size: int) -> Tensor:
         (B, 1, size, size) float32 in [0, 1].
     """
     # Sums of whole numbers below 2^24 and the division by a power of two are exact; only the last division rounds.
-    return F.avg_pool2d(base, BASE_SIZE // size) / 255 if size != BASE_SIZE else base / 255
+    # A GPU multiplies by the reciprocal where the divisor is a Python number, so it is a tensor.
+    white = torch.full((), 255.0, device=base.device)
+    return (F.avg_pool2d(base, BASE_SIZE // size) if size != BASE_SIZE else base) / white
 
 
 def augment(base: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -40,14 +40,20 @@ class Device:
             name = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             device = torch.device(name)
-            torch.empty(1, device=device)
+            if device.type not in ("cpu", "cuda"):
+                raise UsageError(f"--device {name}: there are auto, cpu, cuda and cuda:N")
+            if device.type == "cuda" and device.index is None:
+                device = torch.device("cuda", torch.cuda.current_device())
+            # A real kernel: memory can be had on a GPU that this build of torch has no code for.
+            torch.zeros(1, device=device).add_(1).item()
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
         if device.type == "cuda":
-            torch.set_float32_matmul_precision("high")
             # Volta and Turing emulate bf16, slowly.
             bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
             precision = ("bf16" if bf16 else "fp16") if precision == "auto" else precision
+            if precision != "fp32":
+                torch.set_float32_matmul_precision("high")
         elif precision == "auto":
             precision = "fp32"
         elif precision == "fp16":

@@ -64,7 +64,9 @@ def fit(
     """
     optimizer = torch.optim.AdamW(
         [
-            *param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=("cls_token", "pos_embed")),
+            *param_groups_weight_decay(
+                model, config.weight_decay, no_weight_decay_list=("vit.cls_token", "vit.pos_embed")
+            ),
             *param_groups_weight_decay(helpers, config.weight_decay),
         ],
         lr=config.lr,
@@ -99,7 +101,7 @@ def fit(
         device.synchronize()
         seconds = time.perf_counter() - started
         means = {name: float(total) / len(train) for name, total in sums.items()}
-        logits = val_logits(model, val, config.size, device)
+        logits = val_logits(model, val, config.size)
         # The last update of an epoch may spoil weights that no loss of the epoch has seen: validation shows it.
         if not (math.isfinite(means["loss"]) and np.isfinite(logits).all()):
             kept = f"epoch {epoch} is kept in {run}" if epoch else "nothing was kept"
@@ -143,14 +145,14 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
 
 
 @torch.inference_mode()
-def val_logits(model: TwoHeadViT, val: Batches, size: int, device: Device) -> FloatArray:
+def val_logits(model: TwoHeadViT, val: Batches, size: int) -> FloatArray:
     """Return the logits (N, L + 1) of the validation split, "abnormal" last."""
     model.eval()
     outputs = []
     for batch in val.in_order():
-        with device.autocast():
-            trace = model.trace(view(batch.base, size))
-        outputs.append(torch.cat([trace.findings, trace.abnormal[:, None]], dim=1).float())
+        # Not in half precision: its few distinct logits would decide the best epoch by ties.
+        trace = model.trace(view(batch.base, size))
+        outputs.append(torch.cat([trace.findings, trace.abnormal[:, None]], dim=1))
     return torch.cat(outputs).cpu().numpy()
 
 

@@ -124,6 +124,21 @@ def test_a_record_by_hand(tmp_path):
     assert record["data_hash"] == prepared.hash
 
 
+def test_the_macro_is_over_findings_and_its_interval_over_their_mean(tmp_path):
+    rng = np.random.default_rng(8)
+    targets = rng.integers(0, 2, (80, 2)).astype(np.float32)
+    prepared = numbered(tmp_path / "x", targets, targets[:, 0])
+    # The first finding is always seen, the second is guessed.
+    findings = np.stack([targets[:, 0], rng.normal(size=80)], axis=1).astype(np.float32)
+    record = evaluate(card(), prepared, "test", findings, -targets[:, 0], replicates=400)
+    seen, guessed = (record["findings"]["labels"][label] for label in LABELS)
+    assert (seen["auroc"], seen["low"], seen["high"]) == (1, 1, 1)
+    assert record["abnormal"]["auroc"] == 0
+    for end in ("auroc", "low", "high"):
+        assert record["findings"]["macro"][end] == pytest.approx((1 + guessed[end]) / 2)
+    assert guessed["low"] < guessed["auroc"] < guessed["high"]
+
+
 def test_a_set_that_cannot_be_scored_has_no_macro(tmp_path):
     prepared = numbered(tmp_path / "healthy", np.zeros((4, 2)), np.zeros(4))
     record = evaluate(card(), prepared, "test", np.zeros((4, 2), np.float32), np.zeros(4, np.float32), replicates=10)

@@ -102,7 +102,9 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers
         file.write('[20, "", "')  # a line that the crash cut off
     seen: list[int] = []
     resumed = prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
-    assert seen == list(range(12, COUNT + 1))
+    # All but the rejected of the first twelve are done; those are tried again, since their cause may have been mended.
+    assert 9 <= seen[0] <= 12
+    assert seen == list(range(seen[0], COUNT + 1))
     assert contents(resumed.path) == contents(prepare(Folder(source), tmp_path / "whole", 1).path)
     assert not (tmp_path / ".out.partial").exists()
 

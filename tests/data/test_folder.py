@@ -131,7 +131,7 @@ def test_warnings_for_leaks_single_classes_and_unknown_patients(tmp_path: Path) 
         row[5] = "0"
     warnings = Folder(make(tmp_path, HEADER, rows)).provenance["warnings"]
     assert len(warnings) == 2
-    assert "patients in more than one split: 1 (such as p0)" in warnings[0]
+    assert "patients in more than one split: 1;" in warnings[0]
     assert "Nodule has 0 positive and 4 negative training images" in warnings[1]
     header = [name for name in HEADER if name != "patient"]
     anonymous = Folder(make(tmp_path, header, [row[:1] + row[2:] for row in rows_of(["train"] * 4)]))
@@ -245,3 +245,19 @@ def test_real_tables_are_taken_as_they_are(name: str, labels: int, counts: list[
     assert [int((dataset.splits == split).sum()) for split in ("train", "val", "test")] == counts
     assert dataset.provenance["warnings"] == []
     assert dataset.read(0).pixels.max() <= 1
+
+
+def test_nothing_found_and_not_all_known_is_neither_normal_nor_abnormal(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.csv").write_text("image,Mass,Edema,split\na.png,0,,train\nb.png,1,,train\nc.png,0,0,train\n")
+    abnormal = Folder(tmp_path).abnormal
+    assert np.isnan(abnormal[0])
+    assert abnormal[1:].tolist() == [1, 0]
+
+
+def test_no_finding_is_not_a_finding(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,Mass,No Finding\na.png,0,1\n")
+    with pytest.raises(UsageError, match="'No Finding' already has another meaning"):
+        Folder(tmp_path, labels=["Mass", "No Finding"])

@@ -73,7 +73,7 @@ def test_validation_by_hand(tmp_path):
 
 def test_validation_sees_the_films_in_order_and_leaves_dropout_and_gradients_out(clinic):
     model = TwoHeadViT("tiny", 28, 14, len(clinic.labels), 2).train()
-    logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28, CPU)
+    logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28)
     rows = clinic.rows("val")
     with torch.no_grad():
         findings, abnormal, _ = model(view(torch.from_numpy(clinic.images[rows]).float().unsqueeze(1), 28))
@@ -115,6 +115,18 @@ def test_the_weights_of_the_best_epoch_are_kept_not_the_last(tmp_path, prepared)
     best = load_file(tmp_path / "run" / "best.safetensors")
     assert best.keys() == kept.keys()
     assert all(torch.equal(best[name], kept[name]) for name in best)
+
+
+def test_weight_decay_shrinks_matrices_and_no_embedding_bias_or_norm(tmp_path, prepared):
+    torch.manual_seed(0)
+    before = TwoHeadViT("tiny", 28, 14, len(prepared.labels), 2).state_dict()
+    # Without a gradient, decay is all that happens.
+    model = run_fit(tmp_path / "run", prepared, lambda step, model, loss: loss * 0, lr=0.01, weight_decay=0.1)
+    for name, value in model.state_dict().items():
+        if name in ("vit.cls_token", "vit.pos_embed") or value.ndim == 1:
+            assert torch.equal(value, before[name]), name
+        else:
+            assert 0.99 < (value.norm() / before[name].norm()).item() < 0.9999, name
 
 
 def test_a_loss_that_turns_nan_leaves_the_epochs_before_it(tmp_path, prepared):

@@ -182,7 +182,7 @@ def test_resuming_never_executes_a_pickle(tmp_path, monkeypatch):
     torch.save({"history": Bomb()}, tmp_path / "last.pt")
     with pytest.raises(ModelError):
         checkpoint.load_last(tmp_path, torch.device("cpu"))
-    (tmp_path / "last.pt").write_bytes(pickle.dumps(Bomb()))
+    (tmp_path / "last.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(ModelError):
         checkpoint.load_last(tmp_path, torch.device("cpu"))
     assert not (tmp_path / "executed").exists()

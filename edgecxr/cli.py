@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 import typer
 
 import edgecxr
+from edgecxr import NOTICE
 from edgecxr.errors import EdgeCxrError
 
-NOTICE = "Research use only. Not a medical device; not for diagnosis."
 MAX_SEED = 2**32 - 1
 
 app = typer.Typer(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecxr import NOTICE
 from edgecxr.bench.evaluation import evaluate_model, paired_gain
 from edgecxr.console import progress, say
 from edgecxr.data.cache import prepare
@@ -23,7 +24,6 @@ from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.infer import infer_paths
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.types import NOTICE
 from edgecxr.select import card_of
 from edgecxr.train import commands
 from edgecxr.workspace import Workspace

@@ -13,9 +13,8 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.preprocess import box_mean
-from edgecxr.runtime.types import FloatArray, ModelCard
+from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard
 
-ABNORMAL = "abnormal"
 RULES = ("youden", "sensitivity90")
 
 

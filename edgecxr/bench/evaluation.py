@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgecxr import metrics, select
+from edgecxr import NOTICE, metrics, select
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.types import NOTICE
 from edgecxr.workspace import CARD, Workspace, atomic_write
 
 

@@ -13,10 +13,10 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.export.onnx import OPSET, check_parity, compare, export_fp32
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.bundle import Bundle, write_bundle
+from edgecxr.runtime.bundle import Bundle, sha256_of, write_bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.preprocess import box_mean
-from edgecxr.train.checkpoint import load_run, sha256_of
+from edgecxr.train.checkpoint import load_run
 
 CHECKED_IMAGES = 64
 FP32_FILE = "model.onnx"

@@ -17,10 +17,10 @@ import torch
 from edgecxr.errors import CheckFailed, ModelError
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.runtime.backend import Backend
+from edgecxr.runtime.onnxruntime import INPUT, OUTPUTS
 from edgecxr.runtime.types import FloatArray, ModelCard
 
 OPSET = 18
-OUTPUTS = ("findings", "abnormal", "attention")
 LOGIT_TOLERANCE = 1e-4
 
 
@@ -49,7 +49,7 @@ def export_fp32(model: TwoHeadViT, card: ModelCard, path: Path) -> None:
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=["image"],
+                input_names=[INPUT],
                 output_names=list(OUTPUTS),
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
                 verbose=False,

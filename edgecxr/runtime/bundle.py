@@ -110,7 +110,7 @@ def write_bundle(dest: Path, card: ModelCard, files: dict[str, Path]) -> Bundle:
                 raise ModelError(
                     f"{source} cannot be copied into the bundle {dest} ({error.strerror}): export the model again"
                 ) from error
-        sums = [f"{_sha256(folder / name)}  {name}\n" for name in (CARD, *files)]
+        sums = [f"{sha256_of(folder / name)}  {name}\n" for name in (CARD, *files)]
         (folder / SUMS).write_text("".join(sums), encoding="utf-8")
     return Bundle(dest, card)
 
@@ -126,7 +126,7 @@ def verify(folder: Path) -> list[tuple[str, bool]]:
 
 def _holds(path: Path, expected: str) -> bool:
     # A FIFO or a device would block or never end.
-    return path.is_file() and _sha256(path) == expected
+    return path.is_file() and sha256_of(path) == expected
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
@@ -155,7 +155,12 @@ def _read_text(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error}): {_REMEDY}") from error
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from edgecxr import NOTICE
 from edgecxr.console import printable
 from edgecxr.runtime.report import LEGEND, MARK, top_findings
-from edgecxr.runtime.types import NOTICE, FloatArray, Prediction, Radiograph
+from edgecxr.runtime.types import FloatArray, Prediction, Radiograph
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -16,9 +16,8 @@ from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.preprocess import SIZES, model_input
 from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import FloatArray, ModelCard, Outputs, Prediction, Radiograph, Rejection
+from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard, Outputs, Prediction, Radiograph, Rejection
 
-ABNORMAL = "abnormal"
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 
 SUFFIXES = frozenset({".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from edgecxr import NOTICE
 from edgecxr.console import printable
-from edgecxr.runtime.types import NOTICE, Prediction, Rejection
+from edgecxr.runtime.types import Prediction, Rejection
 
 Result = Prediction | Rejection
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr import NOTICE
 from edgecxr.errors import ModelError
 
-NOTICE = "Research use only. Not a medical device; not for diagnosis."
-"""Goes with every output that a person or a program could take for a finding."""
-
 CARD_FORMAT = 1
+
+ABNORMAL = "abnormal"
+"""What the normal/abnormal task is called beside the labels."""
 
 FloatArray = NDArray[np.float32]
 
@@ -179,7 +180,7 @@ class ModelCard:
 
     def _check(self) -> None:
         """Raise ValueError where a value is not of the kind that the attributes promise."""
-        names = (*self.labels, "abnormal")
+        names = (*self.labels, ABNORMAL)
         tables = (self.operating_points, self.temperature, self.metrics, self.data, self.training, self.artefacts)
         sound = (
             all(isinstance(name, str) for name in (self.name, *names))

@@ -9,6 +9,7 @@ from edgecxr.bench.accuracy import choose_operating_points, predict
 from edgecxr.data.prepared import Prepared
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train import checkpoint
 from edgecxr.train.config import TrainConfig
@@ -40,7 +41,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared) -> None:
         operating_points=choose_operating_points(prepared, val, findings, abnormal),
         data=prepared.summary(),
         training=config.to_dict(),
-        sha256=checkpoint.sha256_of(run / checkpoint.BEST),
+        sha256=sha256_of(run / checkpoint.BEST),
         version=edgecxr.__version__,
     )
     atomic_write(run / checkpoint.CARD, card.to_json())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.amp.grad_scaler import GradScaler
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, from_card, read_safetensors
+from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train.config import TrainConfig
 from edgecxr.workspace import Workspace, atomic_write
@@ -137,12 +137,3 @@ def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
 def open_checkpoint(run: Path, device: str = "cpu") -> TorchBackend:
     """Open a finished run as a backend; raises what `load_run` raises."""
     return TorchBackend(load_run(run)[0], device)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

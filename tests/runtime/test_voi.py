@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+from pydicom import Dataset
+
+from edgecxr.runtime.voi import display_table
+
+STORED = np.arange(256)
+SAMPLE = np.arange(256, dtype=np.uint8)
+
+
+def film(**elements) -> Dataset:
+    dataset = Dataset()
+    dataset.BitsStored = 8
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def test_padding_is_as_dark_as_air_also_where_low_values_are_white():
+    inverted = film(PhotometricInterpretation="MONOCHROME1")
+    plain, _ = display_table(inverted, STORED, SAMPLE)
+    inverted.add_new("PixelPaddingValue", "US", 0)
+    padded, _ = display_table(inverted, STORED, SAMPLE)
+    assert (plain[0], padded[0]) == (1, 0)
+    assert (padded[1:] == plain[1:]).all()
+
+
+def test_a_modality_lut_of_one_value_is_ignored_and_said():
+    lut = Dataset()
+    lut.add_new("LUTDescriptor", "US", [256, 0, 8])
+    lut.add_new("LUTData", "OW", np.full(256, 7, "<u2").tobytes())
+    table, warnings = display_table(film(ModalityLUTSequence=[lut]), STORED, SAMPLE)
+    assert np.isfinite(table).all()
+    assert np.allclose(table, STORED / 255)
+    assert any("modality LUT has one value only" in warning for warning in warnings)

@@ -1,0 +1,76 @@
+"""What runs on a device, on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecxr.cli.app import app
+
+bundles = typer.Typer(help="Look at a bundle, or check that it is whole.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(bundles, name="bundle")
+
+
+@app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
+             "edgecxr infer scan.dcm --overlay pictures")  # fmt: skip
+def infer(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, images, or folders of them.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="BUNDLE", help="Path or name; else EDGECXR_MODEL, else the latest.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
+    attention: Annotated[bool, typer.Option("--attention", help="Put the attention map into the JSON.")] = False,
+    overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
+    operating_point: Annotated[str, typer.Option(help="Rule of the decisions: youden or sensitivity90.")] = "youden",
+    backend: Annotated[str, typer.Option(help="Engine that runs the model.")] = "onnxruntime",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+) -> None:
+    """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
+    from edgecxr import select
+    from edgecxr.errors import UsageError
+    from edgecxr.runtime.infer import infer_paths
+    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.workspace import Workspace
+
+    if backend == "torch":
+        raise UsageError(
+            "--backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
+        )
+    with Predictor(
+        select.bundle(Workspace.default(), model), backend, operating_point=operating_point, threads=threads
+    ) as predictor:
+        rejected = infer_paths(predictor, paths, json_, attention, overlay)
+    if rejected:
+        raise typer.Exit(3)
+
+
+@bundles.command("show", epilog="Example:  edgecxr bundle show student-tiny-28-mlcak")
+def bundle_show(
+    bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
+) -> None:
+    """Print a bundle's card."""
+    from edgecxr import select
+    from edgecxr.runtime.bundle import Bundle
+    from edgecxr.workspace import Workspace
+
+    print(Bundle.open(select.bundle(Workspace.default(), bundle)).card.to_json())
+
+
+@bundles.command("verify", epilog="Example:  edgecxr bundle verify student-tiny-28-mlcak")
+def bundle_verify(
+    bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
+) -> None:
+    """Compare every file of a bundle with its checksum."""
+    from edgecxr import select
+    from edgecxr.errors import ModelError
+    from edgecxr.runtime.bundle import verify
+    from edgecxr.workspace import Workspace
+
+    folder = select.bundle(Workspace.default(), bundle)
+    files = verify(folder)
+    for name, whole in files:
+        print(f"{name}: {'OK' if whole else 'FAILED'}")
+    if not all(whole for _, whole in files):
+        raise ModelError(f"{folder} is not whole: export it again or copy it again")

@@ -217,11 +217,10 @@ def trained(
     if teacher is None:
         init = "pretrained" if args.pretrained else "random"
         settings |= {"arch": "tiny", "patch": args.patch, "depth": 12, "init": init}
-        return commands.train(workspace, prepared, settings, args.pretrained, args.device, False)
-    settings |= {"method": method, "alpha": 1.0, "beta": 1.0, "gamma": 1.0}
-    return commands.distill(
-        workspace, prepared, RES, 49, teacher.name, None, "teacher", settings, None, args.device, False
-    )
+        settings["pretrained"] = str(args.pretrained) if args.pretrained else None
+        return commands.train(workspace, prepared, settings, args.device)
+    settings |= {"res": RES, "method": method, "init": "teacher"}
+    return commands.distill(workspace, prepared, settings, teacher.name, args.device)
 
 
 def speed(run: Path) -> dict[str, Any]:

@@ -61,18 +61,12 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     common = SCHEDULE | {"seed": seed}
     settings = TEACHER | common | {"epochs": epochs}
     say(f"2/5  edgecxr train{_options(settings)}")
-    teacher = _trained(
-        workspace, prepared, settings, partial(commands.train, workspace, prepared, settings, None, DEVICE, False)
-    )
+    teacher = _trained(workspace, prepared, settings, partial(commands.train, workspace, prepared, settings, DEVICE))
     students = {}
     for method in ("mlcak", "none"):
-        settings = common | {"method": method, "epochs": max(1, epochs // 2)}
+        settings = common | {"method": method, "init": "teacher", "epochs": max(1, epochs // 2)}
         say(f"3/5  edgecxr distill --res 28{_options(settings)}")
-        weights = {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
-        distil = partial(
-            commands.distill, workspace, prepared, 28, 49, teacher.name, None, "teacher", settings | weights,
-            None, DEVICE, False,
-        )  # fmt: skip
+        distil = partial(commands.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
         students[method] = _trained(
             workspace, prepared, settings | {"teacher_sha256": card_of(teacher).sha256, "size": 28, "patch": 4}, distil
         )

@@ -17,23 +17,16 @@ BACKENDS = {
 }
 METHODS = {
     "none": "edgecxr.distill.base:Undistilled",
+    "vanilla": "edgecxr.distill.vanilla:Vanilla",
+    "hinton": "edgecxr.distill.vanilla:Hinton",
+    "last-block": "edgecxr.distill.last_block:LastBlock",
+    "one-to-one": "edgecxr.distill.one_to_one:OneToOne",
     "mlcak": "edgecxr.distill.mlcak:Mlcak",
 }
 DATASETS = {
     "phantom": "edgecxr.data.phantom:phantom",
     "vindr": "edgecxr.data.vindr:VinDr",
     "folder": "edgecxr.data.folder:Folder",
-}
-
-# The extra that brings a package, for the message when an import fails.
-_EXTRAS = {
-    "torch": "train",
-    "torchvision": "train",
-    "timm": "train",
-    "safetensors": "train",
-    "matplotlib": "train",
-    "onnx": "export",
-    "onnxscript": "export",
 }
 
 
@@ -82,4 +75,8 @@ def load(target: str, purpose: str) -> Any:
         package = (error.name or "").partition(".")[0]
         if package in ("", "edgecxr"):
             raise
-        raise MissingPackage(package, _EXTRAS.get(package, "all"), purpose) from error
+        from edgecxr import extras
+
+        extra = extras.extra_of(package)
+        # What no extra states is another package's need: that installation is broken.
+        raise MissingPackage(package, "all" if extra is None else extra, purpose) from error

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import re
 import sys
-from importlib.metadata import requires
 
 import pytest
 
-from edgecxr import registry
 from edgecxr.errors import MissingPackage, UsageError
 from edgecxr.registry import BACKENDS, DATASETS, METHODS, check, load, resolve
 
@@ -17,13 +14,14 @@ def test_there_is_something_behind_every_name(table, name):
 
 
 def test_a_method_says_whether_it_needs_a_teacher():
-    assert {name: resolve(METHODS, name, "method").needs_teacher for name in METHODS} == {"none": False, "mlcak": True}
+    assert [name for name in METHODS if not resolve(METHODS, name, "method").needs_teacher] == ["none"]
 
 
 def test_a_slip_of_the_keyboard_gets_a_hint_and_the_choice():
     with pytest.raises(UsageError) as error:
         resolve(METHODS, "mlcack", "method")
-    assert str(error.value) == "unknown method 'mlcack'; did you mean 'mlcak'? (there are: none, mlcak)"
+    names = "none, vanilla, hinton, last-block, one-to-one, mlcak"
+    assert str(error.value) == f"unknown method 'mlcack'; did you mean 'mlcak'? (there are: {names})"
     with pytest.raises(UsageError, match=r"^unknown data set 'xyz' \(there are: phantom, vindr, folder\)$"):
         check(DATASETS, "xyz", "data set")
 
@@ -32,7 +30,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     for package, extra in (("torch", "train"), ("onnx", "export")):
         monkeypatch.setitem(sys.modules, package, None)
         monkeypatch.delitem(sys.modules, "edgecxr.export.onnx", raising=False)
-        with pytest.raises(MissingPackage, match=rf"the export needs {package}, .*edgecxr\[{extra}\]"):
+        with pytest.raises(MissingPackage, match=rf"the export needs {package}, .*\[{extra}\]'$"):
             load("edgecxr.export.onnx:export_fp32", "the export")
         monkeypatch.undo()
 
@@ -40,18 +38,3 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
 def test_a_mistake_in_our_own_imports_is_not_taken_for_a_missing_package():
     with pytest.raises(ModuleNotFoundError, match=r"edgecxr\.nowhere"):
         load("edgecxr.nowhere:Thing", "a test")
-
-
-def test_the_extra_that_is_named_brings_the_package():
-    brought = {
-        extra: [name for line in requires("edgecxr") or () for name, of in [_requirement(line)] if of == extra]
-        for extra in set(registry._EXTRAS.values())
-    }
-    assert {package: package in brought[extra] for package, extra in registry._EXTRAS.items()} == dict.fromkeys(
-        registry._EXTRAS, True
-    )
-
-
-def _requirement(line: str) -> tuple[str, str | None]:
-    extra = re.search(r"extra == ['\"](\w+)['\"]", line)
-    return re.match(r"[\w-]+", line)[0], extra and extra[1]

@@ -16,9 +16,12 @@ Pretrained = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="ImageNet weights as safetensors, where the hub cannot be reached."),
 ]
-Arch = Annotated[str, typer.Option(help="tiny, small or base.")]
+Epochs = Annotated[int | None, typer.Option(help="Passes over the training images.", show_default="100")]
+Batch = Annotated[int | None, typer.Option(min=1, max=65536, help="Images per step.", show_default="64")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.", show_default="0.0005")]
+Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which the rate rises.", show_default="0.05")]
+Augment = Annotated[float | None, typer.Option(help="Strength of the augmentation, 0 to 3.", show_default="1")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 matrix products.")]
-Batch = Annotated[int, typer.Option(min=1, max=65536, help="Images per step.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Same seed, same CPU result.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run even if an interrupted one could be continued.")]
 
@@ -30,7 +33,7 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of films and training.")] = 0,
 ) -> None:
-    """Run the whole path on synthetic films: prepare, train, distil, export, infer. Minutes on a laptop."""
+    """Run the whole path on synthetic films. Prepare, train, distil, export, infer: minutes on a laptop."""
     from edgecxr.registry import load
 
     print(load("edgecxr.demo:demo", "demo")(out, n, epochs, seed))
@@ -39,18 +42,24 @@ def demo(
 @app.command(epilog="Examples:  edgecxr train  |  edgecxr train --data vindr --arch small --epochs 100")
 def train(
     data: Data = None,
-    arch: Arch = "tiny",
-    patch: Annotated[int, typer.Option(min=1, help="Side of a patch in pixels, at 224 px.")] = 16,
-    depth: Annotated[int, typer.Option(help="Number of transformer blocks.")] = 12,
-    init: Annotated[str, typer.Option(help="pretrained (ImageNet) or random.")] = "pretrained",
+    arch: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="tiny")] = None,
+    patch: Annotated[
+        int | None, typer.Option(min=1, help="Side of a patch in pixels, at 224 px.", show_default="16")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(help="Number of transformer blocks.", show_default="12")] = None,
+    init: Annotated[
+        str | None, typer.Option(help="pretrained (ImageNet) or random.", show_default="pretrained")
+    ] = None,
     pretrained: Pretrained = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
-    batch: Batch = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 5e-4,
-    augment: Annotated[float, typer.Option(help="Strength of the augmentation, 0 to 3.")] = 1.0,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    warmup: Warmup = None,
+    augment: Augment = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's schedule and start, no warm-up.")] = False,
     fresh: Fresh = False,
 ) -> None:
     """Train the teacher at 224 px; goes on where it was interrupted."""
@@ -58,19 +67,34 @@ def train(
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace
 
+    typed = {
+        "arch": arch, "patch": patch, "depth": depth, "init": init, "pretrained": pretrained and str(pretrained),
+        "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup, "augment": augment, "seed": seed,
+        "precision": precision, "paper": paper,
+    }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)
-    settings = {"arch": arch, "patch": patch, "depth": depth, "init": init, "epochs": epochs, "batch": batch, "lr": lr}
-    settings |= {"augment": augment, "seed": seed, "precision": precision}
-    run = load("edgecxr.train.commands:train", "train")(workspace, prepared, settings, pretrained, device, fresh)
-    print(run)
+    print(load("edgecxr.train.commands:train", "train")(workspace, prepared, typed, device, fresh))
 
 
-@app.command(epilog="Examples:  edgecxr distill --res 28  |  edgecxr distill --res 56 --tokens 196 --method none")
+@app.command(
+    epilog="Examples:  edgecxr distill --res 28  |  edgecxr distill --res 56 --method none  |  "
+    "edgecxr distill --res 28 --paper --input upsample"
+)
 def distill(
     res: Annotated[int, typer.Option(help="Side of the student's image: 28, 56, 112 or 224 px.")],
-    method: Annotated[str, typer.Option(help="mlcak, or none: the undistilled baseline.")] = "mlcak",
-    tokens: Annotated[int, typer.Option(help="Patch tokens: 49 (edge), 196 (the paper's) or 16.")] = 49,
+    method: Annotated[
+        str, typer.Option(help="mlcak, one-to-one, last-block, vanilla, hinton; none: no distillation.")
+    ] = "mlcak",
+    tokens: Annotated[
+        int | None, typer.Option(help="Patch tokens: 49 (edge), 196 (the paper's) or 16.", show_default="49")
+    ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option(
+            "--input", help="native, or upsample: enlarged to 224 px inside the model.", show_default="native"
+        ),
+    ] = None,
     teacher: Annotated[str | None, typer.Option(metavar="RUN", help="The latest fitting one by default.")] = None,
     data: Data = None,
     arch: Annotated[str | None, typer.Option(help="tiny, small or base; the teacher's by default.")] = None,
@@ -78,32 +102,38 @@ def distill(
         str | None, typer.Option(help="teacher (its weights, resampled; default), pretrained or random.")
     ] = None,
     pretrained: Pretrained = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
-    batch: Batch = 64,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 5e-4,
-    alpha: Annotated[float, typer.Option(help="Weight of the findings' logits.")] = 1.0,
-    beta: Annotated[float, typer.Option(help="Weight of the abnormal logit.")] = 1.0,
-    gamma: Annotated[float, typer.Option(help="Weight of the knowledge term.")] = 1.0,
-    augment: Annotated[float, typer.Option(help="Strength of the augmentation, 0 to 3.")] = 1.0,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    warmup: Warmup = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the findings' logits.", show_default="1")] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the abnormal logit.", show_default="1")] = None,
+    gamma: Annotated[float | None, typer.Option(help="Weight of the knowledge term.", show_default="1")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of --method hinton.", show_default="4")] = None,
+    augment: Augment = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="196 tokens, the paper's schedule and start, no warm-up.")
+    ] = False,
     fresh: Fresh = False,
 ) -> None:
-    """Train a low-resolution student with a teacher; goes on where it was interrupted."""
+    """Train a low-resolution student with a teacher. Goes on where it was interrupted."""
     from edgecxr import select
     from edgecxr.registry import METHODS, check, load
     from edgecxr.workspace import Workspace
 
     check(METHODS, method, "method")
+    typed = {
+        "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "init": init,
+        "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
+        "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "augment": augment, "seed": seed,
+        "precision": precision, "paper": paper,
+    }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)
-    settings = {"method": method, "epochs": epochs, "batch": batch, "lr": lr, "alpha": alpha, "beta": beta}
-    settings |= {"gamma": gamma, "augment": augment, "seed": seed, "precision": precision}
-    run = load("edgecxr.train.commands:distill", "distill")(
-        workspace, prepared, res, tokens, teacher, arch, init, settings, pretrained, device, fresh
-    )
-    print(run)
+    print(load("edgecxr.train.commands:distill", "distill")(workspace, prepared, typed, teacher, device, fresh))
 
 
 @app.command(epilog="Examples:  edgecxr evaluate  |  edgecxr evaluate student-tiny-28-mlcak --split val --json")
@@ -114,7 +144,7 @@ def evaluate(
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """AUROC of every finding and of normal/abnormal, with intervals; the result goes into a run's card."""
+    """Measure AUROCs with intervals, of a run or a bundle. The result goes into a run's card."""
     import json
 
     from edgecxr.bench.evaluation import evaluate_model, table
@@ -131,7 +161,7 @@ def export(
     run: Annotated[str | None, typer.Argument(help="A student's or teacher's run; the latest student.")] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
-    """Write a bundle: FP32 ONNX, compared with the checkpoint on real images."""
+    """Write a bundle for devices. FP32 ONNX, compared with the checkpoint on real images."""
     from edgecxr import select
     from edgecxr.console import say
     from edgecxr.registry import load

@@ -1,8 +1,9 @@
-"""What the distillation methods share: the protocol, the supervised loss, token grids of different size."""
+"""What the distillation methods share: the protocol, Eq. 2, the supervised loss, token grids of different size."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,10 +13,41 @@ from torch.nn import functional as F
 from edgecxr.models.vit import Trace
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What a method is made for.
+
+    Attributes:
+        student_width: the student's D.
+        teacher_width: the teacher's D; where they differ, the student's knowledge passes a learnt linear map.
+        student_depth: the student's number of blocks.
+        teacher_depth: the teacher's.
+        alpha: weight of the findings' logits.
+        beta: weight of the abnormal logit.
+        gamma: weight of the knowledge.
+        temperature: that softens the logits, where the method does so.
+    """
+
+    student_width: int
+    teacher_width: int
+    student_depth: int
+    teacher_depth: int
+    alpha: float = 1.0
+    beta: float = 1.0
+    gamma: float = 1.0
+    temperature: float = 4.0
+
+
 class DistillMethod(Protocol):
-    """Compares a student with its teacher."""
+    """Compares a student with its teacher.
+
+    Attributes:
+        needs_teacher: whether it compares at all.
+        options: the settings that it heeds, of alpha, beta, gamma and temperature.
+    """
 
     needs_teacher: bool
+    options: tuple[str, ...]
 
     def __call__(self, student: Trace, teacher: Trace) -> dict[str, Tensor]:
         """Return named scalar losses; "distillation" is their weighted sum, which is added to the supervised loss."""
@@ -26,13 +58,37 @@ class Undistilled(nn.Module):
     """No teacher: the baseline (Table 1 of the paper)."""
 
     needs_teacher = False
+    options = ()
 
-    def __init__(self, student_width: int, teacher_width: int, alpha: float, beta: float, gamma: float) -> None:
+    def __init__(self, setup: Setup) -> None:
         super().__init__()
 
     def forward(self, student: Trace, teacher: Trace) -> dict[str, Tensor]:
         """Return a distillation loss of zero."""
         return {"distillation": student.abnormal.new_zeros(())}
+
+
+def distillation(setup: Setup, student: Trace, teacher: Trace, knowledge: Tensor | None = None) -> dict[str, Tensor]:
+    """MSE of both tasks' logits and a method's own knowledge term, with their weighted sum (Eq. 2).
+
+    Args:
+        setup: has the weights.
+        student: of the model that learns.
+        teacher: of the frozen one.
+        knowledge: a scalar; None leaves the term out.
+
+    Returns:
+        "kd_findings", "kd_abnormal", "kd_knowledge" and "distillation", scalars.
+    """
+    losses = {
+        "kd_findings": F.mse_loss(student.findings, teacher.findings),
+        "kd_abnormal": F.mse_loss(student.abnormal, teacher.abnormal),
+    }
+    total = setup.alpha * losses["kd_findings"] + setup.beta * losses["kd_abnormal"]
+    if knowledge is not None:
+        losses["kd_knowledge"] = knowledge
+        total = total + setup.gamma * knowledge
+    return losses | {"distillation": total}
 
 
 def supervised(trace: Trace, targets: Tensor, abnormal: Tensor) -> dict[str, Tensor]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
 from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.types import ModelCard
+
+if TYPE_CHECKING:
+    from edgecxr.train.config import TrainConfig
 
 ARCHS = {"tiny": "vit_tiny_patch16_224", "small": "vit_small_patch16_224", "base": "vit_base_patch16_224"}
 PRETRAINED_TAG = "augreg_in21k_ft_in1k"
@@ -43,26 +48,30 @@ class TwoHeadViT(nn.Module):
     Args:
         arch: a key of `ARCHS`.
         size: side of the image in pixels.
-        patch: side of a patch in pixels; divides `size`.
+        patch: side of a patch in pixels, of what the blocks see; divides its side.
         labels: number of findings.
         depth: number of blocks, at least 2 (the attention map reads the input of the last one).
+        input: "native" cuts the image into patches as it is; "upsample" enlarges it to 224 px first (bilinear).
 
     Attributes:
         grid: side of the square grid of patch tokens.
         width: embedding dimension D.
+        depth: number of blocks.
     """
 
-    def __init__(self, arch: str, size: int, patch: int, labels: int, depth: int = 12) -> None:
+    def __init__(self, arch: str, size: int, patch: int, labels: int, depth: int = 12, input: str = "native") -> None:
         super().__init__()
         if arch not in ARCHS:
             raise UsageError(f"unknown architecture {arch!r} (there are: {', '.join(ARCHS)})")
-        if size % patch:
-            raise UsageError(f"a {size} px image has no whole number of {patch} px patches")
+        self.seen = seen_size(size, input)
+        if self.seen % patch:
+            raise UsageError(f"a {self.seen} px image has no whole number of {patch} px patches")
         if depth < 2:
             raise UsageError(f"a depth of {depth} is too small: at least 2 blocks")
-        self.grid = size // patch
+        self.grid = self.seen // patch
+        self.depth = depth
         vit: Any = timm.create_model(
-            ARCHS[arch], img_size=size, patch_size=patch, in_chans=1, num_classes=0, depth=depth, weight_init="jax"
+            ARCHS[arch], img_size=self.seen, patch_size=patch, in_chans=1, num_classes=0, depth=depth, weight_init="jax"
         )
         # A ViT that starts from random weights learns where things lie very slowly from random position embeddings and
         # timm's default (small) linear weights; these starts are those of Beyer et al., "Better plain ViT baselines".
@@ -80,16 +89,25 @@ class TwoHeadViT(nn.Module):
         Args:
             images: (B, 1, S, S) in [0, 1].
         """
+        if images.shape[-1] != self.seen:
+            images = F.interpolate(images, self.seen, mode="bilinear", align_corners=False)
         # The normalisation is part of the model, so that nobody can feed it differently normalised pixels.
         final, blocks = self.vit.forward_intermediates(
             (images - 0.5) / 0.5, output_fmt="NLC", return_prefix_tokens=True
         )
-        token = final[:, 0]
+        findings, abnormal = self._heads(final[:, 0])
         return Trace(
-            findings=self.findings_head(token),
-            abnormal=self.abnormal_head(token).squeeze(1),
+            findings=findings,
+            abnormal=abnormal,
             blocks=[torch.cat([prefix, patches], dim=1) for patches, prefix in blocks],
         )
+
+    def _heads(self, token: Tensor) -> tuple[Tensor, Tensor]:
+        if torch.is_autocast_enabled(token.device.type):
+            # Distillation compares logits, which half precision would round to a few distinct values.
+            with torch.autocast(token.device.type, enabled=False):
+                return self._heads(token.float())
+        return self.findings_head(token), self.abnormal_head(token).squeeze(1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return findings (B, L) logits, abnormal (B,) logits and attention (B, g, g).
@@ -116,9 +134,14 @@ class TwoHeadViT(nn.Module):
         return (weights / weights.sum(dim=1, keepdim=True)).reshape(batch, self.grid, self.grid)
 
 
-def from_card(card: ModelCard) -> TwoHeadViT:
-    """Build the (untrained) model that `card` describes."""
-    return TwoHeadViT(card.arch, card.size, card.patch, len(card.labels), card.depth)
+def seen_size(size: int, input: str) -> int:
+    """Return the side in pixels of the image that is cut into patches, for an image of `size` px."""
+    return BASE_SIZE if input == "upsample" else size
+
+
+def build(described: ModelCard | TrainConfig, labels: int) -> TwoHeadViT:
+    """Build the (untrained) model that a card or the settings of a run describe."""
+    return TwoHeadViT(described.arch, described.size, described.patch, labels, described.depth, input=described.input)
 
 
 def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:

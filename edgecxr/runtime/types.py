@@ -19,6 +19,13 @@ CARD_FORMAT = 1
 ABNORMAL = "abnormal"
 """What the normal/abnormal task is called beside the labels."""
 
+FEW_CASES = 20
+"""Fewer positive or negative films than this give a warning beside what rests on them: with 20, a sensitivity of 90 %
+has a 95 % interval of about 70 to 97 %; with 10 it begins at 60 %, which says next to nothing of a threshold."""
+
+INPUTS = ("native", "upsample")
+"""How an image enters the model: cut into patches as it is, or enlarged to 224 px first."""
+
 FloatArray = NDArray[np.float32]
 
 
@@ -61,17 +68,21 @@ class Prediction:
     Attributes:
         findings: probability in [0, 1] for each label.
         abnormal: probability in [0, 1] that the film is not normal.
-        decisions: for each label and "abnormal", whether the probability reaches the card's operating point.
+        decisions: for each label and "abnormal", whether the probability is at least the threshold.
+        thresholds: for each label and "abnormal", the probability from which it was decided positive.
+        operating_point: the rule on the card that chose the thresholds; None where the card has none.
         attention: (g, g) float32, sums to 1.
         model: name of the model.
         source: the path of the image.
-        timings_ms: milliseconds of "read", "preprocess" and "model".
+        timings_ms: milliseconds of "read" (for a path), "preprocess" and "model".
         warnings: of the reader and of the bundle.
     """
 
     findings: dict[str, float]
     abnormal: float
     decisions: dict[str, bool]
+    thresholds: dict[str, float]
+    operating_point: str | None
     attention: FloatArray
     model: str
     source: str
@@ -103,13 +114,16 @@ class ModelCard:
         labels: the findings, in the order of the output columns.
         size: side of the square input in pixels: 224, 112, 56 or 28.
         tokens: number of patch tokens, the class token not counted.
-        patch: side of a patch in pixels.
+        patch: side of a patch in pixels, of the enlarged image where `input` is "upsample".
         arch: "tiny", "small" or "base".
         depth: number of transformer blocks.
         method: "teacher", or the distillation method ("none": undistilled).
         precision: "fp32", "fp16" or "int8".
         teacher: name of the teacher, where there was one.
+        input: "native", or "upsample": the model enlarges the image to 224 px before it cuts patches.
         operating_points: name of the rule -> {label or "abnormal": probability threshold}.
+        operating_counts: label or "abnormal" -> {"positives", "negatives"}, the validation films that the operating
+            points were chosen on; empty in cards of before they were counted.
         temperature: {label or "abnormal": divisor of the logit}; absent means 1.
         metrics: results by split, as `edgecxr.bench.accuracy` writes them.
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
@@ -130,7 +144,9 @@ class ModelCard:
     method: str
     precision: str = "fp32"
     teacher: str | None = None
+    input: str = "native"
     operating_points: dict[str, dict[str, float]] = field(default_factory=dict)
+    operating_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     temperature: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
@@ -142,9 +158,15 @@ class ModelCard:
     format: int = CARD_FORMAT
 
     @property
-    def grid(self) -> int:
-        """Side of the square grid of patch tokens."""
-        return self.size // self.patch
+    def few_cases(self) -> dict[str, str]:
+        """Label or "abnormal" -> such as "3 positive", where operating points rest on fewer than `FEW_CASES` films."""
+        scarce = {
+            name: ", ".join(
+                f"{count} {kind}" for kind in ("positive", "negative") if (count := counts[f"{kind}s"]) < FEW_CASES
+            )
+            for name, counts in self.operating_counts.items()
+        }
+        return {name: kinds for name, kinds in scarce.items() if kinds}
 
     @property
     def phantom(self) -> bool:
@@ -186,9 +208,15 @@ class ModelCard:
             all(isinstance(name, str) for name in (self.name, *names))
             and len(set(names)) == len(names)
             and all(type(side) is int and side > 0 for side in (self.size, self.patch, self.tokens, self.depth))
-            and self.size % self.patch == 0
+            and self.input in INPUTS
+            and (self.size % self.patch == 0 or self.input == "upsample")
             and all(isinstance(table, dict) for table in tables)
             and all(isinstance(table, dict) for table in (*self.operating_points.values(), *self.artefacts.values()))
+            and all(
+                type(counts.get(kind)) is int
+                for counts in self.operating_counts.values()
+                for kind in ("positives", "negatives")
+            )
         )
         if not sound:
             raise ValueError("a value of the wrong kind, or labels that are not different")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import edgecxr
-from edgecxr.bench.accuracy import choose_operating_points, predict
+from edgecxr.bench.accuracy import choose_operating_points, count_cases, predict
 from edgecxr.data.prepared import Prepared
 from edgecxr.models.reference import TorchBackend
-from edgecxr.models.vit import TwoHeadViT
+from edgecxr.models.vit import build
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train import checkpoint
@@ -24,7 +24,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared) -> None:
         config: its settings.
         prepared: its data set.
     """
-    model = TwoHeadViT(config.arch, config.size, config.patch, len(prepared.labels), config.depth)
+    model = build(config, len(prepared.labels))
     checkpoint.load_best(run, model)
     val = prepared.rows("val")
     findings, abnormal = predict(TorchBackend(model.eval()), prepared, val, config.size)
@@ -34,11 +34,13 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared) -> None:
         size=config.size,
         tokens=model.grid**2,
         patch=config.patch,
+        input=config.input,
         arch=config.arch,
         depth=config.depth,
         method=config.method,
         teacher=config.teacher,
         operating_points=choose_operating_points(prepared, val, findings, abnormal),
+        operating_counts=count_cases(prepared, val),
         data=prepared.summary(),
         training=config.to_dict(),
         sha256=sha256_of(run / checkpoint.BEST),

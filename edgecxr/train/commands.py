@@ -18,21 +18,29 @@ from edgecxr.train.student import distil_student, student_name
 from edgecxr.train.teacher import train_teacher
 from edgecxr.workspace import Workspace
 
+PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup": 0.0}
+"""What --paper sets, unless something else is typed beside it; for students also 196 tokens."""
+
 
 def train(
-    workspace: Workspace,
-    prepared: Prepared,
-    settings: dict[str, Any],
-    pretrained: Path | None,
-    device: str,
-    fresh: bool,
+    workspace: Workspace, prepared: Prepared, typed: dict[str, Any], device: str = "auto", fresh: bool = False
 ) -> Path:
-    """Train a teacher on `prepared`; `settings` are fields of `TrainConfig`. Returns the run's folder."""
-    if settings["init"] == "teacher":
+    """Train a teacher.
+
+    Args:
+        workspace: where the run is kept.
+        prepared: the data set.
+        typed: fields of `TrainConfig` and "paper"; None stands for what was not typed.
+        device: as `Device.choose` takes it.
+        fresh: begin a new run even if an interrupted one could be continued.
+
+    Returns:
+        The run's folder.
+    """
+    settings = _settings(typed)
+    if settings.get("init") == "teacher":
         raise UsageError("--init teacher is for students: a teacher starts from pretrained or random weights")
-    config = TrainConfig(
-        data=prepared.name, data_hash=prepared.hash, pretrained=str(pretrained) if pretrained else None, **settings
-    )
+    config = TrainConfig(data=prepared.name, data_hash=prepared.hash, **settings)
     chosen = Device.choose(device, config.precision)
     say(f"train a {config.arch} teacher on {prepared.name} ({chosen.torch}, {chosen.precision})")
     with progress("train") as update:
@@ -42,24 +50,34 @@ def train(
 def distill(
     workspace: Workspace,
     prepared: Prepared,
-    res: int,
-    tokens: int,
-    teacher: str | None,
-    arch: str | None,
-    init: str | None,
-    settings: dict[str, Any],
-    pretrained: Path | None,
-    device: str,
-    fresh: bool,
+    typed: dict[str, Any],
+    teacher: str | None = None,
+    device: str = "auto",
+    fresh: bool = False,
 ) -> Path:
-    """Train a student on `prepared`; `settings` are further fields of `TrainConfig`. Returns the run's folder."""
-    if res not in SIZES:
-        raise UsageError(f"--res {res}: there are {', '.join(map(str, SIZES))}")
+    """Train a student.
+
+    Args:
+        workspace: where the run is kept, and where a teacher is looked for.
+        prepared: the data set.
+        typed: "res", "tokens", "paper" and fields of `TrainConfig`; None stands for what was not typed.
+        teacher: name of its run; None takes the latest that fits, where one is needed.
+        device: as `Device.choose` takes it.
+        fresh: begin a new run even if an interrupted one could be continued.
+
+    Returns:
+        The run's folder.
+    """
+    settings = _settings(typed, tokens=196)
+    size, tokens = settings.pop("res"), settings.pop("tokens", 49)
+    if size not in SIZES:
+        raise UsageError(f"--res {size}: there are {', '.join(map(str, SIZES))}")
+    arch = settings.pop("arch", None)
     if arch is not None and arch not in ARCHS:
         raise UsageError(f"--arch {arch}: there are {', '.join(ARCHS)}")
-    if pretrained is not None and init is None:
-        init = "pretrained"
-    needs_teacher = resolve(METHODS, settings["method"], "method").needs_teacher
+    settings.setdefault("method", "mlcak")
+    needs_teacher = _check_method(settings)
+    init = settings.pop("init", "pretrained" if settings.get("pretrained") else None)
     teacher_run = teacher_card = None
     if needs_teacher or teacher is not None or init in (None, "teacher"):
         teacher_run = select.teacher(workspace, teacher, prepared)
@@ -71,13 +89,12 @@ def distill(
         data=prepared.name,
         data_hash=prepared.hash,
         arch=arch,
-        size=res,
-        patch=patch_of(res, tokens),
+        size=size,
+        patch=patch_of(size, tokens, settings.get("input", "native")),
         depth=teacher_card.depth if teacher_card else 12,
         teacher=teacher_card.name if teacher_card else None,
         teacher_sha256=teacher_card.sha256 if teacher_card else None,
         init=init,
-        pretrained=str(pretrained) if pretrained else None,
         **settings,
     )
     chosen = Device.choose(device, config.precision)
@@ -85,3 +102,26 @@ def distill(
     say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({chosen.torch}, {chosen.precision})")
     with progress("distill") as update:
         return distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+
+
+def _settings(typed: dict[str, Any], **paper: Any) -> dict[str, Any]:
+    """Return what was typed, on top of what --paper stands for, if that was typed."""
+    given = {name: value for name, value in typed.items() if value is not None}
+    if not given.pop("paper", False):
+        return given
+    paper = PAPER | paper
+    other = [f"--{name} {given[name]}" for name in paper if name in given and given[name] != paper[name]]
+    if other:
+        say(f"--paper, except for {' '.join(other)}")
+    return paper | given
+
+
+def _check_method(settings: dict[str, Any]) -> bool:
+    """Return whether the method needs a teacher; refuse options that it would not heed."""
+    name = settings["method"]
+    method = resolve(METHODS, name, "method")
+    for option in ("alpha", "beta", "gamma", "temperature"):
+        if option in settings and option not in method.options:
+            heeded = ", ".join(f"--{option}" for option in method.options) or "no weights"
+            raise UsageError(f"--{option} does nothing with --method {name}, which takes {heeded}")
+    return bool(method.needs_teacher)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS
+from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, seen_size
+from edgecxr.runtime.types import INPUTS
 
 INITS = ("pretrained", "teacher", "random")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -24,7 +25,8 @@ class TrainConfig:
         data_hash: hash of its contents: a resumed run must see the same images.
         arch: "tiny", "small" or "base".
         size: side of the image the model sees, in pixels.
-        patch: side of a patch, in pixels.
+        patch: side of a patch, in pixels of what the blocks see.
+        input: "native", or "upsample": the model enlarges its image to 224 px before it cuts patches.
         depth: number of blocks.
         method: "teacher", or a distillation method.
         teacher: name of the teacher's run; its weights' hash follows in `teacher_sha256`.
@@ -36,6 +38,7 @@ class TrainConfig:
         warmup: share of all steps over which the rate rises linearly; the paper does not mention one.
         weight_decay: of AdamW.
         alpha, beta, gamma: weights of the distillation terms, Eq. 2.
+        temperature: that softens the logits, for the method "hinton".
         augment: strength of the augmentation; 0 turns it off, 1 is the default.
         precision: "auto" is bf16 on GPUs that have it, fp16 on older ones, fp32 on the CPU.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -46,6 +49,7 @@ class TrainConfig:
     arch: str = "tiny"
     size: int = 224
     patch: int = 16
+    input: str = "native"
     depth: int = 12
     method: str = "teacher"
     teacher: str | None = None
@@ -60,6 +64,7 @@ class TrainConfig:
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
+    temperature: float = 4.0
     augment: float = 1.0
     precision: str = "auto"
     seed: int = 0
@@ -70,6 +75,7 @@ class TrainConfig:
             for wrong, message in (
                 (self.arch not in ARCHS, f"--arch {self.arch}: there are {', '.join(ARCHS)}"),
                 (self.init not in INITS, f"--init {self.init}: there are {', '.join(INITS)}"),
+                (self.input not in INPUTS, f"--input {self.input}: there are {', '.join(INPUTS)}"),
                 (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
                 (self.epochs < 1, f"--epochs {self.epochs}: at least 1"),
                 (self.batch < 1, f"--batch {self.batch}: at least 1"),
@@ -78,13 +84,14 @@ class TrainConfig:
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (self.depth < 2, f"--depth {self.depth}: at least 2"),
                 (
-                    self.patch < 1 or self.size % self.patch != 0,
-                    f"patches of {self.patch} px do not tile {self.size} px",
+                    self.patch < 1 or seen_size(self.size, self.input) % self.patch != 0,
+                    f"patches of {self.patch} px do not tile {seen_size(self.size, self.input)} px",
                 ),
                 (
                     not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),
                     "--alpha, --beta and --gamma: at least 0",
                 ),
+                (not 0 < self.temperature < math.inf, f"--temperature {self.temperature}: more than 0"),
                 (not 0 <= self.augment <= 3, f"--augment {self.augment}: from 0 to 3"),
                 (self.pretrained is not None and self.init != "pretrained", "--pretrained goes with --init pretrained"),
             )
@@ -110,13 +117,13 @@ class TrainConfig:
             raise ModelError(f"{source} is not the configuration of a training run ({error})") from error
 
 
-def patch_of(size: int, tokens: int) -> int:
-    """Return the patch side that cuts a `size` px image into `tokens` patches.
+def patch_of(size: int, tokens: int, input: str = "native") -> int:
+    """Return the patch side that cuts a `size` px image, enlarged if `input` says so, into `tokens` patches.
 
     Raises:
         UsageError: no such grid.
     """
-    grid = GRID_OF_TOKENS.get(tokens)
-    if grid is None or size % grid:
+    grid, seen = GRID_OF_TOKENS.get(tokens), seen_size(size, input)
+    if grid is None or seen % grid:
         raise UsageError(f"--tokens {tokens}: there are {', '.join(map(str, GRID_OF_TOKENS))}")
-    return size // grid
+    return seen // grid

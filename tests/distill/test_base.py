@@ -7,6 +7,23 @@ import torch
 
 from edgecxr.distill.base import Undistilled, masked_bce, match_grid, supervised, width_map
 from edgecxr.models.vit import Trace
+from edgecxr.registry import METHODS, resolve
+from tests.distill.traces import by_hand, random_trace, setup
+
+
+def test_bce_is_the_mean_over_known_targets():
+    logits = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
+    targets = torch.tensor([[1.0, math.nan], [0.0, 0.25]])
+    expected = [math.log(2), math.log(1 + math.e), 0.25 * math.log(1 + math.e) + 0.75 * math.log(1 + math.exp(-1))]
+    assert masked_bce(logits, targets).item() == pytest.approx(sum(expected) / 3, rel=1e-6)
+
+
+def test_no_known_target_costs_nothing_and_gives_no_nan_gradient():
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = masked_bce(logits, torch.full((2, 3), math.nan))
+    loss.backward()
+    assert loss.item() == 0
+    assert (logits.grad == 0).all()
 
 
 def test_the_gradient_of_bce_by_hand():
@@ -51,8 +68,28 @@ def test_equal_widths_learn_no_map():
 
 
 def test_undistilled_needs_no_teacher_and_passes_no_gradient():
-    seen = Trace(torch.zeros(2, 1), torch.zeros(2, requires_grad=True), [])
-    method = Undistilled(1, 1, 1, 1, 1)
+    student, teacher = by_hand()
+    method = Undistilled(setup(student, teacher))
     assert not method.needs_teacher
     assert list(method.parameters()) == []
-    assert not method(seen, seen)["distillation"].requires_grad
+    loss = method(student, teacher)["distillation"]
+    assert loss.item() == 0
+    assert not loss.requires_grad
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "none"])
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(name):
+    trace = random_trace(2, 3, 3, 4, 5, seed=2)
+    assert resolve(METHODS, name, "method")(setup(trace, trace))(trace, trace)["distillation"].item() == 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_heeds_the_options_that_it_names_and_no_other(name):
+    student, teacher = random_trace(2, 3, 3, 4, 5, seed=0), random_trace(2, 3, 3, 4, 5, seed=1)
+    method = resolve(METHODS, name, "method")
+
+    def loss(**options: float) -> float:
+        return method(setup(student, teacher, **options))(student, teacher)["distillation"].item()
+
+    heeded = {option for option in ("alpha", "beta", "gamma", "temperature") if loss(**{option: 7.0}) != loss()}
+    assert heeded == set(method.options)

@@ -35,6 +35,15 @@ def test_a_trained_student_answers_real_films_as_its_checkpoint_does(exported, f
     check_parity(compare(TorchBackend(model), OnnxRuntimeBackend(path), images), "student", tolerance=1e-5)
 
 
+def test_an_upsampling_student_takes_small_films_and_answers_as_its_checkpoint_does(tmp_path):
+    model = TwoHeadViT("tiny", 28, 32, labels=2, depth=2, input="upsample").eval()
+    card = ModelCard("student", ("A", "B"), 28, 49, 32, "tiny", 2, "mlcak", input="upsample")
+    export_fp32(model, card, tmp_path / "model.onnx")
+    images = np.random.default_rng(0).random((3, 1, 28, 28), dtype=np.float32)
+    differences = compare(TorchBackend(model), OnnxRuntimeBackend(tmp_path / "model.onnx"), images)
+    check_parity(differences, "student", tolerance=1e-5)
+
+
 def test_the_normalisation_is_inside_the_graph(exported):
     model, path = exported
     images = np.random.default_rng(0).random((2, 1, 28, 28), dtype=np.float32)

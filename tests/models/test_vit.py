@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
@@ -24,6 +25,24 @@ def test_every_resolution_has_its_token_grid(size, tokens):
     assert attention.shape == (2, model.grid, model.grid)
     assert torch.allclose(attention.sum((1, 2)), torch.ones(2))
     assert findings.shape == (2, 3)
+
+
+def test_an_upsampling_model_sees_the_enlarged_image_as_the_teacher_would():
+    small = TwoHeadViT("tiny", 28, 32, labels=2, depth=2, input="upsample").eval()
+    large = TwoHeadViT("tiny", 224, 32, labels=2, depth=2).eval()
+    large.load_state_dict(small.state_dict())
+    film = torch.rand(2, 1, 28, 28)
+    enlarged = F.interpolate(film, (224, 224), mode="bilinear", align_corners=False)
+    for ours, theirs in zip(small(film), large(enlarged), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_logits_keep_float32_precision_under_autocast():
+    model = TwoHeadViT("tiny", 28, 14, labels=2, depth=2).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = model.trace(torch.rand(64, 1, 28, 28))
+    assert trace.findings.dtype == trace.abnormal.dtype == torch.float32
+    assert (trace.findings != trace.findings.bfloat16().float()).any()
 
 
 def test_attention_is_that_of_the_last_block():

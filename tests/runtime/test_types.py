@@ -27,6 +27,7 @@ PLAIN = {
         {"artefacts": []},
         {"size": 28.0},
         {"patch": 5},
+        {"input": "stretch"},
         {"labels": ["A", "A"]},
         {"labels": ["abnormal"]},
     ],

@@ -1,0 +1,27 @@
+"""Last block: the output of the last encoder block, and the soft logits of both tasks (Table 2 of the paper)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgecxr.distill.base import Setup, distillation, match_grid, width_map
+from edgecxr.models.vit import Trace
+
+
+class LastBlock(nn.Module):
+    """alpha MSE(findings) + beta MSE(abnormal) + gamma MSE(H_N); depths may differ."""
+
+    needs_teacher = True
+    options = ("alpha", "beta", "gamma")
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.setup = setup
+        self.project = width_map(setup.student_width, setup.teacher_width)
+
+    def forward(self, student: Trace, teacher: Trace) -> dict[str, Tensor]:
+        """Return "kd_findings", "kd_abnormal", "kd_knowledge" and their weighted sum "distillation"."""
+        ours = self.project(student.blocks[-1])
+        theirs = match_grid(teacher.blocks[-1], ours.shape[1])
+        return distillation(self.setup, student, teacher, F.mse_loss(ours, theirs))

@@ -1,0 +1,126 @@
+"""What was typed -> the settings of a run."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import typer
+from safetensors.torch import save_file
+
+from edgecxr import cli
+from edgecxr.errors import UsageError
+from edgecxr.registry import METHODS
+from edgecxr.runtime.types import ModelCard
+from edgecxr.train.commands import distill, train
+from edgecxr.train.config import TrainConfig
+from edgecxr.workspace import Workspace
+
+QUICK = {"epochs": 1, "batch": 16, "augment": 0.0}
+
+
+@pytest.fixture
+def workspace(tmp_path, finished) -> Workspace:
+    """An empty workspace that has the teacher of `finished`."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / finished.teacher.name).symlink_to(finished.teacher)
+    return Workspace(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory) -> Path:
+    """Weights such as timm's hub has them."""
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3, depth=2)
+    file = tmp_path_factory.mktemp("hub") / "model.safetensors"
+    save_file(model.state_dict(), file)
+    return file
+
+
+def config(run: Path) -> dict[str, object]:
+    return json.loads((run / "config.json").read_text())
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    with (run / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "none"])
+@pytest.mark.parametrize("tokens", [49, 16])
+def test_every_method_trains_a_student_and_its_loss_is_the_sum_of_its_parts(workspace, finished, method, tokens):
+    weights = {"alpha": 2.0, "beta": 0.5}
+    run = distill(workspace, finished.prepared, QUICK | weights | {"res": 28, "tokens": tokens, "method": method})
+    assert run.name == f"student-tiny-28-{method}"
+    card = ModelCard.from_json((run / "card.json").read_text(), "card")
+    assert (card.method, card.tokens, card.input) == (method, tokens, "native")
+    row = {name: float(value) for name, value in history(run)[0].items()}
+    expected = 2 * row["kd_findings"] + 0.5 * row["kd_abnormal"] + row.get("kd_knowledge", 0.0)
+    assert row["distillation"] == pytest.approx(expected, rel=1e-4)
+    assert row["loss"] == pytest.approx(row["bce_findings"] + row["bce_abnormal"] + expected, rel=1e-4)
+
+
+def test_upsampling_keeps_the_teacher_s_own_grid(workspace, finished):
+    typed = QUICK | {"res": 56, "tokens": 16, "input": "upsample"}
+    run = distill(workspace, finished.prepared, typed)
+    card = ModelCard.from_json((run / "card.json").read_text(), "card")
+    assert (card.size, card.patch, card.tokens, card.input) == (56, 56, 16, "upsample")
+
+
+def test_the_paper_s_settings(workspace, finished, imagenet):
+    quick = {"epochs": 1, "pretrained": str(imagenet)}
+    run = distill(workspace, finished.prepared, quick | {"res": 28, "paper": True})
+    made = config(run)
+    assert (made["patch"], made["init"], made["warmup"], made["batch"], made["lr"]) == (2, "pretrained", 0, 64, 5e-4)
+    run = train(workspace, finished.prepared, quick | {"depth": 2, "patch": 32, "paper": True})
+    assert (config(run)["init"], config(run)["warmup"], config(run)["patch"]) == ("pretrained", 0, 32)
+
+
+def test_what_is_typed_beside_paper_counts_and_is_said(workspace, finished, capsys):
+    typed = QUICK | {"res": 56, "tokens": 16, "init": "teacher", "paper": True}
+    made = config(distill(workspace, finished.prepared, typed))
+    assert (made["patch"], made["init"], made["epochs"], made["warmup"]) == (14, "teacher", 1, 0)
+    said = capsys.readouterr().err
+    assert "--paper, except for --init teacher --epochs 1 --batch 16 --tokens 16\n" in said
+
+
+def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(workspace, finished):
+    assert config(distill(workspace, finished.prepared, QUICK | {"res": 28}))["init"] == "teacher"
+    typed = QUICK | {"res": 28, "init": "random", "method": "none"}
+    assert config(distill(workspace, finished.prepared, typed))["teacher"] is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            {"method": "vanilla", "gamma": 2.0},
+            "--gamma does nothing with --method vanilla, which takes --alpha",
+        ),
+        ({"method": "none", "alpha": 2.0}, "--alpha does nothing with --method none, which takes no weights"),
+        ({"temperature": 2.0}, "--temperature does nothing with --method mlcak"),
+        ({"input": "stretch"}, "--input stretch: there are native, upsample"),
+        ({"method": "hinton", "temperature": 0.0}, "--temperature 0.0: more than 0"),
+    ],
+)
+def test_an_option_that_would_do_nothing_or_harm_is_refused(workspace, finished, typed, message):
+    with pytest.raises(UsageError) as error:
+        distill(workspace, finished.prepared, QUICK | {"res": 28} | typed)
+    assert message in str(error.value)
+    assert [run.name for run in workspace.root.iterdir()] == [finished.teacher.name]
+
+
+@pytest.mark.parametrize("command", ["train", "distill"])
+def test_the_defaults_that_the_help_shows_are_those_of_a_run(command):
+    config = TrainConfig("data", "hash").to_dict()
+    shown = {}
+    for option in typer.main.get_command(cli.app).commands[command].params:
+        if isinstance(option.show_default, str) and option.name in config:
+            shown[option.name] = option.show_default
+    expected = {"epochs", "batch", "lr", "warmup", "augment"}
+    assert shown.keys() >= expected | ({"arch", "patch", "depth", "init"} if command == "train" else {"temperature"})
+    assert all(type(config[name])(default) == config[name] for name, default in shown.items())

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.lock import locked, open_locked
+from edgecxr.registry import DATASETS
 
 DATASET = "dataset.json"
 CARD = "card.json"
+
+ELSEWHERE = "set EDGECXR_RUNS to another place"
 
 _PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 
@@ -62,14 +65,28 @@ class Workspace:
                 return folder
         wanted = f"no prepared data set {name!r}" if name else "no prepared data set"
         there_are = f" (there are: {', '.join(sorted(f.name for f in found))})" if found else ""
-        raise InputError(
-            f"{wanted} in {self.root / 'data'}{there_are}: make one with `edgecxr prepare phantom --n 2000`", "dataset"
-        )
+        kind = name if name in DATASETS else "phantom"
+        command = f"edgecxr prepare {kind} {'--n 2000' if kind == 'phantom' else 'PATH'}"
+        choice = "name one of those, or " if found else ""
+        raise InputError(f"{wanted} in {self.root / 'data'}{there_are}: {choice}make one with `{command}`", "dataset")
 
     def runs(self, name: str) -> list[Path]:
         """Return the runs called `name`, `name`-2, `name`-3 ..., finished or not, the last made first."""
         numbered = [(_number(folder.name, name), folder) for folder in _folders(self.root)]
         return [folder for number, folder in sorted(numbered, reverse=True) if number]
+
+    @contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Keep other processes from looking for or making a run called `name`; one that comes second waits.
+
+        Raises:
+            UsageError: the workspace cannot be written.
+        """
+        lock = self.root / f".{_plain(name)}.lock"
+        with writing(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with locked(lock):
+                yield
 
     def new_run(self, name: str) -> Path:
         """Make the folder of a new run: `name`, or `name`-2, `name`-3 ... where that is taken.
@@ -123,107 +140,55 @@ class Workspace:
         return found[0]
 
 
-def atomic_write(path: Path, data: bytes | bytearray | memoryview | str) -> None:
+def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str = ELSEWHERE) -> None:
     """Write a file so that, whatever happens, `path` holds either all of the new content or the old.
 
     Args:
         path: its folder is made if need be.
         data: text is written as UTF-8.
+        remedy: what the error tells the user to do.
 
     Raises:
         UsageError: the file cannot be written.
     """
     path = Path(path)
-    building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with writing(path):
+    with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with building.open("xb") as file:
+        # One name for all writers: what a kill left is written over, and a process beside this one is waited for.
+        building = path.with_name(f".{path.name}.tmp")
+        with open_locked(building) as file:
+            try:
+                file.truncate()
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-            building.replace(path)
-        finally:
-            building.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+                building.replace(path)
+            except BaseException:
+                building.unlink(missing_ok=True)
+                raise
+        sync_folder(path.parent)
 
 
 @contextmanager
-def atomic_folder(dest: Path) -> Iterator[Path]:
-    """Give a new folder to fill; it takes the place of `dest` when the block ends well, and vanishes when it fails.
-
-    Args:
-        dest: the folder to make; one that is there is replaced as a whole.
-
-    Raises:
-        UsageError: `dest` cannot be written, or is something else than an artefact of edgecxr.
-    """
-    dest = Path(dest).resolve()
-    refuse_foreign(dest)
-    building = dest.with_name(f".{dest.name}.{secrets.token_hex(4)}.tmp")
-    with writing(dest):
-        building.mkdir(parents=True)
-    try:
-        yield building
-        replace_folder(building, dest)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def replace_folder(new: Path, dest: Path) -> None:
-    """Move the finished folder `new` to `dest`, on the same disk; what was at `dest` goes only then.
-
-    Raises:
-        UsageError: `dest` cannot be written, or is something else than an artefact of edgecxr.
-    """
-    refuse_foreign(dest)
-    old = dest.with_name(f".{dest.name}.old")
-    with writing(dest):
-        for folder, _, names in os.walk(new):
-            for name in names:
-                with (Path(folder) / name).open("rb") as file:
-                    os.fsync(file.fileno())
-            _sync_folder(Path(folder))
-        if dest.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            dest.rename(old)
-        try:
-            new.rename(dest)
-        except OSError:
-            if old.exists():
-                old.rename(dest)
-            raise
-        _sync_folder(dest.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def refuse_foreign(dest: Path) -> None:
-    """Raise where replacing `dest` would delete something that edgecxr has not made.
-
-    Raises:
-        UsageError: `dest` is a file, or a folder with contents but no card.json or dataset.json.
-    """
-    with writing(dest):
-        aside = dest.with_name(f".{dest.name}.old")
-        if not dest.exists() and aside.is_dir():
-            aside.rename(dest)  # a kill between the two renames of a replacement left it there
-        if not dest.exists():
-            return
-        if not dest.is_dir():
-            raise UsageError(f"{dest} is a file, where a folder is to be written: give another place")
-        if any(dest.iterdir()) and not any((dest / name).exists() for name in (CARD, DATASET)):
-            raise UsageError(f"{dest} holds files that edgecxr has not made: give an empty or a new folder")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `UsageError` that names `path` and the cause."""
+def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `UsageError` that names `path`, the cause and the remedy."""
     try:
         yield
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): free the place, or set EDGECXR_RUNS to another"
-        ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room there and type the same command again" if full else remedy
+        raise UsageError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    # Some network file systems refuse to sync a folder; there is nothing better to do there.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _plain(name: str) -> str:
@@ -256,13 +221,3 @@ def _newest_first(folders: list[Path], marker: str) -> list[Path]:
         with suppress(OSError):
             dated.append(((folder / marker).stat().st_mtime_ns, folder))
     return [folder for _, folder in sorted(dated, reverse=True)]
-
-
-def _sync_folder(folder: Path) -> None:
-    # Some network file systems refuse to sync a folder; there is nothing better to do there.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr.artefact import atomic_folder
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.workspace import Workspace, atomic_folder, atomic_write
+from edgecxr.workspace import Workspace, atomic_write
 
 
 def finish(folder: Path, marker: str, time: int) -> Path:
@@ -112,30 +113,3 @@ def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="cannot be written") as caught:
             write()
         assert "\n" not in str(caught.value)
-
-
-def test_atomic_folder_replaces_as_a_whole(tmp_path: Path) -> None:
-    dest = tmp_path / "export" / "student"
-    for content in ("old", "new"):
-        with atomic_folder(dest) as folder:
-            (folder / "card.json").write_text(content)
-            (folder / content).write_text("")
-            assert not (dest / "new").exists()
-    assert sorted(entry.name for entry in dest.iterdir()) == ["card.json", "new"]
-    assert list(dest.parent.iterdir()) == [dest]
-
-
-def test_atomic_folder_keeps_the_old_one_when_the_block_fails(tmp_path: Path) -> None:
-    dest = finish(tmp_path / "student", "card.json", 100)
-    with pytest.raises(ZeroDivisionError), atomic_folder(dest) as folder:
-        (folder / "half").write_text("")
-        raise ZeroDivisionError
-    assert [entry.name for entry in dest.iterdir()] == ["card.json"]
-    assert list(tmp_path.iterdir()) == [dest]
-
-
-def test_atomic_folder_never_deletes_what_is_not_ours(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="files that edgecxr has not made"), atomic_folder(tmp_path):
-        pass
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"

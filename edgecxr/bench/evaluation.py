@@ -13,9 +13,11 @@ from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
+from edgecxr.lock import locked
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.workspace import CARD, Workspace, atomic_write
+from edgecxr.runtime.types import FEW_CASES
+from edgecxr.workspace import CARD, Workspace, atomic_write, writing
 
 
 def evaluate_model(
@@ -61,11 +63,13 @@ def evaluate_model(
     backend.close()
     record = evaluate(card, prepared, split, findings, abnormal, replicates)
     if not bundle:
-        results = card.metrics | {f"{prepared.name}/{split}": record}
-        finished = (folder / CARD).stat()
-        atomic_write(folder / CARD, replace(card, metrics=results).to_json())
-        # The latest run is the one that was trained last, not the one that was looked at last.
-        os.utime(folder / CARD, ns=(finished.st_atime_ns, finished.st_mtime_ns))
+        with writing(folder / CARD), locked(folder / f".{CARD}.lock"):
+            card = select.card_of(folder)  # an evaluation beside this one may have written to it
+            results = card.metrics | {f"{prepared.name}/{split}": record}
+            finished = (folder / CARD).stat()
+            atomic_write(folder / CARD, replace(card, metrics=results).to_json())
+            # The latest run is the one that was trained last, not the one that was looked at last.
+            os.utime(folder / CARD, ns=(finished.st_atime_ns, finished.st_mtime_ns))
     return card.name, record
 
 
@@ -121,9 +125,10 @@ def table(name: str, record: dict[str, Any]) -> str:
         lines.append(
             f"{label:{width}}  skipped: {counts['positives']} positive and {counts['negatives']} negative images"
         )
-    return "\n".join(
-        [*lines, "Sensitivity and specificity at the operating point chosen on validation (Youden).", NOTICE]
-    )
+    lines.append("Sensitivity and specificity at the operating point chosen on validation (Youden).")
+    if any(_few(row) for row in (*record["findings"]["labels"].values(), abnormal or {})):
+        lines.append(f"! fewer than {FEW_CASES} positive or negative images: go by the interval")
+    return "\n".join([*lines, NOTICE])
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -132,4 +137,8 @@ def _row(row: dict[str, Any]) -> str:
         text += f"  {row['positives']:5d} {row['negatives']:5d}"
     if "sensitivity" in row:
         text += f"  {row['sensitivity']:.3f}  {row['specificity']:.3f}"
-    return text
+    return text + ("  !" if _few(row) else "")
+
+
+def _few(row: dict[str, Any]) -> bool:
+    return min(row.get("positives", FEW_CASES), row.get("negatives", FEW_CASES)) < FEW_CASES

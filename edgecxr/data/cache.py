@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import hashlib
 import io
 import json
@@ -11,8 +10,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import edgecxr
+from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.dataset import SPLITS, CxrDataset
-from edgecxr.data.decode import Journal, Outcome, decode_all
+from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.types import FloatArray
-from edgecxr.workspace import DATASET, atomic_write, refuse_foreign, replace_folder, writing
+from edgecxr.workspace import DATASET, atomic_write
 
 __all__ = ["Prepared", "contact_sheet", "fingerprint", "prepare"]
 
@@ -59,27 +58,21 @@ def prepare(
     _check(dataset)
     inputs = fingerprint(dataset)
     finished = _finished(out, inputs)
-    if finished:
-        return finished
-    refuse_foreign(out)
     work = out.with_name(f".{out.name}.partial")
-    with writing(out):
-        work.mkdir(parents=True, exist_ok=True)
-        with _locked(work):
-            journal = Journal(work, inputs)
-            try:
-                decode_all(dataset, journal, max(1, workers or os.cpu_count() or 1), progress)
-                _refuse_empty(dataset, journal)
-                # Not beside `out`: what a kill leaves behind is found and removed next time.
-                new = work / "new"
-                shutil.rmtree(new, ignore_errors=True)
-                new.mkdir()
-                _write(new, dataset, journal, inputs)
-            finally:
-                journal.close()
-            replace_folder(new, out)
-            shutil.rmtree(work)
-    return Prepared.open(out)
+    if finished and not _is_left_over(work, inputs):
+        return finished
+    with sole_writer(out):
+        finished = _finished(out, inputs)  # by a process that has ended just now, or was killed before it tidied up
+        if not finished:
+            refuse_foreign(out)
+            _make(dataset, out, work, inputs, workers, progress)
+        shutil.rmtree(work, ignore_errors=True)
+    return finished or Prepared.open(out)
+
+
+def _is_left_over(work: Path, inputs: str) -> bool:
+    """Whether a kill left `work` of a data set that is finished; work on other inputs may still be wanted."""
+    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text() == inputs)
 
 
 def fingerprint(dataset: CxrDataset) -> str:
@@ -120,22 +113,37 @@ def _check(dataset: CxrDataset) -> None:
         raise InputError(f"data set {dataset.name} {problem}: correct its table", "dataset")
 
 
+def _make(
+    dataset: CxrDataset,
+    out: Path,
+    work: Path,
+    inputs: str,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    journal = Journal(work, inputs)
+    # Not beside `out`: what a kill leaves behind is found and removed next time.
+    new = work / "new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        decode_all(dataset, journal, max(1, workers or os.cpu_count() or 1), progress)
+        _refuse_empty(dataset, journal)
+        new.mkdir()
+        _write(new, dataset, journal, inputs)
+        replace_folder(new, out)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)  # it may be what has filled the disk
+        raise
+    finally:
+        journal.close()
+
+
 def _finished(out: Path, inputs: str) -> Prepared | None:
     try:
         prepared = Prepared.open(out)
     except InputError:
         return None  # missing, damaged or of a newer format: in each case, preparing is the remedy
     return prepared if prepared.info.get("inputs") == inputs else None
-
-
-@contextmanager
-def _locked(work: Path) -> Iterator[None]:
-    with (work / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process is preparing {work.parent}: wait for it, or end it") from error
-        yield
 
 
 def _refuse_empty(dataset: CxrDataset, journal: Journal) -> None:

@@ -6,8 +6,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.workers import follow_parent
 from edgecxr.errors import EdgeCxrError, InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, to_base
 from edgecxr.workspace import atomic_write
@@ -28,6 +27,7 @@ from edgecxr.workspace import atomic_write
 IMAGE_BYTES = BASE_SIZE * BASE_SIZE
 CHUNK = 4
 COMMIT_SECONDS = 1.0
+MARK = "inputs"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Journal:
     def __init__(self, folder: Path, inputs: str) -> None:
         self.outcomes: dict[int, Outcome] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / "inputs"
+        pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / MARK
         if not mark.exists() or mark.read_text() != inputs:
             # The lines first: a crash between the two must not leave lines without their pixels.
             lines.unlink(missing_ok=True)
@@ -194,17 +194,7 @@ _dataset: CxrDataset  # of a worker process
 def _start_worker(dataset: CxrDataset) -> None:
     global _dataset
     _dataset = dataset
-    # Ctrl-C goes to the whole group of processes; the parent ends the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this process when the parent is gone; without it, workers of a killed parent wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    follow_parent()
 
 
 def _decode_chunk(indices: list[int]) -> list[Decoded]:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.artefact import read_whole
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE
@@ -60,12 +61,16 @@ class Prepared:
 
     @classmethod
     def open(cls, path: Path) -> Prepared:
-        """Open what `prepare` wrote.
+        """Open what `prepare` wrote; what is open stays as it is when the data set is prepared anew.
 
         Raises:
             InputError: there is none, it is damaged, or of a newer format; reason "dataset".
         """
         path = Path(path)
+        return read_whole(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Prepared:
         if not os.path.isfile(path / DATASET):
             raise InputError(
                 f"{path} holds no prepared data set (no {DATASET}): make one with `edgecxr prepare`", "dataset"

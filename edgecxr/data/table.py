@@ -106,7 +106,7 @@ def read_table(path: Path) -> Table:
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path} does not exist{_beside(path)}: give the right folder", "dataset") from error
+        raise InputError(f"{path} does not exist{_beside(path)}: check the path", "dataset") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
     except UnicodeDecodeError as error:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecxr.artefact import atomic_folder
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.export.onnx import OPSET, check_parity, compare, export_fp32
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.bundle import Bundle, sha256_of, write_bundle
+from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.preprocess import box_mean
 from edgecxr.train.checkpoint import load_run
@@ -37,6 +37,7 @@ def export_bundle(run: Path, prepared: Prepared, dest: Path) -> tuple[Bundle, di
         ModelError: the run is not finished or damaged, or the exporter failed.
         InputError: the data set has no validation images.
         CheckFailed: the artefact differs from the checkpoint.
+        UsageError: `dest` cannot be written, or another process is writing it.
     """
     model, card = load_run(run)
     rows = prepared.rows("val")
@@ -45,11 +46,12 @@ def export_bundle(run: Path, prepared: Prepared, dest: Path) -> tuple[Bundle, di
     # Spread over the split, which is often sorted by patient or class.
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), CHECKED_IMAGES)).astype(int))]
     images = box_mean(prepared.images[rows], card.size)[:, None]
-    with tempfile.TemporaryDirectory(prefix="edgecxr-export-") as folder:
-        file = Path(folder) / FP32_FILE
+    with atomic_folder(dest) as folder:
+        file = folder / FP32_FILE
         export_fp32(model, card, file)
         differences = compare(TorchBackend(model), OnnxRuntimeBackend(file), images)
         check_parity(differences, card.name)
         facts = {"precision": "fp32", "opset": OPSET, "sha256": sha256_of(file), "bytes": file.stat().st_size}
         card = replace(card, artefacts={FP32_FILE: facts | {"parity": differences | {"data": prepared.name}}})
-        return write_bundle(dest, card, {FP32_FILE: file}), differences
+        seal(folder, card)
+    return Bundle(dest, card), differences

@@ -9,9 +9,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgecxr.artefact import atomic_folder, read_whole
 from edgecxr.errors import ModelError
 from edgecxr.runtime.types import ModelCard
-from edgecxr.workspace import atomic_folder
 
 CARD = "card.json"
 SUMS = "SHA256SUMS"
@@ -47,6 +47,10 @@ class Bundle:
             there = os.path.exists(path)
             problem = "is a file, not a bundle: give the folder it lies in" if there else "does not exist"
             raise ModelError(f"{path} {problem}" + ("" if there else ": make a bundle with `edgecxr export`"))
+        return read_whole(path, lambda: cls._read(path))
+
+    @classmethod
+    def _read(cls, path: Path) -> Bundle:
         for name, whole in verify(path):
             if not whole:
                 state = "has changed since it was written" if (path / name).exists() else "is missing"
@@ -102,17 +106,29 @@ def write_bundle(dest: Path, card: ModelCard, files: dict[str, Path]) -> Bundle:
     if absent:
         raise ModelError(f"the card of {card.name} names {', '.join(absent)}, which the bundle at {dest} is not given")
     with atomic_folder(dest) as folder:
-        (folder / CARD).write_text(card.to_json(), encoding="utf-8")
         for name, source in files.items():
             try:
-                shutil.copyfile(source, folder / name)
+                file = source.open("rb")
             except OSError as error:
                 raise ModelError(
                     f"{source} cannot be copied into the bundle {dest} ({error.strerror}): export the model again"
                 ) from error
-        sums = [f"{sha256_of(folder / name)}  {name}\n" for name in (CARD, *files)]
-        (folder / SUMS).write_text("".join(sums), encoding="utf-8")
+            with file, (folder / name).open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+        seal(folder, card)
     return Bundle(dest, card)
+
+
+def seal(folder: Path, card: ModelCard) -> None:
+    """Add card.json and SHA256SUMS, which lists it and the files that are there, to a bundle that is being made.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    (folder / CARD).write_text(card.to_json(), encoding="utf-8")
+    sums = [f"{sha256_of(folder / name)}  {name}\n" for name in (CARD, *names)]
+    (folder / SUMS).write_text("".join(sums), encoding="utf-8")
 
 
 def verify(folder: Path) -> list[tuple[str, bool]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +14,64 @@ from safetensors.torch import save
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from edgecxr.console import say
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.lock import locked
 from edgecxr.models.reference import TorchBackend
-from edgecxr.models.vit import TwoHeadViT, from_card, read_safetensors
+from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train.config import TrainConfig
-from edgecxr.workspace import Workspace, atomic_write
+from edgecxr.workspace import Workspace, atomic_write, writing
 
 CONFIG = "config.json"
 LAST = "last.pt"
 BEST = "best.safetensors"
 CARD = "card.json"
+LOCK = "lock"
 
 
-def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) -> tuple[Path, bool]:
-    """Return the folder for a run, and whether it continues an interrupted one.
+@contextmanager
+def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) -> Iterator[Path]:
+    """Give the folder of a run, which no other process can open until the block ends.
 
     An unfinished run (one without a card) of the same name and the same settings is continued, unless `fresh`.
+
+    Raises:
+        UsageError: another process is at work on that run, or the workspace cannot be written.
     """
-    if not fresh:
-        for run in workspace.runs(name):
-            if not (run / CARD).exists() and _has_settings(run, config):
-                return run, (run / LAST).exists()
-    run = workspace.new_run(name)
-    atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
-    return run, False
+    with ExitStack() as held:
+        with workspace.naming(name):
+            found = None if fresh else _unfinished(workspace, name, config, held)
+            run = found or workspace.new_run(name)
+            if not found:
+                _hold(run, held)
+                if run.name != name:
+                    say(f"{name} is there already, finished or with other settings: this is {run.name}")
+            if not (run / CONFIG).exists():
+                atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
+        yield run
+
+
+def _unfinished(workspace: Workspace, name: str, config: TrainConfig, held: ExitStack) -> Path | None:
+    for run in workspace.runs(name):
+        if not (run / CARD).exists() and (_has_settings(run, config) or _is_empty(run)):
+            _hold(run, held)
+            if not (run / CARD).exists():
+                return run
+            held.close()  # finished just now
+    return None
+
+
+def _hold(run: Path, held: ExitStack) -> None:
+    doing = f"is training {run} with the same settings: wait for it, or begin another run with --fresh"
+    with writing(run):
+        held.enter_context(locked(run / LOCK, doing))
+
+
+def _is_empty(run: Path) -> bool:
+    """Whether a kill left nothing of `run` but its folder."""
+    return all(entry.name in (LOCK, f".{CONFIG}.tmp") for entry in run.iterdir())
 
 
 def _has_settings(run: Path, config: TrainConfig) -> bool:
@@ -129,7 +163,7 @@ def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
         raise ModelError(f"{run / BEST} does not exist: train again")
     if card.sha256 != sha256_of(run / BEST):
         raise ModelError(f"{run / BEST} has changed since its card was written: train again or restore the file")
-    model = from_card(card)
+    model = build(card, len(card.labels))
     load_best(run, model)
     return model.eval(), card
 

@@ -77,6 +77,7 @@ def fit(
     history: list[dict[str, Any]] = []
     if (run / checkpoint.LAST).exists():
         history = checkpoint.resume(run, device.torch, learner, optimizer, scaler)
+        write_epoch(run, model, history)  # a kill may have come between last.pt and these
 
     steps = config.epochs * len(train)
     note = ""
@@ -112,18 +113,16 @@ def fit(
         findings, abnormal = val_aurocs(val, logits)
         known = [value for value in (findings, abnormal) if not math.isnan(value)]
         score = sum(known) / len(known) if known else math.nan
-        best = max((row["score"] for row in history if not math.isnan(row["score"])), default=-math.inf)
-        if not score <= best:  # NaN counts as better: without a measure the latest weights are the ones to keep
-            checkpoint.save_best(run, model)
         history.append(
             {"epoch": epoch + 1, "lr": learning_rate(config, step, steps)}
             | means
             | {"val_auroc_findings": findings, "val_auroc_abnormal": abnormal, "score": score}
             | {"seconds": round(seconds, 3), "images_per_s": round(len(train.rows) / seconds, 1)}
         )
-        note = f"loss {means['loss']:.3f} val AUROC {findings:.3f}/{abnormal:.3f} {len(train.rows) / seconds:.0f} img/s"
+        note = f"loss {means['loss']:.3f}, val AUROC findings {findings:.3f} abnormal {abnormal:.3f}, "
+        note += f"{len(train.rows) / seconds:.0f} img/s"
         progress(step + 1, steps, f"epoch {epoch + 1}/{config.epochs} {note}")
-        write_history(run, history)
+        # First, since it alone says what is done: an epoch that is repeated must not find its own best.safetensors.
         checkpoint.save_last(
             run,
             {
@@ -133,6 +132,7 @@ def fit(
                 "history": history,
             },
         )
+        write_epoch(run, model, history)
     draw_curves(run, history, f"{run.name} on {config.data}")
 
 
@@ -165,6 +165,15 @@ def val_aurocs(val: Batches, logits: FloatArray) -> tuple[float, float]:
         float(np.mean(known)) if known else math.nan,
         metrics.auroc(val.abnormal.cpu().numpy(), logits[:, -1]),
     )
+
+
+def write_epoch(run: Path, model: TwoHeadViT, history: list[dict[str, Any]]) -> None:
+    """Write history.csv, and best.safetensors if the last epoch is the best; `model` is as that epoch left it."""
+    *before, last = history
+    best = max((row["score"] for row in before if not math.isnan(row["score"])), default=-math.inf)
+    if not last["score"] <= best:  # NaN counts as better: without a measure the latest weights are the ones to keep
+        checkpoint.save_best(run, model)
+    write_history(run, history)
 
 
 def write_history(run: Path, history: list[dict[str, Any]]) -> None:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.distill.base import supervised
+from edgecxr.distill.base import Setup, supervised
 from edgecxr.errors import UsageError
-from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
+from edgecxr.models.vit import build, pretrained_state, start_from
 from edgecxr.registry import METHODS, resolve
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, Batches, view
@@ -63,7 +63,7 @@ def distil_student(
         teacher.requires_grad_(False).to(device.torch)
 
     torch.manual_seed(config.seed)
-    student = TwoHeadViT(config.arch, config.size, config.patch, len(prepared.labels), config.depth)
+    student = build(config, len(prepared.labels))
     if config.init == "teacher":
         if teacher is None:
             raise UsageError("--init teacher needs a teacher: name it with --teacher, or type --init random")
@@ -74,13 +74,15 @@ def distil_student(
     student.to(device.torch)
 
     make_method = resolve(METHODS, config.method, "method")
-    teacher_width = teacher.width if teacher is not None else student.width
-    method = make_method(student.width, teacher_width, config.alpha, config.beta, config.gamma).to(device.torch)
+    taught = teacher or student
+    setup = Setup(
+        *(student.width, taught.width, student.depth, taught.depth),
+        *(config.alpha, config.beta, config.gamma, config.temperature),
+    )
+    method = make_method(setup).to(device.torch)
 
     if method.needs_teacher and teacher is None:
         raise UsageError(f"--method {config.method} needs a teacher: name it with --teacher")
-    # The folder is made only now, so that a wrong option or a damaged teacher leave nothing behind.
-    run, _ = checkpoint.open_run(workspace, student_name(config), config, fresh)
 
     def losses(batch: Batch) -> dict[str, Tensor]:
         seen = student.trace(view(batch.base, config.size))
@@ -93,8 +95,10 @@ def distil_student(
             loss = loss + parts["distillation"]
         return {"loss": loss} | parts
 
-    fit(run, config, device, student, method, losses, train, val, progress)
-    finish(run, config, prepared)
+    # The folder is made only now, so that a wrong option or a damaged teacher leave nothing behind.
+    with checkpoint.open_run(workspace, student_name(config), config, fresh) as run:
+        fit(run, config, device, student, method, losses, train, val, progress)
+        finish(run, config, prepared)
     return run
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import supervised
-from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
+from edgecxr.models.vit import build, pretrained_state, start_from
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.card import finish
@@ -45,19 +45,18 @@ def train_teacher(
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
-    model = TwoHeadViT(config.arch, config.size, config.patch, len(prepared.labels), config.depth)
+    model = build(config, len(prepared.labels))
     if config.init == "pretrained":
         file = Path(config.pretrained) if config.pretrained else None
         start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub"))
     model.to(device.torch)
 
-    # The folder is made only now, so that a wrong option or missing weights leave nothing behind.
-    run, _ = checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh)
-
     def losses(batch: Batch) -> dict[str, Tensor]:
         parts = supervised(model.trace(view(batch.base, config.size)), batch.targets, batch.abnormal)
         return {"loss": parts["bce_findings"] + parts["bce_abnormal"]} | parts
 
-    fit(run, config, device, model, nn.Module(), losses, train, val, progress)
-    finish(run, config, prepared)
+    # The folder is made only now, so that a wrong option or missing weights leave nothing behind.
+    with checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh) as run:
+        fit(run, config, device, model, nn.Module(), losses, train, val, progress)
+        finish(run, config, prepared)
     return run

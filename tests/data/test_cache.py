@@ -1,6 +1,7 @@
 import csv
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -209,7 +210,8 @@ def test_two_at_once_are_refused(source: Path, tmp_path: Path) -> None:
         if done == 1:
             prepare(Folder(source), tmp_path / "out", 1)
 
-    with pytest.raises(UsageError, match="another process is preparing"):
+    said = rf"process {os.getpid()} on .* is writing {tmp_path}/out: wait for it, or end it"
+    with pytest.raises(UsageError, match=said):
         prepare(Folder(source), tmp_path / "out", 1, second)
 
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -41,6 +42,12 @@ def saved(run, **changes):
     state = {"learner": module.state_dict(), "optimizer": optimizer.state_dict(), "scaler": {}, "history": [{"a": 1}]}
     checkpoint.save_last(run, state | changes)
     return module
+
+
+def opened(workspace, config=CONFIG, fresh=False, name="teacher"):
+    """Open a run and let go of it at once, as a process does that is killed."""
+    with checkpoint.open_run(workspace, name, config, fresh) as run:
+        return run
 
 
 def resume(run, module=None, optimizer=None):
@@ -114,16 +121,59 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_executed(finished, tmp_path
 
 def test_the_settings_decide_whether_a_run_goes_on(tmp_path):
     workspace = Workspace(tmp_path)
-    first, resumed = checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)
-    assert not resumed
-    saved(first)
-    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) == (first, True)
-    other, _ = checkpoint.open_run(workspace, "teacher", dataclasses.replace(CONFIG, seed=1), fresh=False)
-    assert other.name == "teacher-2"
-    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) == (first, True)
-    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=True)[0].name == "teacher-3"
-    (first / "card.json").write_text("{}")  # finished
-    assert checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)[0].name == "teacher-3"
+    first = opened(workspace)
+    assert first.name == "teacher"
+    assert opened(workspace, dataclasses.replace(CONFIG, seed=1)).name == "teacher-2"
+    assert opened(workspace) == first
+    assert opened(workspace, fresh=True).name == "teacher-3"
+    assert opened(workspace, fresh=True).name == "teacher-4"
+    (opened(workspace) / "card.json").write_text("{}")  # finished
+    assert [opened(workspace).name, opened(workspace, fresh=True).name] == ["teacher-3", "teacher-5"]
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"config.json", "card.json"}
+
+
+def test_a_run_has_one_process_at_a_time(tmp_path):
+    workspace = Workspace(tmp_path)
+    with checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) as run:
+        with pytest.raises(UsageError) as caught:
+            opened(workspace)
+        assert re.fullmatch(
+            rf"process {os.getpid()} on .* is training {run} with the same settings: "
+            "wait for it, or begin another run with --fresh",
+            str(caught.value),
+        )
+        assert opened(workspace, fresh=True).name == "teacher-2"
+        assert opened(workspace, dataclasses.replace(CONFIG, seed=1)).name == "teacher-3"
+    (tmp_path / "teacher-2" / "card.json").write_text("{}")
+    assert opened(workspace) == run
+
+
+def test_a_run_that_ends_while_another_process_reaches_for_it_is_not_opened_again(tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path)
+    first, lock = opened(workspace), checkpoint.locked
+
+    def finishes_first(path, doing):
+        (path.parent / "card.json").write_text("{}")
+        return lock(path, doing)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "locked", finishes_first)
+        assert opened(workspace).name == "teacher-2"
+    assert sorted(path.name for path in first.iterdir()) == ["card.json", "config.json"]
+
+
+@pytest.mark.parametrize("left", [[], ["lock"], [".config.json.tmp", "lock"]])
+def test_a_folder_that_a_kill_left_empty_is_used(tmp_path, left):
+    run = Workspace(tmp_path).new_run("teacher")
+    for name in left:
+        (run / name).write_text("half")
+    assert opened(Workspace(tmp_path)) == run
+    assert [path.name for path in run.iterdir()] == ["config.json"]
+
+
+def test_a_folder_of_somebody_else_is_not_used(tmp_path):
+    (Workspace(tmp_path).new_run("teacher") / "thesis.tex").write_text("years of work")
+    assert opened(Workspace(tmp_path)).name == "teacher-2"
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff", b'{"speed": 1}', b'{"data": "x", "data_hash": "y", "arch": "huge"}'])
@@ -131,8 +181,7 @@ def test_an_interrupted_run_of_another_version_is_left_alone(tmp_path, text):
     workspace = Workspace(tmp_path)
     old = workspace.new_run("teacher")
     (old / "config.json").write_bytes(text)
-    run, resumed = checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False)
-    assert (run.name, resumed) == ("teacher-2", False)
+    assert opened(workspace).name == "teacher-2"
     assert (old / "config.json").read_bytes() == text
 
 
@@ -154,5 +203,5 @@ def test_a_run_that_is_not_finished_says_how_to_finish_it(tmp_path):
 
 def test_settings_that_cannot_be_do_not_leave_a_folder(tmp_path):
     with pytest.raises(UsageError):
-        checkpoint.open_run(Workspace(tmp_path), "../outside", CONFIG, fresh=False)
+        opened(Workspace(tmp_path), name="../outside")
     assert list(tmp_path.iterdir()) == []

@@ -98,6 +98,14 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(workspace, tmp_path, pr
     assert same_weights(resumed, whole)
 
 
+def test_a_second_run_of_the_same_name_is_announced(workspace, prepared, capsys):
+    teach(workspace, prepared, epochs=1)
+    assert capsys.readouterr().err == ""
+    second = teach(workspace, prepared, epochs=1)
+    said = "teacher-tiny-224 is there already, finished or with other settings: this is teacher-tiny-224-2\n"
+    assert second.name == "teacher-tiny-224-2" and capsys.readouterr().err == said
+
+
 def test_other_settings_or_fresh_begin_another_run(workspace, prepared):
     def kill(done: int, total: int, note: str) -> None:
         raise Killed

@@ -28,6 +28,7 @@ import numpy as np
 from edgecxr.data.phantom.anatomy import patient_of, stream
 from edgecxr.data.phantom.disease import LABELS, NO_FINDING
 from edgecxr.data.phantom.film import Box, FilmPlan, plan, render
+from edgecxr.data.workers import follow_parent
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.workspace import atomic_write, writing
 
@@ -138,7 +139,8 @@ def _claim(folder: Path, seed: int) -> None:
                     f"{folder} holds phantoms of another seed or version: delete it or name another", "dataset"
                 )
             return
-        if folder.is_dir() and any(folder.iterdir()):
+        # A kill may have left the unfinished marker.
+        if folder.is_dir() and any(entry.name != f".{MARKER}.tmp" for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no phantoms: name another folder", "dataset")
         atomic_write(marker, wanted)
 
@@ -151,7 +153,7 @@ def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator
             yield _write_film(folder, seed, index)
         return
     # Spawned, not forked: the caller may have threads.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent)
     try:
         yield from pool.map(_write_film, repeat(folder), repeat(seed), indices, chunksize=4)
     except BrokenProcessPool as error:

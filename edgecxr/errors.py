@@ -26,6 +26,20 @@ REASONS = {
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
 
 
+AGAIN = "save or send the film again"
+"""What to do about a damaged film."""
+
+
+def brief(text: object, width: int = 160) -> str:
+    """Return what another library said as one printable line, cut between words where it is longer than `width`."""
+    words = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(text)).split()
+    line = " ".join(words) or "no details"
+    if len(line) <= width:
+        return line
+    cut = line[: width - 3]
+    return (cut.rpartition(" ")[0] or cut).rstrip(",;:. ") + "..."
+
+
 class EdgeCxrError(Exception):
     """Base of all errors that edgecxr raises on purpose."""
 
@@ -65,7 +79,13 @@ class ModelError(EdgeCxrError):
 
 
 class MissingPackage(EdgeCxrError):
-    """A package that this command needs is not installed."""
+    """A package that this command needs is not installed.
+
+    Attributes:
+        package: what is missing.
+        extra: the extra of edgecxr that brings it; "" if the base install does.
+        purpose: what needs it.
+    """
 
     exit_code = 5
 
@@ -76,7 +96,9 @@ class MissingPackage(EdgeCxrError):
         self.purpose = purpose
 
     def __str__(self) -> str:
-        return f"{self.purpose} needs {self.package}, which is not installed: pip install 'edgecxr[{self.extra}]'"
+        from edgecxr import extras
+
+        return f"{self.purpose} needs {self.package}, which is not installed: {extras.command(self.extra)}"
 
 
 class CheckFailed(EdgeCxrError):

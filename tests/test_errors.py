@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from edgecxr import errors
+from edgecxr import errors, extras
 
 EXAMPLES = (
     errors.EdgeCxrError("something"),
@@ -40,5 +40,21 @@ def test_an_input_error_has_a_reason_that_programs_know():
         errors.InputError("film.dcm", "no-such-reason")
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("short", "short"),
+        ("two\n\tlines\x1b[31m ", "two lines?[31m"),
+        ("", "no details"),
+        ("word " * 40, "word " * 30 + "word..."),
+        ("one, " * 40, "one, " * 30 + "one..."),
+        ("x" * 200, "x" * 157 + "..."),
+    ],
+)
+def test_what_a_library_said_is_cut_between_words(said: str, shown: str):
+    assert errors.brief(said) == shown and len(shown) <= 160
+
+
 def test_a_missing_package_names_the_command_that_brings_it():
-    assert str(EXAMPLES[4]) == "method 'mlcak' needs torch, which is not installed: pip install 'edgecxr[train]'"
+    wanted = f"method 'mlcak' needs torch, which is not installed: {extras.command('train')}"
+    assert str(EXAMPLES[4]) == wanted and "[train]" in wanted

@@ -41,7 +41,7 @@ class OnnxRuntimeBackend:
         try:
             import onnxruntime
         except ImportError as error:
-            raise MissingPackage("onnxruntime", "all", "the onnxruntime backend") from error
+            raise MissingPackage("onnxruntime", "", "the onnxruntime backend") from error
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _default_threads() if threads is None else threads
@@ -75,11 +75,12 @@ class OnnxRuntimeBackend:
         Raises:
             ModelError: the images do not fit the model, or ONNX Runtime failed.
         """
-        if self._session is None:
+        session = self._session  # another thread may close meanwhile
+        if session is None:
             raise ModelError(f"{self.path} has been closed: open it again")
         self._check(images)
         try:
-            findings, abnormal, attention = self._session.run(OUTPUTS, {INPUT: images})
+            findings, abnormal, attention = session.run(OUTPUTS, {INPUT: images})
         except Exception as error:
             raise ModelError(
                 f"{self.path} failed on {len(images)} images ({_first_line(error)}): "

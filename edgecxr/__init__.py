@@ -1,6 +1,54 @@
 """edgecxr: chest X-ray models for small devices. Research use only, not a medical device."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+
+    from edgecxr.runtime.predictor import Predictor
+
+__all__ = ["NOTICE", "__version__", "load"]
+
 __version__ = "0.1.0.dev0"
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
 """Goes with every output that a person or a program could take for a finding."""
+
+
+def load(
+    bundle: str | os.PathLike[str] | None = None,
+    *,
+    backend: str = "onnxruntime",
+    operating_point: str = "youden",
+    threads: int | None = None,
+) -> Predictor:
+    """Open a model for predictions: `edgecxr.load("student-28").predict("scan.dcm").abnormal`.
+
+    No torch is needed. The predictor is thread-safe: threads may share it, and each gets what it would get alone.
+
+    Args:
+        bundle: path of a bundle, or its name in the workspace; None takes what `edgecxr infer` would take, which is
+            EDGECXR_MODEL, else the latest bundle of the workspace.
+        backend: the engine, a key of `edgecxr.registry.BACKENDS`.
+        operating_point: the rule on the model's card that turns probabilities into decisions.
+        threads: how many threads one prediction computes with; None leaves it to the engine.
+
+    Returns:
+        A `edgecxr.runtime.predictor.Predictor`; its `predict` takes a path or an array. Close it, or use it in a
+        `with` block, where the model's memory is wanted back before the program ends.
+
+    Raises:
+        UsageError: no such backend or operating point.
+        ModelError: there is no such bundle, or it cannot be used.
+        MissingPackage: the engine is not installed.
+    """
+    import os
+
+    from edgecxr import select
+    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.workspace import Workspace
+
+    folder = select.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))
+    return Predictor(folder, backend, operating_point=operating_point, threads=threads)

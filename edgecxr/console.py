@@ -38,7 +38,11 @@ def progress(task: str) -> Iterator[Progress]:
         with _bar(task) as update:
             yield update
     else:
-        yield _lines(task)
+        lines = _Lines(task)
+        try:
+            yield lines.update
+        finally:
+            lines.end()
 
 
 @contextmanager
@@ -62,22 +66,29 @@ def _bar(task: str) -> Iterator[Progress]:
         yield update
 
 
-def _lines(task: str) -> Progress:
-    started = last = time.monotonic()
-    first: int | None = None
+class _Lines:
+    """Progress in a log. The line of the last step waits for the end: its note may still change."""
 
-    def update(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first
-        first = done if first is None else first  # a resumed task starts with some of it done
-        now = time.monotonic()
-        if done < total and now - last < _SECONDS_BETWEEN_LINES:
+    def __init__(self, task: str) -> None:
+        self._task = task
+        self._started = self._last = time.monotonic()
+        self._first: int | None = None
+        self._waiting = ""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        remark = f", {note}" if note else ""
+        if self._first is None:
+            self._first = done  # a resumed task starts with some of it done
+        if done >= total:
+            self._waiting = f"{self._task}: {done}/{total}{remark}"
             return
-        last = now
-        left = (now - started) / max(1, done - first) * (total - done)
-        say(
-            f"{task}: {done}/{total}"
-            + (f", about {left:.0f} s left" if done < total else "")
-            + (f", {note}" if note else "")
-        )
+        now = time.monotonic()
+        if now - self._last < _SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        left = (now - self._started) / max(1, done - self._first) * (total - done)
+        say(f"{self._task}: {done}/{total}, about {left:.0f} s left{remark}")
 
-    return update
+    def end(self) -> None:
+        if self._waiting:
+            say(self._waiting)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.runtime.bundle import SUMS
 from edgecxr.runtime.types import ModelCard
 from edgecxr.workspace import CARD, Workspace
+
+if TYPE_CHECKING:
+    from edgecxr.data.prepared import Prepared
 
 
 def dataset(workspace: Workspace, name: str | None) -> Prepared:
@@ -18,6 +22,8 @@ def dataset(workspace: Workspace, name: str | None) -> Prepared:
     Raises:
         InputError: there is none.
     """
+    from edgecxr.data.prepared import Prepared
+
     return Prepared.open(workspace.latest_dataset(name))
 
 
@@ -103,12 +109,25 @@ def bundle(workspace: Workspace, name: str | None) -> Path:
     """
     name = name or os.environ.get("EDGECXR_MODEL")
     if not name:
-        return workspace.latest_bundle()
+        try:
+            return workspace.latest_bundle()
+        except ModelError as error:
+            raise ModelError(
+                f"no bundle in {workspace.root / 'export'}: name one with --model or EDGECXR_MODEL"
+                f"{_bundles(workspace)}, or make one with `edgecxr export`"
+            ) from error
     try:
         inside = workspace.export_dir(name)
     except UsageError:  # a path, which cannot be a name
+        inside = Path(name)
+    if os.path.exists(name):
         return Path(name)
-    return inside if os.path.isdir(inside) and not os.path.exists(name) else Path(name)
+    if not os.path.isdir(inside):
+        raise ModelError(
+            f"{name} does not exist, nor is it a bundle in {workspace.root / 'export'}: name another"
+            f"{_bundles(workspace)}, or make one with `edgecxr export`"
+        )
+    return inside
 
 
 def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
@@ -131,6 +150,14 @@ def _choice(workspace: Workspace) -> str:
     """Return the end of a message: the runs that there are, or how to make one."""
     names = [folder.name for folder in workspace.finished_runs()]
     return f": there are {', '.join(sorted(names))}" if names else ": make one with `edgecxr train`"
+
+
+def _bundles(workspace: Workspace) -> str:
+    """Return what a message says of the bundles in the workspace and in the current folder; "" where there are none."""
+    places = [folder for parent in (workspace.root / "export", Path()) for folder in sorted(parent.glob("*"))]
+    whole = [folder for folder in places if os.path.isfile(folder / SUMS) and os.path.isfile(folder / CARD)]
+    found = dict.fromkeys(folder.name for folder in whole)
+    return f" (there are {', '.join(found)})" if found else ""
 
 
 def card_of(folder: Path) -> ModelCard:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,8 @@ from typer.core import TyperGroup
 
 import edgecxr as package
 from edgecxr.cli import app
-from edgecxr.runtime.predictor import PHANTOM_WARNING
+from edgecxr.errors import EdgeCxrError
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, steps, trained
 from tests.runtime.dicom_files import film, write
@@ -143,6 +147,38 @@ def test_infer_of_good_films_only_exits_with_0(tmp_path: Path, model: Path) -> N
     assert (typed.code, typed.err) == (0, "")
 
 
+def test_ctrl_c_is_one_line_and_130_and_keeps_what_was_printed(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = scan(tmp_path, "a.dcm"), scan(tmp_path, "b.dcm")
+    read = Predictor.predict_with_film
+
+    def pressed(self: Predictor, path: Path) -> object:
+        if path == second:
+            raise KeyboardInterrupt
+        return read(self, path)
+
+    monkeypatch.setattr(Predictor, "predict_with_film", pressed)
+    typed = edgecxr("infer", first, second, "--model", model, "--json", runs=tmp_path)
+    assert (typed.code, typed.err) == (130, "interrupted\n")
+    (line,) = typed.out.splitlines()
+    assert json.loads(line)["source"] == str(first)
+    assert str(first) in edgecxr("infer", first, second, "--model", model, runs=tmp_path).out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_reader_that_ends_ends_infer_quietly(tmp_path: Path, model: Path, options: tuple[str, ...]) -> None:
+    films = [scan(tmp_path / "films", f"{number}.dcm") for number in range(200)]
+    command = [sys.executable, "-m", "edgecxr", "infer", films[0].parent, "--model", model, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout and running.stderr
+        assert "0.dcm" in running.stdout.readline()
+        running.stdout.close()
+        said = running.stderr.read()
+        assert running.wait(60) == 141
+    assert [line for line in said.splitlines() if not line.startswith("infer: ")] == []
+
+
 def test_infer_without_json_is_for_people_and_has_notice_and_reasons(tmp_path: Path, model: Path) -> None:
     good, bad = scan(tmp_path), tmp_path / "gone.dcm"
     typed = edgecxr("infer", good, bad, "--model", model, runs=tmp_path)
@@ -204,8 +240,10 @@ def test_a_model_of_phantoms_says_so_with_every_prediction(runs: Path) -> None:
 
 
 def test_bundle_show_prints_the_card_and_verify_each_file(tmp_path: Path, model: Path) -> None:
-    shown = edgecxr("bundle", "show", model, runs=tmp_path)
-    assert shown.code == 0 and json.loads(shown.out)["notice"] == NOTICE
+    shown = edgecxr("bundle", "show", model, "--json", runs=tmp_path)
+    assert shown.code == 0 and shown.out == (model / "card.json").read_text() + "\n"
+    summary = edgecxr("bundle", "show", model, runs=tmp_path).out.splitlines()
+    assert summary[0] == "tiny-test" and summary[-1] == NOTICE
     verified = edgecxr("bundle", "verify", model, runs=tmp_path)
     assert (verified.code, verified.out) == (0, "card.json: OK\nmodel.onnx: OK\n")
 
@@ -272,6 +310,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(runs: Path) -> None:
         (("infer", "film.dcm", "--operating-point", "best"), "there are: youden, sensitivity90"),
         (("infer", "film.dcm", "--backend", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("infer", "film.dcm", "--backend", "torch"), "edgecxr evaluate"),
+        (("infer", "film.dcm", "--attention"), "add --json"),
         (("prepare", "phantm"), "did you mean 'phantom'?"),
         (("prepare", "vindr"), "edgecxr prepare vindr PATH"),
         (("prepare", "phantom", "--images", "x"), "phantom takes no --images"),
@@ -301,8 +340,25 @@ def test_a_wrong_option_exits_with_2_says_what_there_is_and_leaves_nothing_behin
 )  # fmt: skip
 def test_what_the_parser_refuses_exits_with_2_and_shows_how_to_get_help(tmp_path: Path, args: tuple[str, ...]) -> None:
     typed = edgecxr(*args, runs=tmp_path)
-    assert typed.code == 2 and typed.out == ""
-    assert "Usage: edgecxr" in typed.err and "-h' for help" in typed.err and "Error: " in typed.err
+    assert (typed.code, typed.out) == (2, "")
+    command = " ".join(("edgecxr", *args[: 1 if args[0] != "trian" else 0]))
+    assert typed.err == f"{typed.error}\n" and typed.error.endswith(f" (try '{command} -h')")
+
+
+def test_a_refused_option_that_would_break_the_line_does_not(tmp_path: Path) -> None:
+    typed = edgecxr("infer", "--a\nb\x1b[31m", runs=tmp_path)
+    assert typed.code == 2 and typed.err == f"{typed.error}\n" and typed.err.isascii() and "\x1b" not in typed.err
+
+
+@pytest.mark.parametrize("group", [(), ("bundle",)])
+def test_no_command_at_all_shows_the_help(tmp_path: Path, group: tuple[str, ...]) -> None:
+    typed = edgecxr(*group, runs=tmp_path)
+    assert (typed.code, typed.out) == (2, "")
+    assert typed.err.strip() == edgecxr(*group, "--help", runs=tmp_path).out.strip()
+
+
+def test_a_data_set_is_asked_for_by_the_names_that_there_are(tmp_path: Path) -> None:
+    assert "'phantom|vindr|folder" in edgecxr("prepare", runs=tmp_path).error
 
 
 def test_a_command_with_a_slip_of_the_finger_is_offered_the_right_one(tmp_path: Path) -> None:
@@ -327,6 +383,21 @@ def test_every_option_has_a_help_text() -> None:
     assert len(commands) == len(COMMANDS)
     silent = [(c.name, p.name) for c in commands for p in c.params if not getattr(p, "help", "")]
     assert silent == []
+
+
+def test_the_summaries_of_the_commands_fit_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for group in ((), ("bundle",)):
+        commands = edgecxr(*group, "--help", runs=tmp_path).out.partition("Commands:\n")[2]
+        assert commands and "..." not in commands
+
+
+def test_the_help_and_its_page_give_the_exit_codes_of_the_errors(tmp_path: Path) -> None:
+    text = edgecxr("--help", runs=tmp_path).out
+    rows = re.findall(r"^\| (\d+) \|", (Path(__file__).parents[1] / "docs/exit-codes.md").read_text(), re.MULTILINE)
+    codes = {error.exit_code for error in (EdgeCxrError, *EdgeCxrError.__subclasses__())} | {0, 130}
+    assert codes <= {int(row) for row in rows}
+    assert all(f" {code} " in text for code in codes)
 
 
 def test_help_without_a_command_lists_all_and_says_that_it_is_for_research(tmp_path: Path) -> None:

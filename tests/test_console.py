@@ -46,6 +46,14 @@ def test_the_time_left_of_a_resumed_task_counts_only_what_was_done_now(
     assert lines_of(capsys) == ["films: 90/100, about 20 s left"]
 
 
+def test_the_last_line_is_printed_once_with_its_last_note(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyError), console.progress("train") as update:
+        update(10, 10, "epoch 1/1")
+        update(10, 10, "epoch 1/1 loss 0.5")
+        raise KeyError
+    assert lines_of(capsys) == ["train: 10/10, epoch 1/1 loss 0.5"]
+
+
 def test_a_task_that_is_never_reported_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress("films"):
         pass

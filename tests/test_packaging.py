@@ -55,6 +55,10 @@ def test_every_module_is_in_the_wheel(wheel: Path) -> None:
     assert {"edgecxr/cli/app.py", "edgecxr/runtime/infer.py", "edgecxr/data/phantom/films.py"} <= modules
 
 
+def test_type_checkers_are_told_that_there_are_types(wheel: Path) -> None:
+    assert "edgecxr/py.typed" in contents(wheel)
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     # Without __init__.py a folder would be found in the sources and be missing after installation.
     folders = {path.parent for path in (ROOT / "edgecxr").rglob("*.py")}

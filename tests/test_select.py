@@ -92,7 +92,8 @@ def test_a_bundle_of_the_workspace_gives_way_to_a_path_that_exists(
     monkeypatch.chdir(tmp_path)
     inside = tiny_bundle(workspace.export_dir("model")).path
     assert select.bundle(workspace, "model") == select.bundle(workspace, None) == inside
-    assert select.bundle(workspace, "../gone") == Path("../gone")
+    with pytest.raises(ModelError, match=r"\.\./gone does not exist.* \(there are model\)"):
+        select.bundle(workspace, "../gone")
     tiny_bundle(tmp_path / "model")
     assert select.bundle(workspace, "model") == Path("model")
 
@@ -112,7 +113,26 @@ def test_names_that_no_file_system_takes_are_missing_models(workspace: Workspace
     for find in (select.run, select.run_or_bundle):
         with pytest.raises(ModelError, match=r"no finished run|neither a finished run"):
             find(workspace, name)
-    assert select.bundle(workspace, name) == Path(name)  # refused when it is opened
+    with pytest.raises(ModelError, match="does not exist, nor is it a bundle"):
+        select.bundle(workspace, name)
+
+
+def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGECXR_MODEL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL, or make one with `edgecxr export`$"):
+        select.bundle(workspace, None)
+    tiny_bundle(tmp_path / "copied")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL \(there are copied\), or make"):
+        select.bundle(workspace, None)
+
+
+def test_a_data_set_that_is_not_prepared_names_its_own_adapter(workspace: Workspace, prepared: Prepared) -> None:
+    with pytest.raises(InputError, match=r"name one of those, or make one with `edgecxr prepare vindr PATH`"):
+        select.dataset(workspace, "vindr")
 
 
 def test_the_data_set_is_the_one_named_or_the_latest(workspace: Workspace, prepared: Prepared) -> None:

@@ -90,6 +90,23 @@ def choose_operating_points(
     return points
 
 
+def count_cases(prepared: Prepared, rows: np.ndarray) -> dict[str, dict[str, int]]:
+    """Count what operating points are chosen on.
+
+    Args:
+        prepared: the data set.
+        rows: (N,) indices of the validation images.
+
+    Returns:
+        label or "abnormal" -> {"positives", "negatives"}, as a card's `operating_counts` take it.
+    """
+    columns = dict(zip(prepared.labels, prepared.targets[rows].T, strict=True)) | {ABNORMAL: prepared.abnormal[rows]}
+    return {
+        name: dict(zip(("positives", "negatives"), metrics.counts(targets), strict=True))
+        for name, targets in columns.items()
+    }
+
+
 def evaluate(
     card: ModelCard,
     prepared: Prepared,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecxr.cli.app import MAX_SEED, app
+from edgecxr.registry import DATASETS
 
 
 @app.command(
@@ -15,7 +16,7 @@ from edgecxr.cli.app import MAX_SEED, app
     "edgecxr prepare folder labels.csv --images films --ignore sex"
 )
 def prepare(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="phantom, vindr or folder.")],
+    dataset: Annotated[str, typer.Argument(metavar="|".join(DATASETS), help="Which kind of data set.")],
     path: Annotated[Path | None, typer.Argument(help="Where it lies; a phantom is made there.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the prepared data set.")] = None,
     n: Annotated[int | None, typer.Option(help="phantom: number of films.")] = None,
@@ -31,7 +32,7 @@ def prepare(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
 ) -> None:
-    """Decode and resize a data set into the workspace; goes on where it was interrupted."""
+    """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say
     from edgecxr.data.cache import prepare as prepare_cache
     from edgecxr.data.source import open_source

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -18,6 +20,7 @@ from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
     HTJ2K,
     UID,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
@@ -59,6 +62,16 @@ _PACKAGES = {
     "pydicom": "pydicom",
 }
 
+SYNTAXES = (
+    ImplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    *_PLUGINS,
+)
+"""The transfer syntaxes that edgecxr reads."""
+
 _JPEG2000_STARTS = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 # The frame markers of the JPEG kinds, for files that do not name what they hold.
 _JPEG_KINDS = {
@@ -70,7 +83,54 @@ _JPEG_KINDS = {
 
 
 class NoDecoderError(Exception):
-    """The decoder of a transfer syntax is not installed; the message names the package."""
+    """The decoder of a transfer syntax is not installed; the message names the package.
+
+    Attributes:
+        package: what pip calls it.
+    """
+
+    def __init__(self, message: str, package: str) -> None:
+        super().__init__(message, package)
+        self.package = package
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What decodes a transfer syntax on this machine.
+
+    Attributes:
+        plugin: pydicom's name for it; "" for uncompressed pixels.
+        package: what brings it, as pip calls it.
+        preferred: the package that would decode if it were installed; lossy pixels may differ from its.
+    """
+
+    plugin: str
+    package: str
+    preferred: str
+
+
+def codec_of(syntax: UID, bits: int = 12) -> Codec:
+    """Return what decodes a transfer syntax here.
+
+    Args:
+        syntax: one of `SYNTAXES`.
+        bits: BitsStored, by which the decoder of JPEG Extended is chosen.
+
+    Raises:
+        NoDecoderError: it is not installed.
+    """
+    if not syntax.is_encapsulated:
+        return Codec("", _PACKAGES["pydicom"], _PACKAGES["pydicom"])
+    syntax = _decoded_as(syntax, bits)
+    available = get_decoder(syntax).available_plugins
+    preferred = _PACKAGES[_PLUGINS[syntax][0]]
+    for plugin in _PLUGINS[syntax]:
+        if plugin in available:
+            return Codec(plugin, _PACKAGES[plugin], preferred)
+    raise NoDecoderError(f"{syntax.name} needs the package {preferred}", preferred)
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
@@ -105,37 +165,46 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     options["pixel_keyword"] = "PixelData"
     options.setdefault("planar_configuration", 0)
     if syntax == JPEGExtended12Bit:
-        if dataset.BitsStored == 8:
-            syntax = JPEGBaseline8Bit
-        else:
-            # pydicom offers its GPL plug-in only. GDCM goes by what the stream holds, if it is not told the syntax.
-            # 12 is the stream's precision: overshoots beyond BitsStored must not wrap around.
-            syntax = JPEGLosslessSV1
-            options["bits_stored"] = 12
+        syntax = _decoded_as(syntax, dataset.BitsStored)
+        if syntax == JPEGLosslessSV1:
+            options["bits_stored"] = 12  # the stream's precision: overshoots beyond BitsStored must not wrap around
     decoder = get_decoder(syntax)
     plugin = ""
     if syntax.is_encapsulated:
         _check_size(dataset, _first_fragment(dataset))
-        plugin = _plugin(syntax, decoder.available_plugins)
+        plugin = codec_of(syntax).plugin
     else:
         # Later frames may be cut off; and the film is not copied before it is looked up in the table.
         options |= {"number_of_frames": 1, "allow_excess_frames": False, "view_only": True}
         options["pixel_vr"] = dataset["PixelData"].VR
     if not describes_itself(syntax):
         options["correct_unused_bits"] = False
-    with _quiet() if plugin == "gdcm" else contextlib.nullcontext():
+    nothing: list[bytes] = []
+    listening = _captured() if plugin == "gdcm" else contextlib.nullcontext(nothing)
+    with listening as said:
         try:
             frame, _ = decoder.as_array(dataset.PixelData, index=0, decoding_plugin=plugin, **options)
         except RuntimeError as error:
             if plugin == "gdcm":  # its own words are of a missing attribute
                 raise ValueError("GDCM finds the codestream damaged") from error
             raise
+    # GDCM's libjpeg fills what is missing with one grey, and only complains.
+    if any(b"premature end" in line.lower() for line in said):
+        raise ValueError("the codestream ends before the film does")
     return np.asarray(frame)
 
 
 def describes_itself(syntax: UID) -> bool:
     """Whether the decoder gives values of the codestream's own precision, with nothing to remove above BitsStored."""
     return syntax == JPEGExtended12Bit or syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes
+
+
+def _decoded_as(syntax: UID, bits: int) -> UID:
+    """Return the syntax that pydicom is told: for JPEG Extended it offers its GPL plug-in only."""
+    if syntax != JPEGExtended12Bit:
+        return syntax
+    # GDCM goes by what the stream holds, if it is not told the syntax.
+    return JPEGBaseline8Bit if bits == 8 else JPEGLosslessSV1
 
 
 def _first_fragment(dataset: Dataset) -> bytes:
@@ -173,29 +242,29 @@ def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int, int] | None:
     return None
 
 
-def _plugin(syntax: UID, available: tuple[str, ...]) -> str:
-    for plugin in _PLUGINS[syntax]:
-        if plugin in available:
-            return plugin
-    raise NoDecoderError(f"{syntax.name} needs the package {_PACKAGES[_PLUGINS[syntax][0]]}")
+_STANDARD_ERROR = threading.Lock()
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the process's standard error clear of what GDCM and its libjpeg write there from C++."""
+def _captured() -> Iterator[list[bytes]]:
+    """Give a list that holds, once the block has ended, what GDCM and its libjpeg wrote to standard error from C++."""
     import gdcm
 
-    gdcm.Trace.WarningOff()
-    gdcm.Trace.ErrorOff()
-    try:
-        saved = os.dup(2)
-    except OSError:  # a daemon without standard error
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - devnull is no path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    said: list[bytes] = []
+    # A second thread would save the first one's file as the standard error that it restores.
+    with _STANDARD_ERROR, os.fdopen(os.memfd_create("gdcm"), "w+b") as file:
+        gdcm.Trace.WarningOff()
+        gdcm.Trace.ErrorOff()
+        try:
+            saved = os.dup(2)
+        except OSError:  # a daemon without standard error
+            yield said
+            return
+        try:
+            os.dup2(file.fileno(), 2)
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+            file.seek(0)
+            said += file.readlines(1 << 16)

@@ -18,7 +18,7 @@ from pydicom import Dataset, dcmread
 from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
-from edgecxr.errors import InputError
+from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.runtime.decode import NoDecoderError, describes_itself, first_frame, transfer_syntax
 from edgecxr.runtime.types import FloatArray, Radiograph
 from edgecxr.runtime.voi import display_table, luminance, thin
@@ -83,9 +83,8 @@ def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
-        last = (str(error).strip().splitlines() or ["no details"])[-1].strip()
-        text = "".join(c if c.isprintable() else "?" for c in last)[:160]
-        raise InputError(f"{path} {what} ({type(error).__name__}: {text}): export it again", reason) from error
+        last = (str(error).strip().splitlines() or [""])[-1]
+        raise InputError(f"{path} {what} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
 
 
 def _parse(path: Path) -> Dataset:
@@ -97,28 +96,30 @@ def _parse(path: Path) -> Dataset:
         dataset = dcmread(file, force=True, specific_tags=list(_KEYWORDS))
     # pydicom then returns no elements at all, as if the file had none.
     if any("End of file" in str(warning.message) for warning in said):
-        raise InputError(f"{path} ends too early: copy or export it again", "malformed")
+        raise InputError(f"{path} ends too early: {AGAIN}", "malformed")
     return dataset
 
 
 def _check(path: Path, dataset: Dataset) -> None:
     """Refuse what is no radiograph for presentation, and sizes that no film has."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise InputError(f"{path} has floating-point pixels: export it as a radiograph for presentation", "unsupported")
+        raise InputError(
+            f"{path} has floating-point pixels: save or send it as a radiograph for presentation", "unsupported"
+        )
     if not dataset.get("PixelData"):
         modality = _text(dataset, "Modality")
         kind = f" (modality {modality})" if modality else ""
-        raise InputError(f"{path} has no pixel data{kind}: export it with its image", "no-pixels")
+        raise InputError(f"{path} has no pixel data{kind}: save or send it with its image", "no-pixels")
     if _text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         raise InputError(f"{path} is FOR PROCESSING: use the study's FOR PRESENTATION image", "unsupported")
     for keyword in _REQUIRED:
         if dataset.get(keyword) in (None, ""):
-            raise InputError(f"{path} lacks {keyword}, so its pixels cannot be read: export it again", "malformed")
+            raise InputError(f"{path} lacks {keyword}, so its pixels cannot be read: {AGAIN}", "malformed")
     photometric, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel") or 0)
     if samples != (1 if photometric in _ONE_SAMPLE else 3 if photometric.startswith(("RGB", "YBR_")) else None):
         raise InputError(
             f"{path} has {samples} samples per pixel of kind {_text(dataset, 'PhotometricInterpretation')}: "
-            "export it again as MONOCHROME2",
+            "save or send the film as MONOCHROME2",
             "unsupported",
         )
     rows, columns = int(dataset.Rows), int(dataset.Columns)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from edgecxr.errors import InputError
+from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.runtime.types import FloatArray, Radiograph
 from edgecxr.runtime.voi import luminance, stretch, thin
 
@@ -42,7 +42,7 @@ def read_image(path: Path) -> Radiograph:
     except UnidentifiedImageError as error:
         with path.open("rb") as file:
             if file.read(4).startswith(_SIGNATURES):
-                raise InputError(f"{path} is cut off in its header: copy or export it again", "malformed") from error
+                raise InputError(f"{path} is cut off in its header: {AGAIN}", "malformed") from error
         raise InputError(
             f"{path} is neither DICOM nor an image: give a DICOM, PNG or JPEG file", "not-an-image"
         ) from error
@@ -52,11 +52,39 @@ def read_image(path: Path) -> Radiograph:
         *(OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, AttributeError),
         *(OverflowError, MemoryError, RecursionError, NotImplementedError, struct.error, zlib.error),
     ) as error:
-        first = (str(error).strip().splitlines() or ["no details"])[0][:160]
         raise InputError(
-            f"{path} is malformed ({type(error).__name__}: {first}): copy or export it again", "malformed"
+            f"{path} is malformed ({type(error).__name__}: {brief(error)}): {AGAIN}", "malformed"
         ) from error
     return Radiograph(pixels, str(path), None, (*notes, *more))
+
+
+def from_array(pixels: np.ndarray) -> Radiograph:
+    """Take an array as a film: floats as they are, integers as an image file that holds them would be read.
+
+    Args:
+        pixels: (H, W), air black; floats in [0, 1], or uint8 or uint16.
+
+    Raises:
+        InputError: another shape or type, or floats outside [0, 1].
+    """
+    given = f"an array of {pixels.dtype} of shape {pixels.shape}"
+    if pixels.ndim != 2 or not pixels.size:
+        raise InputError(f"{given} is no film: give grey pixels (H, W)", "unsupported")
+    notes: list[str] = []
+    if np.issubdtype(pixels.dtype, np.uint8):
+        grey = np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
+    elif np.issubdtype(pixels.dtype, np.uint16):
+        grey, notes = _sixteen_bits(pixels)
+    elif np.issubdtype(pixels.dtype, np.floating):
+        # NaN fails both comparisons.
+        if not (pixels.min() >= 0 and pixels.max() <= 1):
+            raise InputError(
+                f"{given} has values outside [0, 1]: divide them by full white, or give uint8 or uint16", "unsupported"
+            )
+        grey = pixels.astype(np.float32)
+    else:
+        raise InputError(f"{given} is no film: give floats in [0, 1], uint8 or uint16", "unsupported")
+    return Radiograph(grey, "array", None, tuple(notes))
 
 
 def _too_large(path: Path) -> InputError:
@@ -70,7 +98,10 @@ def _grey(path: Path, image: Image.Image) -> tuple[FloatArray, list[str]]:
     if image.mode == "L":
         return np.multiply(np.asarray(image), np.float32(1 / 255), dtype=np.float32), []
     if image.mode.startswith("I"):
-        return _sixteen_bits(path, np.asarray(image))
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"{path} has 32-bit pixels: save it with 8 or 16 bits", "unsupported")
+        return _sixteen_bits(values)
     if image.mode == "F":
         raise InputError(f"{path} has floating-point pixels: save it with 8 or 16 bits", "unsupported")
     if image.mode in ("P", "PA"):
@@ -79,9 +110,7 @@ def _grey(path: Path, image: Image.Image) -> tuple[FloatArray, list[str]]:
     return pixels, ["the image is in colour; its luminance was taken"] if coloured else []
 
 
-def _sixteen_bits(path: Path, values: np.ndarray) -> tuple[FloatArray, list[str]]:
-    if values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{path} has 32-bit pixels: save it with 8 or 16 bits", "unsupported")
+def _sixteen_bits(values: np.ndarray) -> tuple[FloatArray, list[str]]:
     if values.max() >= 1 << 14:
         return np.multiply(values, np.float32(1 / 65535), dtype=np.float32), []
     # Detectors of 10 to 14 bits saved as they are: shown as 16 bits they would be nearly black.

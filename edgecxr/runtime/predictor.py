@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.preprocess import SIZES, model_input
-from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard, Outputs, Prediction, Radiograph, Rejection
+from edgecxr.runtime.read import checked, read_radiograph
+from edgecxr.runtime.types import ABNORMAL, FEW_CASES, FloatArray, ModelCard, Outputs, Prediction, Radiograph, Rejection
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 
@@ -27,7 +28,12 @@ _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 
 
 class Predictor:
-    """A model that is ready to look at films.
+    """A model that is ready to look at films; `edgecxr.load` opens one.
+
+    Thread-safe: any number of threads may call `predict` of one predictor at the same time, and get what they would
+    have got alone. Files are read one after the other; the model runs for several threads at once. While a file is
+    read, Python's warnings are off in the whole process, and while GDCM decodes one (JPEG lossless and extended), so is
+    standard error. Processes each need a predictor of their own: it does not survive a fork.
 
     Args:
         bundle: an open bundle, or the path of one.
@@ -36,8 +42,12 @@ class Predictor:
         precision: which of the bundle's model files to run: "fp32", "fp16" or "int8".
         threads: how many threads compute; None leaves it to the backend.
 
+    Attributes:
+        bundle: the open bundle.
+        warnings: what is to be said with every prediction of this model.
+
     Raises:
-        UsageError: the backend is unknown, or the card has operating points but not this one.
+        UsageError: the backend is unknown or for checkpoints, or the card has operating points but not this one.
         MissingPackage: the backend's engine is not installed.
         ModelError: the bundle cannot be used.
     """
@@ -50,14 +60,19 @@ class Predictor:
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
+        if backend == "torch":
+            raise UsageError(
+                "backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
+            )
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if self.card.size not in SIZES:
             raise ModelError(
                 f"the card in {self.bundle.path} has size {self.card.size}, not one of {SIZES}: export again"
             )
-        self._thresholds, self._warnings = _thresholds(self.card, operating_point, self.bundle.path)
+        self._thresholds, self.warnings = _thresholds(self.card, operating_point, self.bundle.path)
+        self._operating_point = operating_point if self.card.operating_points else None
         if self.card.phantom:
-            self._warnings += (PHANTOM_WARNING,)
+            self.warnings += (PHANTOM_WARNING,)
         self._temperatures = _temperatures(self.card, self.bundle.path)
         options = {} if threads is None else {"threads": threads}
         self._backend = open_backend(backend, self.bundle.artefact(precision), **options)
@@ -67,20 +82,29 @@ class Predictor:
         """The model's card."""
         return self.bundle.card
 
-    def predict(self, source: Path | str | Radiograph | NDArray[np.floating]) -> Prediction:
+    def predict(self, source: str | os.PathLike[str] | Radiograph | NDArray[Any]) -> Prediction:
         """Look at one film.
 
         Args:
-            source: a path, a film that has been read, or its pixels (H, W) in [0, 1] with black air.
+            source: the path of a DICOM file or image; or pixels (H, W) with black air, as floats in [0, 1] or as uint8
+                or uint16, which are taken as an image file with these pixels would be; or a film that has been read.
 
         Raises:
             InputError: the file or array is not a film that can be used.
-            ModelError: the model failed, or does not fit its card.
+            ModelError: the model failed, does not fit its card, or has been closed.
+            UsageError: `source` is something else.
         """
-        if isinstance(source, (str, Path)):
+        if isinstance(source, (str, os.PathLike)):
             film, read_ms = self._read(Path(source))
             return self._look(film, {"read": read_ms})
-        return self._look(source if isinstance(source, Radiograph) else _from_array(source), {})
+        if isinstance(source, Radiograph):
+            return self._look(source, {})
+        if not isinstance(source, np.ndarray):
+            raise UsageError(f"predict takes a path or an array of pixels (H, W), not {type(source).__name__}")
+        # Here, so that who gives no arrays loads no Pillow.
+        from edgecxr.runtime.image import from_array
+
+        return self._look(checked(from_array(source)), {})
 
     def predict_with_film(self, path: Path) -> tuple[Prediction, Radiograph]:
         """Look at one file and return the film too, for who draws on it; raises as `predict` does."""
@@ -88,7 +112,7 @@ class Predictor:
         return self._look(film, {"read": read_ms}), film
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model; what another thread has begun still ends well."""
         self._backend.close()
 
     def __enter__(self) -> Predictor:
@@ -100,11 +124,6 @@ class Predictor:
         self.close()
 
     def _read(self, path: Path) -> tuple[Radiograph, float]:
-        if os.path.isdir(path):
-            raise InputError(
-                f"{path} is a folder in which no DICOM file or image can be found: give one that holds films",
-                "not-found",
-            )
         start = time.perf_counter()
         film = read_radiograph(path)
         return film, _ms_since(start)
@@ -121,11 +140,13 @@ class Predictor:
             findings={label: probabilities[label] for label in self.card.labels},
             abnormal=probabilities[ABNORMAL],
             decisions={name: p >= self._thresholds[name] for name, p in probabilities.items()},
+            thresholds=dict(self._thresholds),
+            operating_point=self._operating_point,
             attention=outputs.attention[0],
             model=self.card.name,
             source=film.source,
             timings_ms=timings,
-            warnings=(*film.warnings, *self._warnings),
+            warnings=(*film.warnings, *self.warnings),
         )
 
     def _probabilities(self, outputs: Outputs) -> dict[str, float]:
@@ -134,12 +155,12 @@ class Predictor:
         if len(logits) != len(names):
             raise ModelError(
                 f"the model in {self.bundle.path} gives {len(logits) - 1} findings and its card names "
-                f"{len(names) - 1}: export it again"
+                f"{len(names) - 1}: export the model again"
             )
         if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
             raise ModelError(
                 f"the model in {self.bundle.path} gives values that are not numbers: "
-                "use its fp32 file, or export it again"
+                "use its fp32 file, or export the model again"
             )
         # As a tanh, the sigmoid overflows for no logit.
         values = 0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))
@@ -160,6 +181,10 @@ def predict_files(
         ModelError: the model failed; what follows would be no better.
     """
     for path in paths:
+        if os.path.isdir(path):
+            message = f"{path} is a folder in which no DICOM file or image can be found: give one that holds films"
+            yield Rejection(str(path), "not-found", message)
+            continue
         try:
             prediction, film = predictor.predict_with_film(path)
         except InputError as error:
@@ -212,30 +237,22 @@ def _is_film(path: Path) -> bool:
     return head[128:] == b"DICM" or head.startswith(_SIGNATURES)
 
 
-def _from_array(pixels: NDArray[np.floating]) -> Radiograph:
-    usable = pixels.ndim == 2 and pixels.size > 0 and np.issubdtype(pixels.dtype, np.floating)
-    # NaN fails both comparisons.
-    if not usable or not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise InputError(
-            f"an array of pixels must be (H, W) floats in [0, 1], not {pixels.dtype} of shape {pixels.shape}: "
-            "scale it first",
-            "unsupported",
-        )
-    return Radiograph(pixels.astype(np.float32), source="array")
-
-
 def _thresholds(card: ModelCard, rule: str, source: Path) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return name -> threshold, and a warning where the card has none."""
+    """Return name -> threshold, and warnings where the card has none or few films decided it."""
     names = (*card.labels, ABNORMAL)
     if card.operating_points and rule not in card.operating_points:
         raise UsageError(f"{source} has no operating point {rule!r} (there are: {', '.join(card.operating_points)})")
     points = card.operating_points.get(rule, {})
     absent = [name for name in names if name not in points]
     thresholds = {name: float(points.get(name, 0.5)) for name in names}
-    if not absent:
-        return thresholds, ()
-    what = "any label" if len(absent) == len(names) else ", ".join(absent)
-    return thresholds, (f"the model's card has no operating point for {what}: decided at 0.5",)
+    notes = []
+    if absent:
+        what = "any label" if len(absent) == len(names) else ", ".join(absent)
+        notes.append(f"the model's card has no operating point for {what}: decided at 0.5")
+    few = [f"{name} ({kinds})" for name, kinds in card.few_cases.items() if name in points]
+    if few:
+        notes.append(f"thresholds rest on fewer than {FEW_CASES} validation films of a kind: {', '.join(few)}")
+    return thresholds, tuple(notes)
 
 
 def _temperatures(card: ModelCard, source: Path) -> FloatArray:

@@ -5,17 +5,25 @@ from __future__ import annotations
 import dataclasses
 import os
 import struct
+import threading
 from pathlib import Path
 
-from edgecxr.errors import InputError
+from edgecxr.errors import AGAIN, InputError
 from edgecxr.runtime.preprocess import upscale_warning
 from edgecxr.runtime.types import Radiograph
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
 
 
+# Readers silence Python's warnings, which are the process's and not the thread's; and not every decoder is made for two
+# threads. Little is lost: most decoders hold Python's interpreter lock all the while.
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
     """Read a DICOM, PNG, JPEG or other image file; the kind is told by the content, not by the name.
+
+    Threads may call this at the same time; they read one after the other.
 
     Args:
         path: the file.
@@ -37,18 +45,27 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
         ) from error
 
     # Here, so that a folder of PNGs is read without loading pydicom.
-    if is_dicom(head):
-        from edgecxr.runtime.dicom import read_dicom
+    with _ONE_AT_A_TIME:
+        if is_dicom(head):
+            from edgecxr.runtime.dicom import read_dicom
 
-        radiograph = read_dicom(path)
-    else:
-        from edgecxr.runtime.image import read_image
+            radiograph = read_dicom(path)
+        else:
+            from edgecxr.runtime.image import read_image
 
-        radiograph = read_image(path)
+            radiograph = read_image(path)
+    return checked(radiograph)
 
+
+def checked(radiograph: Radiograph) -> Radiograph:
+    """Refuse a blank film, and warn of one that is smaller than what models see.
+
+    Raises:
+        InputError: every pixel has the same value.
+    """
     pixels = radiograph.pixels
     if pixels.min() == pixels.max():
-        raise InputError(f"{path} is blank, every pixel has the same value: export it again", "blank")
+        raise InputError(f"{radiograph.source} is blank, every pixel has the same value: {AGAIN}", "blank")
     note = upscale_warning(pixels.shape)
     return dataclasses.replace(radiograph, warnings=(*radiograph.warnings, note)) if note else radiograph
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 from edgecxr import NOTICE
@@ -18,12 +19,14 @@ MARK = "*"
 LEGEND = f"{MARK} at or above the operating point"
 
 _TABLE_WIDTH = 80
+_ABNORMAL_WIDTH = 9
 _TOP = 3
 
 
 def to_json(result: Result, attention: bool = False) -> str:
     """Return one line of ASCII JSON.
 
+    Probabilities and thresholds are not rounded, so that who compares them comes to the decision that was made.
     Names that are not valid UTF-8 keep their bytes as lone surrogate escapes, which `os.fsencode` turns back.
 
     Args:
@@ -34,13 +37,14 @@ def to_json(result: Result, attention: bool = False) -> str:
         rejected = {"source": result.source, "status": "rejected", "reason": result.reason, "message": result.message}
         return json.dumps(rejected | {"notice": NOTICE})
     decided = {
-        name: {"probability": round(p, 6), "decision": result.decisions[name]}
+        name: {"probability": p, "threshold": result.thresholds[name], "decision": result.decisions[name]}
         for name, p in (*result.findings.items(), ("abnormal", result.abnormal))
     }
     record: dict[str, Any] = {
         "source": result.source,
         "status": "ok",
         "model": result.model,
+        "operating_point": result.operating_point,
         "abnormal": decided.pop("abnormal"),
         "findings": decided,
         "timings_ms": {name: round(ms, 3) for name, ms in result.timings_ms.items()},
@@ -59,83 +63,113 @@ def top_findings(prediction: Prediction, count: int = _TOP) -> list[tuple[str, f
     return rows[: max(count, sum(positive for _, _, positive in rows))]
 
 
-def print_results(results: Iterable[Result], stream: TextIO | None = None) -> None:
-    """Print results for people, and the notice once.
+def print_results(results: Iterable[Result], stream: TextIO | None = None, common: Sequence[str] = ()) -> None:
+    """Print results for people as they come: rows of a table on a terminal of 80 columns or more, else plain lines.
 
-    A terminal of 80 columns or more gets a table when all results are there; anything else gets plain lines as they
-    come.
+    After the last result, or when an error or Ctrl-C ends them, come the thresholds and the notice, once.
 
     Args:
         results: what `predict_files` yields.
         stream: where to print; standard output by default.
+        common: warnings that every prediction has; they are printed once, before the first result.
     """
     stream = sys.stdout if stream is None else stream
-    if stream.isatty() and shutil.get_terminal_size().columns >= _TABLE_WIDTH:
-        _print_table(list(results), stream)
-    else:
-        _print_plain(results, stream)
+    wide = stream.isatty() and shutil.get_terminal_size().columns >= _TABLE_WIDTH
+    write = _table(stream) if wide else _lines(stream)
+    legend, shown = "", False
+    try:
+        for warning in common:
+            write(f"warning: {warning}")
+        for result in results:
+            if isinstance(result, Prediction):
+                legend = legend or _legend(result)
+                result = replace(result, warnings=tuple(w for w in result.warnings if w not in common))
+            write(result)
+            stream.flush()
+            shown = True
+    finally:
+        if shown:
+            for line in filter(None, (legend, NOTICE)):
+                write(line)
 
 
-def _print_plain(results: Iterable[Result], stream: TextIO) -> None:
-    for result in results:
-        lines = [result.source]
-        if isinstance(result, Rejection):
-            lines += [f"  rejected ({result.reason}): {result.message}"]
+def _lines(stream: TextIO) -> Callable[[Result | str], None]:
+    """Return what prints plain lines."""
+
+    def write(result: Result | str) -> None:
+        if isinstance(result, str):
+            lines = [result]
+        elif isinstance(result, Rejection):
+            lines = [result.source, f"  rejected ({result.reason}): {result.message}"]
         else:
             findings = ", ".join(_marked(*row) for row in top_findings(result))
+            lines = [result.source]
             lines += [f"  {_marked('abnormal', result.abnormal, result.decisions['abnormal'])} | {findings}"]
             lines += [f"  warning: {warning}" for warning in result.warnings]
         for line in lines:
             print(printable(line, stream.encoding), file=stream)
-        stream.flush()
-    print(f"{LEGEND}\n{NOTICE}", file=stream)
+
+    return write
 
 
-def _print_table(results: list[Result], stream: TextIO) -> None:
+def _table(stream: TextIO) -> Callable[[Result | str], None]:
+    """Return what prints the rows of a table whose widths are those of the terminal, not those of rows to come."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    console = Console(file=stream)
+    film = console.width // 3
+    begun = False
 
     def cell(text: str, style: str = "") -> Text:
         # A Text, not a str: rich would read [brackets] in a file's name as markup.
         return Text(printable(text, stream.encoding), style=style)
 
-    predictions = [result for result in results if isinstance(result, Prediction)]
-    models = ", ".join(dict.fromkeys(prediction.model for prediction in predictions))
-    table = Table(title=cell(models) if models else None, title_justify="left")
-    table.add_column("film", overflow="fold")
-    table.add_column("abnormal", no_wrap=True)
-    table.add_column("findings", overflow="fold")
-    for result in results:
+    def show(*cells: Text) -> None:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(width=film, overflow="fold")
+        table.add_column(width=_ABNORMAL_WIDTH, no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(*cells)
+        console.print(table)
+
+    def write(result: Result | str) -> None:
+        nonlocal begun
+        if isinstance(result, str):
+            style = "yellow" if result.startswith("warning: ") else "bold" if result == NOTICE else ""
+            console.print(cell(result, style), soft_wrap=True)
+            return
+        if not begun:
+            begun = True
+            show(*(cell(head, "bold") for head in ("film", "abnormal", "findings")))
         if isinstance(result, Rejection):
-            table.add_row(cell(result.source), cell("rejected", "red"), cell(f"{result.reason}: {result.message}"))
-            continue
+            show(cell(result.source), cell("rejected", "red"), cell(f"{result.reason}: {result.message}"))
+            return
         findings = Text(", ").join(cell(_marked(*row), "bold yellow" if row[2] else "") for row in top_findings(result))
         abnormal = result.decisions["abnormal"]
-        table.add_row(
+        show(
             cell(result.source),
             cell(_marked("", result.abnormal, abnormal), "bold yellow" if abnormal else ""),
             findings,
         )
-    console = Console(file=stream)
-    console.print(table)
-    for line in _warning_lines(predictions):
-        console.print(cell(line, "yellow"), soft_wrap=True)
-    console.print(Text(LEGEND))
-    console.print(Text(NOTICE, style="bold"))
+        for warning in result.warnings:
+            console.print(cell(f"  warning: {warning}", "yellow"), soft_wrap=True)
+
+    return write
 
 
-def _warning_lines(predictions: list[Prediction]) -> list[str]:
-    """Return each warning once where every film has it, and with the film's name where not."""
-    shared = {
-        warning
-        for warning in dict.fromkeys(warning for prediction in predictions for warning in prediction.warnings)
-        if all(warning in prediction.warnings for prediction in predictions)
-    }
-    common = [w for w in predictions[0].warnings if w in shared] if predictions else []
-    own = [(p.source, w) for p in predictions for w in p.warnings if w not in shared]
-    return [f"warning: {w}" for w in common] + [f"warning: {source}: {w}" for source, w in own]
+def _legend(prediction: Prediction) -> str:
+    rule = f"{prediction.operating_point} operating point" if prediction.operating_point else "threshold"
+    thresholds = {"abnormal": prediction.thresholds["abnormal"]} | prediction.thresholds
+    listed = ", ".join(f"{name} {_short(value)}" for name, value in thresholds.items())
+    return f"{MARK} at or above the {rule} of {prediction.model}: {listed}"
 
 
 def _marked(name: str, probability: float, positive: bool) -> str:
-    return f"{name} {probability:.2f}{' ' + MARK if positive else ''}".strip()
+    return f"{name} {_short(probability)}{' ' + MARK if positive else ''}".strip()
+
+
+def _short(probability: float) -> str:
+    # The threshold of a rare finding may be far below a hundredth.
+    return f"{probability:.2f}" if probability >= 0.01 or probability < 1e-6 else f"{probability:.1g}"

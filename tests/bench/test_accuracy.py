@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from edgecxr.bench.accuracy import check_labels, choose_operating_points, evaluate, predict
+from edgecxr.bench.accuracy import check_labels, choose_operating_points, count_cases, evaluate, predict
 from edgecxr.bench.evaluation import table
 from edgecxr.errors import InputError, ModelError
 from edgecxr.metrics import sigmoid
@@ -71,6 +71,16 @@ def test_operating_points_come_from_the_rows_given_and_are_applied(prepared):
     record = evaluate(card(operating_points=points), prepared, "val", findings, abnormal, replicates=100)
     row = record["findings"]["labels"]["Cardiomegaly"]
     assert (row["sensitivity"], row["specificity"]) == (1.0, 1.0)
+
+
+def test_the_films_behind_an_operating_point_are_counted(clinic):
+    rows = clinic.rows("val")
+    counted = count_cases(clinic, rows)
+    assert list(counted) == [*clinic.labels, "abnormal"]
+    assert counted["Edema"] == {"positives": 0, "negatives": len(rows)}
+    known = clinic.targets[rows, 1][~np.isnan(clinic.targets[rows, 1])]
+    assert 0 < len(known) < len(rows)
+    assert counted["Nodule/Mass"] == {"positives": int(known.sum()), "negatives": int((1 - known).sum())}
 
 
 def test_other_labels_or_an_empty_split_are_refused(prepared, tmp_path):

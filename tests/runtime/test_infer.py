@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecxr.errors import UsageError
 from edgecxr.runtime.infer import infer_paths
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.types import NOTICE
 from tests.tiny_bundle import tiny_bundle
 
@@ -55,9 +56,41 @@ def test_a_result_is_printed_before_the_next_film_is_read(
 def test_for_people_the_notice_is_printed_once(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert infer_paths(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], False, True, None) == 0
+    assert infer_paths(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], False, False, None) == 0
     out = capsys.readouterr().out
     assert out.count(NOTICE) == 1 and "attention" not in out
+
+
+def test_an_attention_map_without_json_is_refused(tmp_path: Path, predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match=r"--attention .*add --json, or --overlay"):
+        infer_paths(predictor, [png(tmp_path / "a.png")], False, True, None)
+
+
+def test_a_file_in_place_of_the_folder_of_pictures_is_refused_before_any_film(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = png(tmp_path / "a.png")
+    for place in (film, film / "below"):
+        with pytest.raises(UsageError) as caught:
+            infer_paths(predictor, [film], True, False, place)
+        assert "--overlay" in str(caught.value) and "EDGECXR_RUNS" not in str(caught.value)
+        assert capsys.readouterr().out == ""
+
+
+def test_many_files_show_progress_on_standard_error(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for count in range(10):
+        png(tmp_path / f"{count}.png")
+    infer_paths(predictor, [tmp_path], True, False, None)
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 10 and printed.err == "infer: 10/10\n"
+
+
+def test_the_warnings_of_the_model_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Predictor(tiny_bundle(tmp_path / "phantoms", data={"phantom": True})) as predictor:
+        infer_paths(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], False, False, None)
+    assert capsys.readouterr().out.count(PHANTOM_WARNING) == 1
 
 
 def test_pictures_are_named_after_films_and_none_replaces_another_of_the_same_run(

@@ -47,6 +47,8 @@ def test_probabilities_are_the_sigmoid_of_the_logits(predictor: Predictor) -> No
     assert prediction.attention.shape == (2, 2)
     assert prediction.attention.sum() == pytest.approx(1, abs=1e-5)
     assert prediction.model == "tiny-test"
+    assert prediction.operating_point == "youden"
+    assert prediction.thresholds == dict.fromkeys((*LABELS, "abnormal"), 0.5)
     assert prediction.warnings == ()
 
 
@@ -116,19 +118,79 @@ def test_a_path_a_film_and_its_pixels_give_the_same(predictor: Predictor, tmp_pa
     assert all(ms > 0 for ms in of_path.timings_ms.values())
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_an_array_of_integers_is_read_as_the_image_file_that_holds_it(
+    predictor: Predictor, tmp_path: Path, kind: type, white: int
+) -> None:
+    pixels = np.linspace(0, white, 300 * 260).reshape(300, 260).astype(kind)
+    Image.fromarray(pixels).save(tmp_path / "film.png")
+    of_array, of_file = predictor.predict(pixels), predictor.predict(str(tmp_path / "film.png"))
+    assert (of_array.findings, of_array.warnings) == (of_file.findings, of_file.warnings)
+    assert of_array.source == "array"
+
+
+def test_full_white_of_integers_is_one(predictor: Predictor) -> None:
+    pixels = film(0.2, 0.4, 0.8, 1.0)
+    for white in (np.uint8(255), np.uint16(65535)):
+        integers = np.round(pixels * white).astype(white.dtype)
+        assert predictor.predict(integers).findings == predictor.predict(pixels).findings
+
+
+def test_a_small_array_is_enlarged_with_a_warning(predictor: Predictor) -> None:
+    (warning,) = predictor.predict(film(0.2, 0.4, 0.8, 1.0)[::4, ::4]).warnings
+    assert "only 56 x 56 pixels" in warning
+
+
 @pytest.mark.parametrize(
-    "pixels",
+    ("pixels", "said"),
     [
-        np.zeros((224, 224), np.uint8),
-        np.full((224, 224), 255, np.float32),
-        np.full((224, 224), np.nan, np.float32),
-        np.zeros((1, 224, 224), np.float32),
-        np.zeros((0, 224), np.float32),
+        (np.full((224, 224), 255, np.float32), r"outside \[0, 1\]: divide them by full white, or give uint8"),
+        (np.full((224, 224), np.nan, np.float32), r"outside \[0, 1\]"),
+        (np.full((224, 224), -0.1), r"outside \[0, 1\]"),
+        (np.zeros((1, 224, 224), np.float32), r"\(1, 224, 224\) is no film: give grey pixels \(H, W\)"),
+        (np.zeros((224, 224, 3), np.uint8), r"give grey pixels \(H, W\)"),
+        (np.zeros((0, 224), np.float32), r"give grey pixels \(H, W\)"),
+        (np.zeros((224, 224), np.int64), "int64 .*give floats in"),
+        (np.zeros((224, 224), bool), "bool .*give floats in"),
+        (np.full((224, 224), None), "object .*give floats in"),
+        (np.zeros((224, 224), np.float32), "array is blank"),
+        (np.full((224, 224), 7, np.uint8), "array is blank"),
     ],
 )
-def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"\(H, W\) floats in \[0, 1\]"):
+def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.ndarray, said: str) -> None:
+    with pytest.raises(InputError, match=said):
         predictor.predict(pixels)
+
+
+@pytest.mark.parametrize("source", [None, [[0.5]], 7, b"film.png"])
+def test_what_is_neither_path_nor_array_is_a_wrong_use(predictor: Predictor, source: Any) -> None:
+    with pytest.raises(UsageError, match=rf"path or an array .*not {type(source).__name__}"):
+        predictor.predict(source)
+
+
+@pytest.mark.parametrize(("source", "reason"), [("gone.dcm", "not-found"), ("", "not-an-image"), ("a\0b", "not-found")])
+def test_a_path_that_is_no_film_is_rejected(
+    predictor: Predictor, source: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        predictor.predict(source)
+    assert caught.value.reason == reason
+
+
+def test_thresholds_that_rest_on_few_films_are_named_with_the_counts(tmp_path: Path) -> None:
+    def said(counts: dict[str, Any]) -> tuple[str, ...]:
+        bundle = tiny_bundle(tmp_path / "bundle", operating_counts=counts)
+        return Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0)).warnings
+
+    enough = {"positives": 20, "negatives": 20}
+    assert said({}) == said(dict.fromkeys((*LABELS, "abnormal"), enough)) == ()
+    scarce = {FIRST: {"positives": 3, "negatives": 500}, SECOND: enough, "abnormal": {"positives": 19, "negatives": 4}}
+    assert said(scarce) == (
+        "thresholds rest on fewer than 20 validation films of a kind: "
+        f"{FIRST} (3 positive), abnormal (19 positive, 4 negative)",
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -26,6 +28,14 @@ def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
             "Edema": False,
             "abnormal": True,
         },
+        "thresholds": {
+            "Cardiomegaly": 0.25,
+            "Pleural effusion": 0.95,
+            "Nodule/Mass": 0.5,
+            "Edema": 0.0034,
+            "abnormal": 0.5,
+        },
+        "operating_point": "youden",
         "attention": np.array([[0.7, 0.1], [0.1, 0.1]], np.float32),
         "model": "student-28",
         "source": source,
@@ -35,7 +45,11 @@ def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
     return Prediction(**values | changes)
 
 
-REJECTION = Rejection("bad.dcm", "no-pixels", "bad.dcm has no pixels: export it again")
+REJECTION = Rejection("bad.dcm", "no-pixels", "bad.dcm has no pixels: send it again")
+LEGEND_LINE = (
+    "* at or above the youden operating point of student-28: abnormal 0.50, Cardiomegaly 0.25, Pleural effusion 0.95, "
+    "Nodule/Mass 0.50, Edema 0.003"
+)
 
 
 def test_a_prediction_is_one_object_with_every_probability_and_decision() -> None:
@@ -45,12 +59,13 @@ def test_a_prediction_is_one_object_with_every_probability_and_decision() -> Non
         "source": "scan.dcm",
         "status": "ok",
         "model": "student-28",
-        "abnormal": {"probability": 0.75, "decision": True},
+        "operating_point": "youden",
+        "abnormal": {"probability": 0.75, "threshold": 0.5, "decision": True},
         "findings": {
-            "Cardiomegaly": {"probability": 0.3, "decision": True},
-            "Pleural effusion": {"probability": 0.9, "decision": False},
-            "Nodule/Mass": {"probability": 0.123457, "decision": False},
-            "Edema": {"probability": 0.05, "decision": False},
+            "Cardiomegaly": {"probability": 0.3, "threshold": 0.25, "decision": True},
+            "Pleural effusion": {"probability": 0.9, "threshold": 0.95, "decision": False},
+            "Nodule/Mass": {"probability": 0.1234567, "threshold": 0.5, "decision": False},
+            "Edema": {"probability": 0.05, "threshold": 0.0034, "decision": False},
         },
         "timings_ms": {"read": 1.235, "preprocess": 2.0, "model": 3.0},
         "warnings": ["view not known"],
@@ -67,7 +82,7 @@ def test_a_rejection_is_one_object() -> None:
         "source": "bad.dcm",
         "status": "rejected",
         "reason": "no-pixels",
-        "message": "bad.dcm has no pixels: export it again",
+        "message": "bad.dcm has no pixels: send it again",
         "notice": NOTICE,
     }
 
@@ -95,12 +110,43 @@ def test_plain_output_has_a_block_per_file_and_the_notice_once() -> None:
         "  abnormal 0.75 * | Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12",
         "  warning: view not known",
         "bad.dcm",
-        "  rejected (no-pixels): bad.dcm has no pixels: export it again",
+        "  rejected (no-pixels): bad.dcm has no pixels: send it again",
         "other.dcm",
         "  abnormal 0.75 * | Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12",
-        "* at or above the operating point",
+        LEGEND_LINE,
         NOTICE,
     ]
+
+
+def test_common_warnings_are_printed_once_and_before_the_films() -> None:
+    stream = io.StringIO()
+    print_results([prediction(), prediction("b.dcm", warnings=("dark", "view not known"))], stream, ["view not known"])
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "warning: view not known" and lines[1] == "scan.dcm"
+    assert [line for line in lines[1:] if "warning" in line] == ["  warning: dark"]
+
+
+def test_without_operating_points_the_legend_speaks_of_thresholds() -> None:
+    stream = io.StringIO()
+    print_results([prediction(operating_point=None)], stream)
+    assert "* at or above the threshold of student-28: abnormal 0.50, " in stream.getvalue()
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_what_was_predicted_before_the_end_is_shown_with_its_legend(end: type[BaseException]) -> None:
+    def results() -> Iterator[Prediction]:
+        yield prediction()
+        raise end
+
+    for stream in (io.StringIO(), Terminal()):
+        with pytest.raises(end):
+            print_results(results(), stream)
+        assert "scan.dcm" in stream.getvalue() and stream.getvalue().count(NOTICE) == 1
+
+    stream = io.StringIO()
+    with pytest.raises(end):
+        print_results(islice(results(), 1, None), stream)
+    assert stream.getvalue() == ""
 
 
 class Terminal(io.StringIO):
@@ -116,18 +162,38 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, *results: Predict
     return re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
 
 
+def test_a_row_is_on_the_terminal_before_the_next_film_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+
+    def results() -> Iterator[Prediction]:
+        yield prediction("first.dcm")
+        assert "first.dcm" in stream.getvalue()
+        yield prediction("second.dcm")
+
+    print_results(results(), stream)
+    assert "second.dcm" in stream.getvalue()
+
+
 def test_a_wide_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = on_terminal(
         monkeypatch, 120, prediction(), prediction("[red]odd[/].dcm", warnings=("view not known", "dark")), REJECTION
     )
-    cells = [[cell.strip() for cell in line.strip("│┃").split("│")] for line in shown.splitlines()]
-    assert ["scan.dcm", "0.75 *", "Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12"] in cells
-    assert ["[red]odd[/].dcm", "0.75 *", "Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12"] in cells
-    assert ["bad.dcm", "rejected", "no-pixels: bad.dcm has no pixels: export it again"] in cells
-    assert "student-28" in shown
-    assert shown.count("warning: view not known") == 1
-    assert "warning: [red]odd[/].dcm: dark" in shown
-    assert shown.count(NOTICE) == 1
+    cells = [re.split(r" {2,}", line.strip()) for line in shown.splitlines()]
+    findings = "Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12"
+    assert cells == [
+        ["film", "abnormal", "findings"],
+        ["scan.dcm", "0.75 *", findings],
+        ["warning: view not known"],
+        ["[red]odd[/].dcm", "0.75 *", findings],
+        ["warning: view not known"],
+        ["warning: dark"],
+        ["bad.dcm", "rejected", "no-pixels: bad.dcm has no pixels: send it again"],
+        [LEGEND_LINE],
+        [NOTICE],
+    ]
+    starts = [line.find(text) for line in shown.splitlines() for text in ("abnormal", "0.75 *", "rejected")]
+    assert len({start for start in starts if 0 < start < 50}) == 1
 
 
 def test_a_narrow_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgecxr.runtime.describe import describe
+from edgecxr.runtime.types import NOTICE
+from tests.tiny_bundle import LABELS, tiny_bundle
+
+FIRST, SECOND, THIRD = LABELS
+SCORE = {"auroc": 0.8123, "low": 0.75, "high": 0.8749}
+
+
+def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
+    bundle = tiny_bundle(
+        tmp_path / "model",
+        teacher="teacher-tiny-224",
+        method="mlcak",
+        version="1.2",
+        data={"name": "shades", "phantom": True, "counts": {"train": {"images": 70}, "test": {"images": 30}}},
+        metrics={
+            "shades/val": {"split": "val"},
+            "shades/test": {
+                "data": "shades", "split": "test", "images": 30, "findings": {"macro": SCORE}, "abnormal": None,
+            },
+        },
+        operating_points={"youden": {FIRST: 0.00123456, "abnormal": 0.5}, "strict": {FIRST: 0.25}},
+        operating_counts={FIRST: {"positives": 3, "negatives": 500}, "abnormal": {"positives": 40, "negatives": 60}},
+    )  # fmt: skip
+    lines = describe(bundle).splitlines()
+    assert lines[0] == "tiny-test"
+    assert lines[1:6] == [
+        "model    tiny ViT, 28 px, 4 tokens, 2 blocks; student, method mlcak, teacher teacher-tiny-224",
+        f"lies in  {tmp_path / 'model'}, from edgecxr 1.2",
+        "data     shades (synthetic phantom films): images train 70, test 30",
+        "result   shades test, 30 images: AUROC findings (macro) 0.812 (0.750 - 0.875)",
+        "file     model.onnx, fp32, 0.0 MB",
+    ]
+    table = [line.replace(SECOND, "second").split() for line in lines[6:]]
+    assert table[:3] == [
+        ["threshold", "youden", "strict", "val.", "pos", "neg"],
+        [FIRST, "0.001235", "0.25", "3", "500", "!"],
+        ["second", "-", "-"],
+    ]
+    assert table[4] == ["abnormal", "0.5", "-", "40", "60"]
+    assert lines[-2].startswith("! fewer than 20 validation films") and lines[-1] == NOTICE
+
+
+def test_a_bundle_that_nobody_measured_says_so(tmp_path: Path) -> None:
+    text = describe(tiny_bundle(tmp_path / "model", operating_points={}))
+    assert "not evaluated: `edgecxr evaluate`" in text and "the card does not say" in text
+    assert "decisions are made at 0.5" in text and "!" not in text

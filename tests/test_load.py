@@ -1,0 +1,102 @@
+"""`edgecxr.load`: the way into a program; what it takes, what it costs, and what a type checker sees."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import edgecxr
+from edgecxr.errors import ModelError, UsageError
+from tests.test_cli import scan
+from tests.tiny_bundle import tiny_bundle
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGECXR_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("EDGECXR_MODEL", raising=False)
+    return tmp_path / "runs"
+
+
+def test_a_bundle_is_found_by_path_by_name_by_variable_and_else_the_latest(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age, name in enumerate(("path", "latest", "older")):
+        folder = tmp_path / name if name == "path" else workspace / "export" / name
+        os.utime(tiny_bundle(folder, name=name).path / "card.json", (1000 - age, 1000 - age))
+
+    def name_of(*given: str | Path) -> str:
+        with edgecxr.load(*given) as predictor:
+            return predictor.card.name
+
+    assert name_of("path") == name_of(tmp_path / "path") == "path"
+    assert name_of("older") == "older"
+    assert name_of() == "latest"
+    monkeypatch.setenv("EDGECXR_MODEL", str(tmp_path / "path"))
+    assert name_of() == "path"
+
+
+def test_the_options_reach_the_model(tmp_path: Path) -> None:
+    points = {rule: dict.fromkeys(("abnormal",), value) for rule, value in (("youden", 0.1), ("strict", 0.9))}
+    bundle = tiny_bundle(tmp_path / "model", operating_points=points).path
+    pixels = np.linspace(0, 1, 224 * 224).reshape(224, 224)
+    assert edgecxr.load(bundle).predict(pixels).decisions["abnormal"]
+    assert not edgecxr.load(bundle, operating_point="strict", threads=1).predict(pixels).decisions["abnormal"]
+    with pytest.raises(UsageError, match="0 threads"):
+        edgecxr.load(bundle, threads=0)
+    with pytest.raises(UsageError, match="did you mean 'onnxruntime'"):
+        edgecxr.load(bundle, backend="onnxruntim")
+    with pytest.raises(UsageError, match="edgecxr evaluate"):
+        edgecxr.load(bundle, backend="torch")
+
+
+@pytest.mark.parametrize("bundle", [None, "gone", Path("gone")])
+def test_without_a_bundle_the_error_says_how_to_name_or_make_one(bundle: str | None) -> None:
+    with pytest.raises(ModelError, match="`edgecxr export`"):
+        edgecxr.load(bundle)
+
+
+def test_a_type_checker_sees_what_comes_back(tmp_path: Path) -> None:
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed")
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(
+        "import edgecxr\n"
+        'prediction = edgecxr.load("x", threads=2).predict("y")\n'
+        "reveal_type(prediction.abnormal)\n"
+        "reveal_type(prediction.findings)\n"
+        "edgecxr.load(3)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", os.devnull, str(snippet)]
+    environment = os.environ | {"MYPYPATH": str(ROOT)}
+    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout
+    assert re.findall(r'snippet.py:(\d): note: Revealed type is "(?:builtins\.)?([\w.\[\], ]+)"', said) in (
+        [("3", "float"), ("4", "dict[str, float]")],
+        [("3", "float"), ("4", "dict[builtins.str, builtins.float]")],
+    ), said
+    assert re.findall(r"snippet.py:(\d): error: .*\[([\w-]+)\]", said) == [("5", "arg-type")], said
+
+
+def test_the_snippets_of_the_page_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "device.md").read_text()
+    snippets = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(snippets) >= 2
+    tiny_bundle(tmp_path / "student-tiny-28-mlcak")
+    scan(tmp_path, "scan.dcm")
+    Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(tmp_path / "film.png")
+    for number, snippet in enumerate(snippets):
+        command = [sys.executable, "-W", "error", "-c", snippet]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 0 and ended.stdout, (snippet, ended)
+        assert number > 0 or re.fullmatch(r"0\.\d+ \{.*'Cardiomegaly': 0\.\d+.*\}\n", ended.stdout), ended

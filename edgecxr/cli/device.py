@@ -9,7 +9,12 @@ import typer
 
 from edgecxr.cli.app import app
 
-bundles = typer.Typer(help="Look at a bundle, or check that it is whole.", no_args_is_help=True, rich_markup_mode=None)
+bundles = typer.Typer(
+    help="Look at a bundle, or check that it is whole.",
+    epilog="Examples:  edgecxr bundle show  |  edgecxr bundle verify student-tiny-28-mlcak",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 app.add_typer(bundles, name="bundle")
 
 
@@ -21,7 +26,7 @@ def infer(
         str | None, typer.Option(metavar="BUNDLE", help="Path or name; else EDGECXR_MODEL, else the latest.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
-    attention: Annotated[bool, typer.Option("--attention", help="Put the attention map into the JSON.")] = False,
+    attention: Annotated[bool, typer.Option("--attention", help="With --json: the attention map too.")] = False,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
     operating_point: Annotated[str, typer.Option(help="Rule of the decisions: youden or sensitivity90.")] = "youden",
     backend: Annotated[str, typer.Option(help="Engine that runs the model.")] = "onnxruntime",
@@ -29,15 +34,12 @@ def infer(
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
-    from edgecxr.errors import UsageError
+    from edgecxr.runtime.ahead import import_readers
     from edgecxr.runtime.infer import infer_paths
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
-    if backend == "torch":
-        raise UsageError(
-            "--backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
-        )
+    import_readers(paths)
     with Predictor(
         select.bundle(Workspace.default(), model), backend, operating_point=operating_point, threads=threads
     ) as predictor:
@@ -49,13 +51,21 @@ def infer(
 @bundles.command("show", epilog="Example:  edgecxr bundle show student-tiny-28-mlcak")
 def bundle_show(
     bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the card as it is.")] = False,
 ) -> None:
-    """Print a bundle's card."""
+    """Say what a bundle is: data, results, thresholds, files."""
     from edgecxr import select
+    from edgecxr.console import printable
     from edgecxr.runtime.bundle import Bundle
+    from edgecxr.runtime.describe import describe
     from edgecxr.workspace import Workspace
 
-    print(Bundle.open(select.bundle(Workspace.default(), bundle)).card.to_json())
+    shown = Bundle.open(select.bundle(Workspace.default(), bundle))
+    if json_:
+        print(shown.card.to_json())
+    else:
+        for line in describe(shown).splitlines():
+            print(printable(line))
 
 
 @bundles.command("verify", epilog="Example:  edgecxr bundle verify student-tiny-28-mlcak")
@@ -74,3 +84,19 @@ def bundle_verify(
         print(f"{name}: {'OK' if whole else 'FAILED'}")
     if not all(whole for _, whole in files):
         raise ModelError(f"{folder} is not whole: export it again or copy it again")
+
+
+@app.command(epilog="Examples:  edgecxr doctor  |  edgecxr doctor --json")
+def doctor(
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what this machine can do and what is missing. Each gap comes with the command that fills it."""
+    import json
+
+    from edgecxr.doctor.examine import examine
+    from edgecxr.doctor.report import as_json, as_text, exit_code
+
+    rows = examine()
+    print(json.dumps(as_json(rows)) if json_ else as_text(rows))
+    if exit_code(rows):
+        raise typer.Exit(exit_code(rows))

@@ -82,10 +82,21 @@ def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
 
 def stretch(values: Values, seen: Values) -> Values:
     """Map `values` linearly so that nearly all of `seen` spans [0, 1]; clipped."""
-    low, high = np.percentile(seen, PERCENTILES)
+    low, high = _ends(seen)
     if low == high:
         low, high = seen.min(), seen.max()
     return np.clip((values - low) / max(high - low, 1e-300), 0, 1)
+
+
+def _ends(seen: Values) -> tuple[float, float]:
+    """Return the `PERCENTILES` as np.percentile has them, which would import all of numpy.ma first."""
+    positions = np.divide(PERCENTILES, 100) * (seen.size - 1)
+    below = positions.astype(np.intp)
+    above = np.minimum(below + 1, seen.size - 1)
+    ordered = np.partition(seen, np.concatenate([below, above]), axis=None)
+    a, b, part = ordered[below], ordered[above], positions - below
+    low, high = np.where(part < 0.5, a + (b - a) * part, b - (b - a) * (1 - part)).tolist()
+    return low, high
 
 
 def luminance(rgb: NDArray[Any], white: int) -> tuple[FloatArray, bool]:
@@ -210,7 +221,7 @@ def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
 
 def _useless(grey: Values) -> bool:
     """Whether a film of these grey levels shows nearly nothing."""
-    low, high = np.percentile(grey, PERCENTILES)
+    low, high = _ends(grey)
     return bool(np.mean((grey <= 0) | (grey >= 1)) > _SATURATED or high - low < _MIN_SPREAD)
 
 

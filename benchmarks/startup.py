@@ -132,7 +132,7 @@ def measured(command: Command) -> Run:
     """Run a command and return what the system says of it; ends this program if it fails."""
     with tempfile.TemporaryFile() as said:
         start = time.perf_counter()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment())
         _, status, used = os.wait4(child.pid, 0)
         wall = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
@@ -143,6 +143,11 @@ def measured(command: Command) -> Run:
             )
     scale = 1 if sys.platform == "darwin" else 1024
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * scale / 2**20)
+
+
+def environment() -> dict[str, str]:
+    """Return what a measured process finds: no ban on writing bytecode, or ours would be compiled each time."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def output(command: Command) -> str:

@@ -34,12 +34,10 @@ def infer(
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
-    from edgecxr.runtime.ahead import import_readers
     from edgecxr.runtime.infer import infer_paths
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
-    import_readers(paths)
     with Predictor(
         select.bundle(Workspace.default(), model), backend, operating_point=operating_point, threads=threads
     ) as predictor:

@@ -89,13 +89,9 @@ def stretch(values: Values, seen: Values) -> Values:
 
 
 def _ends(seen: Values) -> tuple[float, float]:
-    """Return the `PERCENTILES` as np.percentile has them, which would import all of numpy.ma first."""
-    positions = np.divide(PERCENTILES, 100) * (seen.size - 1)
-    below = positions.astype(np.intp)
-    above = np.minimum(below + 1, seen.size - 1)
-    ordered = np.partition(seen, np.concatenate([below, above]), axis=None)
-    a, b, part = ordered[below], ordered[above], positions - below
-    low, high = np.where(part < 0.5, a + (b - a) * part, b - (b - a) * (1 - part)).tolist()
+    """Return the grey levels nearest to the `PERCENTILES`; np.percentile would have to import numpy.ma first."""
+    ranks = np.rint(np.divide(PERCENTILES, 100) * (seen.size - 1)).astype(np.intp)
+    low, high = np.partition(seen, ranks, axis=None)[ranks].tolist()
     return low, high
 
 

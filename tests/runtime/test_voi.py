@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom import Dataset
 
-from edgecxr.runtime.voi import display_table
+from edgecxr.runtime.voi import PERCENTILES, display_table, stretch
 
 STORED = np.arange(256)
 SAMPLE = np.arange(256, dtype=np.uint8)
@@ -35,3 +35,12 @@ def test_a_modality_lut_of_one_value_is_ignored_and_said():
     assert np.isfinite(table).all()
     assert np.allclose(table, STORED / 255)
     assert any("modality LUT has one value only" in warning for warning in warnings)
+
+
+def test_contrast_without_a_window_is_set_by_the_percentiles_of_numpy():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 3, 99, 100, 1000):
+        values = rng.normal(size=size)
+        low, high = np.percentile(values, PERCENTILES, method="nearest")
+        expected = np.clip((values - low) / (high - low), 0, 1) if low < high else np.zeros(size)
+        assert np.allclose(stretch(values, values), expected)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import re
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -51,7 +53,13 @@ def output(command: str, work: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    return ended.stdout.replace(f"{work.resolve()}/", "").replace(str(Path.home()), "~")
+    machine = {
+        f"{work.resolve()}/": "",
+        str(Path(__file__).resolve().parents[1]): "~/edgecxr",
+        str(Path.home()): "~",
+        platform.release(): platform.release().partition("-")[0],
+    }
+    return reduce(lambda text, of_here: text.replace(*of_here), machine.items(), ended.stdout)
 
 
 if __name__ == "__main__":

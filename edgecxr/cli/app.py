@@ -64,8 +64,10 @@ def main() -> None:
         first = (str(error).splitlines() or [""])[0]
         _fail(f"unexpected {type(error).__name__}: {first} (edgecxr --debug shows where)", 1)
     finally:
-        # Python looks for garbage in all modules once more when it ends: a tenth of a short command's time.
-        gc.freeze()
+        # Python looks for garbage in all modules once more when it ends: a tenth of a short command's time. Not beside
+        # torch, parts of which print pages about what was not collected.
+        if "torch" not in sys.modules:
+            gc.freeze()
 
 
 def _refuse(error: Any) -> NoReturn:

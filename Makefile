@@ -1,6 +1,7 @@
 # make demo    the whole path on synthetic films, from a clean clone
 # make test    the tests, from a clean clone
 # make lint    style, types, the import contract
+# make bench   speed and memory as ratios with limits, into build/bench
 # make gpu     everything that wants a GPU, with the Python that is there: DATA=folder OUT=folder MINUTES=30
 #
 # TORCH_INDEX=URL takes torch and torchvision from an index of your choice, such as a smaller CPU build.
@@ -13,7 +14,7 @@ OUT ?= benchmarks/results/gpu
 MINUTES ?= 30
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint gpu clean
+.PHONY: demo test lint bench gpu clean
 
 demo: $(VENV)/.all
 	$(BIN)/edgecxr demo
@@ -26,6 +27,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.all
+	$(BIN)/python benchmarks/startup.py --out build/bench/startup.json
+	$(BIN)/python benchmarks/training_step.py --out build/bench/training_step.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

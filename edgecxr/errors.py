@@ -79,7 +79,7 @@ class ModelError(EdgeCxrError):
 
 
 class MissingPackage(EdgeCxrError):
-    """A package that this command needs is not installed.
+    """A package that this command needs is not installed, or its library does not load (an ImportError is the cause).
 
     Attributes:
         package: what is missing.
@@ -98,6 +98,10 @@ class MissingPackage(EdgeCxrError):
     def __str__(self) -> str:
         from edgecxr import extras
 
+        cause = self.__cause__
+        if isinstance(cause, ImportError) and not isinstance(cause, ModuleNotFoundError):
+            reason = (str(cause).splitlines() or [""])[0]
+            return f"{self.purpose} needs {self.package}, which does not load ({reason}): `edgecxr doctor` says more"
         return f"{self.purpose} needs {self.package}, which is not installed: {extras.command(self.extra)}"
 
 

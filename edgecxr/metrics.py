@@ -16,6 +16,8 @@ Array = NDArray[Any]
 
 OPERATING_RULES = ("youden", "sensitivity90", "sensitivity95")
 
+_BLOCK = 64
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -70,8 +72,15 @@ def weighted_auroc(targets: Array, scores: Array, weights: Array) -> Array:
         return np.full(len(weights), np.nan)
     ranked = scores[known][order]
     positive = binarise(targets[known])[order]
-    weights = weights[:, known][:, order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # one group per distinct score
+    images = np.flatnonzero(known)[order]
+    # Replicates by the block: all at once would take gigabytes for tens of thousands of images.
+    blocks = (weights[first : first + _BLOCK, images] for first in range(0, len(weights), _BLOCK))
+    return np.concatenate([_grouped_auroc(positive, starts, block) for block in blocks])
+
+
+def _grouped_auroc(positive: Array, starts: Array, weights: Array) -> Array:
+    """AUROC of images in the order of their scores; `starts` are where groups of one score begin."""
     positives = np.add.reduceat(weights * positive, starts, axis=1)
     negatives = np.add.reduceat(weights * (1 - positive), starts, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives

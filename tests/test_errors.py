@@ -58,3 +58,11 @@ def test_what_a_library_said_is_cut_between_words(said: str, shown: str):
 def test_a_missing_package_names_the_command_that_brings_it():
     wanted = f"method 'mlcak' needs torch, which is not installed: {extras.command('train')}"
     assert str(EXAMPLES[4]) == wanted and "[train]" in wanted
+
+
+def test_a_package_that_does_not_load_says_why():
+    with pytest.raises(errors.MissingPackage, match=r"reading DICOM needs pydicom, which does not load \(libx.so: no"):
+        try:
+            raise ImportError("libx.so: no such file\nand more")
+        except ImportError as error:
+            raise errors.MissingPackage("pydicom", "", "reading DICOM") from error

@@ -8,7 +8,7 @@ import struct
 import threading
 from pathlib import Path
 
-from edgecxr.errors import AGAIN, InputError
+from edgecxr.errors import AGAIN, InputError, MissingPackage
 from edgecxr.runtime.preprocess import upscale_warning
 from edgecxr.runtime.types import Radiograph
 
@@ -30,6 +30,7 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
 
     Raises:
         InputError: the file cannot be used; the message is one line that names it, `reason` one of `errors.REASONS`.
+        MissingPackage: it is a DICOM file, and pydicom or one of its decoders does not load.
     """
     path = Path(path)
     try:
@@ -47,7 +48,10 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
     # Here, so that a folder of PNGs is read without loading pydicom.
     with _ONE_AT_A_TIME:
         if is_dicom(head):
-            from edgecxr.runtime.dicom import read_dicom
+            try:
+                from edgecxr.runtime.dicom import read_dicom
+            except ImportError as error:  # pydicom loads all decoders that it finds
+                raise MissingPackage("pydicom with its decoders", "", "reading DICOM") from error
 
             radiograph = read_dicom(path)
         else:

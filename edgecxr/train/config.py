@@ -14,6 +14,7 @@ from edgecxr.runtime.types import INPUTS
 
 INITS = ("pretrained", "teacher", "random")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TrainConfig:
                 (not 0 < self.lr < math.inf, f"--lr {self.lr}: more than 0"),
                 (not 0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: at least 0"),
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
-                (self.depth < 2, f"--depth {self.depth}: at least 2"),
+                (not 2 <= self.depth <= MAX_DEPTH, f"--depth {self.depth}: from 2 to {MAX_DEPTH}"),
                 (
                     self.patch < 1 or seen_size(self.size, self.input) % self.patch != 0,
                     f"patches of {self.patch} px do not tile {seen_size(self.size, self.input)} px",

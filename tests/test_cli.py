@@ -299,7 +299,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(runs: Path) -> None:
         (("train", "--init", "teacher"), "--init teacher is for students"),
         (("train", "--patch", "15"), "patches of 15 px do not tile 224 px"),
         (("train", "--epochs", "0"), "--epochs 0: at least 1"),
-        (("train", "--depth", "1"), "--depth 1: at least 2"),
+        (("train", "--depth", "1000"), "--depth 1000: from 2 to 100"),
         (("train", "--lr", "nan"), "--lr nan: more than 0"),
         (("train", "--augment", "4"), "--augment 4.0: from 0 to 3"),
         (("train", "--precision", "fp8"), "--precision fp8: there are auto, fp32, bf16, fp16"),

@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/startup.py --out build/bench/startup.json
 	$(BIN)/python benchmarks/training_step.py --out build/bench/training_step.json
+	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

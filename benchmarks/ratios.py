@@ -1,4 +1,4 @@
-"""What startup.py and training_step.py share: a record of ratios, each with its limit. Standard library only."""
+"""What the benchmarks of ratios share: a record of ratios, each with its limit. Standard library only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def record(benchmark: str, settings: dict[str, Any], results: list[dict[str, Any
 
 def machine() -> dict[str, Any]:
     """Say on what a record was made; no name of a host or a person."""
-    packages = ("edgecxr", "numpy", "pydicom", "onnxruntime", "typer", "torch", "timm", "python-gdcm")
+    packages = ("edgecxr", "numpy", "pydicom", "onnxruntime", "openvino", "typer", "torch", "timm", "python-gdcm")
     return {
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

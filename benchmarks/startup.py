@@ -209,14 +209,14 @@ def make_bundle(folder: Path) -> None:
     """Export an untrained Tiny student: 28 px, 49 tokens, 14 findings. Its answers mean nothing."""
     import torch
 
-    from edgecxr.export.onnx import OPSET, export_fp32
+    from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
     from edgecxr.runtime.bundle import write_bundle
     from edgecxr.runtime.types import ModelCard
 
     torch.manual_seed(0)
     labels = tuple(f"Finding {number}" for number in range(1, 15))
-    artefacts = {MODEL_FILE: {"precision": "fp32", "opset": OPSET}}
+    artefacts = {MODEL_FILE: {"precision": "fp32"}}
     points = {"youden": {name: 0.5 for name in (*labels, "abnormal")}}
     card = ModelCard(
         "untrained", labels, 28, 49, 4, "tiny", 12, "none", operating_points=points, artefacts=artefacts

@@ -20,6 +20,7 @@ from edgecxr.data.phantom import phantom
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import ModelError
 from edgecxr.export.bundle import export_bundle
+from edgecxr.export.recipe import Recipe
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.infer import infer_paths
@@ -112,7 +113,7 @@ def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
         if bundle.card.sha256 == card_of(run).sha256:
             say(f"{place} is done")
             return bundle
-    return export_bundle(run, prepared, place)[0]
+    return export_bundle(run, prepared, place, Recipe(precisions=("fp32",)))
 
 
 def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
@@ -156,7 +157,7 @@ def _summary(
     lines += [
         _difference(students, prepared),
         f"Done in {seconds / 60:.1f} minutes. Learnt from synthetic films only: it says nothing of real ones.",
-        f"Pictures: {prepared.path / 'contact_sheet.png'}, {workspace.root / 'overlays'}",
+        f"Pictures: {workspace.data_dir(prepared.name) / 'contact_sheet.png'}, {workspace.root / 'overlays'}",
         f"Next:     {_where(workspace)}edgecxr infer {shlex.quote(str(film))} --overlay pictures",
         NOTICE,
     ]

@@ -13,6 +13,10 @@ from edgecxr.errors import MissingPackage, UsageError
 
 BACKENDS = {
     "onnxruntime": "edgecxr.runtime.onnxruntime:OnnxRuntimeBackend",
+    "onnxruntime-cuda": "edgecxr.runtime.onnxruntime:open_cuda",
+    "onnxruntime-tensorrt": "edgecxr.runtime.onnxruntime:open_tensorrt",
+    "openvino": "edgecxr.runtime.openvino:OpenVinoBackend",
+    "tensorrt": "edgecxr.runtime.tensorrt:TensorRTBackend",
     "torch": "edgecxr.train.checkpoint:open_checkpoint",
 }
 METHODS = {

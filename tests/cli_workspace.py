@@ -48,7 +48,12 @@ class Typed:
 def edgecxr(*args: str | Path, runs: Path, **variables: str) -> Typed:
     """Type `edgecxr args...` with EDGECXR_RUNS and other variables set."""
     out, err = io.StringIO(), io.StringIO()
-    environment = {"EDGECXR_MODEL": "", "EDGECXR_RUNS": str(runs), **variables}
+    environment = {
+        "EDGECXR_MODEL": "",
+        "EDGECXR_RUNS": str(runs),
+        "EDGECXR_STATE": str(runs.parent / "state"),
+        **variables,
+    }
     code: object = 0
     with (
         mock.patch("sys.argv", ["edgecxr", *map(str, args)]),

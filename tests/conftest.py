@@ -6,7 +6,6 @@ import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -106,11 +105,30 @@ def finished(clinic: Prepared) -> Finished:
 
 
 @pytest.fixture(scope="session")
-def bundled(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, dict[str, Any]]:
-    """The bundle of the student of `finished`, and the differences that its export measured. Not to be changed."""
+def bundled(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The FP32 bundle of the student of `finished`. Not to be changed."""
+    from edgecxr.export.bundle import export_bundle
+    from edgecxr.export.recipe import Recipe
+
+    place = tmp_path_factory.mktemp("exported") / "student"
+    return export_bundle(finished.student, finished.prepared, place, Recipe(precisions=("fp32",)))
+
+
+@pytest.fixture(scope="session")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Data with the labels of `clinic`, enough of them to calibrate on and to judge by. Not to be changed."""
+    images, targets, abnormal, splits = striped(96, seed=9)
+    targets = np.column_stack([targets, np.zeros(96, np.float32)])
+    folder = tmp_path_factory.mktemp("films") / "films"
+    return write_prepared(folder, images, targets, abnormal, splits, (*LABELS, "Edema"))
+
+
+@pytest.fixture(scope="session")
+def complete(finished: Finished, films: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The student's bundle with FP32, FP16 and INT8 files. Not to be changed."""
     from edgecxr.export.bundle import export_bundle
 
-    return export_bundle(finished.student, finished.prepared, tmp_path_factory.mktemp("exported") / "student")
+    return export_bundle(finished.student, films, tmp_path_factory.mktemp("complete") / "student")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -310,6 +310,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(runs: Path) -> None:
         (("infer", "film.dcm", "--operating-point", "best"), "there are: youden, sensitivity90"),
         (("infer", "film.dcm", "--backend", "onnxruntim"), "did you mean 'onnxruntime'?"),
         (("infer", "film.dcm", "--backend", "torch"), "edgecxr evaluate"),
+        (("infer", "film.dcm", "--precision", "fp8"), "precision fp8: there are fp32, fp16, int8"),
         (("infer", "film.dcm", "--attention"), "add --json"),
         (("prepare", "phantm"), "did you mean 'phantom'?"),
         (("prepare", "vindr"), "edgecxr prepare vindr PATH"),

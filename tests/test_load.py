@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -10,13 +11,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 import edgecxr
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.runtime.bundle import write_bundle
+from tests.cli_workspace import edgecxr as command_line
 from tests.test_cli import scan
-from tests.tiny_bundle import tiny_bundle
+from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +63,31 @@ def test_the_options_reach_the_model(tmp_path: Path) -> None:
         edgecxr.load(bundle, backend="onnxruntim")
     with pytest.raises(UsageError, match="edgecxr evaluate"):
         edgecxr.load(bundle, backend="torch")
+
+
+def test_the_precision_chooses_the_model_file(tmp_path: Path) -> None:
+    other = tiny_onnx(tmp_path / "other.onnx")
+    graph = onnx.load(other)
+    next(value for value in graph.graph.initializer if value.name == "two").raw_data = np.float32(3).tobytes()
+    onnx.save_model(graph, other)
+    names = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+    card = tiny_card(artefacts={name: {"precision": precision} for precision, name in names.items()})
+    first = tiny_onnx(tmp_path / "first.onnx")
+    bundle = write_bundle(tmp_path / "model", card, {"model.onnx": first, "model.int8.onnx": other}).path
+    pixels = np.linspace(0, 1, 224 * 224).reshape(224, 224)
+    usual = edgecxr.load(bundle).predict(pixels).abnormal
+    assert edgecxr.load(bundle, precision="fp32").predict(pixels).abnormal == usual
+    assert edgecxr.load(bundle, precision="int8").predict(pixels).abnormal < usual - 0.1
+    with pytest.raises(ModelError, match=r"no fp16 model \(it has: fp32, int8\)"):
+        edgecxr.load(bundle, precision="fp16")
+    with pytest.raises(UsageError, match="precision fp8: there are fp32, fp16, int8"):
+        edgecxr.load(bundle, precision="fp8")
+    film = scan(tmp_path, "scan.dcm")
+    typed = command_line("infer", film, "--model", bundle, "--json", "--precision", "int8", runs=tmp_path / "runs")
+    assert typed.code == 0
+    expected = edgecxr.load(bundle, precision="int8").predict(film).abnormal
+    assert json.loads(typed.out)["abnormal"]["probability"] == pytest.approx(expected, abs=1e-3)
+    assert expected < edgecxr.load(bundle).predict(film).abnormal - 0.1
 
 
 @pytest.mark.parametrize("bundle", [None, "gone", Path("gone")])

@@ -59,6 +59,23 @@ def test_type_checkers_are_told_that_there_are_types(wheel: Path) -> None:
     assert "edgecxr/py.typed" in contents(wheel)
 
 
+def test_the_targets_come_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgecxr/export/targets").iterdir()}
+    assert "edgecxr/export/targets/v100.toml" in shipped and shipped <= set(contents(wheel))
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = (
+        "import edgecxr; from edgecxr.export.target import load_target, target_names; "
+        "print(edgecxr.__file__, *(load_target(name).name for name in target_names()))"
+    )
+    # Not from the sources: the working folder is the unpacked wheel, which -c puts first.
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    place, *names = done.stdout.split()
+    assert Path(place).parent == tmp_path / "edgecxr"
+    assert names == sorted(Path(path).stem for path in shipped)
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     # Without __init__.py a folder would be found in the sources and be missing after installation.
     folders = {path.parent for path in (ROOT / "edgecxr").rglob("*.py")}
@@ -78,4 +95,5 @@ def test_the_workstation_packages_come_with_an_extra_only(wheel: Path) -> None:
     required = metadata(wheel).get_all("Requires-Dist") or []
     always = {line.partition(">")[0].strip().lower() for line in required if "extra ==" not in line}
     assert {"numpy", "pydicom", "pillow", "typer", "onnxruntime"} <= always
+    assert any(line.startswith("tomli") and "python_version < " in line for line in required)
     assert not always & {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "matplotlib"}

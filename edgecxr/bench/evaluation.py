@@ -27,8 +27,9 @@ def evaluate_model(
     split: str,
     replicates: int,
     progress: Callable[[int, int], None] | None = None,
+    precision: str | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Evaluate a run through torch, or a bundle through its FP32 ONNX file.
+    """Evaluate a run through torch, or a bundle through one of its ONNX files.
 
     Args:
         workspace: where to look for model and data set.
@@ -37,13 +38,14 @@ def evaluate_model(
         split: "train", "val" or "test".
         replicates: of the bootstrap.
         progress: called with (images done, images in all).
+        precision: of a bundle's file: "fp32" (the default), "fp16" or "int8".
 
     Returns:
         The model's name and the record of `edgecxr.bench.accuracy.evaluate`. A run keeps its record in its card,
         under the data set's name and the split; a bundle is not changed.
 
     Raises:
-        UsageError: no such split.
+        UsageError: no such split, or a precision for a run.
         ModelError: no such model, or it is damaged.
         InputError: no such data set, or one with other labels.
     """
@@ -56,7 +58,9 @@ def evaluate_model(
     prepared = select.dataset_of(workspace, card, data)
     check_labels(card, prepared, split)
     if bundle:
-        backend = open_backend("onnxruntime", bundle.artefact("fp32"))
+        backend = open_backend("onnxruntime", bundle.artefact(precision or "fp32"))
+    elif precision:
+        raise UsageError(f"{card.name} is a run: --precision is for bundles, such as {workspace.export_dir(card.name)}")
     else:
         backend = open_backend("torch", folder)
     findings, abnormal = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
@@ -70,7 +74,7 @@ def evaluate_model(
             atomic_write(folder / CARD, replace(card, metrics=results).to_json())
             # The latest run is the one that was trained last, not the one that was looked at last.
             os.utime(folder / CARD, ns=(finished.st_atime_ns, finished.st_mtime_ns))
-    return card.name, record
+    return f"{card.name} {precision}" if precision else card.name, record
 
 
 def paired_gain(prepared: Prepared, split: str, ours: Path, theirs: Path) -> dict[str, metrics.Interval]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecxr.cli.app import app
+from edgecxr.registry import BACKENDS
 
 bundles = typer.Typer(
     help="Look at a bundle, or check that it is whole.",
@@ -29,7 +30,10 @@ def infer(
     attention: Annotated[bool, typer.Option("--attention", help="With --json: the attention map too.")] = False,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
     operating_point: Annotated[str, typer.Option(help="Rule of the decisions: youden or sensitivity90.")] = "youden",
-    backend: Annotated[str, typer.Option(help="Engine that runs the model.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help=f"Engine that runs the model: {', '.join(n for n in BACKENDS if n != 'torch')}.")
+    ] = "onnxruntime",
+    precision: Annotated[str, typer.Option(help="Which of the bundle's models: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
@@ -38,9 +42,8 @@ def infer(
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
-    with Predictor(
-        select.bundle(Workspace.default(), model), backend, operating_point=operating_point, threads=threads
-    ) as predictor:
+    bundle = select.bundle(Workspace.default(), model)
+    with Predictor(bundle, backend, operating_point, precision, threads) as predictor:
         rejected = infer_paths(predictor, paths, json_, attention, overlay)
     if rejected:
         raise typer.Exit(3)

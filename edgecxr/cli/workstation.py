@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from edgecxr.export.target import Target
 
 from edgecxr import NOTICE
 from edgecxr.cli.app import MAX_SEED, app
@@ -141,6 +144,9 @@ def evaluate(
     model: Annotated[str | None, typer.Argument(help="Run or bundle; the latest run by default.")] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set; the model's own by default.")] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    precision: Annotated[
+        str | None, typer.Option(help="Of a bundle's file: fp32, fp16 or int8.", show_default="fp32")
+    ] = None,
     replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -152,29 +158,70 @@ def evaluate(
     from edgecxr.workspace import Workspace
 
     with progress("evaluate") as update:
-        name, record = evaluate_model(Workspace.default(), model, data, split, replicates, update)
+        name, record = evaluate_model(Workspace.default(), model, data, split, replicates, update, precision)
     print(json.dumps({"model": name, **record, "notice": NOTICE}) if json_ else table(name, record))
 
 
-@app.command(epilog="Examples:  edgecxr export  |  edgecxr export student-tiny-28-mlcak")
+@app.command(
+    epilog="Examples:  edgecxr export  |  edgecxr export --trt --int8 --target jetson-orin-nano  |  "
+    "edgecxr export --analyze"
+)
 def export(
     run: Annotated[str | None, typer.Argument(help="A student's or teacher's run; the latest student.")] = None,
+    fp16: Annotated[bool, typer.Option("--fp16", help="FP32 and FP16 only, or also --int8.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="FP32 and INT8 only, or also --fp16.")] = False,
+    trt: Annotated[bool, typer.Option("--trt", help="Then build the TensorRT engine, if this is the device.")] = False,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Device: v100, jetson-orin-nano, cpu-x86 ...")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file: tolerances, calibration.")] = None,
+    keep_float: Annotated[
+        int | None, typer.Option(min=0, metavar="K", help="Leave the K layers that lose most by INT8 as they are.")
+    ] = None,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="Only say what INT8 costs, layer by layer; with a picture.")
+    ] = False,
+    with_teacher: Annotated[
+        bool, typer.Option("--with-teacher", help="Export the student's teacher too, to compare on the device.")
+    ] = False,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
-    """Write a bundle for devices. FP32 ONNX, compared with the checkpoint on real images."""
-    from edgecxr import select
+    """Write a bundle for devices: FP32, FP16 and INT8 ONNX, each compared with the checkpoint on real images."""
     from edgecxr.console import say
+    from edgecxr.export.recipe import choose
+    from edgecxr.export.target import load_target
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace
 
+    device = load_target(target) if target else None
+    if device and not trt:  # building an engine says them too
+        for note in device.notes:
+            say(f"{device.name}: {note}")
+    chosen = choose(recipe, fp16, int8, keep_float, device)
     workspace = Workspace.default()
-    folder = select.run(workspace, run, "student-")
-    prepared = select.dataset_of(workspace, select.card_of(folder), data)
-    export_bundle = load("edgecxr.export.bundle:export_bundle", "export")
-    say(f"export {folder.name} to ONNX and compare it on {prepared.name}")
-    bundle, differences = export_bundle(folder, prepared, workspace.export_dir(folder.name))
-    say(
-        f"fp32: pass, logits within {differences['max_logit_difference']:.1e} of the checkpoint on "
-        f"{differences['images']} images"
-    )
-    print(bundle.path)
+    if analyze:
+        print(load("edgecxr.export.commands:analyze", "export")(workspace, run, data, chosen))
+        return
+    folders = load("edgecxr.export.commands:export", "export")(workspace, run, data, chosen, device, with_teacher)
+    for folder in folders:
+        print(folder)
+        if trt:
+            print(_build(folder, "int8" if int8 else "fp16" if fp16 else None, device))
+
+
+def _build(folder: Path, precision: str | None, target: Target | None) -> Path:
+    """Build the engine of a new bundle here, or say what to type on the device."""
+    from edgecxr.console import say
+    from edgecxr.errors import MissingPackage
+    from edgecxr.export.engine import build_engine, choose_precision
+    from edgecxr.runtime.bundle import Bundle
+
+    bundle = Bundle.open(folder)
+    precision = precision or choose_precision(bundle, target)
+    try:
+        return build_engine(bundle, precision, target, say=say)
+    except MissingPackage:
+        device = f" --target {target.name}" if target else ""
+        say(f"the ONNX files are written; copy {folder} to the device and type there:")
+        say(f"  edgecxr build {folder.name} --precision {precision}{device}")
+        raise

@@ -130,7 +130,7 @@ class TwoHeadViT(nn.Module):
         qkv = attn.qkv(block.norm1(tokens)).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
         query = attn.q_norm(qkv[:, 0, 0]).unsqueeze(2)  # (B, heads, 1, d)
         keys = attn.k_norm(qkv[:, :, 1]).permute(0, 2, 3, 1)  # (B, heads, d, 1 + T)
-        weights = ((query * attn.scale) @ keys).softmax(dim=-1)[:, :, 0, 1:].mean(dim=1)
+        weights = ((query * attn.scale) @ keys).softmax(dim=-1)[:, :, 0, 1:].sum(dim=1)
         return (weights / weights.sum(dim=1, keepdim=True)).reshape(batch, self.grid, self.grid)
 
 

@@ -17,7 +17,17 @@ from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.preprocess import SIZES, model_input
 from edgecxr.runtime.read import checked, read_radiograph
-from edgecxr.runtime.types import ABNORMAL, FEW_CASES, FloatArray, ModelCard, Outputs, Prediction, Radiograph, Rejection
+from edgecxr.runtime.types import (
+    ABNORMAL,
+    FEW_CASES,
+    PRECISIONS,
+    FloatArray,
+    ModelCard,
+    Outputs,
+    Prediction,
+    Radiograph,
+    Rejection,
+)
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 
@@ -47,7 +57,8 @@ class Predictor:
         warnings: what is to be said with every prediction of this model.
 
     Raises:
-        UsageError: the backend is unknown or for checkpoints, or the card has operating points but not this one.
+        UsageError: the backend is unknown or for checkpoints, there is no such precision, or the card has operating
+            points but not this one.
         MissingPackage: the backend's engine is not installed.
         ModelError: the bundle cannot be used.
     """
@@ -64,6 +75,8 @@ class Predictor:
             raise UsageError(
                 "backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
             )
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if self.card.size not in SIZES:
             raise ModelError(

@@ -23,6 +23,9 @@ FEW_CASES = 20
 """Fewer positive or negative films than this give a warning beside what rests on them: with 20, a sensitivity of 90 %
 has a 95 % interval of about 70 to 97 %; with 10 it begins at 60 %, which says next to nothing of a threshold."""
 
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Of a bundle's model files."""
+
 INPUTS = ("native", "upsample")
 """How an image enters the model: cut into patches as it is, or enlarged to 224 px first."""
 
@@ -129,6 +132,7 @@ class ModelCard:
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
         training: the configuration of the training run.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
+        target: the device that a bundle was exported for, as `edgecxr.export.target.Target` has it; empty for any.
         sha256: of the weights (best.safetensors) that everything was made from.
         version: the edgecxr that wrote the card.
         format: version of this record.
@@ -152,6 +156,7 @@ class ModelCard:
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     version: str = ""
     notice: str = NOTICE
@@ -203,7 +208,15 @@ class ModelCard:
     def _check(self) -> None:
         """Raise ValueError where a value is not of the kind that the attributes promise."""
         names = (*self.labels, ABNORMAL)
-        tables = (self.operating_points, self.temperature, self.metrics, self.data, self.training, self.artefacts)
+        tables = (
+            self.operating_points,
+            self.temperature,
+            self.metrics,
+            self.data,
+            self.training,
+            self.artefacts,
+            self.target,
+        )
         sound = (
             all(isinstance(name, str) for name in (self.name, *names))
             and len(set(names)) == len(names)

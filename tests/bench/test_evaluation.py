@@ -40,7 +40,7 @@ def test_the_operating_points_of_a_run_were_chosen_on_validation(finished):
 
 def test_a_run_and_its_bundle_agree_label_by_label(workspace, finished, bundled):
     student = finished.student.name
-    shutil.copytree(bundled[0].path, workspace.export_dir(student))
+    shutil.copytree(bundled.path, workspace.export_dir(student))
     before = {path.name: path.read_bytes() for path in workspace.export_dir(student).iterdir()}
     name, of_run = evaluate_model(workspace, None, None, "test", 50)  # the latest run
     other, of_bundle = evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)

@@ -1,0 +1,62 @@
+"""TensorRT engines on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecxr.cli.app import app
+
+
+@app.command(epilog="Examples:  edgecxr build  |  edgecxr build student-tiny-28-mlcak --precision int8  |  "
+             "edgecxr build --memory 256 --batches 1 1 1")  # fmt: skip
+def build(
+    bundle: Annotated[
+        str | None, typer.Argument(metavar="BUNDLE", help="Path or name; else EDGECXR_MODEL, else the latest.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, fp16 or int8; by default fp16, or what the target recommends."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Device whose limits are used, such as jetson-orin-nano.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=1, max=1 << 20, metavar="MIB", help="Limit of the builder's working memory.")
+    ] = None,
+    batches: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(help="Smallest, usual and largest batch.", show_default="1 8 64"),
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the engine with ONNX Runtime.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --verify: packed images (.npz), beside noise.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build again even if a fresh engine is there.")] = False,
+) -> None:
+    """Build a bundle's TensorRT engine, on the device that will run it. A fresh one is not built again."""
+    from edgecxr import select
+    from edgecxr.console import say
+    from edgecxr.errors import UsageError
+    from edgecxr.export.engine import build_engine, choose_precision
+    from edgecxr.export.target import load_target
+    from edgecxr.runtime.bundle import Bundle
+    from edgecxr.runtime.types import PRECISIONS
+    from edgecxr.workspace import Workspace
+
+    if precision is not None and precision not in PRECISIONS:
+        raise UsageError(f"--precision {precision}: give one of {', '.join(PRECISIONS)}")
+    if images is not None and not verify:
+        raise UsageError("--images goes with --verify")
+    device = load_target(target) if target is not None else None
+    opened = Bundle.open(select.bundle(Workspace.default(), bundle))
+    chosen = precision or choose_precision(opened, device)
+    path = build_engine(opened, chosen, device, memory_mib=memory, batches=batches, force=force, say=say)
+    if verify:
+        from edgecxr.export.engine_check import differences
+
+        for line in differences(opened, chosen, images):
+            say(line)
+    print(path)

@@ -1,0 +1,74 @@
+"""`edgecxr export`: which run, which data, and what is said meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from edgecxr import select
+from edgecxr.console import say
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import ModelError
+from edgecxr.export import sensitivity
+from edgecxr.export.bundle import export_bundle, layer_costs
+from edgecxr.export.recipe import Recipe
+from edgecxr.export.target import Target
+from edgecxr.workspace import Workspace, writing
+
+
+def export(
+    workspace: Workspace, run: str | None, data: str | None, recipe: Recipe, target: Target | None, with_teacher: bool
+) -> list[Path]:
+    """Export a run, and before it its teacher if that is wanted.
+
+    Args:
+        workspace: where runs are looked for and bundles are written.
+        run: name of a run; None takes the latest student.
+        data: name of the data set of the checks; None takes the model's own.
+        recipe: what to make.
+        target: for which device; None for any.
+        with_teacher: export the run's teacher too.
+
+    Returns:
+        The bundles, the run's own last.
+
+    Raises:
+        ModelError: no such run, or it had no teacher.
+    """
+    folder = select.run(workspace, run, "student-")
+    card = select.card_of(folder)
+    folders = [folder]
+    if with_teacher:
+        if card.teacher is None:
+            raise ModelError(f"{card.name} was made without a teacher: leave --with-teacher out")
+        folders.insert(0, select.run(workspace, card.teacher))
+    prepared = select.dataset_of(workspace, card, data)
+    return [_export(workspace, each, prepared, recipe, target) for each in folders]
+
+
+def _export(workspace: Workspace, folder: Path, prepared: Prepared, recipe: Recipe, target: Target | None) -> Path:
+    place = f" for {target.name}" if target else ""
+    say(f"export {folder.name} to ONNX{place} and compare it on {prepared.name}")
+    return export_bundle(folder, prepared, workspace.export_dir(folder.name), recipe, target, say).path
+
+
+def analyze(workspace: Workspace, run: str | None, data: str | None, recipe: Recipe) -> str:
+    """Say what INT8 costs layer by layer; writes a table and a picture into the run's folder.
+
+    Args:
+        workspace: where the run is looked for.
+        run: its name; None takes the latest student.
+        data: name of the data set; None takes the model's own.
+        recipe: how to calibrate.
+
+    Returns:
+        A table of the worst layers and the paths of what was written.
+    """
+    folder = select.run(workspace, run, "student-")
+    prepared = select.dataset_of(workspace, select.card_of(folder), data)
+    say(f"quantise the layers of {folder.name} one at a time, on {prepared.name}")
+    with writing(folder):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".analyse-") as scratch:
+            costs = layer_costs(folder, prepared, recipe, Path(scratch))
+        written = sensitivity.write(costs, folder, f"{folder.name} on {prepared.name}")
+    return "\n".join([sensitivity.table(costs), *map(str, written)])

@@ -1,0 +1,115 @@
+"""An engine against ONNX Runtime on the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from edgecxr.errors import CheckFailed, InputError
+from edgecxr.runtime import tensorrt_library
+from edgecxr.runtime.backend import Backend
+from edgecxr.runtime.bundle import Bundle
+from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
+from edgecxr.runtime.preprocess import BASE_SIZE, box_mean
+from edgecxr.runtime.tensorrt import TensorRTBackend
+from edgecxr.runtime.types import FloatArray
+
+NOISE_IMAGES = 64
+_AT_A_TIME = 64
+
+
+def differences(bundle: Bundle, precision: str, packed: Path | None = None) -> list[str]:
+    """Return the lines of `edgecxr build --verify`; arguments and errors are those of `verify_engine`.
+
+    Where there is no GPU, nothing is run, and the line says so.
+    """
+    if tensorrt_library.find_gpu() is None:
+        return ["the engine is not verified: it cannot be run here, where there is no GPU"]
+    return [
+        f"against ONNX Runtime on {name}: logits within {found['max_logit_difference']:.1e}, attention within "
+        f"{found['max_attention_difference']:.1e} on {found['images']:.0f} images"
+        for name, found in verify_engine(bundle, precision, packed).items()
+    ]
+
+
+def verify_engine(bundle: Bundle, precision: str, packed: Path | None = None) -> dict[str, dict[str, float]]:
+    """Run an engine and ONNX Runtime on the same images, and add the differences to the engine's record.
+
+    Both run the file that the engine was built from; ONNX Runtime runs the bundle's FP32 file too, which says what the
+    lower precision costs on the whole.
+
+    Args:
+        bundle: the bundle.
+        precision: of the engine.
+        packed: a .npz with real images as the array "images", (N, 224, 224) uint8.
+
+    Returns:
+        Such as "noise, model.fp16.onnx" -> {"images", "max_logit_difference", "max_attention_difference"}.
+
+    Raises:
+        MissingPackage: TensorRT, a library for its buffers, or ONNX Runtime is not installed.
+        ModelError: there is no usable engine, or no GPU.
+        InputError: `packed` is not such a file; reason "dataset".
+        CheckFailed: the engine gives values that are not numbers.
+    """
+    size = bundle.card.size
+    sets = {"noise": np.random.default_rng(0).random((NOISE_IMAGES, 1, size, size), dtype=np.float32)}
+    if packed is not None:
+        sets[packed.name] = box_mean(_packed(packed), size)[:, None]
+    onnx = bundle.artefact(precision)
+    engine = TensorRTBackend(onnx)
+    found = {}
+    try:
+        ours = {name: _run(engine, images) for name, images in sets.items()}
+        for file in dict.fromkeys((onnx, bundle.artefact("fp32") if _has_fp32(bundle) else onnx)):
+            reference = OnnxRuntimeBackend(file)
+            for name, images in sets.items():
+                found[f"{name}, {file.name}"] = _differences(ours[name], _run(reference, images), len(images), onnx)
+            reference.close()
+        path = engine.engine_file.with_suffix(".json")
+        dataclasses.replace(engine.record, verified=found).write(path)
+    finally:
+        engine.close()
+    return found
+
+
+def _has_fp32(bundle: Bundle) -> bool:
+    return any(entry.get("precision") == "fp32" for entry in bundle.card.artefacts.values())
+
+
+def _run(backend: Backend, images: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return logits (N, L + 1) and attention maps (N, g, g)."""
+    parts = [backend.run(images[i : i + _AT_A_TIME]) for i in range(0, len(images), _AT_A_TIME)]
+    logits = np.concatenate([np.column_stack([part.findings, part.abnormal]) for part in parts])
+    return logits, np.concatenate([part.attention for part in parts])
+
+
+def _differences(
+    ours: tuple[FloatArray, FloatArray], theirs: tuple[FloatArray, FloatArray], count: int, onnx: Path
+) -> dict[str, float]:
+    if not all(np.isfinite(values).all() for values in ours):
+        raise CheckFailed(
+            f"the engine of {onnx} gives values that are not numbers: build it with --precision fp32, or export again"
+        )
+    logits, attention = (float(np.abs(mine - other).max()) for mine, other in zip(ours, theirs, strict=True))
+    return {"images": count, "max_logit_difference": logits, "max_attention_difference": attention}
+
+
+def _packed(path: Path) -> np.ndarray:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images: np.ndarray = arrays["images"]
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} holds no packed images ({error}): give an .npz with the array images", "dataset"
+        ) from error
+    if images.dtype != np.uint8 or images.shape[1:] != (BASE_SIZE, BASE_SIZE) or not len(images):
+        raise InputError(
+            f"the images in {path} are {images.dtype} of shape {images.shape}, not uint8 of shape "
+            f"(N, {BASE_SIZE}, {BASE_SIZE}): pack them again",
+            "dataset",
+        )
+    return images

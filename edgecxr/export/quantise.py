@@ -1,0 +1,93 @@
+"""INT8 by the calibration that keeps most: numbers of images and methods are tried and judged on validation."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecxr.data.prepared import Prepared
+from edgecxr.export.calibration import Calibration, choose
+from edgecxr.export.precision import Ranges, calibrate, to_int8, weighted_layers
+from edgecxr.export.recipe import Recipe
+from edgecxr.export.verify import TASKS, Truth, aurocs_of, logits_of
+from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
+from edgecxr.runtime.preprocess import box_mean
+from edgecxr.runtime.types import FloatArray
+
+
+def quantise(
+    source: Path,
+    dest: Path,
+    truth: Truth,
+    size: int,
+    recipe: Recipe,
+    float_part: str,
+    keep: Collection[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Write the INT8 file of the best calibration.
+
+    Args:
+        source: an FP32 file.
+        dest: the file to write.
+        truth: images, labels and the checkpoint's logits; its data set's training images calibrate.
+        size: side of the model's input in pixels.
+        recipe: has the numbers of images and the methods to try.
+        float_part: "fp32" or "fp16".
+        keep: layers that stay floating point.
+        progress: called with (calibrations done, calibrations in all).
+
+    Returns:
+        Facts for the card: "calibration" with the choice and every score, and "layers" by kind.
+
+    Raises:
+        InputError: the training split cannot be calibrated on; reason "dataset".
+        ModelError: the file cannot be quantised.
+    """
+    choices = {choice.sha256: choice for choice in (_choices(truth.prepared, recipe))}
+    pairs = [(choice, method) for choice in choices.values() for method in recipe.calibration_methods]
+    tried: list[dict[str, Any]] = []
+    best: tuple[float, float] | None = None
+    with tempfile.TemporaryDirectory(dir=dest.parent, prefix=".try-") as folder:
+        file = Path(folder) / "try.onnx"
+        for done, (choice, method) in enumerate(pairs, start=1):
+            ranges = ranges_of(source, truth.prepared, choice, size, method)
+            facts = to_int8(source, file, ranges, float_part, keep)
+            logits = logits_of(OnnxRuntimeBackend(file), truth.prepared, truth.split, size)
+            score = _score(truth, logits), -float(np.sqrt(np.mean((logits - truth.logits) ** 2)))
+            tried.append(
+                {"method": method, "images": len(choice.rows), "val_auroc": score[0], "rms_logit_difference": -score[1]}
+            )
+            if best is None or score > best:
+                best = score
+                chosen = choice.to_dict() | {"method": method}
+                shutil.copyfile(file, dest)
+            progress(done, len(pairs))
+    layers = weighted_layers(source)
+    kept = [layer for layer in layers if layer in set(keep)]
+    return facts | {
+        "calibration": chosen | {"tried": tried},
+        "layers": {"int8": len(layers) - len(kept), "float": kept},
+    }
+
+
+def ranges_of(source: Path, prepared: Prepared, choice: Calibration, size: int, method: str) -> Ranges:
+    """Calibrate a file on chosen images of a data set."""
+    return calibrate(source, box_mean(prepared.images[choice.rows], size)[:, None], method)
+
+
+def _choices(prepared: Prepared, recipe: Recipe) -> list[Calibration]:
+    return [choose(prepared, count, recipe.seed) for count in recipe.calibration_images]
+
+
+def _score(truth: Truth, logits: FloatArray) -> float:
+    """Return the mean AUROC of both tasks; 0 where neither has one, so that the logits decide."""
+    areas = aurocs_of(logits, truth.prepared, truth.split, truth.weights[:1])
+    known = [value for task in TASKS for value in areas[task].labels if not np.isnan(value)]
+    # Rounded to what a swap of a few pairs of films makes: below it, the logits are the better judge.
+    return round(float(np.mean(known)), 3) if known else 0.0

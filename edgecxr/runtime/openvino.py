@@ -1,0 +1,111 @@
+"""OpenVINO behind the `Backend` protocol, on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgecxr.errors import MissingPackage, ModelError, brief
+from edgecxr.runtime.model_file import (
+    INPUT,
+    OUTPUTS,
+    allowed_cores,
+    check_file,
+    check_images,
+    check_threads,
+    input_shape,
+)
+from edgecxr.runtime.types import FloatArray, Outputs
+
+if TYPE_CHECKING:
+    import openvino
+
+
+class OpenVinoBackend:
+    """Runs an ONNX file, of FP32 or with Q/DQ nodes; thread-safe.
+
+    Args:
+        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention".
+        threads: how many threads compute; None takes the cores that this process may use.
+
+    Raises:
+        UsageError: `threads` is less than 1.
+        MissingPackage: openvino is not installed, or its library does not load.
+        ModelError: the file is missing, damaged, or not a model of edgecxr.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        check_threads(path, threads)
+        check_file(path)
+        try:
+            import openvino
+            from openvino.frontend import FrontEndManager
+        except ImportError as error:
+            raise MissingPackage("openvino", "openvino", "the openvino backend") from error
+        # Else OpenVINO computes in bfloat16 wherever the CPU can, which is no FP32 any more.
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        threads = allowed_cores() if threads is None else threads
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
+        self.path = path
+        try:
+            # By the name alone, a damaged file would be tried as every other kind of model too.
+            reader = FrontEndManager().load_by_framework("onnx")
+            model = reader.convert(reader.load(str(path)))
+            self._compiled: openvino.CompiledModel | None = openvino.Core().compile_model(model, "CPU", config)
+        except Exception as error:  # OpenVINO raises RuntimeError and its subclasses, of several modules
+            raise ModelError(
+                f"{path} cannot be loaded by OpenVINO {openvino.__version__} ({_reason(error)}): "
+                "export the model again, or upgrade openvino"
+            ) from error
+        self._shape = _shape(path, self._compiled)
+        # A request holds the memory of one run. There get to be as many as runs at the same time.
+        self._free: list[openvino.InferRequest] = []
+
+    def run(self, images: FloatArray) -> Outputs:
+        """Run a batch.
+
+        Args:
+            images: (N, 1, S, S) float32 in [0, 1].
+
+        Raises:
+            ModelError: the images do not fit the model, or OpenVINO failed.
+        """
+        compiled = self._compiled  # another thread may close meanwhile
+        if compiled is None:
+            raise ModelError(f"{self.path} has been closed: open it again")
+        check_images(self.path, images, self._shape)
+        try:
+            try:
+                request = self._free.pop()
+            except IndexError:
+                request = compiled.create_infer_request()
+            results = request.infer({INPUT: images})
+            outputs = Outputs(*(results[name] for name in OUTPUTS))
+        except Exception as error:
+            raise ModelError(
+                f"{self.path} failed on {len(images)} images ({_reason(error)}): "
+                "give fewer at a time, or export the model again"
+            ) from error
+        if self._compiled is not None:
+            self._free.append(request)
+        return outputs
+
+    def close(self) -> None:
+        """Free the model; what another thread has begun still ends well."""
+        self._compiled = None
+        self._free.clear()
+
+
+def _shape(path: Path, compiled: openvino.CompiledModel) -> tuple[int, ...]:
+    inputs = {
+        port.any_name: [side.get_length() if side.is_static else None for side in port.partial_shape]
+        for port in compiled.inputs
+    }
+    return input_shape(path, inputs, [name for port in compiled.outputs for name in port.names])
+
+
+def _reason(error: Exception) -> str:
+    """Return what OpenVINO says is wrong: the last line of those that say where in its sources it was noticed."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return brief(lines[-1], 320) if lines else type(error).__name__

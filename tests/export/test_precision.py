@@ -1,0 +1,216 @@
+"""FP16 and INT8 files of both profiles: what is in them, what they answer, and that TensorRT's parser takes them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+
+from edgecxr.errors import ModelError
+from edgecxr.export.onnx import OPSETS, export_fp32
+from edgecxr.export.precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
+from edgecxr.runtime.types import ModelCard
+
+IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
+
+# The operators that TensorRT's parser lists as supported in release 8.5, of those that a ViT could need.
+LEGACY_OPS = {
+    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Equal", "Erf", "Expand",
+    "Gather", "Gemm", "Identity", "MatMul", "Mul", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum", "Reshape",
+    "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+ALLOWED = {"legacy": LEGACY_OPS, "modern": LEGACY_OPS | {"LayerNormalization"}}
+"""Profile -> operators; LayerNormalization is supported from release 8.6 on."""
+
+FORMS = ("fp32", "fp16", "int8", "int8-fp16")
+
+
+@pytest.fixture(scope="module", params=list(OPSETS))
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
+    """A profile, and the files of a model with depth 3 and somewhat trained-looking weights."""
+    torch.manual_seed(0)
+    model = TwoHeadViT("tiny", 28, 4, labels=3, depth=3).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5).add_(0.02 * torch.randn_like(parameter))
+    card = ModelCard("student", ("A", "B", "C"), 28, 49, 4, "tiny", 3, "none")
+    folder = tmp_path_factory.mktemp(request.param)
+    files = {form: folder / f"{form}.onnx" for form in FORMS}
+    export_fp32(model, card, files["fp32"], request.param)
+    to_fp16(files["fp32"], files["fp16"])
+    ranges = calibrate(files["fp32"], IMAGES, "minmax")
+    to_int8(files["fp32"], files["int8"], ranges)
+    to_int8(files["fp32"], files["int8-fp16"], ranges, "fp16")
+    return request.param, files
+
+
+def logits(path: Path) -> np.ndarray:
+    outputs = OnnxRuntimeBackend(path).run(IMAGES)
+    return np.column_stack([outputs.findings, outputs.abnormal])
+
+
+def test_only_operators_that_the_profile_allows(made):
+    profile, files = made
+    for form, path in files.items():
+        graph = onnx.load(path)
+        assert {entry.domain: entry.version for entry in graph.opset_import} == {"": OPSETS[profile]}, form
+        assert {node.op_type for node in graph.graph.node} <= ALLOWED[profile], form
+        assert {node.domain for node in graph.graph.node} == {""}, form
+        assert any(prop.key == "edgecxr_card" for prop in graph.metadata_props), form
+
+
+def test_inputs_and_outputs_are_float32_in_every_form(made):
+    for form, path in made[1].items():
+        graph = onnx.load(path).graph
+        ends = [*graph.input, *graph.output]
+        assert [end.name for end in ends] == ["image", "findings", "abnormal", "attention"], form
+        assert {end.type.tensor_type.elem_type for end in ends} == {TensorProto.FLOAT}, form
+
+
+def test_layers_have_the_names_of_modules(made):
+    layers = weighted_layers(made[1]["fp32"])
+    blocks = [f"blocks.{n}.{name}" for n in range(3) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    expected = ["patch_embed.proj", *blocks, "findings_head", "abnormal_head"]
+    # The attention map reads the last block's query and key once more, which one exporter writes down twice.
+    assert [name for name in layers if not name.endswith("#2")] == expected
+
+
+def test_fp16_is_near_and_half_as_large(made):
+    files = made[1]
+    reference, half = logits(files["fp32"]), logits(files["fp16"])
+    assert 0 < np.abs(half - reference).max() / np.abs(reference).max() < 5e-3
+    assert files["fp16"].stat().st_size < 0.55 * files["fp32"].stat().st_size
+
+
+def test_layernorm_and_softmax_stay_float32_with_no_half_in_between(made):
+    profile, files = made
+    graph = onnx.load(files["fp16"])
+    kept = float32_nodes(graph)
+    norms = 2 * 3 + 1
+    if profile == "legacy":
+        norms += 1  # the attention map's
+    assert len(kept) >= (norms + 3 if profile == "modern" else 6 * norms + 3)
+    half = {
+        node.output[0] for node in graph.graph.node
+        if node.op_type == "Cast" and any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in node.attribute)
+    }  # fmt: skip
+    weights = {t.name for t in graph.graph.initializer if t.data_type == TensorProto.FLOAT16}
+    for node in graph.graph.node:
+        if node.name in kept:
+            assert not (set(node.input) & (half | weights)), node.name
+    if profile == "legacy":
+        # Between the parts of one LayerNorm there is no cast at all.
+        squares = [node for node in graph.graph.node if node.op_type == "Pow"]
+        maker = {output: node.op_type for node in graph.graph.node for output in node.output}
+        assert len(squares) == norms and {maker[node.input[0]] for node in squares} == {"Sub"}
+
+
+def test_a_residual_stream_that_half_precision_cannot_square_survives(tmp_path, made):
+    """Values of a few hundred are usual in ViTs; their squares overflow FP16."""
+    profile, _ = made
+    torch.manual_seed(0)
+    model = TwoHeadViT("tiny", 28, 4, labels=3, depth=2).eval()
+    with torch.no_grad():
+        model.vit.pos_embed.add_(400 * torch.randn_like(model.vit.pos_embed))
+    export_fp32(model, ModelCard("s", ("A", "B", "C"), 28, 49, 4, "tiny", 2, "none"), tmp_path / "a.onnx", profile)
+    to_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    reference, half = logits(tmp_path / "a.onnx"), logits(tmp_path / "b.onnx")
+    assert np.isfinite(half).all()
+    assert np.abs(half - reference).max() < 0.02 * np.abs(reference).max() + 0.01
+
+
+@pytest.mark.parametrize("form", ["int8", "int8-fp16"])
+def test_int8_quantises_weighted_layers_and_nothing_else(made, form):
+    graph = onnx.load(made[1][form]).graph
+    maker = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+
+    def behind_casts(name: str) -> onnx.NodeProto:
+        node = maker[name]
+        return behind_casts(node.input[0]) if node.op_type == "Cast" and node.input[0] in maker else node
+
+    layers = set(weighted_layers(made[1]["fp32"]))
+    quantised = 0
+    for node in graph.node:
+        fed = [behind_casts(name) for name in node.input if name in maker]
+        if node.name in layers:
+            quantised += 1
+            assert [source.op_type for source in fed[:2]] == ["DequantizeLinear"] * 2, node.name
+            weight = constants[fed[1].input[0]]
+            assert weight.data_type == TensorProto.INT8
+            scales = numpy_helper.to_array(constants[fed[1].input[1]])
+            assert scales.size > 1 or node.name == "abnormal_head"  # per channel
+            assert not numpy_helper.to_array(constants[fed[1].input[2]]).any()  # symmetric
+        elif node.op_type not in ("QuantizeLinear", "DequantizeLinear", "Cast", "Shape"):
+            assert "DequantizeLinear" not in [source.op_type for source in fed], node.name
+    assert quantised == len(layers)
+
+
+def test_int8_answers_nearly_what_fp32_answers(made):
+    reference = logits(made[1]["fp32"])
+    for form in ("int8", "int8-fp16"):
+        difference = np.abs(logits(made[1][form]) - reference)
+        assert 0 < difference.mean() < 0.05 * np.abs(reference).mean(), form
+
+
+def test_methods_clip_differently(made):
+    path = made[1]["fp32"]
+    widths = {
+        method: sum(high - low for low, high in calibrate(path, IMAGES, method).values())
+        for method in ("minmax", "percentile", "entropy")
+    }
+    assert widths["percentile"] < widths["minmax"] and widths["entropy"] < widths["minmax"]
+
+
+def test_ranges_do_not_depend_on_how_images_go_through(made, monkeypatch):
+    import edgecxr.export.precision as module
+
+    whole = calibrate(made[1]["fp32"], IMAGES, "minmax")
+    monkeypatch.setattr(module, "CALIBRATION_BATCH", 7)
+    parts = calibrate(made[1]["fp32"], IMAGES, "minmax")
+    assert whole.keys() == parts.keys()
+    for name, ends in whole.items():
+        assert parts[name] == pytest.approx(ends, rel=1e-5)
+
+
+def test_a_file_that_was_not_calibrated_is_refused(made, tmp_path):
+    with pytest.raises(ModelError, match="no calibrated range"):
+        to_int8(made[1]["fp32"], tmp_path / "x.onnx", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+RTX = importlib.util.find_spec("tensorrt_rtx_bindings")
+
+
+@pytest.mark.skipif(RTX is None, reason="TensorRT-RTX is not installed (extra trt-rtx)")
+@pytest.mark.parametrize("form", FORMS)
+def test_tensorrt_rtx_parses_and_builds_it_without_a_gpu(made, form):
+    trt = importlib.import_module("tensorrt_rtx_bindings")
+    said: list[str] = []
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: object, text: str) -> None:
+            said.append(text)
+
+    logger = Logger()
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse(made[1][form].read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    profile = builder.create_optimization_profile()
+    profile.set_shape("image", *((batch, 1, 28, 28) for batch in (1, 2, 4)))
+    config = builder.create_builder_config()
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config) is not None, said[-5:]
+    assert not [text for text in said if "layernorm" in text.lower() and "fp16" in text.lower()]

@@ -39,10 +39,14 @@ def steps(args: argparse.Namespace) -> Iterator[tuple[str, int, Step]]:
     yield "smoke", 180, smoke
     for name in args.names:
         yield f"{name}-teacher", 600, partial(teacher, name=name)
+        yield f"{name}-teacher-engines", 300, partial(engines, name=name, step=f"{name}-teacher")
     for seed in range(args.seeds):
         for name in args.names:
             for method in METHODS:
                 yield f"{name}-{RES}-{method}-seed{seed}", 600, partial(student, name=name, method=method, seed=seed)
+            if seed == 0:
+                step = f"{name}-{RES}-{METHODS[-1]}-seed0"
+                yield f"{step}-engines", 240, partial(engines, name=name, step=step)
 
 
 def main() -> None:
@@ -57,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
     parser.add_argument("--patch", type=int, default=16, help="of the teacher")
     parser.add_argument("--pretrained", type=Path, help="ImageNet weights for the teacher; random without")
+    parser.add_argument("--rounds", type=int, default=30, help="timed runs of each engine and batch size")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -185,6 +190,16 @@ def student(args: argparse.Namespace, name: str, method: str, seed: int) -> dict
         gains = paired_gain(prepared, "test", run, run_of(args, f"{name}-{RES}-none-seed{seed}"))
         result["gain_over_undistilled"] = {task: asdict(interval) for task, interval in gains.items()}
     return result
+
+
+def engines(args: argparse.Namespace, name: str, step: str) -> dict[str, Any]:
+    """Export what an earlier step trained, and build, compare and time its engines."""
+    from gpu_engines import measure
+
+    run = run_of(args, step)
+    prepared, workspace = opened(args, name)
+    bundle = workspace.export_dir(run.name)
+    return {"data": name, "run": run.name} | measure(run, prepared, bundle, args.device, args.rounds)
 
 
 def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:

@@ -73,17 +73,18 @@ def bundle_show(
 def bundle_verify(
     bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
 ) -> None:
-    """Compare every file of a bundle with its checksum."""
+    """Compare every file of a bundle with its checksum. Those that have none, such as engines, are named."""
     from edgecxr import select
+    from edgecxr.console import printable
     from edgecxr.errors import ModelError
-    from edgecxr.runtime.bundle import verify
+    from edgecxr.runtime.describe import checked_files
     from edgecxr.workspace import Workspace
 
     folder = select.bundle(Workspace.default(), bundle)
-    files = verify(folder)
-    for name, whole in files:
-        print(f"{name}: {'OK' if whole else 'FAILED'}")
-    if not all(whole for _, whole in files):
+    lines, whole = checked_files(folder)
+    for line in lines:
+        print(printable(line))
+    if not whole:
         raise ModelError(f"{folder} is not whole: export it again or copy it again")
 
 

@@ -36,7 +36,7 @@ def build(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again even if a fresh engine is there.")] = False,
 ) -> None:
-    """Build a bundle's TensorRT engine, on the device that will run it. A fresh one is not built again."""
+    """Build a TensorRT engine, on the device that will run it. A fresh one is not built again."""
     from edgecxr import select
     from edgecxr.console import say
     from edgecxr.errors import UsageError

@@ -186,7 +186,7 @@ def export(
     ] = False,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
-    """Write a bundle for devices: FP32, FP16 and INT8 ONNX, each compared with the checkpoint on real images."""
+    """Write a bundle of FP32, FP16 and INT8 ONNX. Each is compared with the checkpoint on real images."""
     from edgecxr.console import say
     from edgecxr.export.recipe import choose
     from edgecxr.export.target import load_target

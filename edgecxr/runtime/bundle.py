@@ -6,18 +6,27 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edgecxr.artefact import atomic_folder, read_whole
-from edgecxr.errors import ModelError
+from edgecxr.errors import ModelError, brief
+from edgecxr.runtime.card_check import LARGEST_CARD, PLAIN_NAME
 from edgecxr.runtime.types import ModelCard
 
 CARD = "card.json"
 SUMS = "SHA256SUMS"
 
+# A bundle may come from a stranger: nothing of it is read before its size is known to be bearable.
+LARGEST_FILE = 2 << 30
+"""Bytes of a model file; more than protobuf, and so ONNX, can hold."""
+MOST_FILES = 64
+_LARGEST_SUMS = 64 << 10
+_DEEPEST = 4
+_MOST_UNLISTED = 1000
+
 _SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
-_PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 _REMEDY = "export it again or copy it again"
 
 
@@ -40,7 +49,8 @@ class Bundle:
         Files that the list does not name, such as the engines a device has built, are let be.
 
         Raises:
-            ModelError: there is no bundle at `path`, or one of its files is missing or changed.
+            ModelError: there is no bundle at `path`, one of its files is missing, changed or too large, or the card or
+                the list of checksums is not what edgecxr writes.
         """
         path = Path(path)
         if not os.path.isdir(path):
@@ -53,9 +63,9 @@ class Bundle:
     def _read(cls, path: Path) -> Bundle:
         for name, whole in verify(path):
             if not whole:
-                state = "has changed since it was written" if (path / name).exists() else "is missing"
+                state = "has changed since it was written" if os.path.exists(path / name) else "is missing"
                 raise ModelError(f"{path / name} {state} ({SUMS} disagrees): {_REMEDY}")
-        return cls(path, ModelCard.from_json(_read_text(path / CARD), str(path / CARD)))
+        return cls(path, ModelCard.from_json(_read_text(path / CARD, LARGEST_CARD), str(path / CARD)))
 
     def verify(self) -> list[tuple[str, bool]]:
         """Return each listed file's name and whether its checksum still holds.
@@ -100,7 +110,7 @@ def write_bundle(dest: Path, card: ModelCard, files: dict[str, Path]) -> Bundle:
         ModelError: a name is not usable, a file cannot be read, or the card names a file that is not given.
     """
     for name in files:
-        if not _PLAIN_NAME.fullmatch(name) or name in (CARD, SUMS):
+        if not PLAIN_NAME.fullmatch(name) or name in (CARD, SUMS):
             raise ModelError(f"{name!r} cannot be the name of a file in a bundle: use letters, digits, '.', '-', '_'")
     absent = sorted(set(card.artefacts) - set(files))
     if absent:
@@ -135,40 +145,87 @@ def verify(folder: Path) -> list[tuple[str, bool]]:
     """Return each file that a bundle's SHA256SUMS lists, and whether its checksum still holds.
 
     Raises:
-        ModelError: the list itself is missing or damaged.
+        ModelError: the list itself is missing or damaged, or a file is too large or lies outside the bundle.
     """
-    return [(name, _holds(folder / name, expected)) for name, expected in _read_sums(folder).items()]
+    sums = _read_sums(folder)
+    root = os.path.realpath(folder)
+    for name in sums:
+        _check_place(folder / name, root)
+    return [(name, _holds(folder / name, expected)) for name, expected in sums.items()]
+
+
+def unlisted(folder: Path) -> list[str]:
+    """Return the files of a bundle that its SHA256SUMS does not list, such as engines; at most 1000, sorted.
+
+    Raises:
+        ModelError: the list is missing or damaged.
+    """
+    listed = {*_read_sums(folder), SUMS}
+    found = (name for name in _names_below(folder) if name not in listed)
+    return sorted(name for name, _ in zip(found, range(_MOST_UNLISTED), strict=False))
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(parent, name).relative_to(folder).as_posix() for name in sorted(names))
+
+
+def _check_place(path: Path, root: str) -> None:
+    """Refuse a file that a link takes out of the bundle, or that is too large to be a model."""
+    real = os.path.realpath(path)
+    if os.path.commonpath([real, root]) != root:
+        raise ModelError(f"{path} is a link to {real}, outside the bundle: {_REMEDY}")
+    try:
+        size = Path(real).stat().st_size
+    except OSError:
+        return  # reported as missing
+    if size > LARGEST_FILE:
+        raise ModelError(f"{path} has {size / 1e9:.1f} GB, more than any model file: {_REMEDY}")
 
 
 def _holds(path: Path, expected: str) -> bool:
     # A FIFO or a device would block or never end.
-    return path.is_file() and sha256_of(path) == expected
+    return os.path.isfile(path) and sha256_of(path) == expected
 
 
 def _read_sums(folder: Path) -> dict[str, str]:
     """Return name -> checksum, in the order of the file."""
     path = folder / SUMS
+    lines = _read_text(path, _LARGEST_SUMS).splitlines()
+    if len(lines) > MOST_FILES:
+        raise ModelError(f"{path} lists {len(lines)} files, more than a bundle has ({MOST_FILES}): {_REMEDY}")
     sums: dict[str, str] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
+        where = f"line {number} of {path}"
         match = _SUM_LINE.fullmatch(line)
         if not match:
-            raise ModelError(f"line {number} of {path} is not a checksum and a name: {_REMEDY}")
-        name = PurePosixPath(match[2])
+            raise ModelError(f"{where} is not a checksum and a name: {_REMEDY}")
+        name, shown = PurePosixPath(match[2]), brief(match[2], 80)
         if name.is_absolute() or ".." in name.parts:
-            raise ModelError(f"line {number} of {path} names a file outside the bundle ({match[2]}): {_REMEDY}")
+            raise ModelError(f"{where} names a file outside the bundle ({shown}): {_REMEDY}")
+        if not 1 <= len(name.parts) <= _DEEPEST or not all(map(PLAIN_NAME.fullmatch, name.parts)):
+            raise ModelError(f"{where} has a name that no file of a bundle has ({shown}): {_REMEDY}")
+        if str(name) in sums:
+            raise ModelError(f"{where} names {shown} a second time: {_REMEDY}")
         sums[str(name)] = match[1].lower()
     if CARD not in sums:
         raise ModelError(f"{path} does not list {CARD}: {_REMEDY}")
     return sums
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Path, largest: int) -> str:
+    if not os.path.isfile(path):  # to open a FIFO would block
+        state = "is not a file" if os.path.exists(path) else "is missing"
+        raise ModelError(f"{path} {state}, so this is not a whole bundle: {_REMEDY}")
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing, so this is not a whole bundle: {_REMEDY}") from error
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ModelError(f"{path} is larger than {largest >> 10} KiB, so it is not what edgecxr wrote: {_REMEDY}")
+        return content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): {_REMEDY}") from error
+        raise ModelError(f"{path} cannot be read ({brief(error)}): {_REMEDY}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from edgecxr.runtime.bundle import Bundle
+from edgecxr.errors import ModelError
+from edgecxr.runtime.bundle import Bundle, unlisted, verify
+from edgecxr.runtime.engine_record import FOLDER, EngineRecord
 from edgecxr.runtime.types import ABNORMAL, FEW_CASES, ModelCard
 
 
@@ -18,12 +23,50 @@ def describe(bundle: Bundle) -> str:
     rows = [
         ("model", _model(card)),
         ("lies in", f"{bundle.path}, from edgecxr {card.version or 'of unknown version'}"),
-        ("data", _data(card)),
-        *[("result", line) for line in _results(card)],
-        *[("file", line) for line in _files(bundle)],
+        *_readable("data", lambda: [_data(card)]),
+        *_readable("target", lambda: _target(card)),
+        *_readable("result", lambda: _results(card)),
+        *[row for name in card.artefacts for row in _readable("file", partial(_file, bundle, name))],
     ]
     lines = [f"{name:8} {text}" for name, text in rows]
     return "\n".join([card.name, *lines, *_thresholds(card), card.notice])
+
+
+def checked_files(folder: Path) -> tuple[list[str], bool]:
+    """Return a line for each file of a bundle, listed in SHA256SUMS or not, and whether all listed ones are whole.
+
+    Args:
+        folder: of the bundle.
+
+    Raises:
+        ModelError: the list is missing or damaged, or a file is too large or lies outside the bundle.
+    """
+    listed = verify(folder)
+    lines = [f"{name}: {'OK' if whole else 'FAILED'}" for name, whole in listed]
+    lines += [f"{name}: not listed{_origin(folder, name)}" for name in unlisted(folder)]
+    return lines, all(whole for _, whole in listed)
+
+
+def _origin(folder: Path, name: str) -> str:
+    """Return where an unlisted file may come from; an engine is code, so one of elsewhere is never loaded."""
+    path = folder / name
+    if Path(name).parent != Path(FOLDER):
+        return ""
+    if path.suffix not in (".engine", ".json"):
+        return " (of a build)"
+    try:
+        _, own = EngineRecord.read(path.with_suffix(".json"))
+    except ModelError:
+        own = False
+    return " (built on this device)" if own else " (not built by this user on this device: never loaded)"
+
+
+def _readable(title: str, rows: Callable[[], Iterable[str]]) -> list[tuple[str, str]]:
+    """Return titled rows; of tables that edgecxr only passes on, a card may say anything."""
+    try:
+        return [(title, row) for row in rows()]
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return [(title, "what the card says cannot be read")]
 
 
 def _model(card: ModelCard) -> str:
@@ -55,11 +98,38 @@ def _results(card: ModelCard) -> list[str]:
     return lines or ["not evaluated: `edgecxr evaluate` on the run, then `edgecxr export`"]
 
 
-def _files(bundle: Bundle) -> list[str]:
-    return [
-        f"{name}, {facts.get('precision')}, {(bundle.path / name).stat().st_size / 1e6:.1f} MB"
-        for name, facts in bundle.card.artefacts.items()
-    ]
+def _target(card: ModelCard) -> list[str]:
+    return [f"{card.target['name']}: {card.target['description']}"] if card.target else []
+
+
+def _file(bundle: Bundle, name: str) -> list[str]:
+    """Return what the card says of one model file."""
+    facts = bundle.card.artefacts[name]
+    kind = [facts["precision"]] + ([f"{facts['float_part']} elsewhere"] if facts.get("float_part") else [])
+    if facts.get("opset"):
+        kind.append(f"opset {facts['opset']}" + (f" ({facts['profile']})" if facts.get("profile") else ""))
+    lines = [f"{name}, {', '.join(kind)}, {(bundle.path / name).stat().st_size / 1e6:.1f} MB"]
+    parity, verdict, calibration = (facts.get(key) or {} for key in ("parity", "verdict", "calibration"))
+    if verdict:
+        drops = [
+            f"{task} {drop['auroc']:+.4f} ({drop['low']:+.4f} to {drop['high']:+.4f})"
+            for task, drop in verdict["auroc_drop"].items()
+            if drop
+        ]
+        lines.append(
+            f"  {verdict['status']}: AUROC drop {', '.join(drops) or 'not known'}; at most {verdict['tolerance']:g} "
+            f"allowed, {verdict['images']} images of {verdict['data']} {verdict['split']}"
+        )
+    if parity:
+        difference = f"{parity['max_logit_difference']:.1e} on {parity['images']} images"
+        lines.append(f"  logits within {difference} of the checkpoint's")
+    if calibration:
+        kept = facts.get("layers", {}).get("float") or []
+        lines.append(
+            f"  calibrated by {calibration['method']} on {calibration['images']} images of {calibration['data']} "
+            f"{calibration['split']}" + (f"; floating point: {', '.join(kept)}" if kept else "")
+        )
+    return lines
 
 
 def _thresholds(card: ModelCard) -> list[str]:

@@ -42,6 +42,10 @@ class OnnxRuntimeBackend:
         providers: ONNX Runtime's execution providers, in order of preference: names, or names with options. Each has
             to be there and has to load: what one of them cannot compute goes to the next, but none is left out.
 
+    Attributes:
+        path: the file.
+        shapes: name -> shape of its input and outputs, the batch first; what is not an int is free.
+
     Raises:
         UsageError: `threads` is less than 1.
         MissingPackage: onnxruntime is not installed, does not load, or has been built without a provider.
@@ -85,11 +89,13 @@ class OnnxRuntimeBackend:
                 f"took {', '.join(session.get_providers())}: {_see_doctor(absent[0])}"
             )
         self._session: onnxruntime.InferenceSession | None = session
-        self._shape = input_shape(
-            path,
-            {value.name: value.shape for value in session.get_inputs()},
-            [value.name for value in session.get_outputs()],
-        )
+        try:
+            inputs = {value.name: value.shape for value in session.get_inputs()}
+            outputs = {value.name: value.shape for value in session.get_outputs()}
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{path} has names that are no text: export the model again") from error
+        self._shape = input_shape(path, inputs, outputs)
+        self.shapes = inputs | outputs
 
     def run(self, images: FloatArray) -> Outputs:
         """Run a batch.

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.errors import InputError, ModelError, UsageError, brief
 from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import Bundle
+from edgecxr.runtime.bundle import CARD, Bundle
+from edgecxr.runtime.card_check import check_shapes
 from edgecxr.runtime.preprocess import SIZES, model_input
 from edgecxr.runtime.read import checked, read_radiograph
 from edgecxr.runtime.types import (
@@ -88,7 +89,14 @@ class Predictor:
             self.warnings += (PHANTOM_WARNING,)
         self._temperatures = _temperatures(self.card, self.bundle.path)
         options = {} if threads is None else {"threads": threads}
-        self._backend = open_backend(backend, self.bundle.artefact(precision), **options)
+        model = self.bundle.artefact(precision)
+        self._backend = open_backend(backend, model, **options)
+        # What a backend does not say here shows in its answers.
+        try:
+            check_shapes(self.card, getattr(self._backend, "shapes", {}), str(model), str(self.bundle.path / CARD))
+        except ModelError:
+            self._backend.close()
+            raise
 
     @property
     def card(self) -> ModelCard:
@@ -164,19 +172,23 @@ class Predictor:
 
     def _probabilities(self, outputs: Outputs) -> dict[str, float]:
         names = (*self.card.labels, ABNORMAL)
+        found = {name: getattr(outputs, name) for name in ("findings", "abnormal", "attention")}
+        # An engine may give lists or texts, if that is what its model computes.
+        if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in found.values()):
+            raise ModelError(f"the model in {self.bundle.path} does not answer with numbers: export the model again")
+        shapes = {name: value.shape for name, value in found.items()}
+        check_shapes(self.card, shapes, f"the model in {self.bundle.path}", CARD)
+        if {shape[:1] for shape in shapes.values()} != {(1,)}:
+            raise ModelError(f"the model in {self.bundle.path} does not answer with one row: export the model again")
         logits = np.append(outputs.findings[0], outputs.abnormal[0]).astype(np.float64)
-        if len(logits) != len(names):
-            raise ModelError(
-                f"the model in {self.bundle.path} gives {len(logits) - 1} findings and its card names "
-                f"{len(names) - 1}: export the model again"
-            )
         if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
             raise ModelError(
                 f"the model in {self.bundle.path} gives values that are not numbers: "
                 "use its fp32 file, or export the model again"
             )
-        # As a tanh, the sigmoid overflows for no logit.
-        values = 0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))
+        # As a tanh, the sigmoid overflows for no logit; with a tiny temperature the quotient may, to what is meant.
+        with np.errstate(over="ignore"):
+            values = 0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))
         return dict(zip(names, values.tolist(), strict=True))
 
 
@@ -254,7 +266,8 @@ def _thresholds(card: ModelCard, rule: str, source: Path) -> tuple[dict[str, flo
     """Return name -> threshold, and warnings where the card has none or few films decided it."""
     names = (*card.labels, ABNORMAL)
     if card.operating_points and rule not in card.operating_points:
-        raise UsageError(f"{source} has no operating point {rule!r} (there are: {', '.join(card.operating_points)})")
+        rules = brief(", ".join(card.operating_points))
+        raise UsageError(f"{source} has no operating point {rule!r} (there are: {rules})")
     points = card.operating_points.get(rule, {})
     absent = [name for name in names if name not in points]
     thresholds = {name: float(points.get(name, 0.5)) for name in names}

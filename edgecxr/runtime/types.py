@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr import NOTICE
-from edgecxr.errors import ModelError
+from edgecxr.errors import ModelError, brief
 
 CARD_FORMAT = 1
 
@@ -193,47 +192,19 @@ class ModelCard:
         Raises:
             ModelError: not a card, or one of a newer format.
         """
+        from edgecxr.runtime import card_check
+
         try:
-            values = json.loads(text)
+            values = card_check.parse(text)
+            if type(values["format"]) is not int or type(values["labels"]) is not list:
+                raise ValueError("format is not a whole number, or labels are not a list")
             if values["format"] > CARD_FORMAT:
-                raise ModelError(f"{source} was written by a newer edgecxr ({values.get('version')}): upgrade edgecxr")
+                newer = brief(values.get("version"), 40)
+                raise ModelError(f"{source} was written by a newer edgecxr ({newer}): upgrade edgecxr")
             known = {f.name for f in dataclasses.fields(cls)}
             values = {key: value for key, value in values.items() if key in known}
             card = cls(**values | {"labels": tuple(values["labels"])})
-            card._check()
+            card_check.check(card)
             return card
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{source} is not a model card ({error}): export the model again") from error
-
-    def _check(self) -> None:
-        """Raise ValueError where a value is not of the kind that the attributes promise."""
-        names = (*self.labels, ABNORMAL)
-        tables = (
-            self.operating_points,
-            self.temperature,
-            self.metrics,
-            self.data,
-            self.training,
-            self.artefacts,
-            self.target,
-        )
-        sound = (
-            all(isinstance(name, str) for name in (self.name, *names))
-            and len(set(names)) == len(names)
-            and all(type(side) is int and side > 0 for side in (self.size, self.patch, self.tokens, self.depth))
-            and self.input in INPUTS
-            and (self.size % self.patch == 0 or self.input == "upsample")
-            and all(isinstance(table, dict) for table in tables)
-            and all(isinstance(table, dict) for table in (*self.operating_points.values(), *self.artefacts.values()))
-            and all(
-                type(counts.get(kind)) is int
-                for counts in self.operating_counts.values()
-                for kind in ("positives", "negatives")
-            )
-        )
-        if not sound:
-            raise ValueError("a value of the wrong kind, or labels that are not different")
-        for table in (self.temperature, *self.operating_points.values()):
-            for name, value in table.items():
-                if type(value) not in (int, float) or not math.isfinite(value):
-                    raise ValueError(f"{name!r} has the value {value!r}, which is no number")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(f"{source} is not a model card ({brief(error)}): export the model again") from error

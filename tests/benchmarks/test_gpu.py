@@ -32,11 +32,11 @@ def make_data(folder: Path) -> None:
     with (folder / "labels.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "patient", "split", "Effusion", "abnormal"])
-        for i in range(24):
+        for i in range(48):
             sick = i % 2
             pixels = rng.integers(0, 120, (64, 64), dtype=np.uint8) + np.uint8(100 * sick)
             Image.fromarray(pixels).save(folder / f"{i}.png")
-            table.writerow([f"{i}.png", i // 2, ("train", "val", "test")[i // 8], sick, sick])
+            table.writerow([f"{i}.png", i // 2, ("train", "val", "test")[i // 16], sick, sick])
 
 
 def run(tmp_path: Path, *more: str) -> str:
@@ -45,9 +45,9 @@ def run(tmp_path: Path, *more: str) -> str:
     (site / "sitecustomize.py").write_text(WITHOUT_PYDICOM)
     command = [sys.executable, str(SCRIPT), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     command += ["--work", str(tmp_path / "work"), "--names", "films", "--epochs", "1", "--seeds", "1", "--patch", "56"]
-    command += ["--device", "cpu", *more]
+    command += ["--device", "cpu", "--rounds", "1", *more]
     environment = os.environ | {"PYTHONPATH": str(site)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -58,13 +58,20 @@ def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
     first = run(tmp_path)
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
     expected = {"probe", "smoke", "films-teacher", "films-28-none-seed0", "films-28-mlcak-seed0"}
+    expected |= {"films-teacher-engines", "films-28-mlcak-seed0-engines"}
     assert set(records) == expected, first
     assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(expected, "ok")
     student = records["films-28-mlcak-seed0"]["result"]
     assert 0 <= student["test"]["abnormal"]["auroc"] <= 1
-    assert student["test"]["images"] == 8
+    assert student["test"]["images"] == 16
     gain = student["gain_over_undistilled"]["findings"]
     assert gain["low"] <= gain["value"] <= gain["high"]
+    engines = records["films-28-mlcak-seed0-engines"]["result"]
+    assert [facts["precision"] for facts in engines["export"].values()] == ["fp32", "fp16", "int8"]
+    # There is no GPU: what runs is timed, and what does not says why.
+    assert engines["latency_ms"]["onnxruntime-cpu-int8"]["64"]["min"] > 0
+    assert engines["latency_ms"]["torch-eager-fp32"]["1"]["median"] > 0
+    assert all("error" in engine or "record" in engine for engine in engines["engines"].values())
     assert records["probe"]["result"]["packages"]["pydicom"] is not None  # installed, though it cannot be imported
     second = run(tmp_path)
     assert second.count("done before") == len(expected)

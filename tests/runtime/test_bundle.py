@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from edgecxr.errors import ModelError
-from edgecxr.runtime.bundle import Bundle, write_bundle
+from edgecxr.errors import EdgeCxrError, ModelError
+from edgecxr.runtime import bundle as bundle_module
+from edgecxr.runtime.bundle import Bundle, unlisted, verify, write_bundle
+from edgecxr.runtime.describe import describe
+from edgecxr.runtime.predictor import Predictor
+from tests.cli_workspace import edgecxr
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_card
 
 
@@ -135,3 +147,288 @@ def test_a_card_of_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
     folder = tiny_bundle(tmp_path / "bundle", format=99).path
     with pytest.raises(ModelError, match="upgrade edgecxr"):
         Bundle.open(folder)
+
+
+# Bundles of strangers: whatever is in them ends in a ModelError, soon, and never in a traceback.
+
+
+def seal(folder: Path, card: str | bytes | None = None) -> Path:
+    """Write card.json, if it is given, and a list that holds for it and the files that are there."""
+    if card is not None:
+        (folder / "card.json").write_bytes(card.encode() if isinstance(card, str) else card)
+    names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != "SHA256SUMS")
+    sums = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
+    (folder / "SHA256SUMS").write_text("".join(sums))
+    return folder
+
+
+def test_a_card_or_list_too_large_to_be_one_is_not_read(folder: Path) -> None:
+    sums = (folder / "SHA256SUMS").read_text()
+    os.truncate(folder / "SHA256SUMS", 1 << 40)  # sparse: reading it would fill the memory
+    with pytest.raises(ModelError, match=r"SHA256SUMS is larger than 64 KiB"):
+        Bundle.open(folder)
+    (folder / "SHA256SUMS").write_text(sums)
+    card = (folder / "card.json").read_text()
+    seal(folder, card + " " * (4 << 20))
+    with pytest.raises(ModelError, match=r"card\.json is larger than 4096 KiB"):
+        Bundle.open(folder)
+
+
+def test_a_model_file_too_large_to_be_one_is_not_read(folder: Path) -> None:
+    os.truncate(folder / "model.onnx", 1 << 40)
+    with pytest.raises(ModelError, match=r"model\.onnx has 1099\.5 GB, more than any model file"):
+        Bundle.open(folder)
+    with pytest.raises(ModelError, match="more than any model file"):
+        verify(folder)
+
+
+def test_a_list_of_too_many_files_is_refused(folder: Path) -> None:
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.writelines(f"{'0' * 64}  x{i}\n" for i in range(63))
+    with pytest.raises(ModelError, match="lists 65 files, more than a bundle has"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b/c/d/e", ".hidden", "a b", "-rf", "x" * 200, "a\x1b[2J", "a\0b", "a\u2028", "a\ud7ff*"]
+)
+def test_names_that_no_bundle_has_are_refused(folder: Path, name: str) -> None:
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{'0' * 64}  {name}\n")
+    with pytest.raises(ModelError, match="SHA256SUMS") as caught:
+        Bundle.open(folder)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 400
+
+
+def test_a_file_that_is_listed_twice_is_refused(folder: Path) -> None:
+    with (folder / "SHA256SUMS").open("a") as file:
+        file.write(f"{'0' * 64}  ./model.onnx\n")
+    with pytest.raises(ModelError, match=r"names \./model\.onnx a second time"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", ["card.json", "model.onnx"])
+def test_a_link_out_of_the_bundle_is_refused(folder: Path, name: str) -> None:
+    outside = folder.parent / "outside"
+    (folder / name).rename(outside)
+    for target in (outside, Path("..", "outside")):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(target)
+        with pytest.raises(ModelError, match=rf"{name} is a link to .*outside, outside the bundle"):
+            Bundle.open(folder)
+
+
+def test_a_link_inside_the_bundle_and_one_to_it_are_let_be(folder: Path) -> None:
+    (folder / "model.onnx").rename(folder / "store.onnx")
+    (folder / "model.onnx").symlink_to("store.onnx")
+    (folder.parent / "link").symlink_to(folder)
+    assert Bundle.open(folder.parent / "link").artefact() == folder.parent / "link" / "model.onnx"
+
+
+def test_a_link_to_itself_is_a_missing_file(folder: Path) -> None:
+    (folder / "model.onnx").unlink()
+    (folder / "model.onnx").symlink_to("model.onnx")
+    with pytest.raises(ModelError, match=r"model\.onnx is missing"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "card.json", "model.onnx"])
+def test_what_is_no_file_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ModelError, match=name):
+        Bundle.open(folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(ModelError, match=name):
+        Bundle.open(folder)
+
+
+def test_files_that_are_not_listed_are_named(folder: Path, tmp_path: Path) -> None:
+    (folder / "engines").mkdir()
+    for name in ("engines/fp16.engine", "engines/fp16.json", "engines/timing.cache", "notes.txt"):
+        (folder / name).write_text("{}")
+    assert unlisted(folder) == ["engines/fp16.engine", "engines/fp16.json", "engines/timing.cache", "notes.txt"]
+    typed = edgecxr("bundle", "verify", folder, runs=tmp_path / "runs")
+    assert typed.code == 0
+    assert typed.out.splitlines() == [
+        "card.json: OK",
+        "model.onnx: OK",
+        # No record that this machine has sealed stands beside it.
+        "engines/fp16.engine: not listed (not built by this user on this device: never loaded)",
+        "engines/fp16.json: not listed (not built by this user on this device: never loaded)",
+        "engines/timing.cache: not listed (of a build)",
+        "notes.txt: not listed",
+    ]
+
+
+def test_an_engine_of_this_device_is_said_to_be(folder: Path, tmp_path: Path) -> None:
+    from unittest import mock
+
+    from edgecxr.runtime.engine_record import EngineRecord, Here
+
+    here = Here("GPU", "8.7", "tensorrt", "10.3.0")
+    record = EngineRecord("fp16", here, "model.onnx", "0" * 64, "0" * 64, 2, (1, 1, 1), None, 1.0, "strong")
+    (folder / "engines").mkdir()
+    (folder / "engines" / "fp16.engine").write_text("{}")
+    with mock.patch.dict(os.environ, EDGECXR_STATE=str(tmp_path / "state")):
+        record.write(folder / "engines" / "fp16.json")
+    typed = edgecxr("bundle", "verify", folder, runs=tmp_path / "runs", EDGECXR_STATE=str(tmp_path / "state"))
+    assert "engines/fp16.engine: not listed (built on this device)" in typed.out.splitlines()
+
+
+def test_no_end_of_unlisted_files_is_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_module, "_MOST_UNLISTED", 3)
+    for number in range(5):
+        (folder / f"extra{number}").touch()
+    assert unlisted(folder) == ["extra0", "extra1", "extra2"]
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+HOSTILE: list[tuple[str, Any, str]] = [
+    ("metrics", nested(40), "nested more than 32 levels"),
+    ("metrics", nested(900), "nested"),
+    ("labels", "abc", "labels are not a list"),
+    ("labels", [f"x{i}" for i in range(1001)], "more than 1000 labels"),
+    ("labels", ["x" * 1001], "labels are not texts"),
+    ("labels", ["A", 7], "labels are not texts"),
+    ("labels", ["A", "A"], "labels are not different"),
+    ("labels", ["abnormal"], "labels are not different"),
+    ("size", 10**30, "size is not a whole number above 0"),
+    ("size", True, "size is not a whole number above 0"),
+    ("tokens", -4, "tokens is not a whole number above 0"),
+    ("tokens", 50, "tokens are not a square number"),
+    ("patch", 13, "size is not a multiple of patch"),
+    ("format", 1.0, "format is not a whole number"),
+    ("format", True, "format is not a whole number"),
+    ("notice", None, "notice is not a text"),
+    ("version", 3, "version is not a text"),
+    ("teacher", {}, "teacher is not a text"),
+    ("input", "stretch", "input is stretch, not one of native, upsample"),
+    ("operating_points", {"youden": {"abnormal": 10**400}}, "which is no probability"),
+    ("operating_points", {"youden": {"abnormal": 1.5}}, "is 1.5, which is no probability"),
+    ("operating_points", {f"r{i}": {} for i in range(51)}, "more than 50 operating points"),
+    ("operating_counts", {"abnormal": {"positives": 1}}, "operating_counts"),
+    ("operating_counts", {"abnormal": 3}, "operating_counts"),
+    ("temperature", {"abnormal": 10**400}, "which is no number"),
+    ("temperature", {"abnormal": True}, "is True, which is no number"),
+    ("artefacts", {"../model.onnx": {}}, "cannot be the name of a model file"),
+    ("artefacts", {"model.onnx": {"precision": 32}}, "precision of model.onnx is not a text"),
+    ("artefacts", {"model.onnx": {"bytes": -1}}, "bytes of model.onnx is not a whole number"),
+    ("artefacts", {f"m{i}.onnx": {} for i in range(33)}, "more than 32 model files"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), HOSTILE, ids=lambda value: str(value)[:40])
+def test_a_card_that_cannot_be_is_refused_by_name(folder: Path, key: str, value: Any, said: str) -> None:
+    card = json.loads((folder / "card.json").read_text()) | {key: value}
+    seal(folder, json.dumps(card))
+    with pytest.raises(ModelError, match=r"card\.json is not a model card") as caught:
+        Bundle.open(folder)
+    assert said in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "7", '"x"', "{", "[" * 100_000, '{"format": ' + "9" * 5000 + "}", "\ud7ff"]
+)
+def test_a_card_that_is_none_is_refused(folder: Path, text: str) -> None:
+    with pytest.raises(ModelError, match=r"card\.json is not a model card"):
+        Bundle.open(seal(folder, text))
+
+
+def test_names_inside_a_model_that_are_no_text_are_refused(folder: Path) -> None:
+    model = (folder / "model.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(model.replace(b"findings", b"\x80indings"))
+    with pytest.raises(ModelError, match=r"model\.onnx"):
+        Predictor(seal(folder))
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/weights.bin", "a/../../weights.bin"])
+def test_a_model_cannot_take_its_weights_from_outside_the_bundle(folder: Path, place: str) -> None:
+    place = str(folder.parent / place[1:]) if place.startswith("/") else place
+    (folder.parent / "weights.bin").write_bytes(bytes(48))
+    model = onnx.load(folder / "model.onnx")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "pick")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", place), ("offset", "0"), ("length", "48")):
+        tensor.external_data.add(key=key, value=value)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be loaded"):
+        Predictor(seal(folder))
+
+
+def test_a_model_that_answers_something_else_is_refused(folder: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    # The shapes that a file states bind nobody: free ones hide three answers for one image.
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    two = json.loads((folder / "card.json").read_text()) | {"labels": list(LABELS[:2]), "operating_points": {}}
+    with (
+        pytest.raises(ModelError, match=r"has findings of 3 for each image, and .*card\.json says 2 labels"),
+        Predictor(seal(folder, json.dumps(two))) as predictor,
+    ):
+        predictor.predict(FILM)
+
+
+def use(folder: Path) -> None:
+    """Do with a bundle what the commands do."""
+    bundle = Bundle.open(folder)
+    describe(bundle).encode("utf-8", "backslashreplace")
+    json.loads(bundle.card.to_json())
+    unlisted(folder)
+    with Predictor(bundle) as predictor:
+        predictor.predict(FILM)
+
+
+FILM = np.linspace(0, 1, 224 * 224, dtype=np.float32).reshape(224, 224)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+KEYS = [*json.loads(tiny_card().to_json()), "unknown"]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(st.sampled_from(KEYS), JSON | st.sampled_from([v for _, v, _ in HOSTILE]), max_size=3))
+def test_no_card_ends_in_a_traceback(tmp_path: Path, changes: dict[str, Any]) -> None:
+    folder = tiny_bundle(tmp_path / "bundle").path
+    card = json.loads((folder / "card.json").read_text()) | changes
+    try:
+        use(seal(folder, json.dumps(card)))
+    except EdgeCxrError as error:
+        # A rule that is not on the card is the user's to name; all else is the bundle's fault.
+        assert isinstance(error, ModelError) or "no operating point" in str(error)
+        assert "\n" not in str(error) and len(str(error)) < 1000
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=st.sampled_from(["card.json", "model.onnx", "SHA256SUMS"]),
+    edits=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=4),
+    cut=st.none() | st.floats(0, 1),
+    sealed=st.booleans(),
+)
+def test_no_damage_ends_in_a_traceback(
+    tmp_path: Path, name: str, edits: list[tuple[float, bytes]], cut: float | None, sealed: bool
+) -> None:
+    folder = tiny_bundle(tmp_path / "bundle").path
+    data = bytearray((folder / name).read_bytes())
+    for place, new in edits:
+        at = int(place * len(data))
+        data[at : at + len(new)] = new
+    (folder / name).write_bytes(data if cut is None else data[: int(cut * len(data))])
+    if sealed and name != "SHA256SUMS":  # as a stranger would, who knows how
+        seal(folder)
+    try:
+        use(folder)
+    except EdgeCxrError as error:
+        assert isinstance(error, ModelError) or "no operating point" in str(error)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.describe import describe
 from edgecxr.runtime.types import NOTICE
 from tests.tiny_bundle import LABELS, tiny_bundle
@@ -33,7 +37,7 @@ def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
         f"lies in  {tmp_path / 'model'}, from edgecxr 1.2",
         "data     shades (synthetic phantom films): images train 70, test 30",
         "result   shades test, 30 images: AUROC findings (macro) 0.812 (0.750 - 0.875)",
-        "file     model.onnx, fp32, 0.0 MB",
+        "file     model.onnx, fp32, opset 13, 0.0 MB",
     ]
     table = [line.replace(SECOND, "second").split() for line in lines[6:]]
     assert table[:3] == [
@@ -49,3 +53,42 @@ def test_a_bundle_that_nobody_measured_says_so(tmp_path: Path) -> None:
     text = describe(tiny_bundle(tmp_path / "model", operating_points={}))
     assert "not evaluated: `edgecxr evaluate`" in text and "the card does not say" in text
     assert "decisions are made at 0.5" in text and "!" not in text
+
+
+def test_a_real_export_shows_what_each_file_came_to(complete: Bundle) -> None:
+    lines = [line.removeprefix("file").strip() for line in describe(complete).splitlines() if line.startswith("file")]
+    for name, facts in complete.card.artefacts.items():
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}, {facts['precision']}"))
+        block = " ".join(lines[at : at + 4])
+        assert f"opset {facts['opset']} ({facts['profile']})" in lines[at] and " MB" in lines[at]
+        assert f"logits within {facts['parity']['max_logit_difference']:.1e}" in block
+        if "verdict" in facts:
+            assert f"{facts['verdict']['status']}: AUROC drop findings" in block
+        if "calibration" in facts:
+            chosen = facts["calibration"]
+            assert f"calibrated by {chosen['method']} on {chosen['images']} images" in block
+    assert sum("calibrated" in line for line in lines) == 1 and sum("AUROC drop" in line for line in lines) == 2
+
+
+def test_the_target_is_said(tmp_path: Path) -> None:
+    text = describe(tiny_bundle(tmp_path / "model", target={"name": "v100", "description": "an old server"}))
+    assert "target   v100: an old server" in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("changes", "title"),
+    [
+        ({"metrics": {"a": {"split": "test"}}}, "result"),
+        ({"metrics": {"a": {"split": "test", "data": 1, "images": [], "findings": 3, "abnormal": {}}}}, "result"),
+        ({"data": {"name": "x", "counts": [1]}}, "data"),
+        ({"data": {"name": "x", "counts": {"train": 7}}}, "data"),
+        ({"target": {"name": "v100"}}, "target"),
+        ({"artefacts": {"model.onnx": {"precision": "fp32", "parity": 1}}}, "file"),
+        ({"artefacts": {"model.onnx": {"precision": "fp32", "verdict": {"auroc_drop": {"a": "b"}}}}}, "file"),
+        ({"artefacts": {"model.onnx": {"precision": "fp32", "calibration": {"method": 1}}}}, "file"),
+    ],
+)
+def test_what_a_strangers_card_says_wrongly_is_left_out(tmp_path: Path, changes: dict[str, Any], title: str) -> None:
+    lines = describe(tiny_bundle(tmp_path / "model", **changes)).splitlines()
+    assert f"{title:8} what the card says cannot be read" in lines
+    assert lines[0] == "tiny-test" and lines[-1] == NOTICE

@@ -198,8 +198,9 @@ def test_thresholds_that_rest_on_few_films_are_named_with_the_counts(tmp_path: P
     [
         ({"temperature": {FIRST: 0.0}}, "temperature"),
         ({"size": 30}, "size 30"),
-        ({"size": 56}, r"shape \(N, 1, 28, 28\)"),
-        ({"labels": LABELS[:2], "operating_points": {}}, "gives 3 findings and its card names 2"),
+        ({"size": 56}, r"model\.onnx has image of 1 x 28 x 28 .*card\.json says images of 56 px"),
+        ({"tokens": 49}, r"model\.onnx has attention of 2 x 2 .*card\.json says 49 tokens"),
+        ({"labels": LABELS[:2], "operating_points": {}}, r"model\.onnx has findings of 3 .*card\.json says 2 labels"),
     ],
 )
 def test_a_card_that_does_not_fit_its_model_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

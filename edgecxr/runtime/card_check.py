@@ -1,0 +1,148 @@
+"""Whether the values of a model's card are what its attributes promise: a bundle may come from a stranger."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgecxr.errors import ModelError, brief
+from edgecxr.runtime.types import ABNORMAL, INPUTS
+
+if TYPE_CHECKING:
+    from edgecxr.runtime.types import ModelCard
+
+LARGEST_CARD = 4 << 20
+"""Characters, or bytes, of a card."""
+
+PLAIN_NAME = re.compile(r"\w[\w.+-]{0,127}")
+"""What a file in a bundle may be called."""
+
+_DEEPEST = 32
+_LONGEST = 1000
+_MOST_LABELS = 1000
+_MOST_RULES = 50
+_MOST_FILES = 32
+_LARGEST_WHOLE = 1 << 53
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the JSON object that a card's text is.
+
+    Raises:
+        ValueError: it is something else, too large, or nested too deeply to be handled without care.
+    """
+    if len(text) > LARGEST_CARD:
+        raise ValueError(f"more than {LARGEST_CARD >> 20} MiB")
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object")
+    level: list[Any] = [values]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            return values
+    raise ValueError(f"nested more than {_DEEPEST} levels deep")
+
+
+def check(card: ModelCard) -> None:
+    """Raise ValueError that names the first key whose value is of the wrong kind."""
+    for wrong, message in _problems(card):
+        if wrong:
+            raise ValueError(message)
+
+
+def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model: str, source: str) -> None:
+    """Refuse a model that is not the one its card describes.
+
+    Args:
+        card: says size, labels and tokens.
+        shapes: name -> shape of inputs and outputs, the batch first; what is not an int is not known.
+        model: where the model lies, for messages.
+        source: where the card lies.
+
+    Raises:
+        ModelError: they disagree.
+    """
+    grid = math.isqrt(card.tokens)
+    stated = {
+        "image": ((1, card.size, card.size), f"images of {card.size} px"),
+        "findings": ((len(card.labels),), f"{len(card.labels)} labels"),
+        "abnormal": ((), "one logit for abnormal"),
+        "attention": ((grid, grid), f"{card.tokens} tokens"),
+    }
+    for name, (expected, words) in stated.items():
+        found = tuple(shapes.get(name, (None, *expected)))[1:]
+        known = tuple(want if type(side) is not int else side for side, want in zip(found, expected, strict=False))
+        if len(found) != len(expected) or known != expected:
+            sides = " x ".join("?" if type(side) is not int else str(side) for side in found) or "one number"
+            raise ModelError(
+                f"{model} has {name} of {sides} for each image, and {source} says {words}: they are not of one model, "
+                "export it again"
+            )
+
+
+def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
+    """Yield whether something is wrong, and what; later ones rely on earlier ones."""
+    for key in ("name", "arch", "method", "precision", "sha256", "version", "notice", "input"):
+        yield not _is_text(getattr(card, key)), f"{key} is not a text"
+    yield card.teacher is not None and not _is_text(card.teacher), "teacher is not a text"
+    yield not all(map(_is_text, card.labels)), "labels are not texts"
+    yield len(card.labels) > _MOST_LABELS, f"more than {_MOST_LABELS} labels"
+    names = {*card.labels, ABNORMAL}
+    yield len(names) != len(card.labels) + 1, "labels are not different"
+    for key in ("size", "patch", "tokens", "depth"):
+        yield not _is_count(getattr(card, key), least=1), f"{key} is not a whole number above 0"
+    yield card.input not in INPUTS, f"input is {brief(card.input, 40)}, not one of {', '.join(INPUTS)}"
+    yield card.input == "native" and card.size % card.patch != 0, "size is not a multiple of patch"
+    yield math.isqrt(card.tokens) ** 2 != card.tokens, "tokens are not a square number"
+    for key in ("operating_points", "operating_counts", "temperature", "metrics", "data", "training", "artefacts"):
+        yield not isinstance(getattr(card, key), dict), f"{key} is not a table"
+    yield not isinstance(card.target, dict), "target is not a table"
+    yield from _decisions(card)
+    yield from _files(card)
+
+
+def _decisions(card: ModelCard) -> Iterator[tuple[bool, str]]:
+    yield len(card.operating_points) > _MOST_RULES, f"more than {_MOST_RULES} operating points"
+    for rule, thresholds in card.operating_points.items():
+        yield not _is_text(rule) or not isinstance(thresholds, dict), "operating_points are not tables"
+        for name, value in thresholds.items():
+            problem = f"the threshold of {brief(name, 60)} is {brief(value, 40)}, which is no probability"
+            yield not _is_number(value) or not 0 <= value <= 1, problem
+    for name, value in card.temperature.items():
+        problem = f"the temperature of {brief(name, 60)} is {brief(value, 40)}, which is no number"
+        yield not _is_number(value), problem
+    for counts in card.operating_counts.values():
+        sound = isinstance(counts, dict) and all(_is_count(counts.get(kind)) for kind in ("positives", "negatives"))
+        yield not sound, "operating_counts are not numbers of films"
+
+
+def _files(card: ModelCard) -> Iterator[tuple[bool, str]]:
+    yield len(card.artefacts) > _MOST_FILES, f"more than {_MOST_FILES} model files"
+    for name, facts in card.artefacts.items():
+        yield not PLAIN_NAME.fullmatch(name), f"{brief(name, 60)} cannot be the name of a model file"
+        yield not isinstance(facts, dict), "artefacts are not tables"
+        for key in ("precision", "sha256", "profile", "float_part"):
+            yield not _is_text(facts.get(key, "")), f"{key} of {name} is not a text"
+        for key in ("bytes", "opset"):
+            yield not _is_count(facts.get(key, 0)), f"{key} of {name} is not a whole number"
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
+
+
+def _is_count(value: object, least: int = 0) -> bool:
+    return type(value) is int and least <= value < _LARGEST_WHOLE
+
+
+def _is_number(value: object) -> bool:
+    return (type(value) is float and math.isfinite(value)) or (type(value) is int and abs(value) < _LARGEST_WHOLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from edgecxr import select
@@ -37,13 +38,16 @@ def export(
     """
     folder = select.run(workspace, run, "student-")
     card = select.card_of(folder)
-    folders = [folder]
+    recipe.check(card)
+    prepared = select.dataset_of(workspace, card, data)
+    bundles = []
     if with_teacher:
         if card.teacher is None:
             raise ModelError(f"{card.name} was made without a teacher: leave --with-teacher out")
-        folders.insert(0, select.run(workspace, card.teacher))
-    prepared = select.dataset_of(workspace, card, data)
-    return [_export(workspace, each, prepared, recipe, target) for each in folders]
+        # What the recipe says of size and tokens is about the student.
+        of_teacher = replace(recipe, size=None, tokens=None)
+        bundles.append(_export(workspace, select.run(workspace, card.teacher), prepared, of_teacher, target))
+    return [*bundles, _export(workspace, folder, prepared, recipe, target)]
 
 
 def _export(workspace: Workspace, folder: Path, prepared: Prepared, recipe: Recipe, target: Target | None) -> Path:
@@ -65,7 +69,9 @@ def analyze(workspace: Workspace, run: str | None, data: str | None, recipe: Rec
         A table of the worst layers and the paths of what was written.
     """
     folder = select.run(workspace, run, "student-")
-    prepared = select.dataset_of(workspace, select.card_of(folder), data)
+    card = select.card_of(folder)
+    recipe.check(card)
+    prepared = select.dataset_of(workspace, card, data)
     say(f"quantise the layers of {folder.name} one at a time, on {prepared.name}")
     with writing(folder):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".analyse-") as scratch:

@@ -27,6 +27,9 @@ _DEEPEST = 4
 _MOST_UNLISTED = 1000
 
 _SUM_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
+_LOCATION = b"location"
+_ITS_KEY = re.compile(rb"(?:\x0a|\x8a\x80*\x00)(?:\x08|\x88\x80*\x00)\Z")
+_LONGEST_KEY = 20
 _REMEDY = "export it again or copy it again"
 
 
@@ -95,7 +98,10 @@ class Bundle:
         stated = self.card.artefacts[names[precision]].get("sha256")
         if stated is not None and stated != sums[names[precision]]:
             raise ModelError(f"{self.path / names[precision]} is not the model that {CARD} describes: {_REMEDY}")
-        return self.path / names[precision]
+        path = self.path / names[precision]
+        if _points_elsewhere(path):
+            raise ModelError(f"{path} takes weights from other files, which no checksum covers: export the model again")
+        return path
 
 
 def write_bundle(dest: Path, card: ModelCard, files: dict[str, Path]) -> Bundle:
@@ -187,6 +193,28 @@ def _check_place(path: Path, root: str) -> None:
 def _holds(path: Path, expected: str) -> bool:
     # A FIFO or a device would block or never end.
     return os.path.isfile(path) and sha256_of(path) == expected
+
+
+def _points_elsewhere(path: Path) -> bool:
+    """Return whether an ONNX file names another one that has its weights; not every engine minds where that lies.
+
+    Such a name is the value of a protobuf field whose key is "location": a tag and a length, either of which may be
+    written with more bytes than it needs, and the text. Weights hold these by chance once in 10^20 files.
+    """
+    try:
+        with path.open("rb") as file:
+            end = b""
+            while block := file.read(1 << 20):
+                text = end + block
+                at = text.find(_LOCATION)
+                while at >= 0:
+                    if _ITS_KEY.search(text, max(0, at - _LONGEST_KEY), at):
+                        return True
+                    at = text.find(_LOCATION, at + 1)
+                end = text[-_LONGEST_KEY - len(_LOCATION) :]
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}): {_REMEDY}") from error
+    return False
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

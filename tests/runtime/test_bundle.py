@@ -349,19 +349,47 @@ def test_names_inside_a_model_that_are_no_text_are_refused(folder: Path) -> None
         Predictor(seal(folder))
 
 
-@pytest.mark.parametrize("place", ["../weights.bin", "/weights.bin", "a/../../weights.bin"])
-def test_a_model_cannot_take_its_weights_from_outside_the_bundle(folder: Path, place: str) -> None:
-    place = str(folder.parent / place[1:]) if place.startswith("/") else place
-    (folder.parent / "weights.bin").write_bytes(bytes(48))
+def with_weights_in(folder: Path, place: str) -> bytes:
+    """Return the model with a tensor that lies in another file."""
     model = onnx.load(folder / "model.onnx")
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "pick")
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     for key, value in (("location", place), ("offset", "0"), ("length", "48")):
         tensor.external_data.add(key=key, value=value)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("place", ["../weights.bin", "/weights.bin", "a/../../weights.bin", "weights.bin"])
+def test_a_model_cannot_take_its_weights_from_another_file(folder: Path, place: str) -> None:
+    for parent in (folder, folder.parent):
+        (parent / "weights.bin").write_bytes(bytes(48))
+    place = str(folder.parent / place[1:]) if place.startswith("/") else place
+    (folder / "model.onnx").write_bytes(with_weights_in(folder, place))
+    with pytest.raises(ModelError, match=r"model\.onnx takes weights from other files"):
+        Bundle.open(seal(folder)).artefact()
+
+
+@pytest.mark.parametrize(("plain", "padded"), [(b"\n", b"\x8a\x00"), (b"\x08", b"\x88\x80\x80\x00")])
+def test_protobuf_that_is_longer_than_it_needs_hides_no_other_file(folder: Path, plain: bytes, padded: bytes) -> None:
+    (folder / "weights.bin").write_bytes(bytes(48))
+    model = with_weights_in(folder, "weights.bin")
+    key = b"\n\x08location"
+    assert model.count(key) == 1
+    model = model.replace(key, key.replace(plain, padded))
+    # At the seam of two blocks that are read one after the other.
+    for filling in (0, (1 << 20) - model.index(b"location") - 4):
+        (folder / "model.onnx").write_bytes(b"\0" * filling + model)
+        with pytest.raises(ModelError, match=r"model\.onnx takes weights from other files"):
+            Bundle.open(seal(folder)).artefact()
+
+
+def test_a_model_may_speak_of_a_location(folder: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    onnx.helper.set_model_props(model, {"card": '{"location": "Hanoi",\n"location": 1}', "location of films": "x"})
     (folder / "model.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(ModelError, match=r"model\.onnx cannot be loaded"):
-        Predictor(seal(folder))
+    with Predictor(seal(folder)) as predictor:
+        assert predictor.predict(FILM).model == "tiny-test"
 
 
 def test_a_model_that_answers_something_else_is_refused(folder: Path) -> None:

@@ -94,8 +94,9 @@ class Verdict:
             for task, i in self.drop.items()
             if not math.isnan(i.value)
         )
+        status = f"{self.status} (too few images to tell)" if self.status == UNRESOLVED else self.status
         return (
-            f"{self.status}, logits within {self.max_logit_difference:.1e} on {self.images} images; AUROC drop "
+            f"{status}, logits within {self.max_logit_difference:.1e} on {self.images} images; AUROC drop "
             f"{drops or 'not known: no label has both classes'}"
         )
 

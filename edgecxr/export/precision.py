@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from edgecxr.errors import MissingPackage, ModelError
+from edgecxr.errors import MissingPackage, ModelError, UsageError
 from edgecxr.export.onnx import WEIGHTED
 from edgecxr.runtime.onnxruntime import INPUT
 from edgecxr.runtime.types import FloatArray
@@ -111,11 +111,14 @@ def to_int8(
 
     Raises:
         ModelError: the file cannot be quantised.
+        UsageError: `keep` names every layer.
     """
     from onnxruntime import quantization
 
     nodes = {node.name: node for node in onnx.load(source).graph.node}
     layers = [name for name in weighted_layers(source) if name not in set(keep)]
+    if not layers:  # ONNX Runtime would take an empty list for all nodes
+        raise UsageError(f"all {len(set(keep))} layers would stay floating point: lower --keep-float, or use --fp16")
     inputs = {nodes[name].input[0] for name in layers}
     overrides = {
         tensor: [{"rmin": np.float32(low), "rmax": np.float32(high)}]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 
-from edgecxr.errors import ModelError
+from edgecxr.errors import ModelError, UsageError
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
 from edgecxr.models.vit import TwoHeadViT
@@ -184,6 +184,14 @@ def test_ranges_do_not_depend_on_how_images_go_through(made, monkeypatch):
 def test_a_file_that_was_not_calibrated_is_refused(made, tmp_path):
     with pytest.raises(ModelError, match="no calibrated range"):
         to_int8(made[1]["fp32"], tmp_path / "x.onnx", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keeping_every_layer_is_refused(made, tmp_path):
+    path = made[1]["fp32"]
+    ranges = calibrate(path, IMAGES[:8], "minmax")
+    with pytest.raises(UsageError, match="lower --keep-float"):
+        to_int8(path, tmp_path / "x.onnx", ranges, keep=weighted_layers(path))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,9 +14,15 @@ Progress = Callable[..., None]
 _SECONDS_BETWEEN_LINES = 15
 
 
+def speaks() -> bool:
+    """Whether this process speaks for all: of several that train together, the first one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
-    """Print one line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line on standard error; only one of several processes that train together does."""
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
 
 
 def printable(text: str, encoding: str | None = "utf-8") -> str:
@@ -34,7 +41,7 @@ def progress(task: str) -> Iterator[Progress]:
     Args:
         task: what is being done, such as "train".
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and speaks():
         with _bar(task) as update:
             yield update
     else:

@@ -7,6 +7,7 @@ import io
 import os
 import select
 import sys
+import time
 import traceback
 from typing import Annotated, Any, NoReturn
 
@@ -94,16 +95,28 @@ def _reader_gone() -> bool:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    if "RANK" in os.environ:
+        _wait_for_the_others(code)
     _end(f"error: {message}", code)
+
+
+def _wait_for_the_others(code: int) -> None:
+    """Give the launcher time to end this process, if it is one of several and only follows another that has failed.
+
+    All of them meet a wrong option or a loss that is not finite, and the first one says it. When one is killed, the
+    others see nothing but a broken connection.
+    """
+    if code == 1 or os.environ["RANK"] != "0":
+        time.sleep(3)
 
 
 def _end(line: str, code: int) -> NoReturn:
     """End with one line for the exception that is being handled, after its traceback if --debug was given."""
-    from edgecxr.console import printable, say
+    from edgecxr.console import printable
 
     if _debug:
         traceback.print_exc()
-    say(printable(line))
+    print(printable(line), file=sys.stderr, flush=True)
     sys.exit(code)
 
 

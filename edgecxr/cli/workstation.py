@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,12 @@ Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which 
 Augment = Annotated[float | None, typer.Option(help="Strength of the augmentation, 0 to 3.", show_default="1")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 matrix products.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Same seed, same CPU result.")]
+Devices = Annotated[int, typer.Option(min=1, help="Processes on this machine, one for each GPU.")]
+Nodes = Annotated[int, typer.Option(min=1, help="Machines; type the same command on each.")]
+Rendezvous = Annotated[
+    str | None, typer.Option(metavar="HOST[:PORT]", help="One of the machines, where several --nodes meet.")
+]
+Compile = Annotated[bool, typer.Option("--compile", help="Apply torch.compile; worth its minutes in long runs.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run even if an interrupted one could be continued.")]
 
 
@@ -61,12 +68,16 @@ def train(
     augment: Augment = None,
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
     precision: Precision = "auto",
+    compile_: Compile = False,
     paper: Annotated[bool, typer.Option("--paper", help="The paper's schedule and start, no warm-up.")] = False,
     fresh: Fresh = False,
 ) -> None:
     """Train the teacher at 224 px; goes on where it was interrupted."""
-    from edgecxr import select
+    from edgecxr import console, select
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace
 
@@ -77,7 +88,11 @@ def train(
     }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)
-    print(load("edgecxr.train.commands:train", "train")(workspace, prepared, typed, device, fresh))
+    if _launched(devices, nodes, rendezvous, device):
+        return
+    run = load("edgecxr.train.commands:train", "train")(workspace, prepared, typed, device, fresh, compile_)
+    if console.speaks():
+        print(run)
 
 
 @app.command(
@@ -101,6 +116,9 @@ def distill(
     teacher: Annotated[str | None, typer.Option(metavar="RUN", help="The latest fitting one by default.")] = None,
     data: Data = None,
     arch: Annotated[str | None, typer.Option(help="tiny, small or base; the teacher's by default.")] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Blocks, such as 6 or 4; starts from every 2nd or 3rd; the teacher's by default.")
+    ] = None,
     init: Annotated[
         str | None, typer.Option(help="teacher (its weights, resampled; default), pretrained or random.")
     ] = None,
@@ -116,27 +134,50 @@ def distill(
     augment: Augment = None,
     seed: Seed = 0,
     device: Device = "auto",
+    devices: Devices = 1,
+    nodes: Nodes = 1,
+    rendezvous: Rendezvous = None,
     precision: Precision = "auto",
+    compile_: Compile = False,
     paper: Annotated[
         bool, typer.Option("--paper", help="196 tokens, the paper's schedule and start, no warm-up.")
     ] = False,
     fresh: Fresh = False,
 ) -> None:
     """Train a low-resolution student with a teacher. Goes on where it was interrupted."""
-    from edgecxr import select
+    from edgecxr import console, select
     from edgecxr.registry import METHODS, check, load
     from edgecxr.workspace import Workspace
 
     check(METHODS, method, "method")
     typed = {
-        "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "init": init,
+        "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "depth": depth, "init": init,
         "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
         "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "augment": augment, "seed": seed,
         "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)
-    print(load("edgecxr.train.commands:distill", "distill")(workspace, prepared, typed, teacher, device, fresh))
+    if _launched(devices, nodes, rendezvous, device):
+        return
+    run = load("edgecxr.train.commands:distill", "distill")(
+        workspace, prepared, typed, teacher, device, fresh, compile_
+    )
+    if console.speaks():
+        print(run)
+
+
+def _launched(devices: int, nodes: int, rendezvous: str | None, device: str) -> bool:
+    """Run this command in several processes, if that was asked for and it is not one of them already."""
+    from edgecxr.registry import load
+
+    if "RANK" in os.environ:
+        load("edgecxr.train.launch:follow_launcher", "training")()
+        return False
+    if devices * nodes == 1:
+        return False
+    load("edgecxr.train.launch:launch", "training")(devices, nodes, rendezvous, device)
+    return True
 
 
 @app.command(epilog="Examples:  edgecxr evaluate  |  edgecxr evaluate student-tiny-28-mlcak --split val --json")

@@ -91,28 +91,32 @@ def distillation(setup: Setup, student: Trace, teacher: Trace, knowledge: Tensor
     return losses | {"distillation": total}
 
 
-def supervised(trace: Trace, targets: Tensor, abnormal: Tensor) -> dict[str, Tensor]:
+def supervised(trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
     """BCE of both tasks, the mean over the known targets.
 
     Args:
         trace: of the model that learns.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
+        known: (2,) what to divide the sums of both tasks by; by default their numbers of known targets, at least 1.
 
     Returns:
         "bce_findings" and "bce_abnormal", scalars.
     """
     return {
-        "bce_findings": masked_bce(trace.findings, targets),
-        "bce_abnormal": masked_bce(trace.abnormal, abnormal),
+        "bce_findings": masked_bce(trace.findings, targets, None if known is None else known[0]),
+        "bce_abnormal": masked_bce(trace.abnormal, abnormal, None if known is None else known[1]),
     }
 
 
-def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, the mean over the targets that are not NaN; 0 where none is known."""
+def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy, the sum over the targets that are not NaN, over `count`, by default their number.
+
+    0 where none is known.
+    """
     known = ~targets.isnan()
     losses = F.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
-    return (losses * known).sum() / known.sum().clamp(min=1)
+    return (losses * known).sum() / (known.sum().clamp(min=1) if count is None else count)
 
 
 def match_grid(tokens: Tensor, count: int) -> Tensor:

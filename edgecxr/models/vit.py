@@ -194,6 +194,8 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
 def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None:
     """Copy a ViT's weights into `model`, resampling patch and position embeddings to its grid (timm's functions).
 
+    A model of fewer blocks takes every second, third ... of them.
+
     Args:
         model: receives the weights; its heads keep theirs unless `state` has heads of the same shape.
         state: the weights of a timm ViT, or of a `TwoHeadViT`.
@@ -209,6 +211,7 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
     for key, value in model.state_dict().items():
         if key in heads and heads[key].shape == value.shape:
             value.copy_(heads[key])
+    body = thinned(body, model.depth)
     expected = model.vit.state_dict()
     try:
         fitted = checkpoint_filter_fn(body, model.vit)
@@ -227,3 +230,30 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
             "choose the matching --arch and --depth"
         )
     model.vit.load_state_dict(fitted)
+
+
+def thinned(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:
+    """Return a ViT's weights with `depth` of its blocks, evenly chosen, the last among them; all, where it has fewer.
+
+    Of 12 blocks, 6 are the second, fourth ... twelfth: each stands for a group of blocks and takes the place of its
+    last, whose output is what the following group expects (DistilBERT starts its student in the same way; Sanh et al.
+    2019, section 3).
+
+    Args:
+        state: the weights of a timm ViT, blocks named "blocks.I.".
+        depth: number of blocks to keep.
+    """
+    there = 1 + max((int(key.split(".")[1]) for key in state if key.startswith("blocks.")), default=-1)
+    if there <= depth:
+        return state
+    places = {(i + 1) * there // depth - 1: i for i in range(depth)}
+    kept = {}
+    for key, value in state.items():
+        head, _, rest = key.partition(".")
+        if head != "blocks":
+            kept[key] = value
+            continue
+        number, _, rest = rest.partition(".")
+        if int(number) in places:
+            kept[f"blocks.{places[int(number)]}.{rest}"] = value
+    return kept

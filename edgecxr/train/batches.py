@@ -1,11 +1,14 @@
 """Training batches: prepared images, augmented on the device, at 224 px and below.
 
-Everything random comes from (seed, epoch), so that a resumed run sees what an uninterrupted one would have seen.
+Everything random comes from (seed, epoch) and is drawn for the whole epoch at once, on the CPU: a resumed run sees what
+an uninterrupted one would have seen, any number of processes sees what one would, and no step waits for a transfer.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +18,7 @@ from torch.nn import functional as F
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.train.device import Device
 
 # Full strength of each augmentation; films vary in these ways between machines and patients. No flips: the heart is
 # on the left.
@@ -23,21 +27,30 @@ SHIFT = 0.05
 SCALE = 0.10
 GAMMA = 0.25
 CONTRAST = 0.15
+DRAWS = 6
+
+READ_AHEAD = 2
+"""Batches that are read from the cache while the device is busy, where the images do not fit on it."""
 
 
 @dataclass
 class Batch:
-    """Images with their targets, on the device.
+    """Images with their targets, on the device: this process's part of a global batch.
 
     Attributes:
         base: (B, 1, 224, 224) float32, whole numbers from 0 to 255.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
+        known: (2,) the known targets of the global batch, of findings and of abnormal, each at least 1, over the number
+            of processes; None counts those of this batch alone.
+        weight: of a mean over this batch, so that the average of all processes is the mean over the global batch.
     """
 
     base: Tensor
     targets: Tensor
     abnormal: Tensor
+    known: Tensor | None = None
+    weight: float = 1.0
 
 
 def view(base: Tensor, size: int) -> Tensor:
@@ -56,77 +69,126 @@ def view(base: Tensor, size: int) -> Tensor:
     return (F.avg_pool2d(base, BASE_SIZE // size) if size != BASE_SIZE else base) / white
 
 
-def augment(base: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def augment(base: Tensor, draws: Tensor) -> Tensor:
     """Rotate, shift, scale and change the exposure; round to whole grey values again, as the device's images are.
 
     Args:
         base: (B, 1, 224, 224) in [0, 255].
-        strength: factor on every range; 0 returns the images as they are.
-        generator: a CPU generator.
+        draws: (B, 6) on the same device; in [-1, 1] at full strength.
     """
-    if strength == 0:
-        return base
     count = len(base)
-    draws = (torch.rand(count, 6, generator=generator) * 2 - 1) * strength
     angle = draws[:, 0] * (ROTATION_DEGREES * np.pi / 180)
     scale = 1 + draws[:, 1] * SCALE
     shift = draws[:, 2:4] * (2 * SHIFT)
     cos, sin = angle.cos() * scale, angle.sin() * scale
     theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], dim=1).reshape(count, 2, 3)
-    gamma = (draws[:, 4] * GAMMA).exp()
-    contrast = 1 + draws[:, 5] * CONTRAST
-    theta, gamma, contrast = (x.to(base.device, non_blocking=True) for x in (theta, gamma, contrast))
+    gamma = (draws[:, 4] * GAMMA).exp().view(-1, 1, 1, 1)
+    contrast = (1 + draws[:, 5] * CONTRAST).view(-1, 1, 1, 1)
     grid = F.affine_grid(theta, list(base.shape), align_corners=False)
     moved = F.grid_sample(base / 255, grid, align_corners=False)
-    exposed = moved ** gamma.view(-1, 1, 1, 1)
-    return ((exposed * contrast.view(-1, 1, 1, 1)).clamp(0, 1) * 255).round()
+    return ((moved**gamma * contrast).clamp(0, 1) * 255).round()
 
 
 class Batches:
-    """The images of one split, epoch by epoch.
+    """The images of one split, epoch by epoch; of several processes each gets its part of every batch.
 
-    On a GPU the split's uint8 images are kept in its memory when they take at most half of what is free, else each
-    batch is copied from the memory-mapped cache.
+    On a GPU the split's uint8 images are kept in its memory when they take at most half of what is free; else they are
+    read from the memory-mapped cache ahead of time, through pinned memory.
+
+    Args:
+        prepared: the data set.
+        split: its name.
+        batch: images in a global batch.
+        device: of the batches.
+        rank: of this process.
+        ranks: number of processes.
     """
 
-    def __init__(self, prepared: Prepared, split: str, batch: int, device: torch.device) -> None:
+    def __init__(
+        self, prepared: Prepared, split: str, batch: int, device: torch.device, rank: int = 0, ranks: int = 1
+    ) -> None:
         self.rows = prepared.rows(split)
         self.batch = batch
         self.device = device
+        self.rank, self.ranks = rank, ranks
         self.prepared = prepared
-        self.targets = torch.from_numpy(prepared.targets[self.rows]).to(device)
-        self.abnormal = torch.from_numpy(prepared.abnormal[self.rows]).to(device)
+        self.targets = torch.from_numpy(prepared.targets[self.rows])
+        self.abnormal = torch.from_numpy(prepared.abnormal[self.rows])
+        self._on_device = (self.targets.to(device), self.abnormal.to(device))
         self.resident: Tensor | None = None
         if device.type == "cuda" and len(self.rows) * BASE_SIZE**2 < torch.cuda.mem_get_info(device)[0] / 2:
             self.resident = torch.from_numpy(np.ascontiguousarray(prepared.images[self.rows])).to(device)
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch in order."""
+        """Return the number of global batches of an epoch."""
         return -(-len(self.rows) // self.batch)
 
     def shuffled(self, seed: int, epoch: int, strength: float) -> Iterator[Batch]:
-        """Yield the split once in random order, augmented.
+        """Yield this process's part of every batch of an epoch, in random order, augmented.
 
         Args:
             seed: of the run.
             epoch: counts from 0.
-            strength: of the augmentation.
+            strength: factor on every range of the augmentation; 0 leaves the images as they are.
         """
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.rows), generator=generator)
-        for chosen in order.split(self.batch):
-            batch = self._take(chosen)
-            yield Batch(augment(batch.base, strength, generator), batch.targets, batch.abnormal)
+        draws = ((torch.rand(len(order), DRAWS, generator=generator) * 2 - 1) * strength).to(self.device)
+        known = self._known(order).to(self.device)
+        parts, places, weights = [], [], []
+        for place in torch.arange(len(order)).split(self.batch):
+            mine = place[self.rank :: self.ranks]
+            weights.append(len(mine) * self.ranks / len(place))
+            places.append(mine if len(mine) else place[:1])
+            parts.append(order[places[-1]])
+        moves = draws[torch.cat(places).to(self.device)].split([len(part) for part in parts])
+        for batch, count, move, weight in zip(self._batches(parts), known, moves, weights, strict=True):
+            batch.known, batch.weight = count, weight
+            if strength:
+                batch.base = augment(batch.base, move)
+            if not weight:
+                # A last batch of fewer images than there are processes: all must take part in the step, and the image
+                # that this one borrows counts for nothing.
+                batch.targets, batch.abnormal = batch.targets * torch.nan, batch.abnormal * torch.nan
+            yield batch
 
     def in_order(self) -> Iterator[Batch]:
-        """Yield the split once, in the order of `rows`, as it is."""
-        for chosen in torch.arange(len(self.rows)).split(self.batch):
-            yield self._take(chosen)
+        """Yield every `ranks`-th image from the `rank`-th on, as it is; the last again, where it comes out uneven."""
+        count = -(-len(self.rows) // self.ranks)
+        mine = (torch.arange(count) * self.ranks + self.rank).clamp(max=max(0, len(self.rows) - 1))
+        yield from self._batches(list(mine.split(max(1, self.batch // self.ranks))))
 
-    def _take(self, chosen: Tensor) -> Batch:
-        on_device = chosen.to(self.device, non_blocking=True)
+    def _known(self, order: Tensor) -> Tensor:
+        """Return (steps, 2), `Batch.known` of every batch."""
+        known = torch.stack([(~self.targets.isnan()).sum(dim=1), ~self.abnormal.isnan()], dim=1)[order]
+        counts = torch.stack([part.sum(dim=0) for part in known.split(self.batch)])
+        return counts.clamp(min=1) / self.ranks
+
+    def _batches(self, parts: list[Tensor]) -> Iterator[Batch]:
+        """Yield the images of each part, (B,) places in `rows`."""
+        targets, abnormal = self._on_device
+        chosen = torch.cat(parts).to(self.device).split([len(part) for part in parts])
+        for places, images in zip(chosen, self._images(parts, chosen), strict=True):
+            yield Batch(images.unsqueeze(1).float(), targets[places], abnormal[places])
+
+    def _images(self, parts: list[Tensor], chosen: tuple[Tensor, ...]) -> Iterator[Tensor]:
         if self.resident is not None:
-            images = self.resident[on_device]
-        else:
-            images = torch.from_numpy(self.prepared.images[self.rows[chosen.numpy()]]).to(self.device)
-        return Batch(images.unsqueeze(1).float(), self.targets[on_device], self.abnormal[on_device])
+            yield from (self.resident[places] for places in chosen)
+            return
+        with ThreadPoolExecutor(1, "read-ahead") as reader:
+            waiting = deque(reader.submit(self._read, part) for part in parts[:READ_AHEAD])
+            for index in range(len(parts)):
+                images = waiting.popleft().result()
+                if index + READ_AHEAD < len(parts):
+                    waiting.append(reader.submit(self._read, parts[index + READ_AHEAD]))
+                yield images.to(self.device, non_blocking=True)
+
+    def _read(self, part: Tensor) -> Tensor:
+        images = torch.from_numpy(self.prepared.images[self.rows[part.numpy()]])
+        return images.pin_memory() if self.device.type == "cuda" else images
+
+
+def open_batches(prepared: Prepared, batch: int, device: Device) -> tuple[Batches, Batches]:
+    """Return this process's part of the training and the validation split."""
+    place = (batch, device.torch, device.fabric.global_rank, device.fabric.world_size)
+    return Batches(prepared, "train", *place), Batches(prepared, "val", *place)

@@ -13,21 +13,25 @@ from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train import checkpoint
 from edgecxr.train.config import TrainConfig
+from edgecxr.train.device import Device
 from edgecxr.workspace import atomic_write
 
 
-def finish(run: Path, config: TrainConfig, prepared: Prepared) -> None:
-    """Write card.json, which makes the run a finished one.
+def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -> None:
+    """Write card.json, which makes the run a finished one; of several processes the first one does.
 
     Args:
         run: a run whose epochs are done.
         config: its settings.
         prepared: its data set.
+        device: where the validation split is scored.
     """
+    if not device.fabric.is_global_zero:
+        return
     model = build(config, len(prepared.labels))
     checkpoint.load_best(run, model)
     val = prepared.rows("val")
-    findings, abnormal = predict(TorchBackend(model.eval()), prepared, val, config.size)
+    findings, abnormal = predict(TorchBackend(model.eval(), str(device.torch)), prepared, val, config.size)
     card = ModelCard(
         name=run.name,
         labels=prepared.labels,

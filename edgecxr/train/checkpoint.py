@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.console import say
-from edgecxr.errors import ModelError, UsageError
+from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.lock import locked
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train.config import TrainConfig
+from edgecxr.train.device import Device
 from edgecxr.workspace import Workspace, atomic_write, writing
+
+FORMAT = 2
+"""Of last.pt: 1 was the first, which had no number."""
 
 CONFIG = "config.json"
 LAST = "last.pt"
@@ -32,15 +37,19 @@ LOCK = "lock"
 
 
 @contextmanager
-def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) -> Iterator[Path]:
-    """Give the folder of a run, which no other process can open until the block ends.
+def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool, fabric: Fabric) -> Iterator[Path]:
+    """Give the folder of a run, which no other command can open until the block ends.
 
-    An unfinished run (one without a card) of the same name and the same settings is continued, unless `fresh`.
+    An unfinished run (one without a card) of the same name and the same settings is continued, unless `fresh`. Of
+    several processes the first one chooses for all.
 
     Raises:
         UsageError: another process is at work on that run, or the workspace cannot be written.
     """
     with ExitStack() as held:
+        if not fabric.is_global_zero:
+            yield workspace.root / fabric.broadcast("")
+            return
         with workspace.naming(name):
             found = None if fresh else _unfinished(workspace, name, config, held)
             run = found or workspace.new_run(name)
@@ -50,6 +59,7 @@ def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool) 
                     say(f"{name} is there already, finished or with other settings: this is {run.name}")
             if not (run / CONFIG).exists():
                 atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
+        fabric.broadcast(run.name)
         yield run
 
 
@@ -83,9 +93,9 @@ def _has_settings(run: Path, config: TrainConfig) -> bool:
 
 
 def save_last(run: Path, state: dict[str, Any]) -> None:
-    """Write what a resumed run needs: weights, optimiser, history."""
+    """Write what a resumed run needs: "learner", "optimizer", "scaler" and "history"."""
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save({"format": FORMAT} | state, buffer)
     atomic_write(run / LAST, buffer.getbuffer())
 
 
@@ -93,23 +103,35 @@ def load_last(run: Path, device: torch.device) -> dict[str, Any]:
     """Read what `save_last` wrote.
 
     Raises:
-        ModelError: damaged.
+        ModelError: damaged, or of another version.
     """
+    path = run / LAST
     try:
-        return torch.load(run / LAST, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
+        format_ = state.get("format", 1)
     except Exception as error:  # damaged bytes make the unpickler raise whatever they happen to spell
-        raise ModelError(f"{run / LAST} is damaged ({type(error).__name__}): start again with --fresh") from error
+        raise ModelError(f"{path} is damaged ({type(error).__name__}): start again with --fresh") from error
+    if format_ != FORMAT:
+        versions = f"its format is {brief(format_, 20)}, this one's {FORMAT}"
+        raise ModelError(f"{path} is of another version of edgecxr ({versions}): start again with --fresh")
+    return dict(state)
 
 
 def resume(
-    run: Path, device: torch.device, learner: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
+    run: Path, device: Device, learner: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
 ) -> list[dict[str, Any]]:
-    """Bring what learns back to where `save_last` left it, and return the history.
+    """Bring what learns back to where `save_last` left it, and return the history; a new run has an empty one.
+
+    The first process reads, so that the others need not see its disk.
 
     Raises:
-        ModelError: last.pt is damaged or holds something else.
+        ModelError: last.pt is damaged, of another version, or holds something else.
     """
-    state = load_last(run, device)
+    fabric = device.fabric
+    found = fabric.is_global_zero and (run / LAST).exists()
+    state = fabric.broadcast(load_last(run, torch.device("cpu")) if found else None)
+    if state is None:
+        return []
     try:
         learner.load_state_dict(state["learner"])
         optimizer.load_state_dict(state["optimizer"])

@@ -23,7 +23,12 @@ PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup":
 
 
 def train(
-    workspace: Workspace, prepared: Prepared, typed: dict[str, Any], device: str = "auto", fresh: bool = False
+    workspace: Workspace,
+    prepared: Prepared,
+    typed: dict[str, Any],
+    device: str = "auto",
+    fresh: bool = False,
+    compiled: bool = False,
 ) -> Path:
     """Train a teacher.
 
@@ -33,6 +38,7 @@ def train(
         typed: fields of `TrainConfig` and "paper"; None stands for what was not typed.
         device: as `Device.choose` takes it.
         fresh: begin a new run even if an interrupted one could be continued.
+        compiled: apply torch.compile.
 
     Returns:
         The run's folder.
@@ -41,8 +47,8 @@ def train(
     if settings.get("init") == "teacher":
         raise UsageError("--init teacher is for students: a teacher starts from pretrained or random weights")
     config = TrainConfig(data=prepared.name, data_hash=prepared.hash, **settings)
-    chosen = Device.choose(device, config.precision)
-    say(f"train a {config.arch} teacher on {prepared.name} ({chosen.torch}, {chosen.precision})")
+    chosen = Device.choose(device, config.precision, compiled)
+    say(f"train a {config.arch} teacher on {prepared.name} ({_where(chosen)})")
     with progress("train") as update:
         return train_teacher(workspace, prepared, config, chosen, update, fresh)
 
@@ -54,6 +60,7 @@ def distill(
     teacher: str | None = None,
     device: str = "auto",
     fresh: bool = False,
+    compiled: bool = False,
 ) -> Path:
     """Train a student.
 
@@ -64,6 +71,7 @@ def distill(
         teacher: name of its run; None takes the latest that fits, where one is needed.
         device: as `Device.choose` takes it.
         fresh: begin a new run even if an interrupted one could be continued.
+        compiled: apply torch.compile.
 
     Returns:
         The run's folder.
@@ -91,17 +99,22 @@ def distill(
         arch=arch,
         size=size,
         patch=patch_of(size, tokens, settings.get("input", "native")),
-        depth=teacher_card.depth if teacher_card else 12,
+        depth=settings.pop("depth", None) or (teacher_card.depth if teacher_card else 12),
         teacher=teacher_card.name if teacher_card else None,
         teacher_sha256=teacher_card.sha256 if teacher_card else None,
         init=init,
         **settings,
     )
-    chosen = Device.choose(device, config.precision)
+    chosen = Device.choose(device, config.precision, compiled)
     taught = f" with {teacher_card.name}" if teacher_card else ""
-    say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({chosen.torch}, {chosen.precision})")
+    say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({_where(chosen)})")
     with progress("distill") as update:
         return distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+
+
+def _where(device: Device) -> str:
+    ranks = device.fabric.world_size
+    return f"{f'{ranks} x ' if ranks > 1 else ''}{device.torch.type if ranks > 1 else device.torch}, {device.precision}"
 
 
 def _settings(typed: dict[str, Any], **paper: Any) -> dict[str, Any]:

@@ -1,11 +1,18 @@
-"""Where a training runs and in which arithmetic."""
+"""Where a training runs, in which arithmetic, and beside how many other processes."""
 
 from __future__ import annotations
 
+import logging
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.errors import UsageError
@@ -20,24 +27,30 @@ class Device:
     Attributes:
         torch: the device.
         precision: "fp32", "bf16" or "fp16".
+        compiled: whether torch.compile is applied to the training step.
     """
 
     torch: torch.device
     precision: str
+    compiled: bool = False
 
     @classmethod
-    def choose(cls, name: str, precision: str) -> Device:
+    def choose(cls, name: str, precision: str, compiled: bool = False) -> Device:
         """Resolve "auto" in both.
 
         Args:
-            name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
+            name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; one of several processes takes the GPU
+                of its own number.
             precision: "auto", "fp32", "bf16" or "fp16".
+            compiled: whether torch.compile is applied to the training step.
 
         Raises:
             UsageError: there is no such device, or it does not have the precision.
         """
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cuda" and "LOCAL_RANK" in os.environ:
+            name = f"cuda:{os.environ['LOCAL_RANK']}"
         try:
             device = torch.device(name)
             if device.type not in ("cpu", "cuda"):
@@ -58,7 +71,47 @@ class Device:
             precision = "fp32"
         elif precision == "fp16":
             raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32 or bf16")
-        return cls(device, precision)
+        return cls(device, precision, compiled)
+
+    @cached_property
+    def fabric(self) -> Fabric:
+        """What connects the processes that torchrun started; alone, it connects nothing.
+
+        Fabric's own precision is left at 32 bits: its mixed ones round what enters the training step, images and soft
+        labels included. `autocast` and `scaler` do that work.
+        """
+        ranks, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        alone = [self.torch.index] if self.torch.type == "cuda" else 1
+        fabric = Fabric(
+            accelerator=self.torch.type,
+            devices=local if ranks > 1 else alone,
+            num_nodes=ranks // local,
+            strategy="ddp" if ranks > 1 else "auto",
+            plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
+        )
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets from every process
+        fabric.launch()
+        return fabric
+
+    def distributed(self, learner: nn.Module) -> nn.Module:
+        """Return the training step as it is called: on the device, compiled if asked for, gradients averaged."""
+        learner.to(self.torch)
+        step: Any = torch.compile(learner) if self.compiled else learner
+        return self.fabric.setup_module(step)
+
+    def all_reduce(self, value: Tensor, how: str) -> Tensor:
+        """Return the "mean", "sum" or "min" of a tensor over all processes."""
+        reduced: Any = self.fabric.all_reduce(value, reduce_op=how)
+        return reduced
+
+    def all_gather(self, value: Tensor) -> Tensor:
+        """Return the tensors (...) of all processes, which have one shape, as (ranks, ...)."""
+        # Not Fabric's, which keeps gradients by a function that torch is going to drop.
+        parts = [value]
+        if self.fabric.world_size > 1:
+            parts = [torch.empty_like(value) for _ in range(self.fabric.world_size)]
+            torch.distributed.all_gather(parts, value)
+        return torch.stack(parts)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context in which matrix products run in the chosen precision."""

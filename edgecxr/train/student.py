@@ -5,20 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.distill.base import Setup, supervised
+from edgecxr.distill.base import DistillMethod, Setup, supervised
 from edgecxr.errors import UsageError
-from edgecxr.models.vit import build, pretrained_state, start_from
+from edgecxr.models.vit import TwoHeadViT, build, pretrained_state, start_from
 from edgecxr.registry import METHODS, resolve
 from edgecxr.train import checkpoint
-from edgecxr.train.batches import Batch, Batches, view
+from edgecxr.train.batches import Batch, open_batches, view
 from edgecxr.train.card import finish
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.loop import Progress, check_splits, fit
 from edgecxr.workspace import Workspace
+
+
+class Distilled(nn.Module):
+    """The student's training step: a batch -> named losses, "loss" being the one that is minimised.
+
+    Args:
+        model: what learns.
+        size: of its images.
+        method: compares it with the teacher; its own parameters are trained along.
+        teacher: frozen, in eval mode; None where nothing is compared.
+        teacher_size: of the images that the teacher sees.
+    """
+
+    def __init__(
+        self, model: TwoHeadViT, size: int, method: DistillMethod, teacher: TwoHeadViT | None, teacher_size: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.size = size
+        self.method = method
+        # In a tuple, so that its weights are neither trained nor saved with these.
+        self.taught_by = (teacher, teacher_size)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss", "bce_findings", "bce_abnormal" and what the method names, scalars."""
+        seen = self.model.trace(view(batch.base, self.size))
+        parts = supervised(seen, batch.targets, batch.abnormal, batch.known)
+        loss = parts["bce_findings"] + parts["bce_abnormal"]
+        teacher, teacher_size = self.taught_by
+        if teacher is not None:
+            # Not inference_mode: its tensors cannot be kept for the backward pass, which needs them in the MSE.
+            with torch.no_grad():
+                taught = teacher.trace(view(batch.base, teacher_size))
+            compared = self.method(seen, taught)
+            parts |= {name: value * batch.weight for name, value in compared.items()}
+            loss = loss + parts["distillation"]
+        return {"loss": loss} | parts
 
 
 def distil_student(
@@ -48,11 +85,10 @@ def distil_student(
         UsageError: the teacher answers other labels than the data set has.
         ModelError: the teacher's files are damaged, or it is of another architecture than --init teacher needs.
     """
-    train = Batches(prepared, "train", config.batch, device.torch)
-    val = Batches(prepared, "val", config.batch, device.torch)
+    train, val = open_batches(prepared, config.batch, device)
     check_splits(train, val, prepared.name)
 
-    teacher = None
+    teacher = teacher_card = None
     if teacher_run is not None:
         teacher, teacher_card = checkpoint.load_run(teacher_run)
         if teacher_card.labels != prepared.labels:
@@ -71,7 +107,6 @@ def distil_student(
     elif config.init == "pretrained":
         file = Path(config.pretrained) if config.pretrained else None
         start_from(student, pretrained_state(config.arch, file), str(file or "timm's hub"))
-    student.to(device.torch)
 
     make_method = resolve(METHODS, config.method, "method")
     taught = teacher or student
@@ -79,26 +114,17 @@ def distil_student(
         *(student.width, taught.width, student.depth, taught.depth),
         *(config.alpha, config.beta, config.gamma, config.temperature),
     )
-    method = make_method(setup).to(device.torch)
+    method = make_method(setup)
 
     if method.needs_teacher and teacher is None:
         raise UsageError(f"--method {config.method} needs a teacher: name it with --teacher")
 
-    def losses(batch: Batch) -> dict[str, Tensor]:
-        seen = student.trace(view(batch.base, config.size))
-        parts = supervised(seen, batch.targets, batch.abnormal)
-        loss = parts["bce_findings"] + parts["bce_abnormal"]
-        if teacher is not None and method.needs_teacher:
-            with torch.no_grad():
-                taught = teacher.trace(view(batch.base, teacher_card.size))
-            parts |= method(seen, taught)
-            loss = loss + parts["distillation"]
-        return {"loss": loss} | parts
-
+    compared = teacher if method.needs_teacher else None
+    learner = Distilled(student, config.size, method, compared, teacher_card.size if teacher_card else config.size)
     # The folder is made only now, so that a wrong option or a damaged teacher leave nothing behind.
-    with checkpoint.open_run(workspace, student_name(config), config, fresh) as run:
-        fit(run, config, device, student, method, losses, train, val, progress)
-        finish(run, config, prepared)
+    with checkpoint.open_run(workspace, student_name(config), config, fresh, device.fabric) as run:
+        fit(run, config, device, learner, train, val, progress)
+        finish(run, config, prepared, device)
     return run
 
 

@@ -9,14 +9,34 @@ from torch import Tensor, nn
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import supervised
-from edgecxr.models.vit import build, pretrained_state, start_from
+from edgecxr.models.vit import TwoHeadViT, build, pretrained_state, start_from
 from edgecxr.train import checkpoint
-from edgecxr.train.batches import Batch, Batches, view
+from edgecxr.train.batches import Batch, open_batches, view
 from edgecxr.train.card import finish
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.loop import Progress, check_splits, fit
 from edgecxr.workspace import Workspace
+
+
+class Supervised(nn.Module):
+    """The teacher's training step: a batch -> named losses, "loss" being the one that is minimised.
+
+    Args:
+        model: what learns.
+        size: of its images.
+    """
+
+    def __init__(self, model: TwoHeadViT, size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.size = size
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss", "bce_findings" and "bce_abnormal", scalars."""
+        seen = self.model.trace(view(batch.base, self.size))
+        parts = supervised(seen, batch.targets, batch.abnormal, batch.known)
+        return {"loss": parts["bce_findings"] + parts["bce_abnormal"]} | parts
 
 
 def train_teacher(
@@ -40,8 +60,7 @@ def train_teacher(
     Returns:
         The run's folder, with best.safetensors and card.json.
     """
-    train = Batches(prepared, "train", config.batch, device.torch)
-    val = Batches(prepared, "val", config.batch, device.torch)
+    train, val = open_batches(prepared, config.batch, device)
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
@@ -49,14 +68,9 @@ def train_teacher(
     if config.init == "pretrained":
         file = Path(config.pretrained) if config.pretrained else None
         start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub"))
-    model.to(device.torch)
-
-    def losses(batch: Batch) -> dict[str, Tensor]:
-        parts = supervised(model.trace(view(batch.base, config.size)), batch.targets, batch.abnormal)
-        return {"loss": parts["bce_findings"] + parts["bce_abnormal"]} | parts
 
     # The folder is made only now, so that a wrong option or missing weights leave nothing behind.
-    with checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh) as run:
-        fit(run, config, device, model, nn.Module(), losses, train, val, progress)
-        finish(run, config, prepared)
+    with checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh, device.fabric) as run:
+        fit(run, config, device, Supervised(model, config.size), train, val, progress)
+        finish(run, config, prepared, device)
     return run

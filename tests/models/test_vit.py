@@ -92,9 +92,6 @@ def test_weights_of_another_architecture_are_refused():
     small = TwoHeadViT("small", 28, 4, labels=2, depth=2)
     with pytest.raises(ModelError, match=r"weights of some\.file belong to another architecture"):
         start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), small.state_dict(), "some.file")
-    deeper = TwoHeadViT("tiny", 28, 4, labels=2, depth=3)
-    with pytest.raises(ModelError, match="--depth"):
-        start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), deeper.state_dict(), "some.file")
 
 
 class Bomb:
@@ -211,3 +208,19 @@ def test_a_file_of_a_relative_is_refused_by_name(tmp_path, changes):
     save_file(timm.create_model("vit_tiny_patch16_224", depth=2).state_dict() | changes, file)
     with pytest.raises(ModelError, match=r"relative\.safetensors"):
         start_from(TwoHeadViT("tiny", 28, 4, labels=2, depth=2), pretrained_state("tiny", file), str(file))
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(6, [1, 3, 5, 7, 9, 11]), (4, [2, 5, 8, 11]), (12, list(range(12)))])
+def test_a_shallower_model_starts_from_every_nth_block(depth, expected):
+    deep, shallow = (TwoHeadViT("tiny", 28, 14, labels=2, depth=blocks) for blocks in (12, depth))
+    start_from(shallow, deep.state_dict(), "the teacher")
+    for block, number in zip(shallow.vit.blocks, expected, strict=True):
+        assert torch.equal(block.mlp.fc1.weight, deep.vit.blocks[number].mlp.fc1.weight)
+    assert torch.equal(shallow.vit.norm.weight, deep.vit.norm.weight)
+    assert torch.equal(shallow.findings_head.weight, deep.findings_head.weight)
+
+
+def test_a_deeper_model_cannot_start_from_fewer_blocks():
+    deep, shallow = (TwoHeadViT("tiny", 28, 14, labels=2, depth=blocks) for blocks in (4, 2))
+    with pytest.raises(ModelError, match="choose the matching --arch and --depth"):
+        start_from(deep, shallow.state_dict(), "the teacher")

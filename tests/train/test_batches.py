@@ -5,9 +5,13 @@ import pytest
 import torch
 
 from edgecxr.runtime.preprocess import box_mean
-from edgecxr.train.batches import Batches, augment, view
+from edgecxr.train.batches import DRAWS, Batches, augment, view
 
 CPU = torch.device("cpu")
+
+
+def draws(count: int, strength: float, seed: int) -> torch.Tensor:
+    return (torch.rand(count, DRAWS, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * strength
 
 
 @pytest.mark.parametrize("size", [224, 112, 56, 28])
@@ -22,7 +26,7 @@ def test_training_sees_the_very_pixels_that_the_device_sees(size):
 @pytest.mark.parametrize("size", [112, 28])
 def test_that_holds_after_augmentation_too(size):
     base = torch.randint(0, 256, (3, 1, 224, 224)).float()
-    moved = augment(base, 1.0, torch.Generator().manual_seed(1))
+    moved = augment(base, draws(3, 1.0, 1))
     assert not torch.equal(moved, base)
     assert torch.equal(moved, moved.round())
     assert moved.min() >= 0
@@ -30,9 +34,10 @@ def test_that_holds_after_augmentation_too(size):
     assert (view(moved, size).squeeze(1).numpy() == box_mean(moved.squeeze(1).numpy().astype(np.uint8), size)).all()
 
 
-def test_no_augmentation_leaves_films_as_they_are():
-    base = torch.randint(0, 256, (3, 1, 224, 224)).float()
-    assert augment(base, 0, torch.Generator()) is base
+def test_no_augmentation_leaves_films_as_they_are(clinic):
+    rows = {film.tobytes() for film in clinic.images[clinic.rows("train")]}
+    for batch in Batches(clinic, "train", 8, CPU).shuffled(0, 0, 0.0):
+        assert all(film.numpy().astype(np.uint8).tobytes() in rows for film in batch.base)
 
 
 def test_an_epoch_holds_every_film_once_in_an_order_of_seed_and_epoch(prepared):
@@ -60,7 +65,7 @@ def test_a_film_keeps_its_targets(prepared):
 @pytest.mark.parametrize("strength", [0.5, 3.0])
 def test_augmented_films_too_are_what_a_device_could_have_seen(size, strength):
     base = torch.from_numpy(np.random.default_rng(size).integers(0, 256, (2, 1, 224, 224))).float()
-    moved = augment(base, strength, torch.Generator().manual_seed(size))
+    moved = augment(base, draws(2, strength, size))
     assert torch.equal(moved, moved.round())
     assert (view(moved, size).squeeze(1).numpy() == box_mean(moved.squeeze(1).numpy().astype(np.uint8), size)).all()
 
@@ -80,7 +85,7 @@ def test_the_augmentation_of_an_epoch_is_drawn_from_seed_and_epoch(prepared):
 def test_augmentation_moves_a_film_a_little_and_never_mirrors_it():
     base = torch.zeros(32, 1, 224, 224)
     base[:, :, 60:100, 130:180] = 200  # off the centre in both directions
-    moved = augment(base, 1.0, torch.Generator().manual_seed(0))[:, 0]
+    moved = augment(base, draws(32, 1.0, 0))[:, 0]
     weight = moved / moved.sum((1, 2), keepdim=True)
     rows = (weight.sum(2) * torch.arange(224.0)).sum(1)
     columns = (weight.sum(1) * torch.arange(224.0)).sum(1)
@@ -99,3 +104,44 @@ def test_only_films_of_the_split_are_seen_with_their_own_targets(clinic):
     assert (base[:, 0].numpy() == clinic.images[rows]).all()
     np.testing.assert_array_equal(torch.cat([batch.targets for batch in seen]).numpy(), clinic.targets[rows])
     np.testing.assert_array_equal(torch.cat([batch.abnormal for batch in seen]).numpy(), clinic.abnormal[rows])
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_several_processes_see_together_what_one_sees(clinic, ranks):
+    """Twenty-four films in batches of 11: the last batch has two, fewer than there are processes."""
+    alone = list(Batches(clinic, "train", 11, CPU).shuffled(1, 2, 1.0))
+    each = [list(Batches(clinic, "train", 11, CPU, rank, ranks).shuffled(1, 2, 1.0)) for rank in range(ranks)]
+    assert len(alone[-1].base) == 2
+    for step, whole in enumerate(alone):
+        parts = [batches[step] for batches in each]
+        counted = [part for part in parts if part.weight]
+        films = torch.cat([part.base for part in counted])
+        ours = sorted(film.numpy().tobytes() for film in films)
+        assert ours == sorted(film.numpy().tobytes() for film in whole.base)
+        # A process without a film of its own borrows one, of which nothing is known.
+        assert all(part.targets.isnan().all() and part.abnormal.isnan().all() for part in parts if not part.weight)
+        assert sum(part.weight for part in parts) == pytest.approx(ranks)
+        # The average of the processes' means is the mean over the whole batch, of losses ...
+        mean = sum(part.weight * part.base.mean() for part in parts) / ranks
+        assert float(mean) == pytest.approx(float(whole.base.mean()), rel=1e-5)
+        # ... and of masked targets, whose known ones are spread unevenly.
+        masked = sum(part.targets.nan_to_num().sum() / part.known[0] for part in parts) / ranks
+        assert float(masked) == pytest.approx(float(whole.targets.nanmean()), rel=1e-5)
+        assert torch.equal(parts[0].known * ranks, whole.known)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 5])
+def test_validation_is_divided_and_comes_together_again(clinic, ranks):
+    each = [list(Batches(clinic, "val", 5, CPU, rank, ranks).in_order()) for rank in range(ranks)]
+    films = torch.stack([torch.cat([batch.base for batch in batches]) for batches in each])
+    together = films.transpose(0, 1).flatten(0, 1)[:12, 0]
+    assert (together.numpy() == clinic.images[clinic.rows("val")]).all()
+
+
+def test_an_abandoned_epoch_leaves_no_reader_behind(clinic):
+    import threading
+
+    epoch = Batches(clinic, "train", 4, CPU).shuffled(0, 0, 0.0)
+    next(epoch)
+    epoch.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]

@@ -21,6 +21,7 @@ from edgecxr.workspace import Workspace
 from tests.conftest import LABELS
 
 CPU = torch.device("cpu")
+ON_CPU = Device(CPU, "fp32")
 CONFIG = TrainConfig("data", "hash", patch=56, depth=2, init="random")
 
 
@@ -46,14 +47,14 @@ def saved(run, **changes):
 
 def opened(workspace, config=CONFIG, fresh=False, name="teacher"):
     """Open a run and let go of it at once, as a process does that is killed."""
-    with checkpoint.open_run(workspace, name, config, fresh) as run:
+    with checkpoint.open_run(workspace, name, config, fresh, ON_CPU.fabric) as run:
         return run
 
 
 def resume(run, module=None, optimizer=None):
     if module is None:
         module, optimizer = learner()
-    return checkpoint.resume(run, CPU, module, optimizer, Device(CPU, "fp32").scaler())
+    return checkpoint.resume(run, ON_CPU, module, optimizer, ON_CPU.scaler())
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path):
@@ -79,6 +80,15 @@ def test_a_run_comes_back_as_it_was_saved(tmp_path):
 def test_a_state_of_something_else_is_refused_with_the_way_out(tmp_path, changes):
     saved(tmp_path, **changes)
     with pytest.raises(ModelError, match=r"last\.pt does not fit this run .*--fresh"):
+        resume(tmp_path)
+
+
+def test_a_state_of_another_version_is_refused_with_the_way_out(tmp_path):
+    saved(tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["format"]  # as the first version wrote it
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(ModelError, match=r"last\.pt is of another version of edgecxr .*format is 1.*--fresh"):
         resume(tmp_path)
 
 
@@ -134,7 +144,7 @@ def test_the_settings_decide_whether_a_run_goes_on(tmp_path):
 
 def test_a_run_has_one_process_at_a_time(tmp_path):
     workspace = Workspace(tmp_path)
-    with checkpoint.open_run(workspace, "teacher", CONFIG, fresh=False) as run:
+    with checkpoint.open_run(workspace, "teacher", CONFIG, False, ON_CPU.fabric) as run:
         with pytest.raises(UsageError) as caught:
             opened(workspace)
         assert re.fullmatch(

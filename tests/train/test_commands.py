@@ -94,6 +94,16 @@ def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(wor
     assert config(distill(workspace, finished.prepared, typed))["teacher"] is None
 
 
+def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, finished):
+    deep = train(workspace, finished.prepared, QUICK | {"init": "random", "patch": 56, "depth": 4})
+    run = distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2}, deep.name)
+    card = ModelCard.from_json((run / "card.json").read_text(), "card")
+    assert (card.depth, card.teacher, config(run)["init"]) == (2, deep.name, "teacher")
+    assert float(history(run)[0]["kd_knowledge"]) > 0
+    with pytest.raises(UsageError, match="--method one-to-one: the student has 2 blocks and the teacher 4"):
+        distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2, "method": "one-to-one"}, deep.name)
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgecxr.distill.base import supervised
-from edgecxr.errors import CheckFailed, InputError
+from edgecxr.errors import CheckFailed, InputError, UsageError
 from edgecxr.models.vit import TwoHeadViT
+from edgecxr.train import loop
 from edgecxr.train.batches import Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
@@ -29,17 +30,25 @@ def run_fit(run, prepared, spoil=None, progress=lambda *_: None, **changes) -> T
     torch.manual_seed(0)
     model = TwoHeadViT("tiny", 28, 14, len(prepared.labels), 2)
     train, val = (Batches(prepared, split, config.batch, CPU.torch) for split in ("train", "val"))
-    step = 0
-
-    def losses(batch):
-        nonlocal step
-        parts = supervised(model.trace(view(batch.base, 28)), batch.targets, batch.abnormal)
-        loss = parts["bce_findings"] + parts["bce_abnormal"]
-        step += 1
-        return {"loss": spoil(step, model, loss) if spoil else loss} | parts
-
-    fit(run, config, CPU, model, nn.Module(), losses, train, val, progress)
+    learner = Learner(model, spoil)
+    fit(run, config, CPU, learner, train, val, progress)
     return model
+
+
+class Learner(nn.Module):
+    """Supervised training whose loss or weights `spoil(step, model, loss)` may change, steps counted from 1."""
+
+    def __init__(self, model: TwoHeadViT, spoil=None) -> None:
+        super().__init__()
+        self.model = model
+        self.spoil = spoil
+        self.step = 0
+
+    def forward(self, batch):
+        parts = supervised(self.model.trace(view(batch.base, 28)), batch.targets, batch.abnormal)
+        loss = parts["bce_findings"] + parts["bce_abnormal"]
+        self.step += 1
+        return {"loss": self.spoil(self.step, self.model, loss) if self.spoil else loss} | parts
 
 
 def history(run):
@@ -73,7 +82,7 @@ def test_validation_by_hand(tmp_path):
 
 def test_validation_sees_the_films_in_order_and_leaves_dropout_and_gradients_out(clinic):
     model = TwoHeadViT("tiny", 28, 14, len(clinic.labels), 2).train()
-    logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28)
+    logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28, CPU)
     rows = clinic.rows("val")
     with torch.no_grad():
         findings, abnormal, _ = model(view(torch.from_numpy(clinic.images[rows]).float().unsqueeze(1), 28))
@@ -131,7 +140,7 @@ def test_weight_decay_shrinks_matrices_and_no_embedding_bias_or_norm(tmp_path, p
 
 def test_a_loss_that_turns_nan_leaves_the_epochs_before_it(tmp_path, prepared):
     run = tmp_path / "run"
-    with pytest.raises(CheckFailed, match=r"run is not finite in epoch 2 \(epoch 1 is kept in .*run\): lower --lr"):
+    with pytest.raises(CheckFailed, match=r"step 5 on \(epoch 2, its step 2 of 3; epoch 1 is kept in .*run\): lower"):
         run_fit(run, prepared, lambda step, model, loss: loss * math.nan if step == 5 else loss)
     assert len(history(run)) == 1
     state = torch.load(run / "last.pt", weights_only=True)["learner"]
@@ -148,7 +157,7 @@ def test_weights_that_the_last_update_of_an_epoch_spoils_are_not_kept(tmp_path, 
             model.findings_head.weight.register_hook(lambda gradient: gradient * math.nan)
         return loss
 
-    with pytest.raises(CheckFailed, match=r"epoch 2 \(epoch 1 is kept"):
+    with pytest.raises(CheckFailed, match=r"step 6 on \(epoch 2, its step 3 of 3; epoch 1 is kept"):
         run_fit(run, prepared, spoil)
     assert len(history(run)) == 1
     state = torch.load(run / "last.pt", weights_only=True)["learner"]
@@ -187,3 +196,53 @@ def test_abnormal_alone_is_something_to_learn(tmp_path):
             with pytest.raises(InputError, match="data set none has only one class in the training split") as error:
                 check_splits(train, val, name)
             assert error.value.reason == "dataset"
+
+
+def test_a_long_epoch_of_nan_is_not_trained_to_its_end(tmp_path, prepared, monkeypatch):
+    monkeypatch.setattr(loop, "CHECK_EVERY", 2)
+    done = []
+    with pytest.raises(CheckFailed, match="from step 1 on"):
+        run_fit(tmp_path / "run", prepared, lambda step, model, loss: loss * math.nan, lambda *call: done.append(call))
+    assert len(done) == 1  # two of three steps, the second not reported
+
+
+def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(tmp_path, prepared):
+    class Small(Learner):
+        def forward(self, batch):
+            if len(batch.base) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return super().forward(batch)
+
+    config = TrainConfig(prepared.name, prepared.hash, **SETTINGS)
+    train, val = (Batches(prepared, split, config.batch, CPU.torch) for split in ("train", "val"))
+    learner = Small(TwoHeadViT("tiny", 28, 14, len(prepared.labels), 2))
+    with pytest.raises(UsageError) as caught:
+        fit(tmp_path, config, CPU, learner, train, val, lambda *_: None)
+    assert str(caught.value) == "a batch does not fit into the memory of cpu: --batch 2 does, as tried just now"
+    assert all(parameter.grad is None for parameter in learner.parameters())
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_the_cpu_s_own_words_for_no_memory_are_understood_and_other_errors_are_not_hidden(tmp_path, prepared):
+    def full(step, model, loss):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+
+    with pytest.raises(UsageError, match="not even one image fits"):
+        run_fit(tmp_path / "run", prepared, full)
+
+    def broken(step, model, loss):
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run_fit(tmp_path / "other", prepared, broken)
+
+
+def test_the_log_says_how_fast_and_how_long_it_waited_for_data(tmp_path, prepared):
+    calls = []
+    run_fit(tmp_path / "run", prepared, progress=lambda *call: calls.append(call), epochs=1)
+    row = history(tmp_path / "run")[0]
+    assert 0 < float(row["data_share"]) < 1
+    assert float(row["images_per_s"]) == pytest.approx(30 / float(row["seconds"]), rel=0.2)
+    assert (
+        f"{float(row['images_per_s']):.0f} img/s, {float(row['data_share']):.0%} of it waiting for data" in calls[-1][2]
+    )

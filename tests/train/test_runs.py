@@ -51,7 +51,10 @@ def workspace(tmp_path) -> Workspace:
 
 def history(run: Path) -> list[dict[str, str]]:
     with (run / "history.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "data_share")}
+            for row in csv.DictReader(file)
+        ]
 
 
 def same_weights(a: Path, b: Path) -> bool:

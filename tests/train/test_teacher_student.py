@@ -44,7 +44,10 @@ def small_teacher(clinic, tmp_path_factory) -> Path:
 
 def history(run: Path) -> list[dict[str, str]]:
     with (run / "history.csv").open() as file:
-        return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s")} for row in csv.DictReader(file)]
+        return [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "data_share")}
+            for row in csv.DictReader(file)
+        ]
 
 
 def weights(run: Path) -> bytes:

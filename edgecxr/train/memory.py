@@ -1,0 +1,57 @@
+"""A batch that is too large: which one would fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from edgecxr.train.batches import Batch
+from edgecxr.train.device import Device
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether torch could not get memory, on a GPU or on the CPU (whose allocator has no error of its own)."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
+    """Return the line that says which batch fits, after trying smaller and smaller ones."""
+    where = f"memory of {device.torch}"
+    count = _largest(step_of, batch, device)
+    if count is None:
+        return f"not even one image fits into the {where} in a training step: take another --device or a smaller --arch"
+    ranks = device.fabric.world_size
+    each = f" ({count} for each of {ranks} processes)" if ranks > 1 else ""
+    return f"a batch does not fit into the {where}: --batch {count * ranks}{each} does, as tried just now"
+
+
+def _largest(step_of: nn.Module, batch: Batch, device: Device) -> int | None:
+    """Return the largest half, quarter ... of a batch for which the step and its gradients fit."""
+    learner = getattr(step_of, "module", step_of)  # not DistributedDataParallel's: the other processes take no part
+    count = len(batch.base) // 2
+    while count:
+        part = replace(batch, base=batch.base[:count], targets=batch.targets[:count], abnormal=batch.abnormal[:count])
+        if _fits(learner, part, device):
+            return count
+        count //= 2
+    return None
+
+
+def _fits(learner: nn.Module, batch: Batch, device: Device) -> bool:
+    if device.torch.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        with device.autocast():
+            loss = learner(batch)["loss"]
+        loss.backward()
+        device.synchronize()
+        return True
+    except RuntimeError as error:
+        if not is_exhausted(error):
+            raise
+        return False
+    finally:
+        for parameter in learner.parameters():
+            parameter.grad = None

@@ -77,11 +77,11 @@ def engine(
     found: dict[str, Any] = {"record": json.loads(path.with_suffix(".json").read_text())}
     backend = TensorRTBackend(bundle.artefact(precision))
     found["against_onnxruntime"] = compare(reference, backend, images)
-    findings, abnormal = predict(backend, prepared, rows, bundle.card.size)
+    outputs = predict(backend, prepared, rows, bundle.card.size)
     once = np.ones((1, len(rows)), np.float32)
     found["test_auroc"] = {
-        "findings": metrics.aurocs(prepared.targets[rows], findings, once).macro.value,
-        "abnormal": metrics.auroc(prepared.abnormal[rows], abnormal),
+        "findings": metrics.aurocs(prepared.targets[rows], outputs.findings, once).macro.value,
+        "abnormal": metrics.auroc(prepared.abnormal[rows], outputs.abnormal),
     }
     latency[f"tensorrt-{precision}"] = timed(backend.run, images, rounds)
     backend.close()

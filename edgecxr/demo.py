@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgecxr import NOTICE
-from edgecxr.bench.evaluation import evaluate_model, paired_gain
+from edgecxr.bench.evaluation import evaluate_model
 from edgecxr.console import progress, say
 from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import phantom
@@ -77,7 +77,8 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     runs = {"teacher": teacher, "student, undistilled": students["none"], "student, MLCAK": students["mlcak"]}
     rows = []
     for title, run in runs.items():
-        _, record = evaluate_model(workspace, run.name, None, "test", 1000)
+        against = students["none"].name if run == students["mlcak"] else None
+        _, record = evaluate_model(workspace, run.name, None, "test", 1000, against=against)
         bundle = _exported(workspace, prepared, run)
         rows.append((title, run.name, record, bundle, _latency_ms(bundle, prepared)))
 
@@ -86,7 +87,7 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     with Predictor(bundle) as predictor:
         infer_paths(predictor, films, False, False, root / "overlays")
 
-    return _summary(rows, students, prepared, workspace, films[0], time.perf_counter() - started)
+    return _summary(rows, prepared, workspace, films[0], time.perf_counter() - started)
 
 
 def _options(settings: dict[str, Any]) -> str:
@@ -133,7 +134,6 @@ def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
 
 def _summary(
     rows: list[tuple[str, str, dict[str, Any], Bundle, float]],
-    students: dict[str, Path],
     prepared: Prepared,
     workspace: Workspace,
     film: Path,
@@ -155,7 +155,7 @@ def _summary(
     if skipped:
         lines.append(f"without an AUROC, for want of one class in the test split: {', '.join(skipped)}")
     lines += [
-        _difference(students, prepared),
+        _difference(rows[-1][2]["against"]["findings"]["macro"]),
         f"Done in {seconds / 60:.1f} minutes. Learnt from synthetic films only: it says nothing of real ones.",
         f"Pictures: {workspace.data_dir(prepared.name) / 'contact_sheet.png'}, {workspace.root / 'overlays'}",
         f"Next:     {_where(workspace)}edgecxr infer {shlex.quote(str(film))} --overlay pictures",
@@ -174,8 +174,10 @@ def _interval(row: dict[str, Any] | None) -> str:
     return f"{row['auroc']:.3f} ({row['low']:.3f}-{row['high']:.3f})" if row else "one class only"
 
 
-def _difference(students: dict[str, Path], prepared: Prepared) -> str:
+def _difference(gain: dict[str, float] | None) -> str:
     """Say what distillation added, paired on the same films."""
-    gain = paired_gain(prepared, "test", students["mlcak"], students["none"])["findings"]
-    verdict = "" if gain.low > 0 or gain.high < 0 else ": no difference can be told from so few films"
-    return f"MLCAK against undistilled, findings: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}){verdict}"
+    if gain is None:
+        return "MLCAK against undistilled: no finding has both classes in the test split"
+    verdict = "" if gain["low"] > 0 or gain["high"] < 0 else ": no difference can be told from so few films"
+    interval = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+    return f"MLCAK against undistilled, findings: {interval}{verdict}"

@@ -115,6 +115,20 @@ def interval(value: float, samples: Array, level: float = 0.95) -> Interval:
     return Interval(value, float(low), float(high))
 
 
+def p_value(samples: Array) -> float:
+    """Two-sided p-value of "there is no difference" from bootstrap replicates (R,) of a paired difference.
+
+    Twice the smaller share of replicates on either side of zero, the observation itself counted as one more of them:
+    the level at which the percentile interval would just touch zero (Efron and Tibshirani, "An introduction to the
+    bootstrap", 1993, chapter 15). NaN replicates are left out; without any other it is NaN.
+    """
+    known = samples[~np.isnan(samples)]
+    if len(known) == 0:
+        return float("nan")
+    side = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (side + 1) / (len(known) + 1))
+
+
 @dataclass(frozen=True)
 class Aurocs:
     """AUROCs of a set of labels, with the replicates they were bootstrapped from.
@@ -133,7 +147,12 @@ class Aurocs:
         scored = ~np.isnan(self.labels)
         if not scored.any():
             return Interval(float("nan"), float("nan"), float("nan"))
-        return interval(float(self.labels[scored].mean()), _mean_of_known(self.replicates[:, scored]))
+        return interval(float(self.labels[scored].mean()), self.macro_replicates)
+
+    @property
+    def macro_replicates(self) -> Array:
+        """(R,) that mean on each bootstrap replicate."""
+        return mean_of_known(self.replicates[:, ~np.isnan(self.labels)])
 
     def of(self, label: int) -> Interval:
         """Interval of one label, by its column."""
@@ -160,14 +179,20 @@ def macro_difference(ours: Aurocs, theirs: Aurocs) -> Interval:
 
     A replicate that lost a class of a label drops that label for both models.
     """
+    value, samples = macro_differences(ours, theirs)
+    return interval(value, samples)
+
+
+def macro_differences(ours: Aurocs, theirs: Aurocs) -> tuple[float, Array]:
+    """Return what `macro_difference` is made from: the difference, and (R,) that of each replicate."""
     both = ~np.isnan(ours.labels) & ~np.isnan(theirs.labels)
     if not both.any():
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return float("nan"), np.full(len(ours.replicates), np.nan)
     value = float((ours.labels[both] - theirs.labels[both]).mean())
-    return interval(value, _mean_of_known(ours.replicates[:, both] - theirs.replicates[:, both]))
+    return value, mean_of_known(ours.replicates[:, both] - theirs.replicates[:, both])
 
 
-def _mean_of_known(replicates: Array) -> Array:
+def mean_of_known(replicates: Array) -> Array:
     """Mean over the known labels of each replicate (R, L) -> (R,); NaN where a replicate has none."""
     known = ~np.isnan(replicates)
     total = np.where(known, replicates, 0).sum(axis=1)
@@ -216,6 +241,12 @@ def sensitivity_specificity(targets: Array, probabilities: Array, threshold: flo
     sensitivity = called[positive].mean() if positive.any() else float("nan")
     specificity = (~called[~positive]).mean() if (~positive).any() else float("nan")
     return float(sensitivity), float(specificity)
+
+
+def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> float:
+    """Positive predictive value at a prevalence in [0, 1], by Bayes' rule; NaN where nothing is called positive."""
+    true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    return true / (true + false) if true + false > 0 else float("nan")
 
 
 def sigmoid(logits: Array) -> Array:

@@ -214,3 +214,27 @@ def test_the_threshold_itself_counts_as_positive_and_unknown_targets_not_at_all(
 def test_sigmoid_at_its_limits_and_between():
     assert metrics.sigmoid(np.array([-math.inf, math.inf])).tolist() == [0.0, 1.0]
     assert metrics.sigmoid(np.float32([1.5]))[0] == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-12)
+
+
+def test_a_p_value_by_hand():
+    # One of nine replicates is below zero: twice (1 + 1) of (9 + 1).
+    assert metrics.p_value(np.array([-1, *range(1, 9)], float)) == pytest.approx(0.4)
+    assert metrics.p_value(np.zeros(10)) == 1
+    assert metrics.p_value(np.array([np.nan, 1.0, 2.0, 3.0])) == pytest.approx(0.5)
+    assert np.isnan(metrics.p_value(np.array([np.nan])))
+    samples = np.random.default_rng(0).normal(0.5, 1, 500)
+    assert metrics.p_value(samples) == metrics.p_value(-samples)
+
+
+def test_p_is_uniform_where_there_is_no_difference():
+    rng = np.random.default_rng(1)
+    values = [metrics.p_value(rng.normal(rng.normal(), 1, 400)) for _ in range(1000)]
+    for share in (0.05, 0.2, 0.5):
+        assert np.mean(np.array(values) <= share) == pytest.approx(share, abs=0.04)
+
+
+def test_the_predictive_value_by_hand():
+    # Of 1000 people 10 are ill: 9 are found, and 99 of 990 healthy ones are called.
+    assert metrics.predictive_value(0.9, 0.9, 0.01) == pytest.approx(9 / 108)
+    assert metrics.predictive_value(1, 1, 0.5) == 1
+    assert np.isnan(metrics.predictive_value(0, 1, 0.5))

@@ -1,4 +1,4 @@
-"""How well a model reads a prepared data set: AUROCs with intervals, operating points."""
+"""How well a model reads a prepared data set: AUROCs with intervals, operating points, calibration."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from edgecxr import metrics
+from edgecxr.bench.calibration import calibrated, fit_temperature, reliability
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.preprocess import box_mean
-from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard
-
-RULES = ("youden", "sensitivity90")
+from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard, Outputs
 
 
 def predict(
@@ -25,7 +24,7 @@ def predict(
     size: int,
     batch: int = 64,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[FloatArray, FloatArray]:
+) -> Outputs:
     """Run a model over images of a prepared data set.
 
     Args:
@@ -37,12 +36,12 @@ def predict(
         progress: called with (images done, images in all).
 
     Returns:
-        Logits of the findings (N, L) and of abnormal (N,).
+        Logits and attention of all N images.
 
     Raises:
         ModelError: a logit is not a number.
     """
-    findings, abnormal = [], []
+    done = []
     for start in range(0, len(rows), batch):
         images = box_mean(prepared.images[rows[start : start + batch]], size)
         outputs = backend.run(images[:, None])
@@ -56,34 +55,60 @@ def predict(
             raise ModelError(
                 f"the model gives values that are not numbers on data set {prepared.name}: train or export it again"
             )
-        findings.append(outputs.findings)
-        abnormal.append(outputs.abnormal)
+        done.append(outputs)
         if progress:
             progress(min(start + batch, len(rows)), len(rows))
-    return np.concatenate(findings), np.concatenate(abnormal)
+    return Outputs(
+        np.concatenate([outputs.findings for outputs in done]),
+        np.concatenate([outputs.abnormal for outputs in done]),
+        np.concatenate([outputs.attention for outputs in done]),
+    )
+
+
+def columns_of(prepared: Prepared, rows: np.ndarray, outputs: Outputs) -> dict[str, tuple[metrics.Array, FloatArray]]:
+    """Return label or "abnormal" -> targets (N,) and logits (N,) of the rows that the outputs are of."""
+    columns = dict(zip(prepared.labels, zip(prepared.targets[rows].T, outputs.findings.T, strict=True), strict=True))
+    return columns | {ABNORMAL: (prepared.abnormal[rows], outputs.abnormal)}
+
+
+def fit_temperatures(prepared: Prepared, rows: np.ndarray, outputs: Outputs) -> dict[str, float]:
+    """Fit the temperatures of a card on the validation split: one for all findings together, one for abnormal.
+
+    A rare finding alone has too few films to fit anything on.
+
+    Args:
+        prepared: the data set.
+        rows: (N,) indices of the validation images.
+        outputs: of these.
+
+    Returns:
+        label or "abnormal" -> divisor of its logit.
+    """
+    together = fit_temperature(prepared.targets[rows], outputs.findings)
+    return dict.fromkeys(prepared.labels, together) | {
+        ABNORMAL: fit_temperature(prepared.abnormal[rows], outputs.abnormal)
+    }
 
 
 def choose_operating_points(
-    prepared: Prepared, rows: np.ndarray, findings: FloatArray, abnormal: FloatArray
+    prepared: Prepared, rows: np.ndarray, outputs: Outputs, temperature: dict[str, float]
 ) -> dict[str, dict[str, float]]:
     """Choose thresholds on the validation split, for each rule and label.
 
     Args:
         prepared: the data set.
         rows: (N,) indices of the validation images.
-        findings: (N, L) logits.
-        abnormal: (N,) logits.
+        outputs: of these.
+        temperature: label or "abnormal" -> divisor of its logit; absent means 1.
 
     Returns:
         rule -> {label or "abnormal": probability}; a label with only one class in the split is absent.
     """
-    columns = dict(zip(prepared.labels, zip(prepared.targets[rows].T, findings.T, strict=True), strict=True))
-    columns[ABNORMAL] = (prepared.abnormal[rows], abnormal)
     points: dict[str, dict[str, float]] = {}
-    for rule in RULES:
+    for rule in metrics.OPERATING_RULES:
         chosen = {
-            name: metrics.operating_point(targets, metrics.sigmoid(logits), rule)
-            for name, (targets, logits) in columns.items()
+            name: metrics.operating_point(targets, calibrated(logits, temperature.get(name, 1)), rule)
+            for name, (targets, logits) in columns_of(prepared, rows, outputs).items()
         }
         # Not rounded: the probabilities of a rare label may differ in the seventh decimal only.
         points[rule] = {name: value for name, value in chosen.items() if not math.isnan(value)}
@@ -111,47 +136,48 @@ def evaluate(
     card: ModelCard,
     prepared: Prepared,
     split: str,
-    findings: FloatArray,
-    abnormal: FloatArray,
+    outputs: Outputs,
     replicates: int = 1000,
     seed: int = 0,
+    prevalence: float | None = None,
 ) -> dict[str, Any]:
-    """Score logits of one split of a data set.
+    """Score the outputs for one split of a data set.
 
     Args:
-        card: whose operating points are applied.
+        card: whose temperatures and operating points are applied.
         prepared: the data set.
         split: its name.
-        findings: (N, L) logits of the split's images, in order.
-        abnormal: (N,) logits.
+        outputs: for the split's N images, in order.
         replicates: bootstrap replicates; whole patients are drawn.
         seed: of the bootstrap.
+        prevalence: at which the positive predictive value is given; None takes each label's own in the split.
 
     Returns:
         A JSON-ready record: "findings" with "macro" and "labels", "abnormal", "skipped" (labels with only one class
-        and their counts), and how the intervals were made. Sensitivity and specificity are those at the "youden"
-        operating point of the card.
+        and their counts), "calibration", and how the intervals were made.
     """
     rows = prepared.rows(split)
-    targets = np.concatenate([prepared.targets[rows], prepared.abnormal[rows, None]], axis=1)
-    logits = np.concatenate([findings, abnormal[:, None]], axis=1)
+    columns = columns_of(prepared, rows, outputs)
+    targets, logits = (np.stack([pair[i] for pair in columns.values()], axis=1) for i in (0, 1))
     scored = metrics.aurocs(targets, logits, metrics.patient_weights(prepared.patients[rows], replicates, seed))
-    thresholds = card.operating_points.get("youden", {})
     labels: dict[str, Any] = {}
     skipped: dict[str, Any] = {}
-    for column, name in enumerate((*prepared.labels, ABNORMAL)):
+    for column, name in enumerate(columns):
         positives, negatives = metrics.counts(targets[:, column])
         if positives == 0 or negatives == 0:
             skipped[name] = {"positives": positives, "negatives": negatives}
             continue
         area = scored.of(column)
-        labels[name] = {"auroc": area.value, "low": area.low, "high": area.high}
-        labels[name] |= {"positives": positives, "negatives": negatives}
-        if name in thresholds:
-            pair = metrics.sensitivity_specificity(
-                targets[:, column], metrics.sigmoid(logits[:, column]), thresholds[name]
-            )
-            labels[name] |= {"threshold": thresholds[name], "sensitivity": pair[0], "specificity": pair[1]}
+        probabilities = calibrated(logits[:, column], card.temperature.get(name, 1))
+        labels[name] = {
+            "auroc": area.value,
+            "low": area.low,
+            "high": area.high,
+            "positives": positives,
+            "negatives": negatives,
+            "ece": reliability(targets[:, column], probabilities).error,
+            "operating": _at_operating_points(card, name, targets[:, column], probabilities, prevalence),
+        }
     macro = metrics.Aurocs(scored.labels[:-1], scored.replicates[:, :-1]).macro
     of_abnormal = labels.pop(ABNORMAL, None)
     return {
@@ -167,8 +193,41 @@ def evaluate(
         },
         "abnormal": of_abnormal,
         "skipped": skipped,
+        "prevalence": prevalence,
+        "calibration": {
+            "findings": _calibration(targets[:, :-1], logits[:, :-1], card.temperature.get(card.labels[0], 1)),
+            "abnormal": _calibration(targets[:, -1], logits[:, -1], card.temperature.get(ABNORMAL, 1)),
+        },
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "patient", "level": 0.95},
     }
+
+
+def _at_operating_points(
+    card: ModelCard, name: str, targets: metrics.Array, probabilities: metrics.Array, prevalence: float | None
+) -> dict[str, dict[str, float | None]]:
+    """Return rule -> threshold, sensitivity, specificity and positive predictive value."""
+    positives, negatives = metrics.counts(targets)
+    found: dict[str, dict[str, float | None]] = {}
+    for rule, thresholds in card.operating_points.items():
+        if name in thresholds:
+            pair = metrics.sensitivity_specificity(targets, probabilities, thresholds[name])
+            share = positives / (positives + negatives) if prevalence is None else prevalence
+            ppv = metrics.predictive_value(*pair, share)
+            found[rule] = {"threshold": thresholds[name], "sensitivity": pair[0], "specificity": pair[1]}
+            found[rule]["ppv"] = None if math.isnan(ppv) else ppv
+    return found
+
+
+def _calibration(targets: metrics.Array, logits: metrics.Array, temperature: float) -> dict[str, Any] | None:
+    """Return what a reliability plot shows, before and after the temperature; None where no target is known."""
+    if np.isnan(targets).all():
+        return None
+    before, after = (reliability(targets, calibrated(logits, t)) for t in (1.0, temperature))
+    bins = [
+        [int(count), float(predicted), float(observed)]
+        for count, predicted, observed in zip(after.counts, after.predicted, after.observed, strict=True)
+    ]
+    return {"temperature": temperature, "ece": after.error, "ece_uncalibrated": before.error, "bins": bins}
 
 
 def check_labels(card: ModelCard, prepared: Prepared, split: str) -> None:

@@ -4,45 +4,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecxr import NOTICE, metrics, select
+from edgecxr import NOTICE, select
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
+from edgecxr.bench.comparison import compare
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.lock import locked
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.types import FEW_CASES
+from edgecxr.runtime.types import FEW_CASES, ModelCard, Outputs
 from edgecxr.workspace import CARD, Workspace, atomic_write, writing
 
 
-def evaluate_model(
+@dataclass(frozen=True)
+class Answered:
+    """A model with what it says of one split of a data set.
+
+    Attributes:
+        folder: the run or bundle.
+        card: its card.
+        prepared: the data set.
+        outputs: for the split's images, in order.
+    """
+
+    folder: Path
+    card: ModelCard
+    prepared: Prepared
+    outputs: Outputs
+
+
+def answer(
     workspace: Workspace,
     model: str | None,
     data: str | None,
     split: str,
-    replicates: int,
     progress: Callable[[int, int], None] | None = None,
     precision: str | None = None,
-) -> tuple[str, dict[str, Any]]:
-    """Evaluate a run through torch, or a bundle through one of its ONNX files.
+) -> Answered:
+    """Run a run through torch, or a bundle through one of its ONNX files, over a split of a data set.
 
     Args:
         workspace: where to look for model and data set.
         model: run or bundle, by name or path; None takes the latest run.
         data: prepared data set; None takes the one that the model was trained on.
         split: "train", "val" or "test".
-        replicates: of the bootstrap.
         progress: called with (images done, images in all).
         precision: of a bundle's file: "fp32" (the default), "fp16" or "int8".
-
-    Returns:
-        The model's name and the record of `edgecxr.bench.accuracy.evaluate`. A run keeps its record in its card,
-        under the data set's name and the split; a bundle is not changed.
 
     Raises:
         UsageError: no such split, or a precision for a run.
@@ -63,86 +75,153 @@ def evaluate_model(
         raise UsageError(f"{card.name} is a run: --precision is for bundles, such as {workspace.export_dir(card.name)}")
     else:
         backend = open_backend("torch", folder)
-    findings, abnormal = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
+    outputs = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
     backend.close()
-    record = evaluate(card, prepared, split, findings, abnormal, replicates)
-    if not bundle:
-        with writing(folder / CARD), locked(folder / f".{CARD}.lock"):
-            card = select.card_of(folder)  # an evaluation beside this one may have written to it
-            results = card.metrics | {f"{prepared.name}/{split}": record}
-            finished = (folder / CARD).stat()
-            atomic_write(folder / CARD, replace(card, metrics=results).to_json())
-            # The latest run is the one that was trained last, not the one that was looked at last.
-            os.utime(folder / CARD, ns=(finished.st_atime_ns, finished.st_mtime_ns))
-    return f"{card.name} {precision}" if precision else card.name, record
+    return Answered(folder, card, prepared, outputs)
 
 
-def paired_gain(prepared: Prepared, split: str, ours: Path, theirs: Path) -> dict[str, metrics.Interval]:
-    """Compare two finished runs on the same images and the same bootstrap replicates of patients.
+def evaluate_model(
+    workspace: Workspace,
+    model: str | None,
+    data: str | None,
+    split: str,
+    replicates: int,
+    progress: Callable[[int, int], None] | None = None,
+    precision: str | None = None,
+    against: str | None = None,
+    prevalence: float | None = None,
+) -> tuple[Answered, dict[str, Any]]:
+    """Evaluate a model, and compare it with another one.
 
     Args:
-        prepared: a data set that has both models' labels.
-        split: "train", "val" or "test".
-        ours: a run.
-        theirs: another.
+        workspace: as `answer` takes it, like `model`, `data`, `split`, `progress` and `precision`.
+        model: see there.
+        data: see there.
+        split: see there.
+        replicates: of the bootstrap.
+        progress: see there.
+        precision: see there.
+        against: run or bundle to compare with, on the same images and the same replicates.
+        prevalence: at which the positive predictive value is given; None takes that of the split.
 
     Returns:
-        Macro AUROC of "findings" and AUROC of "abnormal", ours minus theirs, each with its 95 % interval.
+        The model, and the record of `edgecxr.bench.accuracy.evaluate`, with "against" if asked for. A run keeps its
+        record in its card, under the data set's name and the split; a bundle is not changed.
 
     Raises:
-        ModelError: a run is damaged or not finished.
-        InputError: the data set has other labels than a model.
+        UsageError, ModelError, InputError: those of `answer`; or a prevalence that is none.
     """
-    rows = prepared.rows(split)
-    weights = metrics.patient_weights(prepared.patients[rows])
-    scored = []
-    for run in (ours, theirs):
-        card = select.card_of(run)
-        check_labels(card, prepared, split)
-        findings, abnormal = predict(open_backend("torch", run), prepared, rows, card.size)
-        scored.append(
-            {
-                "findings": metrics.aurocs(prepared.targets[rows], findings, weights),
-                "abnormal": metrics.aurocs(prepared.abnormal[rows, None], abnormal[:, None], weights),
-            }
-        )
-    return {task: metrics.macro_difference(scored[0][task], scored[1][task]) for task in scored[0]}
+    if prevalence is not None and not 0 < prevalence < 1:
+        raise UsageError(f"--prevalence {prevalence}: a share between 0 and 1, such as 0.05")
+    ours = answer(workspace, model, data, split, progress, precision)
+    theirs = answer(workspace, against, ours.prepared.name, split, progress) if against else None
+    record = evaluate(ours.card, ours.prepared, split, ours.outputs, replicates, prevalence=prevalence)
+    if not ours.card.artefacts:
+        _keep(ours, f"{ours.prepared.name}/{split}", record)
+    if theirs:
+        compared = compare(ours.prepared, split, ours.outputs, theirs.outputs, replicates)
+        record = record | {"against": {"model": theirs.card.name} | compared}
+    return ours, record
+
+
+def _keep(ours: Answered, key: str, record: dict[str, Any]) -> None:
+    """Write a record into the card of a run."""
+    path = ours.folder / CARD
+    with writing(path), locked(ours.folder / f".{CARD}.lock"):
+        card = select.card_of(ours.folder)  # an evaluation beside this one may have written to it
+        finished = path.stat()
+        atomic_write(path, replace(card, metrics=card.metrics | {key: record}).to_json())
+        # The latest run is the one that was trained last, not the one that was looked at last.
+        os.utime(path, ns=(finished.st_atime_ns, finished.st_mtime_ns))
 
 
 def table(name: str, record: dict[str, Any]) -> str:
     """Return a record as text for people."""
-    width = max(map(len, (*record["findings"]["labels"], *record["skipped"], "normal/abnormal", "findings (macro)")))
+    shown = dict(record["findings"]["labels"])
+    if record["findings"]["macro"]:
+        shown["findings (macro)"] = record["findings"]["macro"]
+    if record["abnormal"]:
+        shown["normal/abnormal"] = record["abnormal"]
+    width = max(map(len, (*shown, *record["skipped"], "normal/abnormal", "findings (macro)")))
     made_up = " (synthetic phantom films)" if record["phantom"] else ""
     lines = [
         f"{name} on {record['data']}{made_up} {record['split']}: {record['images']} images, {record['patients']} "
         "patients; AUROC with 95 % interval (bootstrap by patient)",
-        f"{'':{width}}  AUROC  interval         pos   neg  sens.  spec.",
+        f"{'':{width}}  AUROC  interval         pos   neg    ECE",
+        *(f"{label:{width}}  {_row(row)}" for label, row in shown.items()),
     ]
-    for label, row in record["findings"]["labels"].items():
-        lines.append(f"{label:{width}}  {_row(row)}")
-    macro, abnormal = record["findings"]["macro"], record["abnormal"]
-    if macro:
-        lines.append(f"{'findings (macro)':{width}}  {_row(macro)}")
-    if abnormal:
-        lines.append(f"{'normal/abnormal':{width}}  {_row(abnormal)}")
     for label, counts in record["skipped"].items():
         lines.append(
             f"{label:{width}}  skipped: {counts['positives']} positive and {counts['negatives']} negative images"
         )
-    lines.append("Sensitivity and specificity at the operating point chosen on validation (Youden).")
-    if any(_few(row) for row in (*record["findings"]["labels"].values(), abnormal or {})):
+    if any(_few(row) for row in shown.values()):
         lines.append(f"! fewer than {FEW_CASES} positive or negative images: go by the interval")
+    lines += [*_operating(shown, width, record["prevalence"]), *_calibrated(record["calibration"])]
+    if "against" in record:
+        lines += _against(record["against"], width)
     return "\n".join([*lines, NOTICE])
 
 
 def _row(row: dict[str, Any]) -> str:
     text = f"{row['auroc']:.3f}  {row['low']:.3f} - {row['high']:.3f}"
     if "positives" in row:
-        text += f"  {row['positives']:5d} {row['negatives']:5d}"
-    if "sensitivity" in row:
-        text += f"  {row['sensitivity']:.3f}  {row['specificity']:.3f}"
+        text += f"  {row['positives']:5d} {row['negatives']:5d}  {row['ece']:.3f}"
     return text + ("  !" if _few(row) else "")
 
 
 def _few(row: dict[str, Any]) -> bool:
     return min(row.get("positives", FEW_CASES), row.get("negatives", FEW_CASES)) < FEW_CASES
+
+
+def _operating(shown: dict[str, Any], width: int, prevalence: float | None) -> list[str]:
+    """Return sensitivity, specificity and predictive value at each operating point."""
+    rules = dict.fromkeys(rule for row in shown.values() for rule in row.get("operating", {}))
+    if not rules:
+        return []
+    stated = "its prevalence in this split" if prevalence is None else f"a prevalence of {100 * prevalence:g} %"
+    lines = [
+        "",
+        f"At thresholds chosen on validation: sensitivity, specificity, positive predictive value (PPV) at {stated}",
+        f"{'':{width}}" + "".join(f"  {_RULES.get(rule, rule):21}" for rule in rules).rstrip(),
+        f"{'':{width}}" + "  sens.  spec.  PPV    " * len(rules),
+    ]
+    for label, row in shown.items():
+        if row.get("operating"):
+            cells = "".join(f"  {_point(row['operating'].get(rule)):21}" for rule in rules)
+            lines.append(f"{label:{width}}{cells}".rstrip())
+    return [line.rstrip() for line in lines]
+
+
+_RULES = {"youden": "Youden", "sensitivity90": "sensitivity >= 0.90", "sensitivity95": "sensitivity >= 0.95"}
+
+
+def _point(point: dict[str, Any] | None) -> str:
+    if point is None:
+        return "-"
+    ppv = "-" if point["ppv"] is None else f"{point['ppv']:.3f}"
+    return f"{point['sensitivity']:.3f}  {point['specificity']:.3f}  {ppv}"
+
+
+def _calibrated(calibration: dict[str, Any]) -> list[str]:
+    """Return the expected calibration error of both tasks, with and without the card's temperature."""
+    parts = [
+        f"{task} {found['ece']:.3f} ({found['ece_uncalibrated']:.3f} without the temperature {found['temperature']:g})"
+        for task, found in calibration.items()
+        if found
+    ]
+    return ["", f"Expected calibration error (ECE): {'; '.join(parts)}"] if parts else []
+
+
+def _against(compared: dict[str, Any], width: int) -> list[str]:
+    shown = dict(compared["findings"]["labels"])
+    shown |= {"findings (macro)": compared["findings"]["macro"], "normal/abnormal": compared["abnormal"]}
+    lines = [
+        "",
+        f"AUROC minus that of {compared['model']}, paired on the same films, with 95 % interval and p-value",
+        f"{'':{width}}  difference  interval            p",
+    ]
+    for label, row in shown.items():
+        if row:
+            interval = f"{row['low']:+.3f} to {row['high']:+.3f}"
+            lines.append(f"{label:{width}}      {row['difference']:+.3f}  {interval}  {row['p']:.3f}")
+    return lines

@@ -103,7 +103,8 @@ class Verdict:
 
 def logits_of(backend: Backend, prepared: Prepared, split: str, size: int) -> FloatArray:
     """Return the logits (N, L + 1) of a whole split, "abnormal" last."""
-    return np.column_stack(predict(backend, prepared, prepared.rows(split), size))
+    outputs = predict(backend, prepared, prepared.rows(split), size)
+    return np.column_stack([outputs.findings, outputs.abnormal])
 
 
 def aurocs_of(logits: FloatArray, prepared: Prepared, split: str, weights: metrics.Array) -> dict[str, metrics.Aurocs]:

@@ -1,11 +1,11 @@
-"""The end of a training run: operating points from the validation split, and the card."""
+"""The end of a training run: temperatures and operating points from the validation split, and the card."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import edgecxr
-from edgecxr.bench.accuracy import choose_operating_points, count_cases, predict
+from edgecxr.bench.accuracy import choose_operating_points, count_cases, fit_temperatures, predict
 from edgecxr.data.prepared import Prepared
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import build
@@ -31,7 +31,8 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
     model = build(config, len(prepared.labels))
     checkpoint.load_best(run, model)
     val = prepared.rows("val")
-    findings, abnormal = predict(TorchBackend(model.eval(), str(device.torch)), prepared, val, config.size)
+    outputs = predict(TorchBackend(model.eval(), str(device.torch)), prepared, val, config.size)
+    temperature = fit_temperatures(prepared, val, outputs)
     card = ModelCard(
         name=run.name,
         labels=prepared.labels,
@@ -43,7 +44,8 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         depth=config.depth,
         method=config.method,
         teacher=config.teacher,
-        operating_points=choose_operating_points(prepared, val, findings, abnormal),
+        operating_points=choose_operating_points(prepared, val, outputs, temperature),
+        temperature=temperature,
         operating_counts=count_cases(prepared, val),
         data=prepared.summary(),
         training=config.to_dict(),

@@ -124,11 +124,13 @@ def fit(
         progress(step + 1, steps, f"epoch {epoch + 1}/{config.epochs} {note}")
         if fabric.is_global_zero:
             # First, since it alone says what is done: an epoch that is repeated must not find its own best.safetensors.
-            state = {"learner": learner, "optimizer": optimizer, "scaler": scaler}
+            state: dict[str, Any] = {"learner": learner, "optimizer": optimizer, "scaler": scaler}
             checkpoint.save_last(run, {k: v.state_dict() for k, v in state.items()} | {"history": history})
             write_epoch(run, model, history)
     if fabric.is_global_zero:
-        draw_curves(run, history, f"{run.name} on {config.data}")
+        from edgecxr import plots  # here: matplotlib takes a second, and a run that is cut off needs none
+
+        plots.curves(history, f"{run.name} on {config.data}", run / "curves.png")
 
 
 def _step(
@@ -230,30 +232,6 @@ def write_history(run: Path, history: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(history)
     atomic_write(run / "history.csv", text.getvalue())
-
-
-def draw_curves(run: Path, history: list[dict[str, Any]], title: str) -> None:
-    """Draw curves.png: the losses and the validation AUROCs by epoch."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    parts = [key for key in history[0] if key == "loss" or key.startswith(("bce_", "kd_"))]
-    for key in parts:
-        left.plot(
-            epochs, [row[key] for row in history], label=key.replace("_", " "), marker="." if len(epochs) < 30 else ""
-        )
-    left.set(xlabel="epoch", ylabel="training loss", yscale="log", title=title)
-    for key, label in (("val_auroc_findings", "findings (macro)"), ("val_auroc_abnormal", "normal/abnormal")):
-        right.plot(epochs, [row[key] for row in history], label=label, marker="." if len(epochs) < 30 else "")
-    right.set(xlabel="epoch", ylabel="validation AUROC", ylim=(0.4, 1))
-    for axes in (left, right):
-        axes.legend()
-        axes.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    atomic_write(run / "curves.png", picture.getvalue())
 
 
 def check_splits(train: Batches, val: Batches, name: str) -> None:

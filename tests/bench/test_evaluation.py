@@ -9,8 +9,9 @@ import pytest
 
 from edgecxr.bench import evaluation
 from edgecxr.bench.accuracy import choose_operating_points, predict
-from edgecxr.bench.evaluation import evaluate_model, paired_gain, table
+from edgecxr.bench.evaluation import evaluate_model, table
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.metrics import OPERATING_RULES
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.types import Outputs
 from edgecxr.select import card_of
@@ -28,7 +29,10 @@ def test_the_operating_points_of_a_run_were_chosen_on_validation(finished):
     card, prepared = card_of(finished.student), finished.prepared
     chosen = {
         split: choose_operating_points(
-            prepared, rows, *predict(open_backend("torch", finished.student), prepared, rows, card.size)
+            prepared,
+            rows,
+            predict(open_backend("torch", finished.student), prepared, rows, card.size),
+            card.temperature,
         )
         for split in ("val", "test")
         for rows in [prepared.rows(split)]
@@ -42,15 +46,16 @@ def test_a_run_and_its_bundle_agree_label_by_label(workspace, finished, bundled)
     student = finished.student.name
     shutil.copytree(bundled.path, workspace.export_dir(student))
     before = {path.name: path.read_bytes() for path in workspace.export_dir(student).iterdir()}
-    name, of_run = evaluate_model(workspace, None, None, "test", 50)  # the latest run
-    other, of_bundle = evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)
-    assert name == other == student
+    ours, of_run = evaluate_model(workspace, None, None, "test", 50)  # the latest run
+    theirs, of_bundle = evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)
+    assert ours.card.name == theirs.card.name == student
     assert {path.name: path.read_bytes() for path in workspace.export_dir(student).iterdir()} == before
     assert set(of_run["findings"]["labels"]) == set(LABELS)
     assert of_run["skipped"] == of_bundle["skipped"] == {"Edema": {"positives": 0, "negatives": 12}}
     for label, row in (*of_run["findings"]["labels"].items(), ("abnormal", of_run["abnormal"])):
-        theirs = of_bundle["abnormal"] if label == "abnormal" else of_bundle["findings"]["labels"][label]
-        assert theirs == pytest.approx(row, abs=1e-9)
+        other = of_bundle["abnormal"] if label == "abnormal" else of_bundle["findings"]["labels"][label]
+        assert row.pop("operating").keys() == other.pop("operating").keys() == set(OPERATING_RULES)
+        assert other == pytest.approx(row, abs=1e-6)
     (workspace.export_dir(student) / "model.onnx").unlink()
     with pytest.raises(ModelError, match=r"model\.onnx"):
         evaluate_model(workspace, str(workspace.export_dir(student)), None, "test", 50)
@@ -99,19 +104,43 @@ class LeftHalf:
         pass
 
 
-def test_a_gain_is_ours_minus_theirs_on_the_same_patients(finished, monkeypatch):
-    signs = {finished.student: 1, finished.teacher: -1}
-    runs = list(signs)
+def test_a_comparison_is_ours_minus_theirs_on_the_same_patients(workspace, finished, monkeypatch):
+    signs = {workspace.root / finished.student.name: 1, workspace.root / finished.teacher.name: -1}
+    names = [run.name for run in signs]
     monkeypatch.setattr(evaluation, "open_backend", lambda name, run: LeftHalf(signs[run]))
-    gain, loss = paired_gain(finished.prepared, "test", *runs), paired_gain(finished.prepared, "test", *runs[::-1])
+
+    def against(ours, theirs):
+        return evaluate_model(workspace, ours, None, "test", 1000, against=theirs)[1]["against"]
+
+    gain, loss = against(*names), against(*names[::-1])
     # The first finding has the AUROCs 1 and 0, the second 0.5 and 0.5, the third none; so has every replicate, but for
     # those that lost a class of a finding, where the other counts alone.
-    assert gain["findings"].value == 0.5
-    assert 0 <= gain["findings"].low <= 0.5 <= gain["findings"].high <= 1
-    assert (loss["findings"].value, loss["findings"].low) == (-0.5, -gain["findings"].high)
-    assert (gain["abnormal"].value, gain["abnormal"].low, gain["abnormal"].high) == (0, 0, 0)
-    of_itself = paired_gain(finished.prepared, "test", runs[0], runs[0])["findings"]
-    assert (of_itself.value, of_itself.low, of_itself.high) == (0, 0, 0)
+    macro = gain["findings"]["macro"]
+    assert macro["difference"] == 0.5
+    assert 0 <= macro["low"] <= 0.5 <= macro["high"] <= 1
+    assert (loss["findings"]["macro"]["difference"], loss["findings"]["macro"]["low"]) == (-0.5, -macro["high"])
+    assert gain["findings"]["labels"]["Cardiomegaly"] == {
+        "difference": 1, "low": 1, "high": 1, "p": pytest.approx(2 / 1000, rel=0.1)
+    }  # fmt: skip
+    assert gain["abnormal"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
+    assert set(gain["findings"]["labels"]) == set(LABELS)  # Edema has one class
+    assert against(names[0], names[0])["findings"]["macro"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
+    assert gain["model"] == names[1]
+    # What a card keeps is about the run alone.
+    assert "against" not in card_of(workspace.root / names[0]).metrics["clinic/test"]
+
+
+def test_a_run_and_its_bundle_are_compared_and_a_prevalence_is_a_share(workspace, finished, bundled):
+    shutil.copytree(bundled.path, workspace.export_dir("student"))
+    bundle = str(workspace.export_dir("student"))
+    ours, record = evaluate_model(workspace, finished.student.name, None, "test", 20, against=bundle)
+    assert abs(record["against"]["findings"]["macro"]["difference"]) < 1e-9
+    text = table(ours.card.name, record)
+    assert f"AUROC minus that of {finished.student.name}, paired" in text
+    assert text.count("p-value") == 1
+    for wrong in (0.0, 1.0, 5.0):
+        with pytest.raises(UsageError, match="--prevalence"):
+            evaluate_model(workspace, None, None, "test", 10, prevalence=wrong)
 
 
 def test_a_split_that_there_is_not_is_refused(workspace):
@@ -120,20 +149,25 @@ def test_a_split_that_there_is_not_is_refused(workspace):
 
 
 def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
-    name, record = evaluate_model(workspace, finished.student.name, None, "test", 50)
+    ours, record = evaluate_model(workspace, finished.student.name, None, "test", 50)
+    name = ours.card.name
     lines = table(name, record).splitlines()
     assert lines[0].startswith("student-tiny-28-mlcak on clinic (synthetic phantom films) test: 12 images, 6 patients")
     assert "phantom" not in table(name, record | {"phantom": False})
     for label, row in record["findings"]["labels"].items():
-        [line] = [line for line in lines if line.startswith(f"{label} ")]
+        [line, points] = [line for line in lines if line.startswith(f"{label} ")]
         shown = line.removeprefix(label).split()
         assert shown[0] == f"{row['auroc']:.3f}"
         assert shown[4:6] == [str(row["positives"]), str(row["negatives"])]
         # Twelve images cannot hold 20 of each class.
-        assert shown[6:] == [f"{row['sensitivity']:.3f}", f"{row['specificity']:.3f}", "!"]
+        assert shown[6:] == [f"{row['ece']:.3f}", "!"]
+        at = row["operating"]["youden"]
+        assert points.removeprefix(label).split()[:2] == [f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}"]
     assert sum(line.startswith("findings (macro)") for line in lines) == 1
-    assert sum(line.startswith("normal/abnormal") for line in lines) == 1
+    assert sum(line.startswith("normal/abnormal") for line in lines) == 2  # AUROC, and operating points
     assert any(line.startswith("Edema") and "skipped: 0 positive and 12 negative" in line for line in lines)
-    assert lines[-2].startswith("! fewer than 20 positive or negative images")
+    assert any(line.startswith("! fewer than 20 positive or negative images") for line in lines)
+    assert any("Youden" in line and "sensitivity >= 0.95" in line for line in lines)
+    assert lines[-2].startswith("Expected calibration error (ECE): findings ")
     assert "not for diagnosis" in lines[-1]
     json.dumps(record, allow_nan=False)

@@ -1,0 +1,72 @@
+"""Two models on the same images: paired differences of AUROC with intervals and p-values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from edgecxr import metrics
+from edgecxr.data.prepared import Prepared
+from edgecxr.runtime.types import Outputs
+
+
+def aurocs(prepared: Prepared, split: str, outputs: Outputs, weights: metrics.Array) -> dict[str, metrics.Aurocs]:
+    """Return the AUROCs of "findings" and "abnormal" with their bootstrap replicates.
+
+    Args:
+        prepared: the data set.
+        split: its name.
+        outputs: for the split's N images, in order.
+        weights: (R, N) of `edgecxr.metrics.patient_weights`; models that share them are compared pair by pair.
+    """
+    rows = prepared.rows(split)
+    return {
+        "findings": metrics.aurocs(prepared.targets[rows], outputs.findings, weights),
+        "abnormal": metrics.aurocs(prepared.abnormal[rows, None], outputs.abnormal[:, None], weights),
+    }
+
+
+def compare(
+    prepared: Prepared, split: str, ours: Outputs, theirs: Outputs, replicates: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    """Compare two models on a split; differences are ours minus theirs.
+
+    Args:
+        prepared: the data set.
+        split: its name.
+        ours: outputs of one model for the split's images, in order.
+        theirs: of the other.
+        replicates: bootstrap replicates of whole patients, the same for both models.
+        seed: of the bootstrap.
+
+    Returns:
+        JSON-ready: "findings" with "macro" and "labels", and "abnormal"; each a "difference" with "low", "high" and
+        "p", or None where there is no AUROC.
+    """
+    weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates, seed)
+    mine, other = (aurocs(prepared, split, outputs, weights) for outputs in (ours, theirs))
+    labels = {
+        label: _difference(_label(mine["findings"], column), _label(other["findings"], column))
+        for column, label in enumerate(prepared.labels)
+    }
+    return {
+        "findings": {
+            "macro": _difference(mine["findings"], other["findings"]),
+            "labels": {label: found for label, found in labels.items() if found},
+        },
+        "abnormal": _difference(mine["abnormal"], other["abnormal"]),
+    }
+
+
+def _label(scored: metrics.Aurocs, column: int) -> metrics.Aurocs:
+    return metrics.Aurocs(scored.labels[[column]], scored.replicates[:, [column]])
+
+
+def _difference(ours: metrics.Aurocs, theirs: metrics.Aurocs) -> dict[str, float] | None:
+    value, samples = metrics.macro_differences(ours, theirs)
+    if math.isnan(value) or np.isnan(samples).all():
+        return None
+    found = metrics.interval(value, samples)
+    return {"difference": value, "low": found.low, "high": found.high, "p": metrics.p_value(samples)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -62,13 +61,15 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     common = SCHEDULE | {"seed": seed}
     settings = TEACHER | common | {"epochs": epochs}
     say(f"2/5  edgecxr train{_options(settings)}")
-    teacher = _trained(workspace, prepared, settings, partial(commands.train, workspace, prepared, settings, DEVICE))
+    teacher = commands.once(
+        workspace, prepared, settings, partial(commands.train, workspace, prepared, settings, DEVICE)
+    )
     students = {}
     for method in ("mlcak", "none"):
         settings = common | {"method": method, "init": "teacher", "epochs": max(1, epochs // 2)}
         say(f"3/5  edgecxr distill --res 28{_options(settings)}")
         distil = partial(commands.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
-        students[method] = _trained(
+        students[method] = commands.once(
             workspace, prepared, settings | {"teacher_sha256": card_of(teacher).sha256, "size": 28, "patch": 4}, distil
         )
 
@@ -93,17 +94,6 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
 def _options(settings: dict[str, Any]) -> str:
     """Return settings as they would be typed."""
     return "".join(f" --{name} {value}" for name, value in settings.items())
-
-
-def _trained(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:
-    """Return a finished run that has these settings and data, else make one."""
-    for folder in workspace.finished_runs():
-        training = card_of(folder).training
-        wanted = settings | {"data_hash": prepared.hash}
-        if all(training.get(key) == value for key, value in wanted.items()):
-            say(f"{folder} is done")
-            return folder
-    return make()
 
 
 def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:

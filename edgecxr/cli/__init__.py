@@ -4,7 +4,8 @@
 from edgecxr.cli.app import app, main  # noqa: I001
 from edgecxr.cli import data
 from edgecxr.cli import workstation
+from edgecxr.cli import measure
 from edgecxr.cli import engine
 from edgecxr.cli import device
 
-__all__ = ["app", "data", "device", "engine", "main", "workstation"]
+__all__ = ["app", "data", "device", "engine", "main", "measure", "workstation"]

@@ -29,6 +29,7 @@ def prepare(
     split_column: Annotated[str | None, typer.Option(help="folder: column of train, val, test.")] = None,
     normal_column: Annotated[str | None, typer.Option(help="folder: column that is 1 where nothing is wrong.")] = None,
     abnormal_column: Annotated[str | None, typer.Option(help="folder: the opposite.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="folder: CSV of boxes around findings.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
 ) -> None:
@@ -42,7 +43,7 @@ def prepare(
     options = {
         "name": name, "n": n, "merge": merge, "images": images, "image_column": image_column,
         "patient_column": patient_column, "split_column": split_column, "normal_column": normal_column,
-        "abnormal_column": abnormal_column,
+        "abnormal_column": abnormal_column, "boxes": boxes,
     }  # fmt: skip
     listed = {"labels": labels, "ignore": ignore}
     with progress("films") as made:

@@ -29,7 +29,9 @@ def infer(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="With --json: the attention map too.")] = False,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
-    operating_point: Annotated[str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")] = "youden",
+    operating_point: Annotated[
+        str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")
+    ] = "youden",
     backend: Annotated[
         str, typer.Option(help=f"Engine that runs the model: {', '.join(n for n in BACKENDS if n != 'torch')}.")
     ] = "onnxruntime",

@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     from edgecxr.export.target import Target
 
-from edgecxr import NOTICE
 from edgecxr.cli.app import MAX_SEED, app
 
 Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Prepared data set; the latest by default.")]
@@ -178,42 +177,6 @@ def _launched(devices: int, nodes: int, rendezvous: str | None, device: str) -> 
         return False
     load("edgecxr.train.launch:launch", "training")(devices, nodes, rendezvous, device)
     return True
-
-
-@app.command(epilog="Examples:  edgecxr evaluate  |  edgecxr evaluate student-tiny-28-mlcak --split val --json")
-def evaluate(
-    model: Annotated[str | None, typer.Argument(help="Run or bundle; the latest run by default.")] = None,
-    data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set; the model's own by default.")] = None,
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    precision: Annotated[
-        str | None, typer.Option(help="Of a bundle's file: fp32, fp16 or int8.", show_default="fp32")
-    ] = None,
-    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
-    against: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Compare with this run or bundle, on the same films.")
-    ] = None,
-    prevalence: Annotated[
-        float | None, typer.Option(help="For the predictive value, such as 0.05; the split's own by default.")
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Measure AUROCs, thresholds and calibration of a run or a bundle. The result goes into a run's card."""
-    import json
-
-    from edgecxr.bench.evaluation import evaluate_model, table
-    from edgecxr.console import progress, say
-    from edgecxr.registry import load
-    from edgecxr.workspace import Workspace
-
-    with progress("evaluate") as update:
-        ours, record = evaluate_model(
-            Workspace.default(), model, data, split, replicates, update, precision, against, prevalence
-        )
-    name = f"{ours.card.name} {precision}" if precision else ours.card.name
-    print(json.dumps({"model": name, **record, "notice": NOTICE}) if json_ else table(name, record))
-    if not ours.card.artefacts:
-        path = ours.folder / f"reliability-{record['data']}-{split}.png"
-        say(f"reliability plot: {load('edgecxr.plots:reliability', 'plots')(record['calibration'], name, path)}")
 
 
 @app.command(

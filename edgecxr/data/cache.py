@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 import edgecxr
 from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
+from edgecxr.data.boxes import BOXES, COLUMNS, scaled
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
@@ -76,7 +77,7 @@ def _is_left_over(work: Path, inputs: str) -> bool:
 
 
 def fingerprint(dataset: CxrDataset) -> str:
-    """Return a SHA-256 of a data set's table and of the sizes and times of its files."""
+    """Return a SHA-256 of a data set's table and boxes and of the sizes and times of its files."""
     digest = hashlib.sha256()
     head = (FORMAT, BASE_SIZE, dataset.name, dataset.labels, dataset.provenance)
     digest.update(json.dumps(head, sort_keys=True).encode())
@@ -84,6 +85,9 @@ def fingerprint(dataset: CxrDataset) -> str:
         digest.update(json.dumps(names.tolist()).encode())
     for values in (dataset.targets, dataset.abnormal):
         digest.update(json.dumps(np.round(values, 6).tolist()).encode())
+    # Without boxes it is what it was before there were any: what is prepared stays so.
+    if dataset.boxes:
+        digest.update(json.dumps(dataset.boxes).encode())
     for file in dataset.files:
         try:
             state = file.stat()
@@ -175,6 +179,11 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
     _write_csv(
         folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
     )
+    shapes = {o.index: o.shape for o in outcomes if o.shape}
+    boxes = scaled(dataset.boxes, shapes, dataset.labels)
+    if boxes:
+        places = ([ids[box.index], box.label, *(f"{corner:.2f}" for corner in box[2:])] for box in boxes)
+        _write_csv(folder / BOXES, COLUMNS, places)
     info = {
         "format": FORMAT,
         "name": dataset.name,
@@ -183,6 +192,7 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "size": BASE_SIZE,
         "images": len(kept),
         "rejected": dict(Counter(o.reason for o in rejected).most_common()),
+        "boxes": len(boxes),
         "warnings": _counted([o for o in outcomes if not o.reason]),
         "counts": _counts(dataset, kept),
         "provenance": dataset.provenance,

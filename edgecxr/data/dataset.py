@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,28 @@ from numpy.typing import NDArray
 from edgecxr.runtime.types import FloatArray, Radiograph
 
 SPLITS = ("train", "val", "test")
+
+
+class Box(NamedTuple):
+    """Where on a film a finding is.
+
+    The corners are continuous: pixel (row, column) covers [column, column + 1] x [row, row + 1].
+
+    Attributes:
+        index: of the image in its data set.
+        label: the finding.
+        x_min: left border, in columns of the film as `CxrDataset.read` gives it.
+        y_min: upper border, in rows.
+        x_max: right border, in columns.
+        y_max: lower border, in rows.
+    """
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    label: str
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
 
 
 class CxrDataset(Protocol):
@@ -27,6 +49,7 @@ class CxrDataset(Protocol):
         abnormal: (N,) float32 in [0, 1], or NaN.
         patients: (N,) names of the patients; the image's id where none is known.
         splits: (N,) "train", "val" or "test".
+        boxes: where findings are, of any image in any order; empty where nobody has marked them.
         files: the N image files; their sizes and times tell whether a prepared copy is still that of these images.
         provenance: JSON-ready: where it came from and how its labels were made; "phantom" is true for synthetic films,
             "warnings" are for people.
@@ -39,6 +62,7 @@ class CxrDataset(Protocol):
     abnormal: FloatArray
     patients: NDArray[np.str_]
     splits: NDArray[np.str_]
+    boxes: tuple[Box, ...]
     files: tuple[Path, ...]
     provenance: dict[str, Any]
 

@@ -39,12 +39,14 @@ class Outcome:
         reason: why it was rejected, one of `edgecxr.errors.REASONS`; empty where it was not.
         message: the same for people.
         warnings: what the reader had to assume.
+        shape: rows and columns of the film; None where it was rejected.
     """
 
     index: int
     reason: str = ""
     message: str = ""
     warnings: tuple[str, ...] = ()
+    shape: tuple[int, int] | None = None
 
 
 Decoded = tuple[Outcome, bytes | None]
@@ -92,7 +94,7 @@ class Journal:
         _sync(self._pixels)
         for done in self._waiting:
             self.outcomes[done.index] = done
-            self._lines.write(json.dumps([done.index, done.reason, done.message, done.warnings]) + "\n")
+            self._lines.write(json.dumps([done.index, done.reason, done.message, done.warnings, done.shape]) + "\n")
         _sync(self._lines)
         self._waiting.clear()
         self._committed = time.monotonic()
@@ -117,10 +119,10 @@ class Journal:
     def _load(self, text: str) -> None:
         for line in text.split("\n"):
             with contextlib.suppress(ValueError):
-                index, reason, message, warnings = json.loads(line)
+                index, reason, message, warnings, shape = json.loads(line)
                 # A rejected image is tried again: its cause may be mended, such as a missing permission.
                 if not reason:
-                    self.outcomes[index] = Outcome(index, reason, message, tuple(warnings))
+                    self.outcomes[index] = Outcome(index, reason, message, tuple(warnings), tuple(shape))
 
 
 def decode_all(
@@ -154,8 +156,9 @@ def decode_all(
 
 def _decode(dataset: CxrDataset, index: int) -> Decoded:
     try:
-        radiograph = dataset.read(index)
-        return Outcome(index, warnings=radiograph.warnings), to_base(radiograph.pixels).tobytes()
+        film = dataset.read(index)
+        rows, columns = film.pixels.shape
+        return Outcome(index, warnings=film.warnings, shape=(rows, columns)), to_base(film.pixels).tobytes()
     except InputError as error:
         return Outcome(index, error.reason, str(error)), None
     except Exception as error:  # a decoder's fault in one file must not end hours of work on the others

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecxr.data.boxes import listed_boxes
+from edgecxr.data.dataset import Box
 from edgecxr.data.splits import SYNONYMS, class_warnings, cut_validation, leak_warnings, split_by_patient
 from edgecxr.data.table import Table, is_label_value, label_value, read_table
 from edgecxr.errors import InputError, UsageError
@@ -44,9 +46,14 @@ class Folder:
         test_fraction: part of the patients for "test", if there is no split column.
         seed: of the division.
         name: of the prepared data set; by default that of the folder, or of a table not called labels.csv.
+        boxes: a CSV of boxes around findings, one per line, with the column of images (paths as the table has them, or
+            relative to the table's folder), one called label, finding, class_name or "Finding Label", and x_min, y_min,
+            x_max, y_max or x, y, w, h in pixels of the image. The four are empty where a line only says that there is
+            no box. NIH's "Infiltrate" is "Infiltration" unless it is a label. Boxes of other images or findings are
+            left out with a warning.
 
     Raises:
-        InputError: the table is not as expected; reason "dataset" or "malformed".
+        InputError: a table is not as expected; reason "dataset" or "malformed".
         UsageError: the options contradict each other.
     """
 
@@ -65,6 +72,7 @@ class Folder:
         test_fraction: float = 0.2,
         seed: int = 0,
         name: str | None = None,
+        boxes: Path | None = None,
     ) -> None:
         path = Path(csv)
         if os.path.isdir(path):
@@ -76,8 +84,8 @@ class Folder:
         table.require((image_column, *usual, *asked, *(labels or ())))
 
         taken = {*(labels or ()), *ignore}
-        normal_column = normal_column or _column_called(table, _NORMAL, taken)
-        abnormal_column = abnormal_column or _column_called(table, _ABNORMAL, taken)
+        normal_column = normal_column or table.called(_NORMAL, taken)
+        abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
         special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
         self.name = name or _default_name(path)
         self.labels = _findings(table, labels, special)
@@ -100,6 +108,10 @@ class Folder:
             self.splits = split_by_patient(self.patients, self.abnormal, fractions, seed)
         warnings += leak_warnings(self.patients, self.splits)
         warnings += class_warnings(path, self.labels, self.targets, self.abnormal, self.splits)
+        self.boxes: tuple[Box, ...] = ()
+        if boxes is not None:
+            self.boxes, unknown = listed_boxes(read_table(Path(boxes)), table, image_column, self.files, self.labels)
+            warnings += unknown
         self.provenance: dict[str, Any] = {
             "kind": "folder",
             "source": str(path.resolve()),
@@ -124,10 +136,6 @@ class Folder:
 def _default_name(path: Path) -> str:
     name = path.resolve().parent.name if path.name == "labels.csv" else path.stem
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.+") or "folder"
-
-
-def _column_called(table: Table, names: tuple[str, ...], taken: set[str]) -> str | None:
-    return next((column for column in table.columns if column.lower() in names and column not in taken), None)
 
 
 def _findings(table: Table, labels: Sequence[str] | None, special: set[str | None]) -> tuple[str, ...]:

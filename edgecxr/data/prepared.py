@@ -2,6 +2,7 @@
 
 images.npy         (N, 224, 224) uint8
 table.csv          id, patient, split, abnormal and one column per finding; an empty cell is not known
+boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
 contact_sheet.png  a few of the images
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.artefact import read_whole
+from edgecxr.data.boxes import BOXES, Boxes, read_boxes
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE
@@ -46,6 +48,7 @@ class Prepared:
         splits: (N,) "train", "val" or "test".
         targets: (N, L) float32 in [0, 1], or NaN where a label is not known.
         abnormal: (N,) float32 in [0, 1], or NaN.
+        boxes: around findings, in the 224 px images.
         info: what dataset.json says.
     """
 
@@ -57,6 +60,7 @@ class Prepared:
     splits: NDArray[np.str_]
     targets: FloatArray
     abnormal: FloatArray
+    boxes: Boxes
     info: dict[str, Any]
 
     @classmethod
@@ -91,7 +95,12 @@ class Prepared:
                 raise ValueError(f"images.npy is {images.dtype} {images.shape} for {len(table)} lines in table.csv")
             ids, patients, splits = (np.array(table.columns[name]) for name in FIXED_COLUMNS[:3])
             targets = np.stack([table.values(label) for label in labels], axis=1)
-            return cls(path, images, labels, ids, patients, splits, targets, table.values("abnormal"), info)
+            abnormal = table.values("abnormal")
+            boxes = read_boxes(path / BOXES, ids, labels)
+            # The hash does not cover them.
+            if len(boxes) != info.get("boxes", len(boxes)):
+                raise ValueError(f"{BOXES} holds {len(boxes)} boxes, but {DATASET} counts {info['boxes']}")
+            return cls(path, images, labels, ids, patients, splits, targets, abnormal, boxes, info)
         except InputError:
             raise
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -139,6 +148,8 @@ class Prepared:
             lines.append(
                 f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {found}"
             )
+        if len(self.boxes):
+            lines.append(f"  boxes: {len(self.boxes)} around findings")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
         if rejected:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgecxr.errors import InputError
 from edgecxr.runtime.types import FloatArray
@@ -51,6 +54,10 @@ class Table:
             "dataset",
         )
 
+    def called(self, names: Container[str], taken: Container[str] = ()) -> str | None:
+        """Return the first column that has one of the names, given in lower case, and is not taken; or None."""
+        return next((column for column in self.columns if column.lower() in names and column not in taken), None)
+
     def values(self, column: str) -> FloatArray:
         """Return the label values of a column.
 
@@ -70,6 +77,29 @@ class Table:
                 "a number between them, or empty where it is not known: correct the cell or leave the column out",
                 "dataset",
             ) from None
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Return the numbers of a column.
+
+        Returns:
+            (R,) finite, or NaN where a cell is empty.
+
+        Raises:
+            InputError: a cell holds anything else.
+        """
+        found = np.full(len(self), np.nan)
+        for row, cell in enumerate(self.columns[column]):
+            if cell.lower() in _UNKNOWN:
+                continue
+            with contextlib.suppress(ValueError):
+                found[row] = float(cell)
+            if not np.isfinite(found[row]):
+                raise InputError(
+                    f"line {self.lines[row]} of {self.path}: column {column!r} holds {cell!r}, which is no number: "
+                    "correct the cell",
+                    "dataset",
+                )
+        return found
 
 
 @lru_cache(maxsize=1024)
@@ -102,6 +132,9 @@ def read_table(path: Path) -> Table:
     Raises:
         InputError: the file is missing or empty (reason "dataset"), or not a CSV table (reason "malformed").
     """
+    # To open a FIFO would block, and a device may never end.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is not a file: give the path of a CSV table", "dataset")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
@@ -111,6 +144,8 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
+    except ValueError as error:  # such as a lone surrogate in its name
+        raise InputError(f"{path} does not exist: check the path", "dataset") from error
     first = text.partition("\n")[0]
     separator = next((s for s in ",;\t" if s in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

@@ -1,18 +1,22 @@
 """VinDr-CXR as PhysioNet distributes it: DICOM films, three readers per training image, a consensus for the test set.
 
 train/*.dicom    test/*.dicom    annotations/image_labels_train.csv    annotations/image_labels_test.csv
+annotations/annotations_train.csv and annotations_test.csv hold boxes around findings; they may be missing
 annotations/patients.csv (image_id,patient) is not of PhysioNet; where it exists, validation is cut by patient
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgecxr.data.boxes import CORNERS, film_corners
+from edgecxr.data.dataset import Box
 from edgecxr.data.splits import class_warnings, cut_validation, leak_warnings
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError
@@ -49,7 +53,8 @@ class VinDr:
 
     Readers are merged by image, each of them counting where a cell is not empty: "majority" (more than half), "union"
     (any) or "mean" (soft labels). An image is abnormal unless it is "No finding" after merging; under "union" all
-    readers must agree on that. Who read an image is never used: it gives the label away.
+    readers must agree on that. All readers' boxes count where the finding is positive (0.5 or more) after merging. Who
+    read an image is never used: it gives the label away.
 
     Args:
         folder: with train/, test/ and annotations/.
@@ -89,6 +94,11 @@ class VinDr:
         self.files = files[0] + files[1]
         _check_images(folder, ids[0], ids[1], self.files)
 
+        self.boxes = tuple(
+            box
+            for split in ("train", "test")
+            for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", self.ids, self.labels, self.targets)
+        )
         self.patients = _patients(folder, self.ids)
         splits = np.repeat(["train", "test"], [len(part) for part in ids])
         self.splits = cut_validation(splits, self.patients, self.abnormal, val_fraction, seed)
@@ -184,6 +194,24 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
             "download train/ and test/",
             "dataset",
         )
+
+
+def _boxes(path: Path, ids: np.ndarray, labels: tuple[str, ...], targets: FloatArray) -> Iterator[Box]:
+    """Yield the boxes of positive findings."""
+    if not path.exists():
+        return
+    table = read_table(path)
+    table.require(("image_id", "class_name", *CORNERS))
+    rows = {name: row for row, name in enumerate(ids.tolist())}
+    places = {label: place for place, label in enumerate(labels)}
+    names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
+    for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
+        row, label = rows.get(image), _ALIASES.get(finding, finding)
+        # Empty corners stand beside "No finding", and beside what is said of the whole film.
+        if row is None or label not in places or math.isnan(corners[0]):
+            continue
+        if targets[row, places[label]] >= 0.5:
+            yield Box(row, label, *corners)
 
 
 def _patients(folder: Path, ids: np.ndarray) -> np.ndarray:

@@ -50,14 +50,18 @@ def overlay(radiograph: Radiograph, prediction: Prediction) -> Image.Image:
     Returns:
         An RGB image: the film, its long side at most `LONG_SIDE` pixels, above a caption.
     """
-    strength, strongest = _strength(prediction.attention)
-    film = _film(radiograph.pixels)
-    film = _blend(film, strength)
+    strongest = _strength(prediction.attention)[1]
+    film = attention_over(_film(radiograph.pixels), prediction.attention)
     caption = _caption(prediction, max(film.width, SHORT_SIDE), strongest)
     canvas = Image.new("RGB", (caption.width, film.height + caption.height), _BACKGROUND)
     canvas.paste(film, ((canvas.width - film.width) // 2, 0))
     canvas.paste(caption, (0, film.height))
     return canvas
+
+
+def attention_over(film: Image.Image, attention: FloatArray) -> Image.Image:
+    """Draw attention (g, g), which sums to 1, over a grey film in the colours that `overlay` explains; returns RGB."""
+    return _blend(film, _strength(attention)[0])
 
 
 def _strength(attention: FloatArray) -> tuple[FloatArray, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,24 @@ def distill(
     say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({_where(chosen)})")
     with progress("distill") as update:
         return distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+
+
+def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:
+    """Return the finished run that has these settings and data, else make one.
+
+    Args:
+        workspace: where to look.
+        prepared: the data set.
+        settings: fields of `TrainConfig`, those that tell it from other runs.
+        make: trains it, or goes on with it.
+    """
+    wanted = settings | {"data_hash": prepared.hash}
+    for folder in workspace.finished_runs():
+        training = select.card_of(folder).training
+        if all(training.get(key) == value for key, value in wanted.items()):
+            say(f"{folder} is done")
+            return folder
+    return make()
 
 
 def _where(device: Device) -> str:

@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from edgecxr.data import decode
-from edgecxr.data.cache import Prepared, contact_sheet, prepare
+from edgecxr.data.cache import Prepared, contact_sheet, fingerprint, prepare
+from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
@@ -21,19 +24,37 @@ COUNT = 30
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """30 images of noise with two findings; image 3 is text, image 5 is missing, image 7 is small."""
+    """30 images of noise with two findings; image 3 is text, image 5 is missing, image 7 is small, image 8 is wide."""
     folder = tmp_path / "films"
     folder.mkdir()
     rng = np.random.default_rng(0)
     lines = ["image,patient,split,Edema,Nodule\n"]
     for i in range(COUNT):
-        side = 100 if i == 7 else 240
-        Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(folder / f"{i}.png")
+        shape = (100, 100) if i == 7 else (240, 480 if i == 8 else 240)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{i}.png")
         lines.append(f"{i}.png,p{i},{('train', 'val', 'test')[i % 3]},{i % 2},{'' if i == 1 else 0.5}\n")
     (folder / "3.png").write_text("not a film")
     (folder / "5.png").unlink()
     (folder / "labels.csv").write_text("".join(lines))
+    (folder / "boxes.csv").write_text(BOXES)
     return folder
+
+
+BOXES = """image,label,x_min,y_min,x_max,y_max
+9.png,Nodule,120,60,240,120
+9.png,Edema,-10,200,60,300
+3.png,Nodule,1,1,9,9
+5.png,Nodule,1,1,9,9
+9.png,Edema,240,10,300,20
+9.png,Edema,10,10,10,20
+7.png,Nodule,50,0,100,25
+8.png,Nodule,48,24,96.5,60
+8.png,Nodule,24,24,96.5,60
+"""
+
+
+def marked(folder: Path) -> Folder:
+    return Folder(folder, boxes=folder / "boxes.csv")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -74,8 +95,8 @@ def test_rejected_images_and_warnings_are_recorded(source: Path, tmp_path: Path)
 
 
 def test_more_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    one = prepare(Folder(source), tmp_path / "one", 1)
-    two = prepare(Folder(source), tmp_path / "two", 2)
+    one = prepare(marked(source), tmp_path / "one", 1)
+    two = prepare(marked(source), tmp_path / "two", 2)
     assert contents(one.path) == contents(two.path)
     assert {path.name for path in tmp_path.iterdir()} == {"films", "one", "two"}
 
@@ -89,7 +110,7 @@ decode.COMMIT_SECONDS = 0
 def progress(done, total):
     if done == 12:
         os.kill(os.getpid(), signal.SIGKILL)
-prepare(Folder(sys.argv[1]), sys.argv[2], int(sys.argv[3]), progress)
+prepare(Folder(sys.argv[1], boxes=sys.argv[1] + "/boxes.csv"), sys.argv[2], int(sys.argv[3]), progress)
 """
 
 
@@ -102,11 +123,12 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers
     with (tmp_path / ".out.partial" / "journal.jsonl").open("a") as file:
         file.write('[20, "", "')  # a line that the crash cut off
     seen: list[int] = []
-    resumed = prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
+    resumed = prepare(marked(source), out, 1, lambda done, total: seen.append(done))
     # All but the rejected of the first twelve are done; those are tried again, since their cause may have been mended.
     assert 9 <= seen[0] <= 12
     assert seen == list(range(seen[0], COUNT + 1))
-    assert contents(resumed.path) == contents(prepare(Folder(source), tmp_path / "whole", 1).path)
+    assert contents(resumed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
+    assert len(resumed.boxes) == 5
     assert not (tmp_path / ".out.partial").exists()
 
 
@@ -129,6 +151,20 @@ def test_work_on_other_inputs_is_thrown_away(source: Path, tmp_path: Path, monke
     prepared = prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
     assert seen[0] == 0
     np.testing.assert_array_equal(prepared.images[0], to_base(Folder(source).read(0).pixels))
+
+
+def test_work_of_before_the_sizes_of_films_were_kept_counts_as_not_done(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    interrupt(source, out, monkeypatch)
+    journal = tmp_path / ".out.partial" / "journal.jsonl"
+    done = [json.loads(line) for line in journal.read_text().split("\n") if line]
+    assert [line[4] for line in done if line[0] in (0, 3, 7, 8)] == [[240, 240], None, [100, 100], [240, 480]]
+    journal.write_text("".join(json.dumps(line[:4]) + "\n" for line in done))
+    seen: list[int] = []
+    prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
+    assert seen[0] == 0
 
 
 def test_a_finished_one_is_returned_at_once_until_its_inputs_change(source: Path, tmp_path: Path) -> None:
@@ -240,6 +276,111 @@ def test_open_says_what_is_wrong_and_what_to_do(source: Path, tmp_path: Path) ->
     (path / "images.npy").write_bytes(whole["images.npy"][:-1] + bytes([whole["images.npy"][-1] ^ 1]))
     with pytest.raises(InputError, match="have changed since"):
         Prepared.open(path).check()
+
+
+def test_boxes_are_those_of_the_images_that_were_kept_in_pixels_of_the_224_px_image(
+    source: Path, tmp_path: Path
+) -> None:
+    prepared = prepare(marked(source), tmp_path / "out", 1)
+    # 3.png and 5.png were rejected; one box of 9.png lies beside it, and one has no area.
+    assert (prepared.path / "boxes.csv").read_text().splitlines() == [
+        "id,label,x_min,y_min,x_max,y_max",
+        "7.png,Nodule,112.00,0.00,224.00,56.00",
+        "8.png,Nodule,11.20,22.40,45.03,56.00",
+        "8.png,Nodule,22.40,22.40,45.03,56.00",
+        "9.png,Edema,0.00,186.67,56.00,224.00",
+        "9.png,Nodule,112.00,56.00,224.00,112.00",
+    ]
+    boxes = prepared.boxes
+    assert len(boxes) == prepared.info["boxes"] == 5
+    assert prepared.ids[boxes.image].tolist() == ["7.png", "8.png", "8.png", "9.png", "9.png"]
+    assert boxes.label.tolist() == [1, 1, 1, 0, 1]
+    assert (boxes.image.dtype, boxes.label.dtype, boxes.corners.dtype) == (np.intp, np.intp, np.float32)
+    np.testing.assert_array_equal(boxes.corners[1], np.array([11.2, 22.4, 45.03, 56], np.float32))
+    assert "  boxes: 5 around findings\n" in prepared.describe()
+
+
+def test_a_box_lies_where_the_resize_puts_what_it_surrounds(source: Path, tmp_path: Path) -> None:
+    film = np.full((300, 480), 40, np.uint8)
+    film[60:150, 96:240] = 200
+    Image.fromarray(film).save(source / "0.png")
+    (source / "boxes.csv").write_text("image,label,x,y,w,h\n0.png,Nodule,96,60,144,90\n")
+    prepared = prepare(marked(source), tmp_path / "out", 1)
+    y, x = np.nonzero(prepared.images[0] > 120)
+    found = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    np.testing.assert_allclose(prepared.boxes.corners, [found], atol=0.51)
+
+
+def test_without_boxes_nothing_is_written_and_the_table_has_the_same_hash(source: Path, tmp_path: Path) -> None:
+    plain = prepare(Folder(source), tmp_path / "plain", 1)
+    assert not (plain.path / "boxes.csv").exists()
+    assert (len(plain.boxes), plain.boxes.corners.shape, plain.info["boxes"]) == (0, (0, 4), 0)
+    assert "boxes: " not in plain.describe()
+    assert prepare(marked(source), tmp_path / "marked", 1).hash == plain.hash
+    (source / "boxes.csv").write_text("image,label,x,y,w,h\n9.png,Edema,300,0,9,9\n")
+    assert not (prepare(marked(source), tmp_path / "beside", 1).path / "boxes.csv").exists()
+    # So did data sets of before there were boxes.
+    info = {key: value for key, value in plain.info.items() if key != "boxes"}
+    (plain.path / "dataset.json").write_text(json.dumps(info))
+    assert len(Prepared.open(plain.path).boxes) == 0
+
+
+def test_the_fingerprint_tells_boxes_apart_and_is_the_old_one_without() -> None:
+    dataset: Any = SimpleNamespace(
+        name="pinned",
+        labels=("Edema", "Nodule"),
+        provenance={"kind": "folder", "warnings": []},
+        ids=np.array(["a", "b"]),
+        patients=np.array(["p", "q"]),
+        splits=np.array(["train", "test"]),
+        targets=np.array([[1, 0], [0.5, np.nan]], np.float32),
+        abnormal=np.array([1, np.nan], np.float32),
+        files=(Path("/gone/a"), Path("/gone/b")),
+        boxes=(),
+    )
+    # As of before there were boxes: what was prepared then need not be decoded again.
+    assert fingerprint(dataset) == "4e241e76c31bff6023f8f00026433be00a67f1d9692cfafb8a28252ec957e44c"
+    seen = {fingerprint(dataset)}
+    for box in (Box(0, "Edema", 1, 2, 3, 4), Box(0, "Edema", 1, 2, 3, 4.5), Box(1, "Edema", 1, 2, 3, 4)):
+        dataset.boxes = (box,)
+        seen.add(fingerprint(dataset))
+    assert len(seen) == 4
+
+
+def test_other_boxes_are_prepared_anew(source: Path, tmp_path: Path) -> None:
+    prepare(marked(source), tmp_path / "out", 1)
+    (source / "boxes.csv").write_text(BOXES.replace("120,60,240,120", "120,60,180,120"))
+    assert prepare(marked(source), tmp_path / "out", 1).boxes.corners[4].tolist() == [112, 56, 168, 112]
+    assert len(prepare(Folder(source), tmp_path / "out", 1).boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        ("id,label,x_min,y_min,x_max\n7.png,Nodule,1,1,2\n", "has other columns than id, label, x_min"),
+        ("{head}99.png,Nodule,1,1,2,2\n", "names '99.png', which is no image or label"),
+        ("{head}7.png,Mass,1,1,2,2\n", "names 'Mass', which is no image or label"),
+        ("{head}7.png,Nodule,1,1,2,225\n", "holds a box that is not inside the image"),
+        ("{head}7.png,Nodule,1,1,1,2\n", "holds a box that is not inside the image"),
+        ("{head}7.png,Nodule,,,,\n", "holds a box that is not inside the image"),
+        ("{head}7.png,Nodule,1,1,2,2\n", "holds 1 boxes, but dataset.json counts 5"),
+        (None, "holds 0 boxes, but dataset.json counts 5"),
+        ("{head}7.png,Nodule,1,one,2,2\n", r"line 2 of .*boxes\.csv: column 'y_min' holds 'one'"),
+        ("{head}7.png,Nodule,1,1,", r"line 2 of .*boxes\.csv has 5 cells where the header has 6"),
+        ("", r"boxes\.csv has no rows"),
+    ],
+)
+def test_damaged_boxes_are_an_error_and_made_again(
+    source: Path, tmp_path: Path, damaged: str | None, message: str
+) -> None:
+    path = prepare(marked(source), tmp_path / "out", 1).path
+    (path / "boxes.csv").unlink()
+    if damaged is not None:
+        (path / "boxes.csv").write_text(damaged.replace("{head}", "id,label,x_min,y_min,x_max,y_max\n"))
+    with pytest.raises(InputError, match=message) as caught:
+        Prepared.open(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert len(prepare(marked(source), tmp_path / "out", 1).boxes) == 5
 
 
 def test_the_contact_sheet_shows_the_images(source: Path, tmp_path: Path) -> None:

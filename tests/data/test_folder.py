@@ -12,6 +12,7 @@ from PIL import Image
 
 from edgecxr.data.folder import Folder
 from edgecxr.errors import InputError, UsageError
+from tests.cli_workspace import edgecxr, image_folder
 
 HEADER = ["image", "patient", "split", "age", "Edema", "Nodule"]
 
@@ -261,3 +262,116 @@ def test_no_finding_is_not_a_finding(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("image,Mass,No Finding\na.png,0,1\n")
     with pytest.raises(UsageError, match="'No Finding' already has another meaning"):
         Folder(tmp_path, labels=["Mass", "No Finding"])
+
+
+def boxed(folder: Path, text: str, **options: Any) -> Folder:
+    """Open four images, i/0.png to i/3.png, with a list of boxes."""
+    rows = [[f"i/{row[0]}", *row[1:]] for row in rows_of(["train"] * 4)]
+    path = make(folder, [*HEADER[:-1], "Infiltration"], rows)
+    (folder / "boxes.csv").write_text(text)
+    return Folder(path, boxes=folder / "boxes.csv", val_fraction=0, **options)
+
+
+@pytest.mark.parametrize("label_column", ["label", "finding", "class_name", "Finding Label"])
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [("x_min,y_min,x_max,y_max", "1,2,4,6.5"), ("x,y,w,h", "1,2,3,4.5"), ("y_max,X_max,y_min,x_min", "6.5,4,2,1")],
+)
+def test_boxes_are_listed_by_corners_or_by_size(tmp_path: Path, label_column: str, columns: str, cells: str) -> None:
+    dataset = boxed(tmp_path, f"image,age,{label_column},{columns}\ni/1.png,50,Edema,{cells}\ni/0.png,,Edema,,,,\n")
+    assert dataset.boxes == ((1, "Edema", 1, 2, 4, 6.5),)
+    assert not any("boxes" in warning for warning in dataset.provenance["warnings"])
+
+
+def test_nih_calls_infiltration_infiltrate_in_its_list_of_boxes(tmp_path: Path) -> None:
+    text = "image,finding,x,y,w,h\ni/1.png,Infiltrate,1,1,1,1\n"
+    assert boxed(tmp_path, text).boxes == ((1, "Infiltration", 1, 1, 2, 2),)
+    rows = [["0.png", "1", "0"], ["1.png", "0", "1"]]
+    make(tmp_path / "own", ["image", "Infiltrate", "Infiltration"], rows)
+    (tmp_path / "own" / "boxes.csv").write_text(text.replace("i/", ""))
+    own = Folder(tmp_path / "own", boxes=tmp_path / "own" / "boxes.csv", val_fraction=0, test_fraction=0)
+    assert own.boxes == ((1, "Infiltrate", 1, 1, 2, 2),)
+
+
+def test_images_of_boxes_are_named_as_in_the_table_or_from_its_folder(tmp_path: Path) -> None:
+    make(tmp_path / "films", ["file"], [["a.png"], ["b.png"]])
+    (tmp_path / "table.csv").write_text("file,Edema\na.png,1\nb.png,0\n")
+    boxes = tmp_path / "elsewhere.csv"
+    boxes.write_text(
+        "file,label,x,y,w,h\na.png,Edema,1,1,1,1\nfilms/b.png,Edema,1,1,1,1\n./films/a.png,Edema,2,2,1,1\n"
+        f"{tmp_path}/films/b.png,Edema,2,2,1,1\nB.png,Edema,1,1,1,1\n"
+    )
+    dataset = Folder(
+        tmp_path / "table.csv", tmp_path / "films", image_column="file", boxes=boxes, val_fraction=0, test_fraction=0
+    )
+    assert [box.index for box in dataset.boxes] == [0, 1, 0, 1]
+    assert dataset.provenance["warnings"][-1] == "boxes left out: 1; table.csv has no such images (B.png)"
+
+
+def test_boxes_of_unknown_images_and_findings_are_counted_and_left_out(tmp_path: Path) -> None:
+    names = ["i/1.png,Edema", "x.png,Edema", "x.png,Edema", "y.png,Mass", "i/0.png,Mass", "i/2.png,edema"]
+    dataset = boxed(tmp_path, "image,label,x,y,w,h\n" + "".join(f"{name},1,1,1,1\n" for name in names))
+    assert dataset.boxes == ((1, "Edema", 1, 1, 2, 2),)
+    assert dataset.provenance["warnings"][-2:] == [
+        "boxes left out: 3; labels.csv has no such images (x.png, y.png)",
+        "boxes left out: 2; labels.csv has no such findings (Mass, edema)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,label,x,y,w,h\na,b,1,1,1,1\n", r"boxes\.csv has no column 'image'"),
+        (
+            "image,what,x,y,w,h\na,b,1,1,1,1\n",
+            r"boxes\.csv has no column of findings \(it has: image, what, .*: call it",
+        ),
+        ("image,label,x,y,w\na,b,1,1,1\n", r"no corners of boxes \(it has: .*: call them x_min, .* or x, y, w, h"),
+        ("image,label,x_min,y_min,w,h\na,b,1,1,1,1\n", "no corners of boxes"),
+        ("image,label,x,y,w,h\ni/0.png,Edema,1,1,1,one\n", r"line 2 of .*boxes\.csv: column 'h' holds 'one'"),
+        ("image,label,x,y,w,h\ni/0.png,Edema,1,1,-1,1\n", r"line 2 of .*boxes\.csv is no box \(x 1, y 1, w -1, h 1\)"),
+        ("image,label,x,y,w,h\n", r"boxes\.csv has no rows"),
+    ],
+)
+def test_a_wrong_list_of_boxes_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        boxed(tmp_path, text)
+    assert caught.value.reason == "dataset"
+    assert str(tmp_path / "boxes.csv") in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    path = make(tmp_path, HEADER, rows_of(["train"] * 4))
+    os.mkfifo(tmp_path / "pipe")
+    for name, message in (
+        (tmp_path / "pipe", "pipe is not a file: give the path of a CSV table"),
+        (tmp_path, "is not a file"),
+        (Path("/dev/full"), "is not a file"),
+        (tmp_path / "gone.csv", r"gone\.csv does not exist"),
+        (Path("\ud800"), "does not exist"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Folder(path, boxes=name, val_fraction=0)
+
+
+def test_boxes_are_typed_with_an_option_that_only_a_folder_takes(tmp_path: Path) -> None:
+    films, boxes = image_folder(tmp_path / "shades", 8), tmp_path / "boxes.csv"
+    boxes.write_text("image,label,x,y,w,h\n0.png,Dark,1,1,9,9\n9.png,Dark,1,1,9,9\n")
+    typed = edgecxr("prepare", "folder", films, "--boxes", boxes, "--workers", "1", runs=tmp_path / "runs")
+    assert typed.code == 0 and "  boxes: 1 around findings\n" in typed.out
+    assert "warning: boxes left out: 1; labels.csv has no such images (9.png)" in typed.err
+    refused = edgecxr("prepare", "phantom", "--boxes", boxes, runs=tmp_path / "runs")
+    assert refused.code == 2 and "phantom takes no --boxes" in refused.error
+
+
+@pytest.mark.corpus
+def test_real_boxes_are_taken_as_they_are() -> None:
+    corpus = os.environ.get("EDGECXR_CORPUS")
+    if not corpus:
+        pytest.skip("EDGECXR_CORPUS is not set")
+    folder = Path(corpus) / "nih_dev"
+    dataset = Folder(folder, boxes=folder / "bbox_256.csv")
+    assert len(dataset.boxes) == 43
+    assert sum(box.label == "Infiltration" for box in dataset.boxes) == 2
+    assert dataset.provenance["warnings"] == []
+    assert all(dataset.targets[box.index, dataset.labels.index(box.label)] == 1 for box in dataset.boxes)

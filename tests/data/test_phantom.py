@@ -5,11 +5,13 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
+from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import LABELS, image_id, phantom, plan, render, split_of, write_phantom
 from edgecxr.data.phantom import films as module
 from edgecxr.data.phantom.dicom import encode
 from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import DATASETS, resolve
+from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
 
 N = 12
@@ -236,6 +238,29 @@ def test_boxes_belong_to_what_the_readers_report(folder):
                 assert 0 <= x0 < x1 < 640
                 assert 0 <= y0 < y1 < 640
         assert drawn == said
+
+
+def test_boxes_of_the_prepared_set_cover_what_the_finding_changes(folder, tmp_path):
+    prepared = prepare(phantom(folder, N, seed=3), tmp_path / "prepared", 1)
+    boxes, number = prepared.boxes, {image_id(3, index): index for index in range(N)}
+    shapes, seen = set(), set()
+    for row, column in sorted(set(zip(boxes.image.tolist(), boxes.label.tolist(), strict=True))):
+        index, label = number[prepared.ids[row]], prepared.labels[column]
+        assert prepared.targets[row, column] >= 0.5
+        present = plan(3, index).disease.present
+        if label not in present or label == "Pulmonary fibrosis":  # a false alarm of two readers; a change of texture
+            continue
+        film, rest = render(3, index), render(3, index, [other for other in present if other != label])
+        difference = to_base(film.pixels).astype(float) - to_base(rest.pixels)
+        change = np.abs(difference - np.median(difference))  # the processing of the film sees all of it
+        inside = np.zeros((224, 224), bool)
+        for x0, y0, x1, y1 in boxes.corners[(boxes.image == row) & (boxes.label == column)]:
+            inside[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = True
+        assert change[inside].mean() > 2 * change[~inside].mean(), (index, label)
+        shapes.add(film.pixels.shape)
+        seen.add(label)
+    assert len(seen) >= 3
+    assert any(rows > columns for rows, columns in shapes) and any(rows < columns for rows, columns in shapes)
 
 
 def test_readers_disagree_sometimes_and_their_majority_is_mostly_right():

@@ -169,3 +169,73 @@ def write_film(path: Path) -> None:
     film.BitsAllocated, film.BitsStored, film.HighBit = 16, 12, 11
     film.PixelData = np.arange(256, dtype="<u2").tobytes()
     film.save_as(path, enforce_file_format=True)
+
+
+def mark(folder: Path, split: str, *rows: str) -> None:
+    head = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max" if split == "train" else HEAD
+    (folder / "annotations" / f"annotations_{split}.csv").write_text("\n".join([head, *rows]) + "\n")
+
+
+HEAD = "image_id,class_name,x_min,y_min,x_max,y_max"
+MARKS = (
+    "b,R0,Edema,1,1,5,5",  # one reader of three
+    "a,R0,Edema,1,2,3,4",
+    "a,R0,Other disease,5,6,7,8",  # one reader of three
+    "a,R1,Edema,1.5,2,3,4.25",
+    "a,R2,No finding,,,,",
+    "d,R0,Other diseases,0,0,9,9",
+    "d,R0,Edema,0,0,9,9",  # nobody says whether there is any
+    "a,R0,Aortic enlargement,1,1,2,2",  # not among the labels
+    "z,R0,Edema,1,1,2,2",  # not among the images
+)
+
+
+@pytest.mark.parametrize(
+    ("merge", "of_train"),
+    [
+        ("majority", ["a Edema 1 2 3 4", "a Edema 1.5 2 3 4.25", "d Other diseases 0 0 9 9"]),
+        (
+            "union",
+            [
+                *("b Edema 1 1 5 5", "a Edema 1 2 3 4", "a Other diseases 5 6 7 8", "a Edema 1.5 2 3 4.25"),
+                "d Other diseases 0 0 9 9",
+            ],
+        ),
+        ("mean", ["a Edema 1 2 3 4", "a Edema 1.5 2 3 4.25", "d Other diseases 0 0 9 9"]),
+    ],
+)
+def test_boxes_are_kept_where_the_readers_together_say_that_the_finding_is_there(
+    tmp_path: Path, merge: str, of_train: list[str]
+) -> None:
+    folder = make(tmp_path, TRAIN, TEST)
+    mark(folder, "train", *MARKS)
+    mark(folder, "test", "t,Other disease,1,1,8,8", "t,Edema,1,1,8,8", "u,No finding,,,,")
+    dataset = VinDr(folder, LABELS, merge)
+    found = [f"{dataset.ids[box.index]} {box.label} " + " ".join(f"{x:g}" for x in box[2:]) for box in dataset.boxes]
+    assert found == [*of_train, "t Other diseases 1 1 8 8"]
+
+
+def test_tables_of_boxes_may_be_missing(tmp_path: Path) -> None:
+    folder = make(tmp_path, TRAIN, TEST)
+    assert VinDr(folder, LABELS).boxes == ()
+    mark(folder, "test", "t,Other disease,1,1,8,8")
+    assert VinDr(folder, LABELS).boxes == ((4, "Other diseases", 1, 1, 8, 8),)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("t,Edema,1,1,8,", r"line 3 of .*annotations_test\.csv is no box \(.*y_max empty\): give four numbers"),
+        ("t,Edema,1,1,8,x", r"line 3 of .*annotations_test\.csv: column 'y_max' holds 'x', which is no number"),
+        ("t,Edema,1,9,8,8", r"line 3 of .* is no box \(x_min 1, y_min 9, x_max 8, y_max 8\)"),
+    ],
+)
+def test_a_wrong_box_is_refused_with_its_place(tmp_path: Path, row: str, message: str) -> None:
+    folder = make(tmp_path, TRAIN, TEST)
+    mark(folder, "test", "u,No finding,,,,", row)
+    with pytest.raises(InputError, match=message) as caught:
+        VinDr(folder, LABELS)
+    assert caught.value.reason == "dataset"
+    (folder / "annotations" / "annotations_test.csv").write_text("image_id,class,x_min,y_min,x_max,y_max\nt,,,,,\n")
+    with pytest.raises(InputError, match="no column 'class_name'"):
+        VinDr(folder, LABELS)

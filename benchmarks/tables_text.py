@@ -1,0 +1,215 @@
+"""The grid of students as markdown, CSV, JSON and a plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paper
+from gap import Sample, gap, over_seeds, share
+from ratios import machine
+
+from edgecxr import NOTICE
+from edgecxr.data.prepared import Prepared
+from edgecxr.metrics import Interval
+from edgecxr.plots import DPI
+from edgecxr.workspace import atomic_write
+
+_TASKS = {"findings": "findings (macro)", "abnormal": "normal/abnormal"}
+
+Scored = dict[str, Sample]
+"""Task -> AUROC with replicates."""
+
+
+@dataclass
+class Grid:
+    """What is there so far.
+
+    Attributes:
+        prepared: the data set.
+        settings: of the trainings, for the record.
+        teachers: model -> its scores.
+        students: (model, method, px) -> scores of each seed.
+    """
+
+    prepared: Prepared
+    settings: dict[str, Any]
+    teachers: dict[str, Scored] = field(default_factory=dict)
+    students: dict[tuple[str, str, int], list[Scored]] = field(default_factory=dict)
+
+    def student(self, arch: str, method: str, size: int, task: str) -> Sample | None:
+        """Return the mean over the seeds that are there."""
+        seeds = self.students.get((arch, method, size))
+        if not seeds:
+            return None
+        # Each kind of student gets draws of its own.
+        draw = paper.METHODS.index(method) * 10_000 + size
+        return over_seeds([scored[task] for scored in seeds], draw)
+
+
+def rows(grid: Grid) -> Iterator[dict[str, Any]]:
+    """Yield one line for each model, task, resolution and method, with the paper's number and the share of the gap."""
+    for arch, teacher in grid.teachers.items():
+        for task in paper.TASKS:
+            yield _row(arch, task, 224, "teacher", teacher[task], 1) | {"paper": paper.TEACHER.get((arch, task))}
+            for size in paper.RESOLUTIONS:
+                plain = grid.student(arch, "none", size, task)
+                for method in paper.METHODS:
+                    taught = grid.student(arch, method, size, task)
+                    if taught is None:
+                        continue
+                    seeds = len(grid.students[arch, method, size])
+                    row = _row(arch, task, size, method, taught, seeds)
+                    row["paper"] = paper.student(arch, task, method, size)
+                    if plain is not None:
+                        row |= _spread("gap", gap(teacher[task], plain))
+                        if method != "none":
+                            row["paper_share"] = paper.share(arch, task, method, size)
+                            row |= _spread("share", share(teacher[task], plain, taught))
+                    yield row
+
+
+def _row(arch: str, task: str, size: int, method: str, found: Sample, seeds: int) -> dict[str, Any]:
+    row = {"model": arch, "task": task, "px": size, "method": method, "seeds": seeds}
+    return row | _spread("auroc", found.interval)
+
+
+def _spread(name: str, found: Interval | None) -> dict[str, Any]:
+    ends = (None, None, None) if found is None else (found.value, found.low, found.high)
+    keys = (name, f"{name}_low", f"{name}_high")
+    return {key: None if end is None or math.isnan(end) else end for key, end in zip(keys, ends, strict=True)}
+
+
+def write(grid: Grid, out: Path) -> str:
+    """Write all files of the grid; returns the markdown."""
+    lines = list(rows(grid))
+    text = markdown(grid, lines)
+    atomic_write(out / "tables.md", text + "\n")
+    table = io.StringIO()
+    names = list(dict.fromkeys(key for line in lines for key in line))
+    writer = csv.DictWriter(table, fieldnames=names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    atomic_write(out / "tables.csv", table.getvalue())
+    record = {
+        "benchmark": "tables",
+        "machine": machine(),
+        "data": grid.prepared.summary(),
+        "settings": grid.settings,
+        "rows": lines,
+        "notice": NOTICE,
+    }
+    atomic_write(out / "tables.json", json.dumps(record, indent=1) + "\n")
+    plot(grid, out / "tables.png")
+    return text
+
+
+def markdown(grid: Grid, lines: list[dict[str, Any]]) -> str:
+    """Return Table 1, Table 2 and the shares of the gap."""
+    prepared, settings = grid.prepared, grid.settings
+    test = prepared.rows("test")
+    made_up = " (synthetic phantom films)" if prepared.phantom else ""
+    seeds = {len(scored) for scored in grid.students.values()}
+    shown = sorted({line["px"] for line in lines if line["method"] != "teacher"}, reverse=True)
+    chosen = (
+        f"{settings['tokens']} tokens, init {settings['init']}, {settings['epochs']} epochs; teacher: patch "
+        f"{settings['patch']}, init {settings['teacher_init']}, {settings['teacher_epochs']} epochs"
+    )
+    patients = len(set(prepared.patients[test].tolist()))
+    counted = "-".join(map(str, sorted({min(seeds), max(seeds)})))
+    drawn = "patient and seed" if max(seeds) > 1 else "patient"
+    intro = (
+        f"{prepared.name}{made_up}, test split: {len(test)} films of {patients} patients. AUROC with 95 % interval "
+        f"(bootstrap by {drawn}; seeds: {counted}), the paper's number on VinDr-CXR in brackets. Students: {chosen}."
+    )
+    blocks = [
+        intro,
+        _table("Table 1: without distillation", lines, ["teacher", "none"], [224, *shown], _auroc),
+        _table("Table 2: distilled", lines, [m for m in paper.METHODS if m != "none"], shown, _auroc),
+        _table(
+            "Share of the gap between teacher and undistilled student that is closed",
+            lines, [m for m in paper.METHODS if m != "none"], shown, _share,
+        ),
+        NOTICE,
+    ]  # fmt: skip
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _table(title: str, lines: list[dict[str, Any]], methods: list[str], sizes: list[int], cell: Any) -> str:
+    """Return one row for each model, task and method; teacher and undistilled students share one."""
+    body = []
+    for arch in dict.fromkeys(line["model"] for line in lines):
+        for task in paper.TASKS:
+            for group in [methods] if "teacher" in methods else [[method] for method in methods]:
+                found = {
+                    line["px"]: cell(line)
+                    for line in lines
+                    if line["model"] == arch and line["task"] == task and line["method"] in group
+                }
+                if found:
+                    name = "" if "teacher" in methods else f" {group[0]} |"
+                    body.append(
+                        f"| {arch} | {_TASKS[task]} |{name} " + " | ".join(found.get(px, "") for px in sizes) + " |"
+                    )
+    if not body:
+        return ""
+    names = ["model", "task", *([] if "teacher" in methods else ["method"])]
+    head = [*names, *(f"teacher, {px} px" if px == 224 else f"{px} px" for px in sizes)]
+    return "\n".join([f"### {title}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head), *body])
+
+
+def _auroc(line: dict[str, Any]) -> str:
+    if line["auroc"] is None:
+        return "-"
+    theirs = f" [{line['paper']:.3f}]" if line.get("paper") is not None else ""
+    return f"{line['auroc']:.3f} ({line['auroc_low']:.3f}-{line['auroc_high']:.3f}){theirs}"
+
+
+def _share(line: dict[str, Any]) -> str:
+    if line.get("gap") is None:
+        return "-"
+    theirs = f" [{line['paper_share']:.0%}]" if line.get("paper_share") is not None else ""
+    if line.get("share") is None:
+        spread = f"{line['gap']:+.3f} ({line['gap_low']:+.3f} to {line['gap_high']:+.3f})"
+        return f"gap not resolved: {spread}{theirs}"
+    return f"{line['share']:.0%} ({line['share_low']:.0%} to {line['share_high']:.0%}){theirs}"
+
+
+def plot(grid: Grid, path: Path) -> None:
+    """Draw AUROC by resolution, a curve for each method, the teacher as a line with its interval."""
+    from matplotlib.figure import Figure
+
+    archs = list(grid.teachers)
+    figure = Figure(figsize=(11, 4.2 * len(archs)), layout="constrained")
+    panels = figure.subplots(len(archs), len(paper.TASKS), squeeze=False)
+    for line_of_panels, arch in zip(panels, archs, strict=True):
+        for axes, task in zip(line_of_panels, paper.TASKS, strict=True):
+            teacher = grid.teachers[arch][task].interval
+            axes.axhline(teacher.value, color="0.3", label="teacher, 224 px")
+            axes.axhspan(teacher.low, teacher.high, color="0.3", alpha=0.12)
+            for number, method in enumerate(paper.METHODS):
+                points = []
+                for place, size in enumerate(paper.RESOLUTIONS):
+                    found = grid.student(arch, method, size, task)
+                    if found is not None:
+                        points.append((place + 0.07 * (number - 2), found.interval))
+                if points:
+                    x, spans = zip(*points, strict=True)
+                    values = [span.value for span in spans]
+                    ends = [[s.value - s.low for s in spans], [s.high - s.value for s in spans]]
+                    axes.errorbar(x, values, ends, marker="o", capsize=3, label=method)
+            axes.set_xticks(range(len(paper.RESOLUTIONS)), [f"{size} px" for size in paper.RESOLUTIONS])
+            axes.set(title=f"{arch}, {_TASKS[task]}", ylabel="AUROC, test")
+            axes.grid(alpha=0.3)
+    panels[0][0].legend(fontsize="small")
+    synthetic = ", synthetic films" if grid.prepared.phantom else ""
+    figure.suptitle(f"{grid.prepared.name}{synthetic}: 95 % intervals")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=DPI)
+    atomic_write(path, picture.getvalue())

@@ -1,0 +1,63 @@
+"""benchmarks/gap.py and paper.py: the share of the gap that a method closes, ours and the paper's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import paper
+from gap import Sample, gap, over_seeds, share
+
+
+def sample(value: float, spread: float = 0.0, seed: int = 0) -> Sample:
+    return Sample(value, value + spread * np.random.default_rng(seed).normal(size=2000))
+
+
+def test_a_share_by_hand():
+    found = share(sample(0.80), sample(0.70), sample(0.76))
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
+    worse = share(sample(0.80), sample(0.70), sample(0.69))
+    assert worse is not None and worse.value == pytest.approx(-0.1)
+
+
+def test_a_gap_that_may_be_none_has_no_share():
+    teacher, plain = sample(0.75, 0.02, 1), sample(0.74, 0.02, 2)
+    assert gap(teacher, plain).low < 0 < gap(teacher, plain).high
+    assert share(teacher, plain, sample(0.745, 0.02, 3)) is None
+    assert share(sample(0.70), sample(0.75), sample(0.76)) is None  # the student is better than its teacher
+
+
+def test_the_interval_of_a_share_is_paired():
+    # All three move together from one replicate to the other: the share hardly does.
+    shift = 0.03 * np.random.default_rng(0).normal(size=2000)
+    teacher, plain, taught = (Sample(v, v + shift) for v in (0.80, 0.70, 0.76))
+    found = share(teacher, plain, taught)
+    assert found is not None and found.high - found.low < 1e-9
+    apart = share(sample(0.80, 0.03, 1), sample(0.60, 0.03, 2), sample(0.72, 0.03, 3))
+    assert apart is not None and apart.low < 0.6 < apart.high and apart.high - apart.low > 0.2
+
+
+def test_seeds_are_averaged_and_widen_the_interval():
+    one, other = sample(0.70, 0.001, 1), sample(0.80, 0.001, 2)
+    both = over_seeds([one, other], seed=0)
+    assert both.value == pytest.approx(0.75)
+    assert both.replicates.mean() == pytest.approx(0.75, abs=0.005)
+    # Both draws may be of the same seed: as far apart as the seeds are.
+    assert both.interval.low == pytest.approx(0.70, abs=0.01)
+    assert both.interval.high == pytest.approx(0.80, abs=0.01)
+    alone = over_seeds([one], seed=5)
+    assert np.array_equal(alone.replicates, one.replicates)
+
+
+def test_the_paper_s_shares_that_the_project_is_held_to():
+    assert paper.share("tiny", "findings", "mlcak", 28) == pytest.approx(0.61, abs=0.005)
+    assert paper.share("tiny", "abnormal", "mlcak", 28) == pytest.approx(0.88, abs=0.005)
+    assert paper.share("base", "findings", "mlcak", 112) is None  # there the student beats its teacher
+    assert paper.student("huge", "findings", "mlcak", 28) is None
+    assert paper.student("small", "abnormal", "one-to-one", 56) == 0.8891

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gap import Sample, over_seeds
 from paper import TASKS
 from ratios import machine
@@ -34,7 +35,6 @@ from edgecxr.errors import EdgeCxrError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.runtime.backend import Backend, open_backend
-from edgecxr.runtime.preprocess import box_mean
 from edgecxr.train import commands
 from edgecxr.train.config import patch_of
 from edgecxr.workspace import Workspace, atomic_write
@@ -63,6 +63,16 @@ ROUNDS, WARM, RUNS = 15, 3, 5
 
 def main() -> int:
     """Train what is missing, measure, write and print; return the exit code."""
+    try:
+        print(run(options()))
+    except EdgeCxrError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    return 0
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="prepared data set; the latest by default")
     parser.add_argument("--res", type=int, default=28)
@@ -80,19 +90,23 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="folder; by default choices-DATA in the workspace")
-    args = parser.parse_args()
-    try:
-        print(run(args))
-    except EdgeCxrError as error:
-        say(f"error: {error}")
-        return error.exit_code
-    return 0
+    return parser.parse_args(arguments)
 
 
 def run(args: argparse.Namespace) -> str:
-    """Measure every choice and return the table as markdown."""
+    """Measure every choice, write the record and the table, and return the table as markdown."""
     workspace = Workspace.default()
     prepared = select.dataset(workspace, args.data)
+    record = measured(args, workspace, prepared)
+    out = args.out or workspace.root / f"choices-{prepared.name}"
+    atomic_write(out / "choices.json", json.dumps(record, indent=1) + "\n")
+    text = markdown(prepared, args, record["rows"])
+    atomic_write(out / "choices.md", text + "\n")
+    return text
+
+
+def measured(args: argparse.Namespace, workspace: Workspace, prepared: Prepared) -> dict[str, Any]:
+    """Train what is missing and return the record."""
     variants = {name: VARIANTS[name] for name in VARIANTS if not args.only or name in (DEFAULT, *args.only)}
     if args.pretrained:
         variants["init pretrained"] = {"init": "pretrained", "pretrained": str(args.pretrained)}
@@ -109,15 +123,14 @@ def run(args: argparse.Namespace) -> str:
     for name, found in latencies(prepared, {name: each[0] for name, each in runs.items()}).items():
         rows[name] |= found
     settings = {key: value for key, value in vars(args).items() if key not in ("out", "pretrained")}
-    record = {
-        "benchmark": "choices", "machine": machine(), "data": prepared.summary(), "settings": settings, "rows": rows,
+    return {
+        "benchmark": "choices",
+        "machine": machine(),
+        "data": prepared.summary(),
+        "settings": settings,
+        "rows": rows,
         "notice": NOTICE,
-    }  # fmt: skip
-    out = args.out or workspace.root / f"choices-{prepared.name}"
-    atomic_write(out / "choices.json", json.dumps(record, indent=1) + "\n")
-    text = markdown(prepared, args, rows)
-    atomic_write(out / "choices.md", text + "\n")
-    return text
+    }
 
 
 def student(
@@ -171,7 +184,7 @@ def latencies(prepared: Prepared, runs: dict[str, Path]) -> dict[str, dict[str, 
         for number, (name, run) in enumerate(runs.items()):
             bundle = export_bundle(run, prepared, Path(folder, str(number)), Recipe(precisions=("fp32",)))
             path = bundle.artefact("fp32")
-            images = box_mean(prepared.images[:1], bundle.card.size)[:, None]
+            images = prepared.inputs(np.arange(1), bundle.card.size)
             backends[name] = (open_backend("onnxruntime", path, threads=1), images)
             found[name] = {"megabytes": round(path.stat().st_size / 1e6, 2)}
         times: dict[str, list[float]] = {name: [] for name in backends}

@@ -20,14 +20,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a bare machine runs the checkout as it is
 
-METHODS = ("none", "mlcak")
-RES = 28
+METHODS = ("none", "mlcak", "vanilla", "last-block", "one-to-one")
+RESOLUTIONS = (28, 56, 112)
 SMALLEST_LIMIT = 15  # seconds; with less left, no step is begun
 
 Step = Callable[[argparse.Namespace], dict[str, Any]]
@@ -37,16 +38,26 @@ def steps(args: argparse.Namespace) -> Iterator[tuple[str, int, Step]]:
     """Yield (name, limit in seconds, what to do), the most valuable first."""
     yield "probe", 120, probe
     yield "smoke", 180, smoke
+    yield "throughput", 300, throughput
     for name in args.names:
         yield f"{name}-teacher", 600, partial(teacher, name=name)
         yield f"{name}-teacher-engines", 300, partial(engines, name=name, step=f"{name}-teacher")
-    for seed in range(args.seeds):
-        for name in args.names:
-            for method in METHODS:
-                yield f"{name}-{RES}-{method}-seed{seed}", 600, partial(student, name=name, method=method, seed=seed)
-            if seed == 0:
-                step = f"{name}-{RES}-{METHODS[-1]}-seed0"
-                yield f"{step}-engines", 240, partial(engines, name=name, step=step)
+    for size in args.res:
+        for seed in range(args.seeds):
+            for name in args.names:
+                for method in args.methods:
+                    do = partial(student, name=name, method=method, size=size, seed=seed)
+                    yield student_step(name, method, size, seed), 600, do
+                if size == args.res[0] and seed == 0:
+                    step = student_step(name, "mlcak", size, seed)
+                    yield f"{step}-engines", 240, partial(engines, name=name, step=step)
+                    yield f"{name}-looks", 120, partial(looks, name=name)
+                    yield f"{name}-choices", 600, partial(choices, name=name)
+
+
+def student_step(name: str, method: str, size: int, seed: int) -> str:
+    """Return the name of the step that trains a student."""
+    return f"{name}-{size}-{method}-seed{seed}"
 
 
 def main() -> None:
@@ -59,6 +70,8 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=["kermany_pneumonia", "nih_dev"], help="folders in --data")
     parser.add_argument("--epochs", type=int, default=30, help="of teachers and students")
     parser.add_argument("--seeds", type=int, default=3, help="students of each kind")
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="none comes first")
+    parser.add_argument("--res", nargs="+", type=int, default=RESOLUTIONS, choices=RESOLUTIONS, help="of students, px")
     parser.add_argument("--patch", type=int, default=16, help="of the teacher")
     parser.add_argument("--pretrained", type=Path, help="ImageNet weights for the teacher; random without")
     parser.add_argument("--rounds", type=int, default=30, help="timed runs of each engine and batch size")
@@ -169,6 +182,15 @@ def smoke(args: argparse.Namespace) -> dict[str, Any]:
     return {"teacher": speed(first), "student": speed(trained(args, workspace, prepared, first, "mlcak", 1, 0))}
 
 
+def throughput(args: argparse.Namespace) -> dict[str, Any]:
+    """How fast `edgecxr distill` trains, against other loops and the matrix peak: what throughput.py records."""
+    from throughput import measured, options
+
+    asked = {"patch": args.patch, "device": args.device, "rounds": min(5, args.rounds)}
+    asked["steps"] = min(100, 4 * args.epochs)  # as short as whatever else was asked for
+    return measured(options([f"--{name}={value}" for name, value in asked.items()]))
+
+
 def teacher(args: argparse.Namespace, name: str) -> dict[str, Any]:
     """Train the teacher of a data set and evaluate it on the test split."""
     prepared, workspace = opened(args, name)
@@ -176,20 +198,49 @@ def teacher(args: argparse.Namespace, name: str) -> dict[str, Any]:
     return speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run)}
 
 
-def student(args: argparse.Namespace, name: str, method: str, seed: int) -> dict[str, Any]:
-    """Train one student and evaluate it on the test split, paired with the undistilled one of its seed."""
-    from dataclasses import asdict
+def student(args: argparse.Namespace, name: str, method: str, size: int, seed: int) -> dict[str, Any]:
+    """Train one student and evaluate it on the test split, paired with the undistilled one of its kind.
 
-    from edgecxr.bench.evaluation import paired_gain
-
+    The tables of what is there so far are written to OUT/tables-NAME.
+    """
     first = run_of(args, f"{name}-teacher")
     prepared, workspace = opened(args, name)
-    run = trained(args, workspace, prepared, first, method, args.epochs, seed)
-    result = speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run)}
-    if method != "none":
-        gains = paired_gain(prepared, "test", run, run_of(args, f"{name}-{RES}-none-seed{seed}"))
-        result["gain_over_undistilled"] = {task: asdict(interval) for task, interval in gains.items()}
-    return result
+    run = trained(args, workspace, prepared, first, method, args.epochs, seed, size)
+    against = None if method == "none" else run_of(args, student_step(name, "none", size, seed)).name
+    found = speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run, against)}
+    from gpu_grid import tabulate
+
+    tabulate(args, name, prepared, workspace, first, students_there(args, name) | {(method, size, seed): run})
+    return found
+
+
+def students_there(args: argparse.Namespace, name: str) -> dict[tuple[str, int, int], Path]:
+    """Return (method, px, seed) -> run of the students that have a record."""
+    kinds = product(METHODS, RESOLUTIONS, range(args.seeds))
+    records = {kind: args.out / f"{student_step(name, *kind)}.json" for kind in kinds}
+    there = [kind for kind, path in records.items() if path.exists() and json.loads(path.read_text())["status"] == "ok"]
+    return {kind: run_of(args, records[kind].stem) for kind in there}
+
+
+def looks(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Draw where teacher and students look; where there are boxes, measure by the size of findings."""
+    from gpu_grid import drawn
+
+    prepared, workspace = opened(args, name)
+    steps = [f"{name}-teacher", *(student_step(name, method, args.res[0], 0) for method in ("none", "mlcak"))]
+    return drawn(prepared, workspace, [run_of(args, step).name for step in steps], args.out / f"explain-{name}.png")
+
+
+def choices(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Measure each option of `edgecxr distill` against the default."""
+    from choices import measured, options
+
+    prepared, workspace = opened(args, name)
+    teacher = run_of(args, f"{name}-teacher").name
+    asked = [f"--data={name}", f"--teacher={teacher}", f"--epochs={args.epochs}", f"--device={args.device}"]
+    if args.rounds < 10:  # as short as whatever else was asked for
+        asked += ["--only", "depth 4"]
+    return measured(options(asked), workspace, prepared)
 
 
 def engines(args: argparse.Namespace, name: str, step: str) -> dict[str, Any]:
@@ -209,7 +260,8 @@ def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:
     from edgecxr.workspace import Workspace
 
     workspace = Workspace(args.work / name)
-    source = Folder(args.data / name, name=name)
+    boxes = args.data / name / "bbox_256.csv"  # of nih_dev
+    source = Folder(args.data / name, name=name, boxes=boxes if boxes.exists() else None)
     return prepare(source, workspace.data_dir(name)), workspace
 
 
@@ -223,7 +275,14 @@ def run_of(args: argparse.Namespace, step: str) -> Path:
 
 
 def trained(
-    args: argparse.Namespace, workspace: Any, prepared: Any, teacher: Path | None, method: str, epochs: int, seed: int
+    args: argparse.Namespace,
+    workspace: Any,
+    prepared: Any,
+    teacher: Path | None,
+    method: str,
+    epochs: int,
+    seed: int,
+    size: int = RESOLUTIONS[0],
 ) -> Path:
     """Train a teacher, or a student of `teacher`; one that was cut off goes on."""
     from edgecxr.train import commands
@@ -234,7 +293,7 @@ def trained(
         settings |= {"arch": "tiny", "patch": args.patch, "depth": 12, "init": init}
         settings["pretrained"] = str(args.pretrained) if args.pretrained else None
         return commands.train(workspace, prepared, settings, args.device)
-    settings |= {"res": RES, "method": method, "init": "teacher"}
+    settings |= {"res": size, "method": method, "init": "teacher"}
     return commands.distill(workspace, prepared, settings, teacher.name, args.device)
 
 
@@ -251,11 +310,11 @@ def speed(run: Path) -> dict[str, Any]:
     }
 
 
-def evaluated(workspace: Any, run: Path) -> dict[str, Any]:
+def evaluated(workspace: Any, run: Path, against: str | None = None) -> dict[str, Any]:
     """Return the record of `edgecxr evaluate` on the test split."""
     from edgecxr.bench.evaluation import evaluate_model
 
-    return evaluate_model(workspace, run.name, None, "test", 1000)[1]
+    return evaluate_model(workspace, run.name, None, "test", 1000, against=against)[1]
 
 
 if __name__ == "__main__":

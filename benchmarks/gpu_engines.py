@@ -40,7 +40,7 @@ def measure(run: Path, prepared: Any, dest: Path, device: str, rounds: int) -> d
     )
     result: dict[str, Any] = {"export": bundle.card.artefacts, "engines": {}, "latency_ms": {}}
     rows = prepared.rows("test")
-    images = real_images(prepared, rows[:REAL_IMAGES], bundle.card.size)
+    images = prepared.inputs(rows[:REAL_IMAGES], bundle.card.size)
     latency = result["latency_ms"]
     for name, torch_run in torch_runs(run, device).items():
         latency[name] = guarded(lambda call=torch_run: timed(call, images, rounds))  # type: ignore[misc]
@@ -127,13 +127,6 @@ def timed(run: Run, images: np.ndarray, rounds: int) -> dict[str, dict[str, floa
             times.append(1000 * (time.perf_counter() - start))
         result[str(batch)] = {"min": round(min(times), 4), "median": round(statistics.median(times), 4)}
     return result
-
-
-def real_images(prepared: Any, rows: np.ndarray, size: int) -> np.ndarray:
-    """Return (N, 1, S, S) float32 views of a data set's images."""
-    from edgecxr.runtime.preprocess import box_mean
-
-    return box_mean(prepared.images[rows], size)[:, None]
 
 
 def guarded(work: Callable[[], Any]) -> Any:

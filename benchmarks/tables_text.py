@@ -18,7 +18,7 @@ from ratios import machine
 from edgecxr import NOTICE
 from edgecxr.data.prepared import Prepared
 from edgecxr.metrics import Interval
-from edgecxr.plots import DPI
+from edgecxr.plots import save
 from edgecxr.workspace import atomic_write
 
 _TASKS = {"findings": "findings (macro)", "abnormal": "normal/abnormal"}
@@ -210,6 +210,4 @@ def plot(grid: Grid, path: Path) -> None:
     panels[0][0].legend(fontsize="small")
     synthetic = ", synthetic films" if grid.prepared.phantom else ""
     figure.suptitle(f"{grid.prepared.name}{synthetic}: 95 % intervals")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=DPI)
-    atomic_write(path, picture.getvalue())
+    save(figure, path)

@@ -109,10 +109,8 @@ def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
 
 def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
     """Median milliseconds of one image through onnxruntime, model only, after ten runs of warm-up."""
-    from edgecxr.runtime.preprocess import box_mean
-
     backend = open_backend("onnxruntime", bundle.artefact("fp32"))
-    image = box_mean(prepared.images[:1], bundle.card.size)[:, None]
+    image = prepared.inputs(np.arange(1), bundle.card.size)
     times = []
     for _ in range(runs + 10):
         start = time.perf_counter()

@@ -25,10 +25,13 @@ def write_prepared(
     splits: list[str],
     labels: tuple[str, ...] = LABELS,
     patients: list[str] | None = None,
+    large: np.ndarray | None = None,
 ) -> Prepared:
-    """Write a prepared data set straight from arrays: (N, 224, 224) uint8, (N, L), (N,)."""
+    """Write a prepared data set straight from arrays: (N, 224, 224) uint8, (N, L), (N,); `large` is (N, 448, 448)."""
     folder.mkdir(parents=True)
     np.save(folder / "images.npy", images)
+    if large is not None:
+        np.save(folder / "images-448.npy", large)
     with (folder / "table.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow([*FIXED_COLUMNS, *labels])
@@ -59,6 +62,15 @@ def striped(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
 @pytest.fixture
 def prepared(tmp_path: Path) -> Prepared:
     return write_prepared(tmp_path / "runs" / "data" / "striped", *striped())
+
+
+@pytest.fixture
+def detailed(tmp_path: Path) -> Prepared:
+    """Films at 448 px whose 224 px images are not just their means."""
+    images, *rest = striped(40)
+    large = images.repeat(2, axis=1).repeat(2, axis=2)
+    large += np.random.default_rng(1).integers(0, 4, large.shape, dtype=np.uint8)
+    return write_prepared(tmp_path / "runs" / "data" / "detailed", images, *rest, large=large)
 
 
 @pytest.fixture(scope="session")

@@ -286,6 +286,15 @@ def test_a_run_that_is_not_there_lists_those_that_are(runs: Path) -> None:
 # ---- options
 
 
+def test_a_teacher_of_448_px_without_such_films_names_the_command_that_makes_them(runs: Path) -> None:
+    before = sorted(runs.rglob("*"))
+    typed = edgecxr("train", "--res", "448", runs=runs)
+    assert (typed.code, typed.out) == (3, "")
+    assert "data set phantom in " in typed.error and "has no 448 px images" in typed.error
+    assert f"edgecxr prepare phantom {runs.parent}" in typed.error and typed.error.endswith("--size 448`")
+    assert sorted(runs.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -297,6 +306,7 @@ def test_a_run_that_is_not_there_lists_those_that_are(runs: Path) -> None:
         (("distill", "--res", "28", "--alpha", "-1"), "--alpha, --beta and --gamma: at least 0"),
         (("train", "--arch", "huge"), "--arch huge: there are tiny, small, base"),
         (("train", "--init", "teacher"), "--init teacher is for students"),
+        (("train", "--res", "112"), "--res 112: there are 224, 448"),
         (("train", "--patch", "15"), "patches of 15 px do not tile 224 px"),
         (("train", "--epochs", "0"), "--epochs 0: at least 1"),
         (("train", "--depth", "1000"), "--depth 1000: from 2 to 100"),

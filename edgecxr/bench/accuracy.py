@@ -13,7 +13,6 @@ from edgecxr.bench.calibration import calibrated, fit_temperature, reliability
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.preprocess import box_mean
 from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard, Outputs
 
 
@@ -40,11 +39,11 @@ def predict(
 
     Raises:
         ModelError: a logit is not a number.
+        InputError: a model of 448 px, and a data set without such images; reason "dataset".
     """
     done = []
     for start in range(0, len(rows), batch):
-        images = box_mean(prepared.images[rows[start : start + batch]], size)
-        outputs = backend.run(images[:, None])
+        outputs = backend.run(prepared.inputs(rows[start : start + batch], size))
         if outputs.findings.shape[1] != len(prepared.labels):
             raise ModelError(
                 f"the model gives {outputs.findings.shape[1]} findings and data set {prepared.name} has "

@@ -30,6 +30,9 @@ def prepare(
     normal_column: Annotated[str | None, typer.Option(help="folder: column that is 1 where nothing is wrong.")] = None,
     abnormal_column: Annotated[str | None, typer.Option(help="folder: the opposite.")] = None,
     boxes: Annotated[Path | None, typer.Option(help="folder: CSV of boxes around findings.")] = None,
+    size: Annotated[
+        int, typer.Option(help="224, or 448: keep the films at 448 px too, for `edgecxr train --res 448`.")
+    ] = 224,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
 ) -> None:
@@ -49,7 +52,7 @@ def prepare(
     with progress("films") as made:
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
     with progress("prepare") as update:
-        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, update)
+        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, update, size)
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())

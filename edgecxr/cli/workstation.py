@@ -51,10 +51,11 @@ def demo(
 @app.command(epilog="Examples:  edgecxr train  |  edgecxr train --data vindr --arch small --epochs 100")
 def train(
     data: Data = None,
+    res: Annotated[
+        int, typer.Option(help="Side of the teacher's image: 224, or 448 px of films that have --size 448.")
+    ] = 224,
     arch: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="tiny")] = None,
-    patch: Annotated[
-        int | None, typer.Option(min=1, help="Side of a patch in pixels, at 224 px.", show_default="16")
-    ] = None,
+    patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch in pixels.", show_default="16")] = None,
     depth: Annotated[int | None, typer.Option(help="Number of transformer blocks.", show_default="12")] = None,
     init: Annotated[
         str | None, typer.Option(help="pretrained (ImageNet) or random.", show_default="pretrained")
@@ -75,15 +76,15 @@ def train(
     paper: Annotated[bool, typer.Option("--paper", help="The paper's schedule and start, no warm-up.")] = False,
     fresh: Fresh = False,
 ) -> None:
-    """Train the teacher at 224 px; goes on where it was interrupted."""
+    """Train the teacher. Goes on where it was interrupted."""
     from edgecxr import console, select
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace
 
     typed = {
-        "arch": arch, "patch": patch, "depth": depth, "init": init, "pretrained": pretrained and str(pretrained),
-        "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup, "augment": augment, "seed": seed,
-        "precision": precision, "paper": paper,
+        "res": res, "arch": arch, "patch": patch, "depth": depth, "init": init,
+        "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
+        "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)

@@ -22,10 +22,10 @@ from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.boxes import BOXES, COLUMNS, scaled
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
-from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
+from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
-from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.errors import InputError, UsageError
+from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
 
@@ -37,11 +37,12 @@ def prepare(
     out: Path,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    size: int = BASE_SIZE,
 ) -> Prepared:
     """Decode and resize every image of a data set; one that was killed goes on where it was.
 
     Images that cannot be used are listed in rejected.csv. A finished data set at `out` made from the same inputs is
-    returned at once; one made from others is replaced when the new one is complete.
+    returned at once, if it has what is asked for; another is replaced when the new one is complete.
 
     Args:
         dataset: picklable; with more than one worker, the calling program must be importable (`if __name__ ==
@@ -49,31 +50,39 @@ def prepare(
         out: the folder to write, such as runs/data/vindr.
         workers: processes that decode; by default one per CPU.
         progress: called with (images done, images in all).
+        size: 448 keeps the films at 448 px too, for teachers of that size; what is kept at 224 px stays the same.
 
     Raises:
         InputError: no image can be used, or the data set contradicts itself; reason "dataset".
-        UsageError: `out` cannot be written, is not ours to replace, or is being written by another process.
+        UsageError: another size; or `out` cannot be written, is not ours to replace, or is being written by another
+            process.
         EdgeCxrError: a worker was killed; call again to go on.
     """
+    if size not in (BASE_SIZE, LARGE_SIZE):
+        raise UsageError(f"--size {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
     out = Path(out).resolve()
     _check(dataset)
     inputs = fingerprint(dataset)
-    finished = _finished(out, inputs)
+    # A journal has other pixels for each size; a finished data set of 448 px serves who asks for 224 px.
+    mark = inputs if size == BASE_SIZE else f"{inputs} {size}"
+    finished = _finished(out, inputs, size)
     work = out.with_name(f".{out.name}.partial")
-    if finished and not _is_left_over(work, inputs):
+    if finished and not _is_left_over(work, mark):
         return finished
     with sole_writer(out):
-        finished = _finished(out, inputs)  # by a process that has ended just now, or was killed before it tidied up
+        # By a process that has ended just now, or was killed before it tidied up.
+        finished = _finished(out, inputs, size)
         if not finished:
             refuse_foreign(out)
-            _make(dataset, out, work, inputs, workers, progress)
+            journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
+            _make(dataset, out, journal, inputs, workers, progress)
         shutil.rmtree(work, ignore_errors=True)
     return finished or Prepared.open(out)
 
 
-def _is_left_over(work: Path, inputs: str) -> bool:
+def _is_left_over(work: Path, mark: str) -> bool:
     """Whether a kill left `work` of a data set that is finished; work on other inputs may still be wanted."""
-    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text() == inputs)
+    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text() == mark)
 
 
 def fingerprint(dataset: CxrDataset) -> str:
@@ -120,14 +129,13 @@ def _check(dataset: CxrDataset) -> None:
 def _make(
     dataset: CxrDataset,
     out: Path,
-    work: Path,
+    journal: Journal,
     inputs: str,
     workers: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    journal = Journal(work, inputs)
     # Not beside `out`: what a kill leaves behind is found and removed next time.
-    new = work / "new"
+    new = journal.folder / "new"
     shutil.rmtree(new, ignore_errors=True)
     try:
         decode_all(dataset, journal, max(1, workers or os.cpu_count() or 1), progress)
@@ -142,12 +150,13 @@ def _make(
         journal.close()
 
 
-def _finished(out: Path, inputs: str) -> Prepared | None:
+def _finished(out: Path, inputs: str, size: int) -> Prepared | None:
     try:
         prepared = Prepared.open(out)
     except InputError:
         return None  # missing, damaged or of a newer format: in each case, preparing is the remedy
-    return prepared if prepared.info.get("inputs") == inputs else None
+    lacking = size == LARGE_SIZE and prepared.large is None
+    return prepared if prepared.info.get("inputs") == inputs and not lacking else None
 
 
 def _refuse_empty(dataset: CxrDataset, journal: Journal) -> None:
@@ -163,12 +172,12 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
     """Write the files of a prepared data set; the same inputs give the same bytes."""
     outcomes = [journal.outcomes[index] for index in range(len(dataset))]
     kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
-    shape = (len(kept), BASE_SIZE, BASE_SIZE)
-    with (folder / "images.npy").open("wb") as file:
-        head = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, head)
-        for start in range(0, len(kept), 256):
-            file.write(journal.images(kept[start : start + 256]).data)
+    for size in journal.sizes:
+        with (folder / (LARGE if size == LARGE_SIZE else IMAGES)).open("wb") as file:
+            head = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), size, size)}
+            np.lib.format.write_array_header_1_0(file, head)
+            for start in range(0, len(kept), 256):
+                file.write(journal.images(kept[start : start + 256], size).data)
     targets, abnormal = dataset.targets[kept], dataset.abnormal[kept]
     fixed = (dataset.ids[kept], dataset.patients[kept], dataset.splits[kept])
     lines = zip(*(column.tolist() for column in fixed), np.column_stack([abnormal, targets]), strict=True)
@@ -200,6 +209,8 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "inputs": inputs,
         "version": edgecxr.__version__,
     }
+    if LARGE_SIZE in journal.sizes:
+        info["large_hash"] = content_hash(folder, (LARGE,))
     atomic_write(folder / DATASET, json.dumps(info, indent=1))
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
 

@@ -22,9 +22,9 @@ from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.workers import follow_parent
 from edgecxr.errors import EdgeCxrError, InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, to_base
+from edgecxr.runtime.read import warnings_at
 from edgecxr.workspace import atomic_write
 
-IMAGE_BYTES = BASE_SIZE * BASE_SIZE
 CHUNK = 4
 COMMIT_SECONDS = 1.0
 MARK = "inputs"
@@ -60,9 +60,12 @@ class Journal:
     Args:
         folder: made if need be.
         inputs: fingerprint of what is decoded; work on other inputs is thrown away.
+        sizes: sides of the images that are kept of each film, in pixels.
     """
 
-    def __init__(self, folder: Path, inputs: str) -> None:
+    def __init__(self, folder: Path, inputs: str, sizes: tuple[int, ...] = (BASE_SIZE,)) -> None:
+        self.folder = folder
+        self.sizes = sizes
         self.outcomes: dict[int, Outcome] = {}
         folder.mkdir(parents=True, exist_ok=True)
         pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / MARK
@@ -83,7 +86,7 @@ class Journal:
     def add(self, outcome: Outcome, pixels: bytes | None) -> None:
         """Record an image; it is safe after the next commit, which comes within a second."""
         if pixels is not None:
-            self._pixels.seek(outcome.index * IMAGE_BYTES)
+            self._pixels.seek(outcome.index * _bytes(self.sizes))
             self._pixels.write(pixels)
         self._waiting.append(outcome)
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
@@ -99,12 +102,13 @@ class Journal:
         self._waiting.clear()
         self._committed = time.monotonic()
 
-    def images(self, indices: NDArray[np.intp]) -> NDArray[np.uint8]:
-        """Return the pixels of images that are done, (n, 224, 224)."""
-        result = np.empty((len(indices), BASE_SIZE, BASE_SIZE), np.uint8)
+    def images(self, indices: NDArray[np.intp], size: int = BASE_SIZE) -> NDArray[np.uint8]:
+        """Return the pixels of images that are done, (n, size, size)."""
+        result = np.empty((len(indices), size, size), np.uint8)
+        before = _bytes(self.sizes[: self.sizes.index(size)])
         for image, index in zip(result, indices.tolist(), strict=True):
-            self._pixels.seek(index * IMAGE_BYTES)
-            if self._pixels.readinto(image.data) != IMAGE_BYTES:
+            self._pixels.seek(index * _bytes(self.sizes) + before)
+            if self._pixels.readinto(image.data) != image.nbytes:
                 raise EdgeCxrError(f"{self._pixels.name} is shorter than its journal says: delete its folder")
         return result
 
@@ -141,7 +145,10 @@ def decode_all(
     """
     todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
     done = len(dataset) - len(todo)
-    results = _in_processes(dataset, todo, workers) if workers > 1 else (_decode(dataset, i) for i in todo)
+    sizes = journal.sizes
+    results = (
+        _in_processes(dataset, todo, sizes, workers) if workers > 1 else (_decode(dataset, i, sizes) for i in todo)
+    )
     if progress:
         progress(done, len(dataset))
     # Closed at once when this is left by an exception, so that the workers end.
@@ -154,11 +161,12 @@ def decode_all(
     journal.commit()
 
 
-def _decode(dataset: CxrDataset, index: int) -> Decoded:
+def _decode(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
     try:
         film = dataset.read(index)
         rows, columns = film.pixels.shape
-        return Outcome(index, warnings=film.warnings, shape=(rows, columns)), to_base(film.pixels).tobytes()
+        pixels = b"".join(to_base(film.pixels, size).tobytes() for size in sizes)
+        return Outcome(index, warnings=warnings_at(film, max(sizes)), shape=(rows, columns)), pixels
     except InputError as error:
         return Outcome(index, error.reason, str(error)), None
     except Exception as error:  # a decoder's fault in one file must not end hours of work on the others
@@ -166,7 +174,9 @@ def _decode(dataset: CxrDataset, index: int) -> Decoded:
         return Outcome(index, "undecodable", f"{dataset.files[index]}: {type(error).__name__}: {first}"), None
 
 
-def _in_processes(dataset: CxrDataset, todo: list[int], workers: int) -> Generator[Decoded, None, None]:
+def _in_processes(
+    dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...], workers: int
+) -> Generator[Decoded, None, None]:
     chunks = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     running: dict[Future[list[Decoded]], list[int]] = {}
     context = multiprocessing.get_context("spawn")
@@ -174,7 +184,7 @@ def _in_processes(dataset: CxrDataset, todo: list[int], workers: int) -> Generat
         try:
             while True:
                 for chunk in islice(chunks, 3 * workers - len(running)):
-                    running[pool.submit(_decode_chunk, chunk)] = chunk
+                    running[pool.submit(_decode_chunk, chunk, sizes)] = chunk
                 if not running:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -200,8 +210,12 @@ def _start_worker(dataset: CxrDataset) -> None:
     follow_parent()
 
 
-def _decode_chunk(indices: list[int]) -> list[Decoded]:
-    return [_decode(_dataset, index) for index in indices]
+def _decode_chunk(indices: list[int], sizes: tuple[int, ...]) -> list[Decoded]:
+    return [_decode(_dataset, index, sizes) for index in indices]
+
+
+def _bytes(sizes: tuple[int, ...]) -> int:
+    return sum(size**2 for size in sizes)
 
 
 def _sync(file: IO[Any]) -> None:

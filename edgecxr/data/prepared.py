@@ -1,6 +1,7 @@
 """A prepared data set: every image at 224 px in one array, its table, and what was rejected.
 
 images.npy         (N, 224, 224) uint8
+images-448.npy     (N, 448, 448) uint8, of the same films; only where it was asked for
 table.csv          id, patient, split, abnormal and one column per finding; an empty cell is not known
 boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
@@ -13,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,15 @@ from edgecxr.artefact import read_whole
 from edgecxr.data.boxes import BOXES, Boxes, read_boxes
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, box_mean, source_size
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET
 
 # Goes up when the same films would give other pixels or another table.
 FORMAT = 1
 
+IMAGES = "images.npy"
+LARGE = "images-448.npy"
 FIXED_COLUMNS = ("id", "patient", "split", "abnormal")
 _REMEDY = "prepare the data set again with `edgecxr prepare`"
 
@@ -50,6 +55,7 @@ class Prepared:
         abnormal: (N,) float32 in [0, 1], or NaN.
         boxes: around findings, in the 224 px images.
         info: what dataset.json says.
+        large: (N, 448, 448) uint8, of the same films, for teachers of 448 px; None where it was not asked for.
     """
 
     path: Path
@@ -62,6 +68,7 @@ class Prepared:
     abnormal: FloatArray
     boxes: Boxes
     info: dict[str, Any]
+    large: NDArray[np.uint8] | None = None
 
     @classmethod
     def open(cls, path: Path) -> Prepared:
@@ -86,13 +93,12 @@ class Prepared:
                     f"{path} was prepared by a newer edgecxr ({info.get('version')}): upgrade edgecxr, or {_REMEDY}",
                     "dataset",
                 )
-            images = np.load(path / "images.npy", mmap_mode="r")
             labels = tuple(info["labels"])
             table = read_table(path / "table.csv")
             if tuple(table.columns) != (*FIXED_COLUMNS, *labels):
                 raise ValueError("table.csv has other columns than dataset.json")
-            if images.shape != (len(table), BASE_SIZE, BASE_SIZE) or images.dtype != np.uint8:
-                raise ValueError(f"images.npy is {images.dtype} {images.shape} for {len(table)} lines in table.csv")
+            images = _mapped(path / IMAGES, len(table), BASE_SIZE)
+            large = _mapped(path / LARGE, len(table), LARGE_SIZE) if (path / LARGE).exists() else None
             ids, patients, splits = (np.array(table.columns[name]) for name in FIXED_COLUMNS[:3])
             targets = np.stack([table.values(label) for label in labels], axis=1)
             abnormal = table.values("abnormal")
@@ -100,7 +106,7 @@ class Prepared:
             # The hash does not cover them.
             if len(boxes) != info.get("boxes", len(boxes)):
                 raise ValueError(f"{BOXES} holds {len(boxes)} boxes, but {DATASET} counts {info['boxes']}")
-            return cls(path, images, labels, ids, patients, splits, targets, abnormal, boxes, info)
+            return cls(path, images, labels, ids, patients, splits, targets, abnormal, boxes, info, large)
         except InputError:
             raise
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -117,7 +123,7 @@ class Prepared:
 
     @property
     def hash(self) -> str:
-        """SHA-256 of images and table: equal hashes mean the same data, however it was made."""
+        """SHA-256 of 224 px images and table: equal hashes mean the same data, however it was made."""
         return str(self.info["hash"])
 
     @property
@@ -128,6 +134,33 @@ class Prepared:
     def rows(self, split: str) -> NDArray[np.intp]:
         """Return the indices of a split's images, ascending."""
         return np.flatnonzero(self.splits == split)
+
+    def images_for(self, size: int) -> NDArray[np.uint8]:
+        """Return what the inputs of a model of side `size` are made from: `large` for 448 px, else `images`.
+
+        Raises:
+            InputError: there are no 448 px images; reason "dataset".
+        """
+        if source_size(size) == BASE_SIZE:
+            return self.images
+        if self.large is None:
+            origin = self.info["provenance"]
+            place = [shlex.quote(str(origin[key])) for key in ("kind", "source") if key in origin]
+            command = " ".join(["edgecxr prepare", *place, "--name", shlex.quote(self.name), f"--size {LARGE_SIZE}"])
+            raise InputError(
+                f"data set {self.name} in {self.path} has no {size} px images ({LARGE}): prepare it again as before, "
+                f"with --size {LARGE_SIZE}, such as `{command}`",
+                "dataset",
+            )
+        return self.large
+
+    def inputs(self, rows: NDArray[np.intp], size: int) -> FloatArray:
+        """Return images as a model of side `size` takes them, (n, 1, size, size) float32 in [0, 1].
+
+        Raises:
+            InputError: as `images_for` does.
+        """
+        return box_mean(self.images_for(size)[rows], size)[:, None]
 
     def summary(self) -> dict[str, Any]:
         """Return what a model card records of the data it was trained on; without paths and names that stay here."""
@@ -148,6 +181,8 @@ class Prepared:
             lines.append(
                 f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {found}"
             )
+        if self.large is not None:
+            lines.append(f"  also at {LARGE_SIZE} px, for teachers of `edgecxr train --res {LARGE_SIZE}`")
         if len(self.boxes):
             lines.append(f"  boxes: {len(self.boxes)} around findings")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
@@ -156,22 +191,30 @@ class Prepared:
         return "\n".join([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
 
     def check(self) -> None:
-        """Read everything and compare it with the hash.
+        """Read everything and compare it with the hashes.
 
         Raises:
             InputError: images or table have changed since they were prepared.
         """
-        if content_hash(self.path) != self.hash:
+        large = None if self.large is None else content_hash(self.path, (LARGE,))
+        if content_hash(self.path) != self.hash or large != self.info.get("large_hash"):
             raise InputError(
                 f"images or table of {self.path} have changed since they were prepared: {_REMEDY}", "dataset"
             )
 
 
-def content_hash(folder: Path) -> str:
-    """Return the SHA-256 of images and table of a prepared data set."""
+def content_hash(folder: Path, names: Sequence[str] = (IMAGES, "table.csv")) -> str:
+    """Return the SHA-256 of files of a prepared data set, one after the other: by default of images and table."""
     digest = hashlib.sha256()
-    for name in ("images.npy", "table.csv"):
+    for name in names:
         with (folder / name).open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _mapped(file: Path, count: int, size: int) -> NDArray[np.uint8]:
+    images: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+    if images.shape != (count, size, size) or images.dtype != np.uint8:
+        raise ValueError(f"{file.name} is {images.dtype} {images.shape} for {count} lines in table.csv")
+    return images

@@ -24,7 +24,6 @@ from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, l
 from edgecxr.models.reference import TorchBackend
 from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import box_mean
 from edgecxr.runtime.types import FloatArray, ModelCard
 from edgecxr.train.checkpoint import load_run
 
@@ -151,7 +150,7 @@ def _some_images(prepared: Prepared, card: ModelCard) -> FloatArray:
         raise InputError(f"data set {prepared.name} has no validation images to check the export on", "dataset")
     # Spread over the split, which is often sorted by patient or class.
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), CHECKED_IMAGES)).astype(int))]
-    return box_mean(prepared.images[rows], card.size)[:, None]
+    return prepared.inputs(rows, card.size)
 
 
 def _facts(file: Path, precision: str, common: dict[str, Any], parity: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Calibration:
     Attributes:
         rows: (N,) indices into the data set, in order.
         seed: of the choice.
-        sha256: of the very pixels, in order.
+        sha256: of their pixels at 224 px, in order.
         data: name of the data set.
     """
 

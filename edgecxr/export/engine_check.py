@@ -13,7 +13,7 @@ from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import BASE_SIZE, box_mean
+from edgecxr.runtime.preprocess import box_mean, source_size
 from edgecxr.runtime.tensorrt import TensorRTBackend
 from edgecxr.runtime.types import FloatArray
 
@@ -44,7 +44,8 @@ def verify_engine(bundle: Bundle, precision: str, packed: Path | None = None) ->
     Args:
         bundle: the bundle.
         precision: of the engine.
-        packed: a .npz with real images as the array "images", (N, 224, 224) uint8.
+        packed: a .npz with real images as the array "images", (N, 224, 224) uint8; at 448 px for a
+            model of 448 px.
 
     Returns:
         Such as "noise, model.fp16.onnx" -> {"images", "max_logit_difference", "max_attention_difference"}.
@@ -58,7 +59,7 @@ def verify_engine(bundle: Bundle, precision: str, packed: Path | None = None) ->
     size = bundle.card.size
     sets = {"noise": np.random.default_rng(0).random((NOISE_IMAGES, 1, size, size), dtype=np.float32)}
     if packed is not None:
-        sets[packed.name] = box_mean(_packed(packed), size)[:, None]
+        sets[packed.name] = box_mean(_packed(packed, source_size(size)), size)[:, None]
     onnx = bundle.artefact(precision)
     engine = TensorRTBackend(onnx)
     found = {}
@@ -98,7 +99,7 @@ def _differences(
     return {"images": count, "max_logit_difference": logits, "max_attention_difference": attention}
 
 
-def _packed(path: Path) -> np.ndarray:
+def _packed(path: Path, side: int) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             images: np.ndarray = arrays["images"]
@@ -106,10 +107,10 @@ def _packed(path: Path) -> np.ndarray:
         raise InputError(
             f"{path} holds no packed images ({error}): give an .npz with the array images", "dataset"
         ) from error
-    if images.dtype != np.uint8 or images.shape[1:] != (BASE_SIZE, BASE_SIZE) or not len(images):
+    if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
         raise InputError(
             f"the images in {path} are {images.dtype} of shape {images.shape}, not uint8 of shape "
-            f"(N, {BASE_SIZE}, {BASE_SIZE}): pack them again",
+            f"(N, {side}, {side}): pack them again",
             "dataset",
         )
     return images

@@ -16,7 +16,6 @@ from edgecxr.export.precision import Ranges, calibrate, to_int8, weighted_layers
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.verify import TASKS, Truth, aurocs_of, logits_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import box_mean
 from edgecxr.runtime.types import FloatArray
 
 
@@ -78,7 +77,7 @@ def quantise(
 
 def ranges_of(source: Path, prepared: Prepared, choice: Calibration, size: int, method: str) -> Ranges:
     """Calibrate a file on chosen images of a data set."""
-    return calibrate(source, box_mean(prepared.images[choice.rows], size)[:, None], method)
+    return calibrate(source, prepared.inputs(choice.rows, size), method)
 
 
 def _choices(prepared: Prepared, recipe: Recipe) -> list[Calibration]:

@@ -10,7 +10,7 @@ from edgecxr.errors import UsageError
 from edgecxr.export import settings
 from edgecxr.export.settings import shown
 from edgecxr.export.target import Target
-from edgecxr.runtime.preprocess import SIZES
+from edgecxr.runtime.preprocess import INPUT_SIZES
 from edgecxr.runtime.types import PRECISIONS, ModelCard
 
 METHODS = ("minmax", "percentile", "entropy")
@@ -77,7 +77,10 @@ class Recipe:
                     not 0 <= self.keep_float <= _MOST_LAYERS,
                     f"keep_float {shown(self.keep_float)}: from 0 to {_MOST_LAYERS}",
                 ),
-                (self.size not in (None, *SIZES), f"size {shown(self.size)}: one of {', '.join(map(str, SIZES))}"),
+                (
+                    self.size not in (None, *INPUT_SIZES),
+                    f"size {shown(self.size)}: one of {', '.join(map(str, INPUT_SIZES))}",
+                ),
                 (
                     self.tokens is not None and not 1 <= self.tokens <= 224**2,
                     f"tokens {shown(self.tokens)}: a number of patches",

@@ -16,8 +16,8 @@ from edgecxr.errors import InputError, ModelError, UsageError, brief
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import CARD, Bundle
 from edgecxr.runtime.card_check import check_shapes
-from edgecxr.runtime.preprocess import SIZES, model_input
-from edgecxr.runtime.read import checked, read_radiograph
+from edgecxr.runtime.preprocess import INPUT_SIZES, model_input, source_size
+from edgecxr.runtime.read import checked, read_radiograph, warnings_at
 from edgecxr.runtime.types import (
     ABNORMAL,
     FEW_CASES,
@@ -79,9 +79,9 @@ class Predictor:
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        if self.card.size not in SIZES:
+        if self.card.size not in INPUT_SIZES:
             raise ModelError(
-                f"the card in {self.bundle.path} has size {self.card.size}, not one of {SIZES}: export again"
+                f"the card in {self.bundle.path} has size {self.card.size}, not one of {INPUT_SIZES}: export again"
             )
         self._thresholds, self.warnings = _thresholds(self.card, operating_point, self.bundle.path)
         self._operating_point = operating_point if self.card.operating_points else None
@@ -167,7 +167,7 @@ class Predictor:
             model=self.card.name,
             source=film.source,
             timings_ms=timings,
-            warnings=(*film.warnings, *self.warnings),
+            warnings=(*warnings_at(film, source_size(self.card.size)), *self.warnings),
         )
 
     def _probabilities(self, outputs: Outputs) -> dict[str, float]:

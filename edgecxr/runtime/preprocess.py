@@ -1,7 +1,7 @@
 """Radiograph -> model input: the only resize in the project, for training and on the device alike.
 
-Every model sees the box mean of the same 224 x 224 uint8 image. All sums run in a fixed order of IEEE additions, so
-that every machine gets the same bits.
+Every model sees the box mean of the same 224 x 224 uint8 image, but for teachers of 448 px, which see the same film at
+that size. All sums run in a fixed order of IEEE additions, so that every machine gets the same bits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from edgecxr.runtime.types import FloatArray, Radiograph
 
 BASE_SIZE = 224
+LARGE_SIZE = 448
 SIZES = (224, 112, 56, 28)
+INPUT_SIZES = (LARGE_SIZE, *SIZES)
 
 
 def to_base(pixels: FloatArray, size: int = BASE_SIZE) -> NDArray[np.uint8]:
@@ -36,11 +38,16 @@ def to_base(pixels: FloatArray, size: int = BASE_SIZE) -> NDArray[np.uint8]:
     return np.clip(np.floor(255 * image + 0.5), 0, 255).astype(np.uint8)
 
 
-def upscale_warning(shape: tuple[int, ...]) -> str | None:
-    """Return the sentence that warns of a film of `shape` (H, W) too small for the base image, or None."""
-    if min(shape) >= BASE_SIZE:
+def source_size(size: int) -> int:
+    """Return the side of the uint8 image that the input of a model of side `size` is made from: 448 or 224 px."""
+    return max(size, BASE_SIZE)
+
+
+def upscale_warning(shape: tuple[int, ...], size: int = BASE_SIZE) -> str | None:
+    """Return the sentence that warns of a film of `shape` (H, W) too small for an image of side `size`, or None."""
+    if min(shape) >= size:
         return None
-    return f"the image has only {shape[0]} x {shape[1]} pixels; it was enlarged to {BASE_SIZE} x {BASE_SIZE}"
+    return f"the image has only {shape[0]} x {shape[1]} pixels; it was enlarged to {size} x {size}"
 
 
 def box_mean(base: NDArray[np.uint8], size: int) -> FloatArray:
@@ -49,18 +56,18 @@ def box_mean(base: NDArray[np.uint8], size: int) -> FloatArray:
     The sum is exact in integers and divided once, so that the training side can be held to the same bits.
 
     Args:
-        base: (..., 224, 224).
-        size: one of `SIZES`.
+        base: (..., 224, 224); (..., 448, 448) for a size of 448, which is that image itself.
+        size: one of `INPUT_SIZES`.
 
     Returns:
         (..., size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: another size.
+        ValueError: another size, or a base that does not go with it.
     """
-    if size not in SIZES:
-        raise ValueError(f"size {size} is not one of {SIZES}")
-    k = BASE_SIZE // size
+    if size not in INPUT_SIZES:
+        raise ValueError(f"size {size} is not one of {INPUT_SIZES}")
+    k = source_size(size) // size
     blocks = base.reshape(*base.shape[:-2], size, k, size, k)
     total = blocks.sum(axis=(-3, -1), dtype=np.uint32)
     return total.astype(np.float32) / np.float32(k * k * 255)
@@ -68,7 +75,7 @@ def box_mean(base: NDArray[np.uint8], size: int) -> FloatArray:
 
 def model_input(radiograph: Radiograph, size: int) -> FloatArray:
     """Return a film as a model of side `size` takes it: (1, 1, size, size) float32 in [0, 1]."""
-    return box_mean(to_base(radiograph.pixels), size)[None, None]
+    return box_mean(to_base(radiograph.pixels, source_size(size)), size)[None, None]
 
 
 def _shrink(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from edgecxr.errors import AGAIN, InputError, MissingPackage
-from edgecxr.runtime.preprocess import upscale_warning
+from edgecxr.runtime.preprocess import BASE_SIZE, upscale_warning
 from edgecxr.runtime.types import Radiograph
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
@@ -72,6 +72,15 @@ def checked(radiograph: Radiograph) -> Radiograph:
         raise InputError(f"{radiograph.source} is blank, every pixel has the same value: {AGAIN}", "blank")
     note = upscale_warning(pixels.shape)
     return dataclasses.replace(radiograph, warnings=(*radiograph.warnings, note)) if note else radiograph
+
+
+def warnings_at(radiograph: Radiograph, size: int) -> tuple[str, ...]:
+    """Return a film's warnings, with that of a small film as it is for an image of side `size`, 224 or 448 px."""
+    if size == BASE_SIZE:
+        return radiograph.warnings
+    of_base, note = (upscale_warning(radiograph.pixels.shape, side) for side in (BASE_SIZE, size))
+    others = tuple(warning for warning in radiograph.warnings if warning != of_base)
+    return (*others, note) if note else others
 
 
 def is_dicom(head: bytes) -> bool:

@@ -114,7 +114,7 @@ class ModelCard:
     Attributes:
         name: such as "student-tiny-28-mlcak".
         labels: the findings, in the order of the output columns.
-        size: side of the square input in pixels: 224, 112, 56 or 28.
+        size: side of the square input in pixels: 224, 112, 56 or 28; 448 of some teachers.
         tokens: number of patch tokens, the class token not counted.
         patch: side of a patch in pixels, of the enlarged image where `input` is "upsample".
         arch: "tiny", "small" or "base".

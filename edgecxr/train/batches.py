@@ -1,4 +1,4 @@
-"""Training batches: prepared images, augmented on the device, at 224 px and below.
+"""Training batches: prepared images, augmented on the device, at 448 px and below.
 
 Everything random comes from (seed, epoch) and is drawn for the whole epoch at once, on the CPU: a resumed run sees what
 an uninterrupted one would have seen, any number of processes sees what one would, and no step waits for a transfer.
@@ -38,7 +38,7 @@ class Batch:
     """Images with their targets, on the device: this process's part of a global batch.
 
     Attributes:
-        base: (B, 1, 224, 224) float32, whole numbers from 0 to 255.
+        base: (B, 1, 224, 224), or 448 where a model sees so much, float32, whole numbers from 0 to 255.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
         known: (2,) the known targets of the global batch, of findings and of abnormal, each at least 1, over the number
@@ -56,9 +56,11 @@ class Batch:
 def view(base: Tensor, size: int) -> Tensor:
     """Box mean of 224 px images, bit-identical with `edgecxr.runtime.preprocess.box_mean`.
 
+    Of 448 px images the means of 2 x 2 pixels, rounded half up as `to_base` does, are the 224 px images.
+
     Args:
-        base: (B, 1, 224, 224) float32, whole numbers from 0 to 255.
-        size: 224, 112, 56 or 28.
+        base: (B, 1, S, S) float32, whole numbers from 0 to 255; S is 224 or 448.
+        size: 448 where S is, 224, 112, 56 or 28.
 
     Returns:
         (B, 1, size, size) float32 in [0, 1].
@@ -66,14 +68,16 @@ def view(base: Tensor, size: int) -> Tensor:
     # Sums of whole numbers below 2^24 and the division by a power of two are exact; only the last division rounds.
     # A GPU multiplies by the reciprocal where the divisor is a Python number, so it is a tensor.
     white = torch.full((), 255.0, device=base.device)
-    return (F.avg_pool2d(base, BASE_SIZE // size) if size != BASE_SIZE else base) / white
+    if size <= BASE_SIZE < base.shape[-1]:
+        base = (F.avg_pool2d(base, base.shape[-1] // BASE_SIZE) + 0.5).floor()
+    return (F.avg_pool2d(base, base.shape[-1] // size) if size != base.shape[-1] else base) / white
 
 
 def augment(base: Tensor, draws: Tensor) -> Tensor:
     """Rotate, shift, scale and change the exposure; round to whole grey values again, as the device's images are.
 
     Args:
-        base: (B, 1, 224, 224) in [0, 255].
+        base: (B, 1, S, S) in [0, 255].
         draws: (B, 6) on the same device; in [-1, 1] at full strength.
     """
     count = len(base)
@@ -102,22 +106,34 @@ class Batches:
         device: of the batches.
         rank: of this process.
         ranks: number of processes.
+        size: of the largest images that are wanted of a batch; 448 takes those of the data set.
+
+    Raises:
+        InputError: a size of 448, and a data set without such images; reason "dataset".
     """
 
     def __init__(
-        self, prepared: Prepared, split: str, batch: int, device: torch.device, rank: int = 0, ranks: int = 1
+        self,
+        prepared: Prepared,
+        split: str,
+        batch: int,
+        device: torch.device,
+        rank: int = 0,
+        ranks: int = 1,
+        size: int = BASE_SIZE,
     ) -> None:
         self.rows = prepared.rows(split)
         self.batch = batch
         self.device = device
         self.rank, self.ranks = rank, ranks
-        self.prepared = prepared
+        self.images = prepared.images_for(size)
         self.targets = torch.from_numpy(prepared.targets[self.rows])
         self.abnormal = torch.from_numpy(prepared.abnormal[self.rows])
         self._on_device = (self.targets.to(device), self.abnormal.to(device))
         self.resident: Tensor | None = None
-        if device.type == "cuda" and len(self.rows) * BASE_SIZE**2 < torch.cuda.mem_get_info(device)[0] / 2:
-            self.resident = torch.from_numpy(np.ascontiguousarray(prepared.images[self.rows])).to(device)
+        count = len(self.rows) * self.images.shape[-1] ** 2
+        if device.type == "cuda" and count < torch.cuda.mem_get_info(device)[0] / 2:
+            self.resident = torch.from_numpy(np.ascontiguousarray(self.images[self.rows])).to(device)
 
     def __len__(self) -> int:
         """Return the number of global batches of an epoch."""
@@ -184,11 +200,13 @@ class Batches:
                 yield images.to(self.device, non_blocking=True)
 
     def _read(self, part: Tensor) -> Tensor:
-        images = torch.from_numpy(self.prepared.images[self.rows[part.numpy()]])
+        images = torch.from_numpy(self.images[self.rows[part.numpy()]])
         return images.pin_memory() if self.device.type == "cuda" else images
 
 
-def open_batches(prepared: Prepared, batch: int, device: Device) -> tuple[Batches, Batches]:
-    """Return this process's part of the training and the validation split."""
+def open_batches(
+    prepared: Prepared, batch: int, device: Device, size: int, teacher_size: int = BASE_SIZE
+) -> tuple[Batches, Batches]:
+    """Return this process's part of the training and the validation split; a teacher sees the training split only."""
     place = (batch, device.torch, device.fabric.global_rank, device.fabric.world_size)
-    return Batches(prepared, "train", *place), Batches(prepared, "val", *place)
+    return Batches(prepared, "train", *place, max(size, teacher_size)), Batches(prepared, "val", *place, size)

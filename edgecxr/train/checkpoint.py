@@ -44,11 +44,15 @@ def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool, 
     several processes the first one chooses for all.
 
     Raises:
-        UsageError: another process is at work on that run, or the workspace cannot be written.
+        UsageError: another process is at work on that run, the workspace cannot be written, or this process has other
+            settings, data or teacher than the first.
     """
     with ExitStack() as held:
         if not fabric.is_global_zero:
-            yield workspace.root / fabric.broadcast("")
+            nothing: tuple[str, dict[str, Any]] = ("", {})
+            chosen, theirs = fabric.broadcast(nothing)
+            _refuse_others(config.to_dict(), theirs)
+            yield workspace.root / chosen
             return
         with workspace.naming(name):
             found = None if fresh else _unfinished(workspace, name, config, held)
@@ -59,8 +63,18 @@ def open_run(workspace: Workspace, name: str, config: TrainConfig, fresh: bool, 
                     say(f"{name} is there already, finished or with other settings: this is {run.name}")
             if not (run / CONFIG).exists():
                 atomic_write(run / CONFIG, json.dumps(config.to_dict(), indent=1))
-        fabric.broadcast(run.name)
+        fabric.broadcast((run.name, config.to_dict()))
         yield run
+
+
+def _refuse_others(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Refuse to train together on different data, such as two machines that prepared them on their own."""
+    wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if wrong:
+        raise UsageError(
+            f"this process differs from the first one in {', '.join(wrong)}: give all machines the same command, data set "
+            "and teacher"
+        )
 
 
 def _unfinished(workspace: Workspace, name: str, config: TrainConfig, held: ExitStack) -> Path | None:

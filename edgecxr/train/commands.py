@@ -12,7 +12,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.models.vit import ARCHS
 from edgecxr.registry import METHODS, resolve
-from edgecxr.runtime.preprocess import SIZES
+from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, SIZES
 from edgecxr.train.config import TrainConfig, patch_of
 from edgecxr.train.device import Device
 from edgecxr.train.student import distil_student, student_name
@@ -36,7 +36,7 @@ def train(
     Args:
         workspace: where the run is kept.
         prepared: the data set.
-        typed: fields of `TrainConfig` and "paper"; None stands for what was not typed.
+        typed: "res", "paper" and fields of `TrainConfig`; None stands for what was not typed.
         device: as `Device.choose` takes it.
         fresh: begin a new run even if an interrupted one could be continued.
         compiled: apply torch.compile.
@@ -47,11 +47,16 @@ def train(
     settings = _settings(typed)
     if settings.get("init") == "teacher":
         raise UsageError("--init teacher is for students: a teacher starts from pretrained or random weights")
-    config = TrainConfig(data=prepared.name, data_hash=prepared.hash, **settings)
+    size = settings.pop("res", BASE_SIZE)
+    if size not in (BASE_SIZE, LARGE_SIZE):
+        raise UsageError(f"--res {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
+    config = TrainConfig(data=prepared.name, data_hash=prepared.hash, size=size, **settings)
     chosen = Device.choose(device, config.precision, compiled)
     say(f"train a {config.arch} teacher on {prepared.name} ({_where(chosen)})")
     with progress("train") as update:
-        return train_teacher(workspace, prepared, config, chosen, update, fresh)
+        run = train_teacher(workspace, prepared, config, chosen, update, fresh)
+    chosen.leave()
+    return run
 
 
 def distill(
@@ -110,7 +115,9 @@ def distill(
     taught = f" with {teacher_card.name}" if teacher_card else ""
     say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({_where(chosen)})")
     with progress("distill") as update:
-        return distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+        run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+    chosen.leave()
+    return run
 
 
 def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:

@@ -99,6 +99,11 @@ class Device:
         step: Any = torch.compile(learner) if self.compiled else learner
         return self.fabric.setup_module(step)
 
+    def leave(self) -> None:
+        """Part from the other processes when all is done."""
+        if self.fabric.world_size > 1:
+            torch.distributed.destroy_process_group()
+
     def all_reduce(self, value: Tensor, how: str) -> Tensor:
         """Return the "mean", "sum" or "min" of a tensor over all processes."""
         reduced: Any = self.fabric.all_reduce(value, reduce_op=how)

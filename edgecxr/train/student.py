@@ -1,4 +1,4 @@
-"""The student: 112, 56 or 28 px, taught by a frozen teacher that sees the same film at 224 px."""
+"""The student: 112, 56 or 28 px, taught by a frozen teacher that sees the same film at 224 or 448 px."""
 
 from __future__ import annotations
 
@@ -83,11 +83,9 @@ def distil_student(
 
     Raises:
         UsageError: the teacher answers other labels than the data set has.
+        InputError: nothing can be learnt from the data set, or the teacher sees 448 px and it has no such images.
         ModelError: the teacher's files are damaged, or it is of another architecture than --init teacher needs.
     """
-    train, val = open_batches(prepared, config.batch, device)
-    check_splits(train, val, prepared.name)
-
     teacher = teacher_card = None
     if teacher_run is not None:
         teacher, teacher_card = checkpoint.load_run(teacher_run)
@@ -97,6 +95,12 @@ def distil_student(
                 f"edgecxr train --data {prepared.name}"
             )
         teacher.requires_grad_(False).to(device.torch)
+
+    make_method = resolve(METHODS, config.method, "method")
+    # A teacher that gives no more than its weights sees no films.
+    teacher_size = teacher_card.size if teacher_card and make_method.needs_teacher else config.size
+    train, val = open_batches(prepared, config.batch, device, config.size, teacher_size)
+    check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
     student = build(config, len(prepared.labels))
@@ -108,7 +112,6 @@ def distil_student(
         file = Path(config.pretrained) if config.pretrained else None
         start_from(student, pretrained_state(config.arch, file), str(file or "timm's hub"))
 
-    make_method = resolve(METHODS, config.method, "method")
     taught = teacher or student
     setup = Setup(
         *(student.width, taught.width, student.depth, taught.depth),
@@ -120,7 +123,7 @@ def distil_student(
         raise UsageError(f"--method {config.method} needs a teacher: name it with --teacher")
 
     compared = teacher if method.needs_teacher else None
-    learner = Distilled(student, config.size, method, compared, teacher_card.size if teacher_card else config.size)
+    learner = Distilled(student, config.size, method, compared, teacher_size)
     # The folder is made only now, so that a wrong option or a damaged teacher leave nothing behind.
     with checkpoint.open_run(workspace, student_name(config), config, fresh, device.fabric) as run:
         fit(run, config, device, learner, train, val, progress)

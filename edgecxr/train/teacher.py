@@ -1,4 +1,4 @@
-"""The teacher: 224 px, both tasks, supervised."""
+"""The teacher: 224 or 448 px, both tasks, supervised."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def train_teacher(
     Returns:
         The run's folder, with best.safetensors and card.json.
     """
-    train, val = open_batches(prepared, config.batch, device)
+    train, val = open_batches(prepared, config.batch, device, config.size)
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)

@@ -45,7 +45,7 @@ def run(tmp_path: Path, *more: str) -> str:
     (site / "sitecustomize.py").write_text(WITHOUT_PYDICOM)
     command = [sys.executable, str(SCRIPT), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     command += ["--work", str(tmp_path / "work"), "--names", "films", "--epochs", "1", "--seeds", "1", "--patch", "56"]
-    command += ["--device", "cpu", "--rounds", "1", *more]
+    command += ["--device", "cpu", "--rounds", "1", "--methods", "none", "mlcak", "--res", "28", *more]
     environment = os.environ | {"PYTHONPATH": str(site)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -57,15 +57,17 @@ def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
     make_data(tmp_path / "data" / "films")
     first = run(tmp_path)
     records = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")}
-    expected = {"probe", "smoke", "films-teacher", "films-28-none-seed0", "films-28-mlcak-seed0"}
-    expected |= {"films-teacher-engines", "films-28-mlcak-seed0-engines"}
+    expected = {"probe", "smoke", "throughput", "films-teacher", "films-28-none-seed0", "films-28-mlcak-seed0"}
+    expected |= {"films-teacher-engines", "films-28-mlcak-seed0-engines", "films-looks", "films-choices"}
     assert set(records) == expected, first
     assert {name: record["status"] for name, record in records.items()} == dict.fromkeys(expected, "ok")
     student = records["films-28-mlcak-seed0"]["result"]
     assert 0 <= student["test"]["abnormal"]["auroc"] <= 1
     assert student["test"]["images"] == 16
-    gain = student["gain_over_undistilled"]["findings"]
-    assert gain["low"] <= gain["value"] <= gain["high"]
+    gain = student["test"]["against"]["findings"]["macro"]
+    assert gain["low"] <= gain["difference"] <= gain["high"]
+    ratios = {result["name"]: result["ratio"]["median"] for result in records["throughput"]["result"]["results"]}
+    assert len(ratios) == 3 and min(ratios.values()) > 0
     engines = records["films-28-mlcak-seed0-engines"]["result"]
     assert [facts["precision"] for facts in engines["export"].values()] == ["fp32", "fp16", "int8"]
     # There is no GPU: what runs is timed, and what does not says why.
@@ -73,6 +75,10 @@ def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
     assert engines["latency_ms"]["torch-eager-fp32"]["1"]["median"] > 0
     assert all("error" in engine or "record" in engine for engine in engines["engines"].values())
     assert records["probe"]["result"]["packages"]["pydicom"] is not None  # installed, though it cannot be imported
+    assert list(records["films-choices"]["result"]["rows"]) == ["default", "depth 4"]
+    assert (tmp_path / "out" / "explain-films.png").exists()
+    tables = (tmp_path / "out" / "tables-films" / "tables.md").read_text()
+    assert "| mlcak |" in tables and "seeds: 1" in tables
     second = run(tmp_path)
     assert second.count("done before") == len(expected)
 
@@ -80,7 +86,7 @@ def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
 @pytest.mark.slow
 def test_a_failing_step_is_recorded_and_the_rest_goes_on(tmp_path):
     (tmp_path / "data").mkdir()
-    out = run(tmp_path, "--minutes", "2")
+    out = run(tmp_path, "--minutes", "8")
     assert "probe: ok" in out
     record = json.loads((tmp_path / "out" / "films-teacher.json").read_text())
     assert record["status"].startswith("failed")

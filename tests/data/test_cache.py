@@ -18,6 +18,7 @@ from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
+from edgecxr.runtime.read import read_radiograph
 
 COUNT = 30
 
@@ -110,24 +111,26 @@ decode.COMMIT_SECONDS = 0
 def progress(done, total):
     if done == 12:
         os.kill(os.getpid(), signal.SIGKILL)
-prepare(Folder(sys.argv[1], boxes=sys.argv[1] + "/boxes.csv"), sys.argv[2], int(sys.argv[3]), progress)
+folder, out, workers, size = sys.argv[1:]
+prepare(Folder(folder, boxes=folder + "/boxes.csv"), out, int(workers), progress, int(size))
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(("workers", "size"), [(1, 224), (2, 224), (2, 448)])
+def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers: int, size: int) -> None:
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, "-c", KILLED, str(source), str(out), str(workers)], capture_output=True)
+    words = [str(word) for word in (source, out, workers, size)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True)
     assert killed.returncode == -9
     assert not out.exists()
     with (tmp_path / ".out.partial" / "journal.jsonl").open("a") as file:
         file.write('[20, "", "')  # a line that the crash cut off
     seen: list[int] = []
-    resumed = prepare(marked(source), out, 1, lambda done, total: seen.append(done))
+    resumed = prepare(marked(source), out, 1, lambda done, total: seen.append(done), size)
     # All but the rejected of the first twelve are done; those are tried again, since their cause may have been mended.
     assert 9 <= seen[0] <= 12
     assert seen == list(range(seen[0], COUNT + 1))
-    assert contents(resumed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
+    assert contents(resumed.path) == contents(prepare(marked(source), tmp_path / "whole", 1, size=size).path)
     assert len(resumed.boxes) == 5
     assert not (tmp_path / ".out.partial").exists()
 
@@ -276,6 +279,77 @@ def test_open_says_what_is_wrong_and_what_to_do(source: Path, tmp_path: Path) ->
     (path / "images.npy").write_bytes(whole["images.npy"][:-1] + bytes([whole["images.npy"][-1] ^ 1]))
     with pytest.raises(InputError, match="have changed since"):
         Prepared.open(path).check()
+
+
+def test_films_at_448_px_lie_beside_what_is_prepared_without_them(source: Path, tmp_path: Path) -> None:
+    Image.effect_noise((700, 500), 50).save(source / "0.png")
+    plain = prepare(marked(source), tmp_path / "plain", 1)
+    both = prepare(marked(source), tmp_path / "both", 1, size=448)
+    assert both.large is not None and plain.large is None
+    kept = [i for i in range(COUNT) if i not in (3, 5)]
+    for row in (0, 6, 27):
+        film = read_radiograph(source / f"{kept[row]}.png").pixels
+        np.testing.assert_array_equal(both.large[row], to_base(film, 448))
+    ours, theirs = contents(both.path), contents(plain.path)
+    assert ours.keys() - theirs.keys() == {"images-448.npy"}
+    assert [name for name in theirs if name != "dataset.json" and ours[name] != theirs[name]] == []
+    differ = ("large_hash", "warnings")
+    one, two = ({k: v for k, v in prepared.info.items() if k not in differ} for prepared in (both, plain))
+    assert one == two and both.summary() == plain.summary()
+    # Every film but the first is smaller, and each is counted once.
+    assert list(both.info["warnings"].values()) == [27]
+    assert "240 x 240 pixels; it was enlarged to 448 x 448" in next(iter(both.info["warnings"]))
+    assert "also at 448 px" in both.describe() and "also" not in plain.describe()
+    np.testing.assert_array_equal(both.inputs(np.array([2]), 448)[0, 0], both.large[2] / np.float32(255))
+    np.testing.assert_array_equal(both.inputs(np.array([2]), 224), plain.inputs(np.array([2]), 224))
+
+
+def test_what_has_448_px_serves_224_px_and_what_has_not_is_made_again(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    calls: list[int] = []
+
+    def again(size: int) -> Prepared:
+        return prepare(Folder(source), out, 1, lambda done, total: calls.append(done), size)
+
+    plain = again(224)
+    with pytest.raises(
+        InputError, match=rf"no 448 px images .*edgecxr prepare folder {source}\S* --name \S+ --size 448"
+    ):
+        plain.images_for(448)
+    calls.clear()
+    both = again(448)
+    assert len(calls) == COUNT + 1 and both.large is not None and both.hash == plain.hash
+    calls.clear()
+    assert again(448).large is not None and again(224).large is not None and calls == []
+    (out / "images-448.npy").unlink()
+    assert again(224).large is None and calls == []
+    assert again(448).large is not None and len(calls) == COUNT + 1
+    with pytest.raises(UsageError, match="--size 300: there are 224, 448"):
+        again(300)
+
+
+def test_work_on_one_size_is_not_taken_for_work_on_the_other(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt(source, tmp_path / "out", monkeypatch)
+    seen: list[int] = []
+    prepared = prepare(Folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
+    assert seen[0] == 0
+    assert contents(prepared.path) == contents(prepare(Folder(source), tmp_path / "whole", 1, size=448).path)
+
+
+def test_damaged_films_at_448_px_are_noticed(source: Path, tmp_path: Path) -> None:
+    file = prepare(Folder(source), tmp_path / "out", 1, size=448).path / "images-448.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1])
+    with pytest.raises(InputError, match="is damaged"):
+        Prepared.open(file.parent)
+    file.write_bytes(whole)
+    Prepared.open(file.parent).check()
+    for damage in (lambda: file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1])), file.unlink):
+        damage()
+        with pytest.raises(InputError, match="have changed since"):
+            Prepared.open(file.parent).check()
 
 
 def test_boxes_are_those_of_the_images_that_were_kept_in_pixels_of_the_224_px_image(

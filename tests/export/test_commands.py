@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
+from edgecxr import select
+from edgecxr.data.prepared import Prepared
 from edgecxr.runtime import tensorrt_library
-from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, trained
+from edgecxr.runtime.backend import open_backend
+from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, trained
 from tests.test_cli import scan
 
 QUICK = "calibration_methods = ['minmax']\n[auroc_tolerance]\nfp16 = 1.0\nint8 = 1.0\n"
+SHORT = ("--epochs", "1", "--batch", "16")
 
 
 @pytest.fixture
@@ -43,6 +48,29 @@ def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def names(bundle: Path) -> set[str]:
     return {path.name for path in bundle.iterdir()}
+
+
+def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_saw(tmp_path):
+    runs, films = tmp_path / "runs", image_folder(tmp_path / "films")
+    (tmp_path / "fp32.toml").write_text("precisions = ['fp32']\n")
+    for command in (
+        ("prepare", "folder", films, "--workers", "1", "--size", "448"),
+        ("train", "--res", "448", "--patch", "112", "--depth", "2", "--init", "random", *SHORT),
+        ("distill", "--res", "28", "--teacher", "teacher-tiny-448", *SHORT),
+        ("export", "--with-teacher", "--recipe", tmp_path / "fp32.toml"),
+    ):
+        typed = edgecxr(*command, runs=runs)
+        assert typed.code == 0, typed
+    prepared = Prepared.open(runs / "data" / "films")
+    for name, size in (("teacher-tiny-448", 448), (STUDENT, 28)):
+        said = edgecxr("infer", films / "3.png", "--model", runs / "export" / name, "--json", runs=runs)
+        probability = json.loads(said.out)["findings"]["Dark"]["probability"]
+        card = select.card_of(runs / name)
+        logits = open_backend("torch", runs / name).run(prepared.inputs(np.flatnonzero(prepared.ids == "3.png"), size))
+        expected = 1 / (1 + np.exp(-logits.findings.item() / card.temperature["Dark"]))
+        assert probability == pytest.approx(expected, abs=1e-5)
+    refused = edgecxr("train", "--res", "300", runs=runs)
+    assert (refused.code, refused.error) == (2, "error: --res 300: there are 224, 448")
 
 
 def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe, tmp_path):

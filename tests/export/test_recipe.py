@@ -69,7 +69,7 @@ int8 = 0.02
         ("calibration_methods = []", "calibration_methods []"),
         ("seed = -1", "seed -1"),
         ("keep_float = -1", "keep_float -1"),
-        ("size = 57", "size 57: one of 224, 112, 56, 28"),
+        ("size = 57", "size 57: one of 448, 224, 112, 56, 28"),
         ("tokens = 0", "tokens 0"),
         ("seed = 1\nseed = 2", "cannot be read as TOML"),
     ],

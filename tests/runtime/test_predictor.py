@@ -142,6 +142,18 @@ def test_a_small_array_is_enlarged_with_a_warning(predictor: Predictor) -> None:
     assert "only 56 x 56 pixels" in warning
 
 
+def test_a_model_of_448_px_sees_the_film_at_that_size(tmp_path: Path) -> None:
+    predictor = Predictor(tiny_bundle(tmp_path / "bundle", size=448))
+    pixels = film(0.2, 0.4, 0.8, 1.0).repeat(2, axis=0).repeat(2, axis=1)
+    pixels[1:224, 1:224] = 0  # at 224 px, its border would be half as bright
+    prediction = predictor.predict(pixels)
+    assert prediction.findings[FIRST] == pytest.approx(sigmoid(4 * 0.2 * (1 - 223**2 / 224**2) - 2), abs=1e-5)
+    assert prediction.warnings == ()
+    for step in (2, 4):
+        (warning,) = predictor.predict(pixels[::step, ::step]).warnings
+        assert f"only {448 // step} x {448 // step} pixels; it was enlarged to 448 x 448" in warning
+
+
 @pytest.mark.parametrize(
     ("pixels", "said"),
     [

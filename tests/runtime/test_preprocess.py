@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecxr.runtime.preprocess import SIZES, box_mean, model_input, to_base, upscale_warning
+from edgecxr.runtime.preprocess import INPUT_SIZES, SIZES, box_mean, model_input, to_base, upscale_warning
 from edgecxr.runtime.types import Radiograph
 
 
@@ -75,17 +75,26 @@ def test_box_mean_divides_exact_sums_once() -> None:
 
 def test_white_stays_white_at_every_size() -> None:
     white = Radiograph(np.ones((300, 500), np.float32), "test")
-    for size in SIZES:
+    for size in INPUT_SIZES:
         image = model_input(white, size)
         assert image.shape == (1, 1, size, size)
         assert image.min() == 1.0
 
 
-def test_only_the_four_sizes() -> None:
-    with pytest.raises(ValueError, match="64"):
-        box_mean(np.zeros((224, 224), np.uint8), 64)
+def test_a_teacher_of_448_px_sees_the_film_at_that_size() -> None:
+    film = Radiograph(np.random.default_rng(4).random((900, 700), np.float32), "test")
+    image = model_input(film, 448)
+    assert image.dtype == np.float32
+    assert np.array_equal(image[0, 0], to_base(film.pixels, 448) / np.float32(255))
+
+
+def test_only_the_five_sizes_each_of_its_own_base() -> None:
+    for base, size in ((224, 64), (224, 448), (448, 224), (448, 28)):
+        with pytest.raises(ValueError, match=r"64 is not one of|cannot reshape"):
+            box_mean(np.zeros((2, base, base), np.uint8), size)
 
 
 @pytest.mark.parametrize(("shape", "small"), [((224, 224), False), ((2000, 223), True), ((100, 100), True)])
 def test_warning_of_small_films(shape: tuple[int, int], small: bool) -> None:
     assert (upscale_warning(shape) is not None) == small
+    assert (upscale_warning(shape, 448) or "").endswith("enlarged to 448 x 448")

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from edgecxr.runtime.preprocess import box_mean
-from edgecxr.train.batches import DRAWS, Batches, augment, view
+from edgecxr.train.batches import DRAWS, Batches, augment, open_batches, view
+from edgecxr.train.device import Device
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,27 @@ def test_that_holds_after_augmentation_too(size):
     assert moved.min() >= 0
     assert moved.max() <= 255
     assert (view(moved, size).squeeze(1).numpy() == box_mean(moved.squeeze(1).numpy().astype(np.uint8), size)).all()
+
+
+@pytest.mark.parametrize("size", [448, 224, 112, 56, 28])
+def test_of_448_px_the_student_sees_the_box_mean_of_the_very_view_of_the_teacher(size):
+    base = torch.from_numpy(np.random.default_rng(size).integers(0, 256, (2, 1, 448, 448))).float()
+    moved = augment(base, draws(2, 1.0, 1))
+    assert torch.equal(moved, moved.round())
+    large = moved.squeeze(1).numpy().astype(np.uint8)
+    sums = large.reshape(2, 224, 2, 224, 2).sum(axis=(2, 4), dtype=int)
+    wanted = box_mean(large if size == 448 else ((sums + 2) // 4).astype(np.uint8), size)
+    assert (view(moved, size).squeeze(1).numpy() == wanted).all()
+
+
+def test_batches_hold_the_larger_of_what_teacher_and_student_see(detailed):
+    device = Device(CPU, "fp32")
+    for size, teacher_size, train, val in ((448, 224, 448, 448), (28, 448, 448, 224), (28, 224, 224, 224)):
+        opened = open_batches(detailed, 8, device, size, teacher_size)
+        for batches, side, split in zip(opened, (train, val), ("train", "val"), strict=True):
+            films = torch.cat([batch.base for batch in batches.in_order()])[:, 0].numpy()
+            wanted = detailed.large if side == 448 else detailed.images
+            assert (films == wanted[detailed.rows(split)]).all()
 
 
 def test_no_augmentation_leaves_films_as_they_are(clinic):

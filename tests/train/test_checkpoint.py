@@ -142,6 +142,31 @@ def test_the_settings_decide_whether_a_run_goes_on(tmp_path):
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"config.json", "card.json"}
 
 
+class Second:
+    """What a process that is not the first one sees of Fabric."""
+
+    is_global_zero = False
+
+    def __init__(self, name, settings) -> None:
+        self._first = (name, settings)
+
+    def broadcast(self, value):
+        return self._first
+
+
+def test_processes_train_together_only_on_the_same_things(tmp_path):
+    workspace = Workspace(tmp_path)
+    with checkpoint.open_run(workspace, "teacher", CONFIG, False, Second("teacher-3", CONFIG.to_dict())) as run:
+        assert run == tmp_path / "teacher-3"
+    other = CONFIG.to_dict() | {"data_hash": "of another machine", "lr": 1}
+    with (
+        pytest.raises(UsageError, match="differs from the first one in data_hash, lr: give all machines the same"),
+        checkpoint.open_run(workspace, "teacher", CONFIG, False, Second("teacher", other)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []  # the first process makes folders
+
+
 def test_a_run_has_one_process_at_a_time(tmp_path):
     workspace = Workspace(tmp_path)
     with checkpoint.open_run(workspace, "teacher", CONFIG, False, ON_CPU.fabric) as run:

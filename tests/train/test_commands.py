@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -13,9 +14,13 @@ import typer
 from safetensors.torch import save_file
 
 from edgecxr import cli
-from edgecxr.errors import UsageError
+from edgecxr.bench.evaluation import answer, evaluate_model
+from edgecxr.bench.explain import draw
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import METHODS
 from edgecxr.runtime.types import ModelCard
+from edgecxr.train.checkpoint import load_run
 from edgecxr.train.commands import distill, train
 from edgecxr.train.config import TrainConfig
 from edgecxr.workspace import Workspace
@@ -102,6 +107,45 @@ def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, f
     assert float(history(run)[0]["kd_knowledge"]) > 0
     with pytest.raises(UsageError, match="--method one-to-one: the student has 2 blocks and the teacher 4"):
         distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2, "method": "one-to-one"}, deep.name)
+
+
+def test_a_teacher_of_448_px_from_imagenet_s_weights_to_a_student_and_its_numbers(tmp_path, detailed, imagenet):
+    workspace = Workspace(tmp_path / "runs")
+    typed = QUICK | {"res": 448, "depth": 2, "patch": 112, "init": "pretrained", "pretrained": str(imagenet)}
+    teacher = train(workspace, detailed, typed)
+    assert teacher.name == "teacher-tiny-448"
+    card = ModelCard.from_json((teacher / "card.json").read_text(), "card")
+    assert (card.size, card.tokens, card.patch, config(teacher)["size"]) == (448, 16, 112, 448)
+    run = distill(workspace, detailed, QUICK | {"res": 28})  # the latest teacher that fits
+    assert config(run)["teacher"] == "teacher-tiny-448"
+    answered, record = evaluate_model(workspace, teacher.name, None, "val", 50)
+    rows = detailed.rows("val")
+    images = torch.from_numpy(detailed.large[rows]).float().unsqueeze(1) / 255
+    with torch.no_grad():
+        findings = load_run(teacher)[0](images)[0].numpy()
+    np.testing.assert_allclose(answered.outputs.findings, findings, atol=1e-5)
+    assert record["images"] == len(rows)
+    other = answer(workspace, run.name, None, "val")
+    picture = draw([answered, other], "val", 2, 0, tmp_path / "explained.png")
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_teacher_of_448_px_needs_films_of_that_size(workspace, finished, detailed):
+    with pytest.raises(InputError, match=r"data set clinic in .* has no 448 px images.*--name clinic --size 448`"):
+        train(workspace, finished.prepared, QUICK | {"res": 448, "depth": 2, "patch": 112, "init": "random"})
+    with pytest.raises(UsageError, match="--res 112: there are 224, 448"):
+        train(workspace, finished.prepared, QUICK | {"res": 112})
+    with pytest.raises(UsageError, match="--res 448: there are 224, 112, 56, 28"):
+        distill(workspace, finished.prepared, QUICK | {"res": 448})
+    assert [run.name for run in workspace.root.iterdir() if run.name != "data"] == [finished.teacher.name]
+    teacher = train(workspace, detailed, QUICK | {"res": 448, "depth": 2, "patch": 112, "init": "random"})
+    (detailed.path / "images-448.npy").unlink()
+    without = Prepared.open(detailed.path)
+    with pytest.raises(InputError, match=r"has no 448 px images.*`edgecxr prepare --name detailed --size 448`"):
+        distill(workspace, without, QUICK | {"res": 28}, teacher.name)
+    with pytest.raises(InputError, match="has no 448 px images"):
+        evaluate_model(workspace, teacher.name, None, "val", 50)
+    assert config(distill(workspace, without, QUICK | {"res": 28, "method": "none"}, teacher.name))["init"] == "teacher"
 
 
 @pytest.mark.parametrize(

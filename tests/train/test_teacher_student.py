@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from edgecxr.errors import ModelError
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.train import student as student_module
+from edgecxr.train.batches import view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.student import distil_student
@@ -130,6 +132,34 @@ def test_teacher_and_student_see_the_same_augmented_film(workspace, finished, mo
     originals = torch.from_numpy(finished.prepared.images[finished.prepared.rows("train")]).float()[:, None] / 255
     assert not any((film == originals).flatten(1).all(1).any() for film in seen[224][0])
     assert weights(finished.teacher) == before
+
+
+def test_a_teacher_of_448_px_and_its_student_see_the_same_augmented_film(workspace, detailed, monkeypatch):
+    large = settings(detailed, size=448, patch=112, method="teacher", init="random")
+    teacher = train_teacher(workspace, detailed, large, CPU, quiet)
+    seen = {448: [], 28: []}
+    plain = TwoHeadViT.trace
+
+    def spy(self, images):
+        validating = torch.is_inference_mode_enabled()
+        seen[images.shape[-1]].append((validating, images))
+        return plain(self, images)
+
+    monkeypatch.setattr(TwoHeadViT, "trace", spy)
+    distil_student(workspace, detailed, settings(detailed, epochs=1, augment=1.0), teacher, CPU, quiet)
+    small = [images for validating, images in seen[28] if not validating]
+    assert len(small) == len(seen[448]) > 1
+    for (validating, film), ours in zip(seen[448], small, strict=True):
+        assert not validating
+        assert torch.equal(view(film.mul(255).round(), 28), ours)
+    # It is chosen by what a device sees.
+    validated = torch.cat([images for validating, images in seen[28] if validating])
+    plain_films = detailed.inputs(detailed.rows("val"), 28)  # for the epoch, and for the card
+    assert (validated.numpy() == np.concatenate([plain_films, plain_films])).all()
+    seen[448].clear()
+    weights_only = settings(detailed, epochs=1, method="none")
+    distil_student(workspace, detailed, weights_only, teacher, CPU, quiet)
+    assert seen[448] == []
 
 
 def test_the_loss_is_that_of_equation_3(workspace, finished):

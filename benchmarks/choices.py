@@ -1,7 +1,7 @@
 """What each choice of `edgecxr distill` is worth: one student for each, AUROC against the default's, latency beside it.
 
     python benchmarks/choices.py --data kermany --res 28 --epochs 3 --batch 64
-    python benchmarks/choices.py --data vindr --seeds 3 --pretrained model.safetensors --also teacher-tiny-448
+    python benchmarks/choices.py --data vindr --seeds 3 --teacher teacher-tiny-224 --also teacher-tiny-448
 
 Every student differs from the default (MLCAK, 49 tokens, started from the teacher, alpha = beta = gamma = 1, full
 augmentation, all blocks) in one thing. AUROCs are those of the validation split, since the defaults are chosen by them,
@@ -77,9 +77,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", help="prepared data set; the latest by default")
     parser.add_argument("--res", type=int, default=28)
     parser.add_argument("--teacher", help="run; the latest that fits by default")
-    parser.add_argument(
-        "--also", nargs="*", default=[], metavar="TEACHER", help="further teachers, such as a 448 px one"
-    )
+    parser.add_argument("--also", nargs="*", default=[], metavar="TEACHER", help="more teachers, such as a 448 px one")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, help="some of the choices; the default always runs")
     parser.add_argument("--pretrained", type=Path, help="ImageNet weights: also measures --init pretrained")
     parser.add_argument("--epochs", type=int, default=100)
@@ -90,7 +88,10 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="folder; by default choices-DATA in the workspace")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.also and not args.teacher:
+        parser.error("--also compares with a teacher that is named: add --teacher RUN")
+    return args
 
 
 def run(args: argparse.Namespace) -> str:
@@ -117,7 +118,7 @@ def measured(args: argparse.Namespace, workspace: Workspace, prepared: Prepared)
     scores: dict[str, dict[str, Sample]] = {}
     for name, changes in variants.items():
         runs[name] = [student(args, workspace, prepared, changes, seed) for seed in range(args.seeds)]
-        scores[name] = scored(workspace, prepared, runs[name], weights)
+        scores[name] = scored(workspace, prepared, runs[name], weights, len(scores))
         rows[name] = compared(scores[name], scores[DEFAULT]) | {"run": runs[name][0].name}
         say(f"{name}: {cell(rows[name], 'findings')}, {cell(rows[name], 'abnormal')}")
     for name, found in latencies(prepared, {name: each[0] for name, each in runs.items()}).items():
@@ -152,15 +153,16 @@ def student(
     return commands.once(workspace, prepared, known, make)
 
 
-def scored(workspace: Workspace, prepared: Prepared, runs: list[Path], weights: metrics.Array) -> dict[str, Sample]:
-    """Return the mean AUROC over the seeds, of both tasks, on the validation split."""
+def scored(
+    workspace: Workspace, prepared: Prepared, runs: list[Path], weights: metrics.Array, number: int
+) -> dict[str, Sample]:
+    """Return the mean AUROC over the seeds, of both tasks, on the validation split; `number` is the choice's."""
     each: dict[str, list[Sample]] = {task: [] for task in TASKS}
     for folder in runs:
         outputs = answer(workspace, folder.name, prepared.name, "val").outputs
         for task, found in aurocs(prepared, "val", outputs, weights).items():
             each[task].append(Sample(found.macro.value, found.macro_replicates))
-    # The same draws of seeds for all: students of one seed share the order of films and their augmentation.
-    return {task: over_seeds(samples, seed=0) for task, samples in each.items()}
+    return {task: over_seeds(samples, seed=number) for task, samples in each.items()}
 
 
 def compared(ours: dict[str, Sample], default: dict[str, Sample]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The share of the gap between a teacher and its undistilled student that a distillation method closes. numpy only.
 
 Replicates are those of a bootstrap of whole patients that all models share. Students of several seeds count as one by
-their mean; in every replicate their seeds are drawn anew too, so that an interval holds the chance of the training as
-well. With one seed it holds that of the patients alone.
+their mean; the chance of the training enters each replicate as the error of that mean by Student's t, so that intervals
+are honest, and wide, for two or three seeds. With one seed an interval holds the patients' chance alone. The teacher is
+one model, and counts as fixed.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ class Sample:
 def over_seeds(samples: list[Sample], seed: int) -> Sample:
     """Return the mean of students that differ by their seed.
 
+    Resampling two or three seeds would give intervals that are too narrow: at 95 % for seeds alone they cover 50 % and
+    75 %. The mean of S values misses by t (S - 1 degrees of freedom) times their standard deviation over sqrt(S).
+
     Args:
         samples: one for each seed.
-        seed: of the draws of seeds; models that do not depend on each other get different ones.
+        seed: of the draws of t; two kinds of students, which are trained apart, get different ones.
     """
-    each = np.stack([sample.replicates for sample in samples])  # (S, R)
-    drawn = np.random.default_rng(seed).integers(0, len(samples), each.shape)
-    return Sample(
-        float(np.mean([sample.value for sample in samples])), np.take_along_axis(each, drawn, axis=0).mean(axis=0)
-    )
+    values = np.array([sample.value for sample in samples])
+    replicates = np.mean([sample.replicates for sample in samples], axis=0)
+    if len(samples) > 1:
+        error = values.std(ddof=1) / np.sqrt(len(samples))
+        replicates = replicates + error * np.random.default_rng(seed).standard_t(len(samples) - 1, len(replicates))
+    return Sample(float(values.mean()), replicates)
 
 
 def gap(teacher: Sample, plain: Sample) -> Interval:

@@ -11,6 +11,7 @@ was cut off goes on. Whatever is there so far is written after every student: OU
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from edgecxr.metrics import patient_weights
 from edgecxr.runtime.types import Outputs
 from edgecxr.train import commands
 from edgecxr.train.config import patch_of
-from edgecxr.workspace import Workspace
+from edgecxr.workspace import Workspace, atomic_write
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,16 @@ def _found(
     """Return a run of these settings: found, made, or None where nothing is to be made."""
     try:
         return commands.once(workspace, prepared, settings, _nothing if args.report else make)
-    except LookupError:
+    except _NotThereError:
         return None
 
 
+class _NotThereError(Exception):
+    """A run of the grid is missing, and none is to be trained."""
+
+
 def _nothing() -> Path:
-    raise LookupError
+    raise _NotThereError
 
 
 @dataclass
@@ -189,10 +194,9 @@ class Scores:
             with np.load(kept) as file:
                 return Outputs(file["findings"], file["abnormal"], file["attention"])
         outputs = answer(self.workspace, run.name, self.prepared.name, "test").outputs
-        kept.parent.mkdir(exist_ok=True)
-        partial_file = kept.with_suffix(".tmp.npz")
-        np.savez(partial_file, findings=outputs.findings, abnormal=outputs.abnormal, attention=outputs.attention)
-        partial_file.replace(kept)
+        whole = io.BytesIO()
+        np.savez(whole, findings=outputs.findings, abnormal=outputs.abnormal, attention=outputs.attention)
+        atomic_write(kept, whole.getvalue())
         return outputs
 
 

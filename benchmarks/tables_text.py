@@ -48,7 +48,7 @@ class Grid:
         seeds = self.students.get((arch, method, size))
         if not seeds:
             return None
-        # Each kind of student gets draws of its own.
+        # Each kind of student was trained apart, and gets draws of its own.
         draw = paper.METHODS.index(method) * 10_000 + size
         return over_seeds([scored[task] for scored in seeds], draw)
 
@@ -123,10 +123,11 @@ def markdown(grid: Grid, lines: list[dict[str, Any]]) -> str:
     )
     patients = len(set(prepared.patients[test].tolist()))
     counted = "-".join(map(str, sorted({min(seeds), max(seeds)})))
-    drawn = "patient and seed" if max(seeds) > 1 else "patient"
+    trained = ", and the students' seeds by Student's t" if max(seeds) > 1 else ""
     intro = (
         f"{prepared.name}{made_up}, test split: {len(test)} films of {patients} patients. AUROC with 95 % interval "
-        f"(bootstrap by {drawn}; seeds: {counted}), the paper's number on VinDr-CXR in brackets. Students: {chosen}."
+        f"(bootstrap by patient{trained}; seeds: {counted}; one teacher, taken as fixed), the paper's number on "
+        f"VinDr-CXR in brackets. Students: {chosen}."
     )
     blocks = [
         intro,
@@ -202,7 +203,7 @@ def plot(grid: Grid, path: Path) -> None:
                 if points:
                     x, spans = zip(*points, strict=True)
                     values = [span.value for span in spans]
-                    ends = [[s.value - s.low for s in spans], [s.high - s.value for s in spans]]
+                    ends = [[max(0, s.value - s.low) for s in spans], [max(0, s.high - s.value) for s in spans]]
                     axes.errorbar(x, values, ends, marker="o", capsize=3, label=method)
             axes.set_xticks(range(len(paper.RESOLUTIONS)), [f"{size} px" for size in paper.RESOLUTIONS])
             axes.set(title=f"{arch}, {_TASKS[task]}", ylabel="AUROC, test")

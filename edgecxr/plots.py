@@ -94,7 +94,7 @@ def by_size(record: dict[str, Any], path: Path) -> Path:
                 axes.errorbar(x, values, ends, marker="o", capsize=3, label=f"{model['name']}, {model['px']} px")
         axes.set_xticks(range(len(groups)), ticks)
         axes.grid(alpha=0.3)
-    left.set(ylabel="AUROC, mean over findings", xlabel="side of the box at 224 px")
+    left.set(ylabel="AUROC, mean over the findings of a size", xlabel="side of the box at 224 px")
     right.set(ylabel="hit rate of the pointing game", xlabel="side of the box at 224 px", ylim=(0, 1))
     chance = [group["chance_hit_rate"] for group in groups]
     right.plot(range(len(groups)), chance, color="0.5", linestyle=":", label="a point anywhere")

@@ -98,6 +98,7 @@ class Finished:
 def finished(clinic: Prepared) -> Finished:
     """Runs that tests may read and must not change."""
     torch = pytest.importorskip("torch")
+    from edgecxr.select import card_of
     from edgecxr.train.config import TrainConfig
     from edgecxr.train.device import Device
     from edgecxr.train.student import distil_student
@@ -109,7 +110,15 @@ def finished(clinic: Prepared) -> Finished:
     settings = TrainConfig(clinic.name, clinic.hash, patch=56, init="random", **common)
     teacher = train_teacher(workspace, clinic, settings, cpu, lambda *_: None)
     settings = TrainConfig(
-        clinic.name, clinic.hash, size=28, patch=4, method="mlcak", teacher=teacher.name, init="teacher", **common
+        clinic.name,
+        clinic.hash,
+        size=28,
+        patch=4,
+        method="mlcak",
+        init="teacher",
+        teacher=teacher.name,
+        teacher_sha256=card_of(teacher).sha256,
+        **common,
     )
     return Finished(
         workspace, clinic, teacher, distil_student(workspace, clinic, settings, teacher, cpu, lambda *_: None)

@@ -194,8 +194,10 @@ def evaluate(
         "skipped": skipped,
         "prevalence": prevalence,
         "calibration": {
-            "findings": _calibration(targets[:, :-1], logits[:, :-1], card.temperature.get(card.labels[0], 1)),
-            "abnormal": _calibration(targets[:, -1], logits[:, -1], card.temperature.get(ABNORMAL, 1)),
+            "findings": _calibration(
+                targets[:, :-1], logits[:, :-1], [card.temperature.get(n, 1) for n in card.labels]
+            ),
+            "abnormal": _calibration(targets[:, -1:], logits[:, -1:], [card.temperature.get(ABNORMAL, 1)]),
         },
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "patient", "level": 0.95},
     }
@@ -217,16 +219,21 @@ def _at_operating_points(
     return found
 
 
-def _calibration(targets: metrics.Array, logits: metrics.Array, temperature: float) -> dict[str, Any] | None:
-    """Return what a reliability plot shows, before and after the temperature; None where no target is known."""
+def _calibration(targets: metrics.Array, logits: metrics.Array, temperatures: list[float]) -> dict[str, Any] | None:
+    """Return what a reliability plot shows, before and after the temperatures; None where no target is known."""
     if np.isnan(targets).all():
         return None
-    before, after = (reliability(targets, calibrated(logits, t)) for t in (1.0, temperature))
+    before, after = (reliability(targets, calibrated(logits, t)) for t in (1.0, np.array(temperatures)))
     bins = [
         [int(count), float(predicted), float(observed)]
         for count, predicted, observed in zip(after.counts, after.predicted, after.observed, strict=True)
     ]
-    return {"temperature": temperature, "ece": after.error, "ece_uncalibrated": before.error, "bins": bins}
+    return {
+        "temperatures": sorted(set(temperatures)),
+        "ece": after.error,
+        "ece_uncalibrated": before.error,
+        "bins": bins,
+    }
 
 
 def check_labels(card: ModelCard, prepared: Prepared, split: str) -> None:

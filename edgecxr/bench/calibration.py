@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgecxr.metrics import Array, binarise, sigmoid
+from edgecxr.metrics import Array, binarise, counts, sigmoid
+from edgecxr.runtime.types import FEW_CASES
 
 BINS = 15
 """Of equal width, as in Guo et al."""
@@ -70,11 +71,12 @@ def fit_temperature(targets: Array, logits: Array) -> float:
         logits: (...).
 
     Returns:
-        A value within `TEMPERATURES`; 1 where only one class is known.
+        A value within `TEMPERATURES`; 1 where there are fewer than `FEW_CASES` of either class, or the best one lies
+        at an end: what little there is to fit on would then saturate the probabilities.
     """
     known = ~np.isnan(targets)
     positive, values = binarise(targets[known]), logits[known].astype(np.float64)
-    if len(np.unique(positive)) < 2:
+    if min(counts(targets)) < FEW_CASES:
         return 1.0
 
     def loss(inverse: float) -> float:
@@ -82,13 +84,14 @@ def fit_temperature(targets: Array, logits: Array) -> float:
         return float(np.logaddexp(0, np.where(positive == 1, -scaled, scaled)).mean())
 
     # The loss is convex in 1/T: golden-section search.
-    low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
+    ends = low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
     while high - low > 1e-6 * high:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
-    return round(2 / (low + high), 4)
+    best = (low + high) / 2
+    return 1.0 if best < 1.01 * ends[0] or best > 0.99 * ends[1] else round(1 / best, 4)
 
 
-def calibrated(logits: Array, temperature: float) -> Array:
-    """Return probabilities (...) of logits (...) at a temperature."""
+def calibrated(logits: Array, temperature: float | Array) -> Array:
+    """Return probabilities (..., L) of logits (..., L) at one temperature, or one for each of the L columns."""
     return sigmoid(np.asarray(logits, np.float64) / temperature)

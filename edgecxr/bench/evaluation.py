@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.bench.comparison import compare
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import UsageError
+from edgecxr.errors import InputError, UsageError
 from edgecxr.lock import locked
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
@@ -80,6 +80,22 @@ def answer(
     return Answered(folder, card, prepared, outputs)
 
 
+def check_same_data(models: Sequence[Answered]) -> None:
+    """Refuse to compare models on different data, or on films that one of them may have learnt from.
+
+    Raises:
+        InputError: they were trained on different data sets, or divisions of one; reason "dataset".
+    """
+    first = models[0]
+    for model in models[1:]:
+        if model.prepared.hash != first.prepared.hash:
+            raise InputError(
+                f"{model.card.name} was trained on other data ({model.prepared.name}) than {first.card.name} "
+                f"({first.prepared.name}): name the data set to compare them on with --data",
+                "dataset",
+            )
+
+
 def evaluate_model(
     workspace: Workspace,
     model: str | None,
@@ -114,7 +130,9 @@ def evaluate_model(
     if prevalence is not None and not 0 < prevalence < 1:
         raise UsageError(f"--prevalence {prevalence}: a share between 0 and 1, such as 0.05")
     ours = answer(workspace, model, data, split, progress, precision)
-    theirs = answer(workspace, against, ours.prepared.name, split, progress) if against else None
+    theirs = answer(workspace, against, data, split, progress) if against else None
+    if theirs:
+        check_same_data([ours, theirs])
     record = evaluate(ours.card, ours.prepared, split, ours.outputs, replicates, prevalence=prevalence)
     if not ours.card.artefacts:
         _keep(ours, f"{ours.prepared.name}/{split}", record)
@@ -205,7 +223,8 @@ def _point(point: dict[str, Any] | None) -> str:
 def _calibrated(calibration: dict[str, Any]) -> list[str]:
     """Return the expected calibration error of both tasks, with and without the card's temperature."""
     parts = [
-        f"{task} {found['ece']:.3f} ({found['ece_uncalibrated']:.3f} without the temperature {found['temperature']:g})"
+        f"{task} {found['ece']:.3f} ({found['ece_uncalibrated']:.3f} without temperature "
+        f"{', '.join(f'{value:g}' for value in found['temperatures'])})"
         for task, found in calibration.items()
         if found
     ]
@@ -217,7 +236,8 @@ def _against(compared: dict[str, Any], width: int) -> list[str]:
     shown |= {"findings (macro)": compared["findings"]["macro"], "normal/abnormal": compared["abnormal"]}
     lines = [
         "",
-        f"AUROC minus that of {compared['model']}, paired on the same films, with 95 % interval and p-value",
+        f"AUROC minus that of {compared['model']}, paired on the same films, with 95 % interval and p-value (not "
+        "corrected for their number: plan to look at the macro and at normal/abnormal)",
         f"{'':{width}}  difference  interval            p",
     ]
     for label, row in shown.items():

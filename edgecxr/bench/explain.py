@@ -44,7 +44,7 @@ def hit_table(models: Sequence[Answered], split: str, replicates: int = 1000) ->
     for model in models:
         found = hit_rate(hits(cases, model.outputs.attention), weights)
         lines.append(f"{f'{model.card.name} {model.card.size} px':{width}}  {found}")
-    lines.append(f"{'a point anywhere':{width}}  {cases.inside.mean():.3f}")
+    lines.append(f"{'a point anywhere':{width}}  {cases.chance.mean():.3f}")
     return "\n".join(lines)
 
 
@@ -65,7 +65,7 @@ def draw(models: Sequence[Answered], split: str, films: int, seed: int, path: Pa
     chosen = _choose(prepared, split, films, seed)
     heading, small = ImageFont.load_default(15), ImageFont.load_default(12)
     columns = 1 + len(models)
-    size = (columns * (_SIDE + _GAP) + _GAP, _HEAD + len(chosen) * (_SIDE + _LINE + _GAP) + 2 * _LINE)
+    size = (columns * (_SIDE + _GAP) + _GAP, _HEAD + len(chosen) * (_SIDE + _LINE + _GAP) + 3 * _LINE)
     sheet = Image.new("RGB", size, (16, 18, 22))
     pen = ImageDraw.Draw(sheet)
     titles = [("film", f"{prepared.name}, {split}")]
@@ -88,10 +88,9 @@ def draw(models: Sequence[Answered], split: str, films: int, seed: int, path: Pa
                 _mark_point(tile, *(float(axis[place]) for axis in points[column - 1]))
             sheet.paste(tile, (_GAP + column * (_SIDE + _GAP), y))
         pen.text((_GAP, y + _SIDE + 3), _findings(prepared, image), (232, 234, 238), small)
-    legend = (
-        "boxes: readers' marks; cross: the patch with most attention; colours: more than an even share of attention"
-    )
-    pen.text((_GAP, size[1] - 2 * _LINE), f"{legend}. {NOTICE}", (249, 176, 44), small)
+    pen.text((_GAP, size[1] - 3 * _LINE), _fit(pen, NOTICE, small, size[0] - _GAP), (249, 176, 44), small)
+    legend = "box: marked finding; cross: strongest patch; colours: more than an even share of attention"
+    pen.text((_GAP, size[1] - 2 * _LINE), _fit(pen, legend, small, size[0] - _GAP), (150, 156, 166), small)
     picture = io.BytesIO()
     sheet.save(picture, "PNG", optimize=True)
     atomic_write(path, picture.getvalue())
@@ -148,7 +147,9 @@ def _mark_point(tile: Image.Image, x: float, y: float) -> None:
     pen.line((x, y - 6, x, y + 6), _POINT)
 
 
-def _fit(pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    while pen.textlength(text, font) > _SIDE:
+def _fit(
+    pen: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int = _SIDE
+) -> str:
+    while pen.textlength(text, font) > width:
         text = text[:-1]
     return text

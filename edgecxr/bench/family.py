@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecxr import select
-from edgecxr.bench.evaluation import Answered, answer
-from edgecxr.errors import InputError, ModelError
+from edgecxr.bench.evaluation import Answered, answer, check_same_data
+from edgecxr.errors import ModelError
 from edgecxr.runtime.types import ModelCard
 from edgecxr.workspace import Workspace
 
@@ -24,59 +24,68 @@ def answers(
     Args:
         workspace: where to look.
         names: runs or bundles.
-        data: prepared data set; None takes the one that the first was trained on.
+        data: prepared data set; None takes the one that they were trained on.
         split: its split.
         progress: called with (images done, images in all), from 0 again for each model.
 
     Raises:
-        InputError: two models answer different labels.
+        InputError: they were trained on different data, and none is named; or the data set has other labels.
     """
-    first = answer(workspace, names[0], data, split, progress)
-    others = [answer(workspace, name, first.prepared.name, split, progress) for name in names[1:]]
-    for other in others:
-        if other.card.labels != first.card.labels:
-            raise InputError(
-                f"{other.card.name} answers other labels than {first.card.name}: compare like with like", "dataset"
-            )
-    return [first, *others]
+    models = [answer(workspace, name, data, split, progress) for name in names]
+    check_same_data(models)
+    return models
 
 
 def every_resolution(workspace: Workspace, data: str | None) -> list[str]:
-    """Return the latest teacher of a data set, and its latest distilled student at each resolution, largest first.
+    """Return the teacher of the latest distilled student, and its latest students of every resolution, largest first.
+
+    Those have that student's architecture, blocks and tokens, and its teacher.
 
     Raises:
-        ModelError: there is no teacher or no student.
+        ModelError: there is no student, or its teacher is gone.
     """
     runs = _runs(workspace, data)
-    teacher = _first(runs, lambda card: card.method == "teacher", "edgecxr train")
+    _, latest = _first(runs, lambda card: card.method not in ("teacher", "none"), "edgecxr distill --res 28")
+    teacher, _ = _first(runs, lambda card: _taught(card, latest), "edgecxr train")
     found: dict[int, str] = {}
     for folder, card in runs:
-        if card.method not in ("teacher", "none"):
+        if card.method not in ("teacher", "none") and _is_alike(card, latest) and _teacher(card) == _teacher(latest):
             found.setdefault(card.size, folder.name)
-    if not found:
-        raise ModelError(f"no distilled student in {workspace.root}: make one with `edgecxr distill --res 28`")
-    return [teacher[0].name, *(found[size] for size in sorted(found, reverse=True))]
+    return [teacher.name, *(found[size] for size in sorted(found, reverse=True))]
 
 
 def figure_three(workspace: Workspace, data: str | None) -> list[str]:
-    """Return the latest MLCAK student's teacher, the undistilled student of the same size, and that student.
+    """Return the latest MLCAK student's teacher, an undistilled student that is like it, and that student.
 
     Raises:
         ModelError: one of them is missing; the message has the command that makes it.
     """
     runs = _runs(workspace, data)
     folder, card = _first(runs, lambda card: card.method == "mlcak", "edgecxr distill --res 28")
-    again = f"edgecxr distill --res {card.size} --method none"
-    plain = _first(runs, lambda other: other.method == "none" and other.size == card.size, again)
-    teacher = _first(runs, lambda other: other.name == card.teacher, "edgecxr train")
-    return [teacher[0].name, plain[0].name, folder.name]
+    again = f"edgecxr distill --res {card.size} --tokens {card.tokens} --depth {card.depth} --method none"
+    plain, _ = _first(runs, lambda o: o.method == "none" and o.size == card.size and _is_alike(o, card), again)
+    teacher, _ = _first(runs, lambda other: _taught(other, card), "edgecxr train")
+    return [teacher.name, plain.name, folder.name]
+
+
+def _is_alike(card: ModelCard, other: ModelCard) -> bool:
+    return all(getattr(card, key) == getattr(other, key) for key in ("arch", "depth", "tokens", "input"))
+
+
+def _teacher(card: ModelCard) -> str | None:
+    """Return the hash of the weights that a student learnt from."""
+    return card.training.get("teacher_sha256")
+
+
+def _taught(card: ModelCard, student: ModelCard) -> bool:
+    return card.method == "teacher" and card.sha256 == _teacher(student)
 
 
 def _runs(workspace: Workspace, data: str | None) -> list[tuple[Path, ModelCard]]:
     """Return the finished runs of one data set, the latest first; of the latest run's, if none is named."""
     runs = [(folder, select.card_of(folder)) for folder in workspace.finished_runs()]
-    wanted = data or next((card.data.get("name") for _, card in runs), None)
-    return [(folder, card) for folder, card in runs if card.data.get("name") == wanted]
+    wanted = select.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
+    return [(folder, card) for folder, card in runs if card.data.get("hash") == wanted]
 
 
 def _first(

@@ -58,6 +58,8 @@ def main() -> None:
     except EdgeCxrError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
+        if "RANK" in os.environ and ("EDGECXR_LAUNCHED" in os.environ or os.environ["RANK"] != "0"):
+            sys.exit(INTERRUPTED)  # one of several, and another says it
         _end("interrupted", INTERRUPTED)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_gone():

@@ -53,7 +53,7 @@ def evaluate(
 
     workspace = Workspace.default()
     if by_size:
-        if against or prevalence or precision:
+        if against or precision or prevalence is not None:
             raise UsageError("--by-size takes no --against, --prevalence or --precision: name the models to compare")
         _by_size(workspace, models or [], data, split, replicates, json_)
         return

@@ -31,7 +31,7 @@ Nodes = Annotated[int, typer.Option(min=1, help="Machines; type the same command
 Rendezvous = Annotated[
     str | None, typer.Option(metavar="HOST[:PORT]", help="One of the machines, where several --nodes meet.")
 ]
-Compile = Annotated[bool, typer.Option("--compile", help="Apply torch.compile; worth its minutes in long runs.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Apply torch.compile, which takes a while to begin.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Begin a new run even if an interrupted one could be continued.")]
 
 
@@ -169,11 +169,14 @@ def distill(
 
 def _launched(devices: int, nodes: int, rendezvous: str | None, device: str) -> bool:
     """Run this command in several processes, if that was asked for and it is not one of them already."""
+    from edgecxr.errors import UsageError
     from edgecxr.registry import load
 
     if "RANK" in os.environ:
         load("edgecxr.train.launch:follow_launcher", "training")()
         return False
+    if rendezvous and nodes == 1:
+        raise UsageError("--rendezvous is for several machines: say how many with --nodes")
     if devices * nodes == 1:
         return False
     load("edgecxr.train.launch:launch", "training")(devices, nodes, rendezvous, device)

@@ -7,7 +7,7 @@ an uninterrupted one would have seen, any number of processes sees what one woul
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -56,7 +56,8 @@ class Batch:
 def view(base: Tensor, size: int) -> Tensor:
     """Box mean of 224 px images, bit-identical with `edgecxr.runtime.preprocess.box_mean`.
 
-    Of 448 px images the means of 2 x 2 pixels, rounded half up as `to_base` does, are the 224 px images.
+    Of 448 px images the means of 2 x 2 pixels, rounded half up, stand for the 224 px images: within a grey level of
+    those that `to_base` makes of a large film; of a film that had to be enlarged they differ more.
 
     Args:
         base: (B, 1, S, S) float32, whole numbers from 0 to 255; S is 224 or 448.
@@ -130,6 +131,8 @@ class Batches:
         self.targets = torch.from_numpy(prepared.targets[self.rows])
         self.abnormal = torch.from_numpy(prepared.abnormal[self.rows])
         self._on_device = (self.targets.to(device), self.abnormal.to(device))
+        # A CPU has no time left over to read in.
+        self.read_ahead = READ_AHEAD if device.type == "cuda" else 0
         self.resident: Tensor | None = None
         count = len(self.rows) * self.images.shape[-1] ** 2
         if device.type == "cuda" and count < torch.cuda.mem_get_info(device)[0] / 2:
@@ -139,7 +142,7 @@ class Batches:
         """Return the number of global batches of an epoch."""
         return -(-len(self.rows) // self.batch)
 
-    def shuffled(self, seed: int, epoch: int, strength: float) -> Iterator[Batch]:
+    def shuffled(self, seed: int, epoch: int, strength: float) -> Generator[Batch, None, None]:
         """Yield this process's part of every batch of an epoch, in random order, augmented.
 
         Args:
@@ -191,12 +194,15 @@ class Batches:
         if self.resident is not None:
             yield from (self.resident[places] for places in chosen)
             return
+        if not self.read_ahead:
+            yield from map(self._read, parts)
+            return
         with ThreadPoolExecutor(1, "read-ahead") as reader:
-            waiting = deque(reader.submit(self._read, part) for part in parts[:READ_AHEAD])
+            waiting = deque(reader.submit(self._read, part) for part in parts[: self.read_ahead])
             for index in range(len(parts)):
                 images = waiting.popleft().result()
-                if index + READ_AHEAD < len(parts):
-                    waiting.append(reader.submit(self._read, parts[index + READ_AHEAD]))
+                if index + self.read_ahead < len(parts):
+                    waiting.append(reader.submit(self._read, parts[index + self.read_ahead]))
                 yield images.to(self.device, non_blocking=True)
 
     def _read(self, part: Tensor) -> Tensor:

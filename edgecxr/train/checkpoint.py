@@ -72,8 +72,8 @@ def _refuse_others(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     wrong = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     if wrong:
         raise UsageError(
-            f"this process differs from the first one in {', '.join(wrong)}: give all machines the same command, data set "
-            "and teacher"
+            f"this process differs from the first one in {', '.join(wrong)}: give all machines the same command, data "
+            "set and teacher"
         )
 
 
@@ -148,8 +148,13 @@ def resume(
         return []
     try:
         learner.load_state_dict(state["learner"])
+        # How a step is computed is this device's own matter.
+        fused = [group["fused"] for group in optimizer.param_groups]
         optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
+        for group, value in zip(optimizer.param_groups, fused, strict=True):
+            group["fused"] = value
+        if state["scaler"]:  # empty where the run began without one
+            scaler.load_state_dict(state["scaler"])
         return list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(

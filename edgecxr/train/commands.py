@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from edgecxr.train.device import Device
 from edgecxr.train.student import distil_student, student_name
 from edgecxr.train.teacher import train_teacher
 from edgecxr.workspace import Workspace
+
+ORDINARY = ("size", "input", "warmup", "weight_decay", "alpha", "beta", "gamma", "temperature")
+"""Settings that a run has by default: one with others is another run, though nobody has named them."""
 
 PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup": 0.0}
 """What --paper sets, unless something else is typed beside it; for students also 196 tokens."""
@@ -126,10 +130,11 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
     Args:
         workspace: where to look.
         prepared: the data set.
-        settings: fields of `TrainConfig`, those that tell it from other runs.
+        settings: fields of `TrainConfig`; those of `ORDINARY` that are not among them have their defaults.
         make: trains it, or goes on with it.
     """
-    wanted = settings | {"data_hash": prepared.hash}
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
+    wanted = defaults | settings | {"data_hash": prepared.hash}
     for folder in workspace.finished_runs():
         training = select.card_of(folder).training
         if all(training.get(key) == value for key, value in wanted.items()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +16,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from edgecxr.errors import UsageError
+from edgecxr.errors import UsageError, brief
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -71,6 +72,8 @@ class Device:
             precision = "fp32"
         elif precision == "fp16":
             raise UsageError("--precision fp16 needs a GPU: on the CPU use fp32 or bf16")
+        if compiled:
+            _probe_compiler(device)
         return cls(device, precision, compiled)
 
     @cached_property
@@ -96,12 +99,15 @@ class Device:
     def distributed(self, learner: nn.Module) -> nn.Module:
         """Return the training step as it is called: on the device, compiled if asked for, gradients averaged."""
         learner.to(self.torch)
+        # Of class token and position embeddings, whose gradients are slices: a few hundred bytes are copied.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         step: Any = torch.compile(learner) if self.compiled else learner
         return self.fabric.setup_module(step)
 
     def leave(self) -> None:
         """Part from the other processes when all is done."""
         if self.fabric.world_size > 1:
+            self.fabric.barrier()  # the first one may still be at the card
             torch.distributed.destroy_process_group()
 
     def all_reduce(self, value: Tensor, how: str) -> Tensor:
@@ -130,3 +136,11 @@ class Device:
         """Wait for the device, so that a clock read afterwards is true."""
         if self.torch.type == "cuda":
             torch.cuda.synchronize(self.torch)
+
+
+def _probe_compiler(device: torch.device) -> None:
+    """Refuse --compile where torch.compile finds no compiler, or a GPU that it cannot write code for."""
+    try:
+        torch.compile(lambda x: x * 2 + 1)(torch.zeros(8, device=device))
+    except Exception as error:  # dynamo, inductor, Triton and the C++ compiler each have their own
+        raise UsageError(f"--compile does not work here ({brief(error)}): leave it out") from error

@@ -14,10 +14,12 @@ import sys
 from typing import NoReturn
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from edgecxr.errors import EdgeCxrError, UsageError
+from edgecxr.errors import EdgeCxrError, UsageError, brief
 
 RUN_ID = "edgecxr"
 LAUNCHED = "EDGECXR_LAUNCHED"
@@ -44,8 +46,8 @@ def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
     # Each process would take all cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     os.environ[LAUNCHED] = "1"
-    # What it has to say of a failure is said below, in one line.
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # What the launcher has to say of a failure or an interruption is said below, in one line.
+    logging.disable(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=nodes,
         max_nodes=nodes,
@@ -58,6 +60,15 @@ def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
     )
     try:
         elastic_launch(config, sys.executable)("-m", "edgecxr", *sys.argv[1:])
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        raise EdgeCxrError(f"ended by {error.sigval.name}, all processes with it: the same command goes on") from error
+    except RendezvousError as error:
+        raise UsageError(
+            f"no rendezvous at {rendezvous} ({brief(error)}): name one of the nodes and a free port of it, and type "
+            f"the same command on all {nodes} of them"
+        ) from error
     except ChildFailedError as error:
         _report(error.failures, devices * nodes)
 

@@ -6,7 +6,8 @@ import csv
 import io
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,22 +85,23 @@ def fit(
         waited = 0.0
         sums: dict[str, Tensor] = {}
         watch = _FiniteWatch(steps, device)
-        batches = train.shuffled(config.seed, epoch, config.augment)
-        for index in range(len(train)):
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - asked
-            step = epoch * len(train) + index
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step, steps)
-            parts = _step(step_of, batch, optimizer, scaler, device)
-            # Kept on the device: reading a loss here would make the GPU wait for the CPU at every step.
-            for name, value in parts.items():
-                sums[name] = sums.get(name, 0) + value.detach()
-            watch.add(step, parts["loss"])
-            if index % CHECK_EVERY == CHECK_EVERY - 1:
-                _refuse_infinite(watch.first(), run, epoch, len(train))
-            progress(step + 1, steps, f"epoch {epoch + 1}/{config.epochs} {note}")
+        # Closed at once when a step fails: what reads ahead ends with it.
+        with closing(train.shuffled(config.seed, epoch, config.augment)) as batches:
+            for index in range(len(train)):
+                asked = time.perf_counter()
+                batch = _next(batches, config, device)
+                waited += time.perf_counter() - asked
+                step = epoch * len(train) + index
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate(config, step, steps)
+                parts = _step(step_of, batch, optimizer, scaler, device)
+                # Kept on the device: reading a loss here would make the GPU wait for the CPU at every step.
+                for name, value in parts.items():
+                    sums[name] = sums.get(name, 0) + value.detach()
+                watch.add(step, parts["loss"])
+                if index % CHECK_EVERY == CHECK_EVERY - 1:
+                    _refuse_infinite(watch.first(), run, epoch, len(train))
+                progress(step + 1, steps, f"epoch {epoch + 1}/{config.epochs} {note}")
         device.synchronize()
         seconds = time.perf_counter() - started
         _refuse_infinite(watch.first(), run, epoch, len(train))
@@ -133,6 +135,22 @@ def fit(
         plots.curves(history, f"{run.name} on {config.data}", run / "curves.png")
 
 
+def _next(batches: Iterator[Batch], config: TrainConfig, device: Device) -> Batch:
+    """Return the next batch.
+
+    Raises:
+        UsageError: its images alone do not fit into memory.
+    """
+    try:
+        return next(batches)
+    except RuntimeError as error:
+        if not memory.is_exhausted(error):
+            raise
+        raise UsageError(
+            f"the images of a batch do not fit into the memory of {device.torch}: try --batch {config.batch // 2}"
+        ) from error
+
+
 def _step(
     step_of: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, scaler: GradScaler, device: Device
 ) -> dict[str, Tensor]:
@@ -141,9 +159,10 @@ def _step(
     Raises:
         UsageError: the batch does not fit into memory; says which one does.
     """
+    parts: dict[str, Tensor] = {}
     try:
         with device.autocast():
-            parts: dict[str, Tensor] = step_of(batch)
+            parts = step_of(batch)
         optimizer.zero_grad(set_to_none=True)
         device.fabric.backward(scaler.scale(parts["loss"]))
         scaler.step(optimizer)
@@ -152,7 +171,8 @@ def _step(
     except RuntimeError as error:
         if not memory.is_exhausted(error):
             raise
-    # Outside of `except`: the error holds on to what filled the memory.
+    # Outside of `except`: the error holds on to what filled the memory, and so do the losses.
+    parts = {}
     optimizer.zero_grad(set_to_none=True)
     raise UsageError(memory.advice(step_of, batch, device))
 

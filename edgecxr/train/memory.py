@@ -10,10 +10,12 @@ from torch import nn
 from edgecxr.train.batches import Batch
 from edgecxr.train.device import Device
 
+_WORDS = ("not enough memory", "out of memory", "ALLOC_FAILED")
+
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether torch could not get memory, on a GPU or on the CPU (whose allocator has no error of its own)."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    """Whether torch, or a library that it calls, could not get memory; most have no error of their own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _WORDS)
 
 
 def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
@@ -42,16 +44,17 @@ def _largest(step_of: nn.Module, batch: Batch, device: Device) -> int | None:
 def _fits(learner: nn.Module, batch: Batch, device: Device) -> bool:
     if device.torch.type == "cuda":
         torch.cuda.empty_cache()
+    trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     try:
+        # AdamW keeps two more numbers for each weight from the first step on.
+        kept = [torch.zeros_like(parameter) for parameter in trained for _ in range(2)]
         with device.autocast():
             loss = learner(batch)["loss"]
-        loss.backward()
+        # Not backward(): DistributedDataParallel's hooks would wait for the other processes.
+        kept += [gradient for gradient in torch.autograd.grad(loss, trained, allow_unused=True) if gradient is not None]
         device.synchronize()
         return True
     except RuntimeError as error:
         if not is_exhausted(error):
             raise
         return False
-    finally:
-        for parameter in learner.parameters():
-            parameter.grad = None

@@ -19,8 +19,8 @@ def test_a_case_is_a_finding_of_a_film_and_as_large_as_its_largest_box(tmp_path)
     assert cases.label.tolist() == [0, 0, 0, 1, 1, 1]
     assert cases.side == pytest.approx([10, 40, 100, 12, 46, 110])
     # The area that counts as a hit, by hand: a box and 15 px around it, cut off at the edge.
-    assert cases.inside[0].sum() == (20 + TOLERANCE) ** 2
-    assert cases.inside[1].sum() == (40 + 2 * TOLERANCE) ** 2
+    assert cases.chance[0] * 224**2 == pytest.approx((20 + TOLERANCE) ** 2)
+    assert cases.chance[1] * 224**2 == pytest.approx((40 + 2 * TOLERANCE) ** 2)
     assert cases_of(boxed(tmp_path / "y"), "val").side.tolist() == [224]
 
 
@@ -86,9 +86,10 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
     models = [answered(prepared, rng.normal(size=(72, 2)), [0] * 72, name=f"m{size}", size=size) for size in (224, 28)]
     record = by_size(models, "test", replicates=50)
     lines = table(record).splitlines()
-    assert "10 to 12 px side at 224 px, 12 cases" in lines[3]
-    assert lines[5].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
-    assert lines[6].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
+    assert "Compare models within a size" in lines[2]
+    assert "10 to 12 px side at 224 px, 12 cases" in lines[4]
+    assert lines[6].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
+    assert lines[7].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
     assert "not for diagnosis" in lines[-1]
     assert plots.by_size(record, tmp_path / "by-size.png").read_bytes().startswith(b"\x89PNG")
 

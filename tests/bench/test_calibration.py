@@ -45,8 +45,18 @@ def test_the_temperature_is_where_the_loss_is_least():
     assert loss(best) <= min(loss(best * 1.01), loss(best * 0.99))
 
 
-def test_extremes_stay_within_bounds():
-    assert fit_temperature(np.array([0.0, 0, 1, 1]), np.array([-1.0, -2, 1, 2])) == pytest.approx(TEMPERATURES[0], 0.01)
-    assert fit_temperature(np.array([1.0, 1, 0, 0]), np.array([-1.0, -2, 1, 2])) == pytest.approx(TEMPERATURES[1], 0.01)
-    assert fit_temperature(np.ones(3), np.array([-1.0, 0, 1])) == 1
-    assert fit_temperature(np.array([0.0, 1]), np.array([-1e5, 1e5])) > 0
+def test_what_cannot_be_fitted_is_left_as_it_is():
+    targets = np.repeat([0.0, 1.0], 30)
+    right = np.where(targets == 1, 2.0, -2.0)
+    assert fit_temperature(targets, right) == 1  # perfectly separated: ever smaller is ever better
+    assert fit_temperature(targets, -right) == 1
+    assert fit_temperature(targets, np.where(targets == 1, 1e5, -1e5)) == 1
+    assert fit_temperature(np.ones(60), np.arange(60.0)) == 1
+    # Of 19 positives nothing is fitted, of 20 it is.
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, 400)
+    targets = (rng.random(400) < sigmoid(logits / 3)).astype(float)
+    few = np.where(np.cumsum(targets) <= 19, targets, np.nan)
+    enough = np.where(np.cumsum(targets) <= 20, targets, np.nan)
+    assert fit_temperature(few, logits) == 1
+    assert TEMPERATURES[0] < fit_temperature(enough, logits) != 1

@@ -32,7 +32,7 @@ def test_the_picture_has_a_column_for_each_model_and_marks_boxes_and_points(tmp_
     one = explain.draw(models, "test", 2, 0, tmp_path / "one.png")
     picture = np.asarray(Image.open(one).convert("RGB")).astype(int)
     assert picture.shape[1] == 4 * (280 + 10) + 10
-    assert picture.shape[0] == 56 + 2 * (280 + 20 + 10) + 40
+    assert picture.shape[0] == 56 + 2 * (280 + 20 + 10) + 60
     for column in range(4):
         tile = picture[56 : 56 + 280, 10 + column * 290 :][:, :280]
         assert (tile == (88, 196, 255)).all(axis=2).sum() > 20  # a box

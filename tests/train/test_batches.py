@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -160,10 +162,13 @@ def test_validation_is_divided_and_comes_together_again(clinic, ranks):
     assert (together.numpy() == clinic.images[clinic.rows("val")]).all()
 
 
-def test_an_abandoned_epoch_leaves_no_reader_behind(clinic):
-    import threading
-
-    epoch = Batches(clinic, "train", 4, CPU).shuffled(0, 0, 0.0)
+def test_reading_ahead_gives_the_same_and_ends_with_an_abandoned_epoch(clinic):
+    plain, ahead = (Batches(clinic, "train", 5, CPU) for _ in range(2))
+    ahead.read_ahead = 2  # as on a GPU that the images do not fit on
+    for one, other in zip(plain.shuffled(0, 0, 1.0), ahead.shuffled(0, 0, 1.0), strict=True):
+        assert torch.equal(one.base, other.base)
+    epoch = ahead.shuffled(0, 0, 0.0)
     next(epoch)
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
     epoch.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]

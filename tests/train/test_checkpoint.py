@@ -83,6 +83,18 @@ def test_a_state_of_something_else_is_refused_with_the_way_out(tmp_path, changes
         resume(tmp_path)
 
 
+def test_a_run_of_another_device_goes_on_here(tmp_path):
+    """On the CPU nothing is scaled, on an old GPU it is; how a step is computed is the device's own matter."""
+    saved(tmp_path, scaler={})
+    module, _ = learner()
+    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    assert checkpoint.resume(tmp_path, ON_CPU, module, optimizer, scaler) == [{"a": 1}]
+    assert scaler.get_scale() == 8
+    assert [group["fused"] for group in optimizer.param_groups] == [True]
+    assert {float(entry["step"]) for entry in optimizer.state_dict()["state"].values()} == {1.0}
+
+
 def test_a_state_of_another_version_is_refused_with_the_way_out(tmp_path):
     saved(tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)

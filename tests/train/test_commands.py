@@ -21,7 +21,7 @@ from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import METHODS
 from edgecxr.runtime.types import ModelCard
 from edgecxr.train.checkpoint import load_run
-from edgecxr.train.commands import distill, train
+from edgecxr.train.commands import distill, once, train
 from edgecxr.train.config import TrainConfig
 from edgecxr.workspace import Workspace
 
@@ -97,6 +97,22 @@ def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(wor
     assert config(distill(workspace, finished.prepared, QUICK | {"res": 28}))["init"] == "teacher"
     typed = QUICK | {"res": 28, "init": "random", "method": "none"}
     assert config(distill(workspace, finished.prepared, typed))["teacher"] is None
+
+
+def test_a_run_is_taken_for_done_only_if_all_of_its_settings_are_those(workspace, finished):
+    typed = QUICK | {"res": 28, "seed": 4}
+    settings = QUICK | {"method": "mlcak", "size": 28, "seed": 4}
+    made = distill(workspace, finished.prepared, typed)
+    distill(workspace, finished.prepared, typed | {"gamma": 10.0})  # the latest, and another
+    distill(workspace, finished.prepared, typed | {"warmup": 0.5})
+
+    def make():
+        raise AssertionError
+
+    assert once(workspace, finished.prepared, settings, make) == made
+    assert once(workspace, finished.prepared, settings | {"gamma": 10.0}, make) != made
+    with pytest.raises(AssertionError):
+        once(workspace, finished.prepared, settings | {"alpha": 3.0}, make)
 
 
 def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, finished):

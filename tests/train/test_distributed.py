@@ -138,6 +138,20 @@ def test_a_kill_ends_all_and_another_number_of_processes_goes_on(start, tmp_path
 
 
 @pytest.mark.slow
+def test_an_interruption_ends_all_and_is_said_once(start, tmp_path):
+    process = start(*PYTHON, *TEACHER, "--epochs", "400", "--batch", "11", "--devices", "2")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "runs" / "teacher-tiny-224" / "history.csv").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    code, out, err = ended(process)
+    assert (code, out, err.splitlines()[-1]) == (130, "", "interrupted")
+    assert err.count("interrupted") == 1 and "error" not in err and "signal" not in err
+    assert not processes_of(tmp_path / "runs")
+
+
+@pytest.mark.slow
 def test_a_run_that_changes_the_number_of_its_processes_ends_as_any_other(start, tmp_path):
     training = [*TEACHER, "--epochs", "6", "--batch", "11"]
     whole = finished(start(*PYTHON, *training))
@@ -173,6 +187,8 @@ def test_what_cannot_be_launched_is_refused(start):
     code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--devices", "2", "--nodes", "2"))
     assert (code, err.count("\n")) == (2, 1)
     assert "--rendezvous HOST[:PORT]" in err
+    code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--rendezvous", "here"))
+    assert code == 2 and "say how many with --nodes" in err
     code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--devices", "2", "--device", "cuda:1"))
     assert code == 2 and "names one GPU" in err
     if not torch.cuda.is_available():

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from edgecxr.distill.base import supervised
 from edgecxr.errors import CheckFailed, InputError, UsageError
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.train import loop
+from edgecxr.train import batches, loop
 from edgecxr.train.batches import Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
@@ -221,6 +222,48 @@ def test_a_batch_that_does_not_fit_into_memory_names_one_that_does(tmp_path, pre
     assert str(caught.value) == "a batch does not fit into the memory of cpu: --batch 2 does, as tried just now"
     assert all(parameter.grad is None for parameter in learner.parameters())
     assert not list(tmp_path.glob("*.pt"))
+
+
+class Full(torch.autograd.Function):
+    """Lets a batch of up to three through, and has no memory for the gradients of a larger one."""
+
+    @staticmethod
+    def forward(context, loss, count, graphs):
+        graphs.append(weakref.ref(context))
+        context.count = count
+        return loss.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        if context.count > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return gradient, None, None
+
+
+def test_a_backward_pass_that_does_not_fit_lets_go_of_its_batch_before_smaller_ones_are_tried(tmp_path, prepared):
+    graphs = []
+
+    class Small(Learner):
+        def forward(self, batch):
+            assert not any(graph() for graph in graphs), "an earlier batch still fills the memory"
+            parts = super().forward(batch)
+            return parts | {"loss": Full.apply(parts["loss"], len(batch.base), graphs)}
+
+    config = TrainConfig(prepared.name, prepared.hash, **SETTINGS)
+    train, val = (Batches(prepared, split, config.batch, CPU.torch) for split in ("train", "val"))
+    learner = Small(TwoHeadViT("tiny", 28, 14, len(prepared.labels), 2))
+    with pytest.raises(UsageError, match="--batch 2 does, as tried just now"):
+        fit(tmp_path, config, CPU, learner, train, val, lambda *_: None)
+    assert len(graphs) == 3  # ten films, five, two
+
+
+def test_images_that_do_not_fit_by_themselves_give_a_smaller_batch_to_try(tmp_path, prepared, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(batches, "augment", full)
+    with pytest.raises(UsageError, match="images of a batch do not fit into the memory of cpu: try --batch 5"):
+        run_fit(tmp_path / "run", prepared, augment=1.0)
 
 
 def test_the_cpu_s_own_words_for_no_memory_are_understood_and_other_errors_are_not_hidden(tmp_path, prepared):

@@ -32,6 +32,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/startup.py --out build/bench/startup.json
 	$(BIN)/python benchmarks/training_step.py --out build/bench/training_step.json
+	$(BIN)/python benchmarks/throughput.py --patch 32 --out build/bench/throughput.json
 	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
 
 gpu:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ def run(
     for folder in (workspace.root / name, Path(name)):
         if os.path.isfile(folder / CARD):
             return folder
+    _refuse_unfinished((workspace.root / name, Path(name)))
     raise ModelError(f"{name} is no finished run, neither in {workspace.root} nor as a path{_choice(workspace)}")
 
 
@@ -142,8 +143,15 @@ def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
     for folder in places:
         if os.path.isfile(folder / CARD):
             return folder
+    _refuse_unfinished(places)
     looked = ", ".join(map(str, places))
     raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {looked}){_choice(workspace)}")
+
+
+def _refuse_unfinished(places: Iterable[Path]) -> None:
+    for folder in places:
+        if os.path.isfile(folder / "config.json"):
+            raise ModelError(f"{folder} is not finished: the command that began it goes on with it")
 
 
 def _choice(workspace: Workspace) -> str:

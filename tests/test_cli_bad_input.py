@@ -249,7 +249,7 @@ def test_a_bundle_that_does_not_say_its_data_needs_the_option(prepared: Path, mo
     typed = edgecxr("evaluate", model, runs=prepared)
     assert typed.code == 3 and "--data" in typed.error
     other = edgecxr("evaluate", model, "--data", "shades", runs=prepared)
-    assert other.code == 3 and "data set shades has Dark" in other.error
+    assert other.code == 3 and "data set shades lacks Cardiomegaly" in other.error
 
 
 def test_a_damaged_bundle_is_not_evaluated_as_if_it_were_a_run(runs: Path, tmp_path: Path) -> None:

@@ -193,6 +193,7 @@ def evaluate(
         "abnormal": of_abnormal,
         "skipped": skipped,
         "prevalence": prevalence,
+        "few_validation_cases": card.few_cases,
         "calibration": {
             "findings": _calibration(
                 targets[:, :-1], logits[:, :-1], [card.temperature.get(n, 1) for n in card.labels]
@@ -242,6 +243,12 @@ def check_labels(card: ModelCard, prepared: Prepared, split: str) -> None:
     Raises:
         InputError: other labels, or no images in the split.
     """
+    missing = [label for label in card.labels if label not in prepared.labels]
+    if missing:
+        raise InputError(
+            f"data set {prepared.name} lacks {', '.join(missing)}, which {card.name} answers: prepare one with them",
+            "dataset",
+        )
     if card.labels != prepared.labels:
         raise InputError(
             f"{card.name} answers {', '.join(card.labels)}; data set {prepared.name} has {', '.join(prepared.labels)}: "

@@ -18,7 +18,7 @@ from edgecxr.bench.evaluation import Answered
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.types import FloatArray
+from edgecxr.runtime.types import FEW_CASES, FloatArray
 
 TOLERANCE = 15
 """Pixels of the 224 px image by which a point may miss a box: our choice, after the 15 px of the original images in
@@ -65,11 +65,7 @@ def cases_of(prepared: Prepared, split: str) -> Cases:
         if place[row] >= 0 and prepared.targets[row, label] >= 0.5:
             boxes.setdefault((int(place[row]), label), []).append(corners)
     if not boxes:
-        raise InputError(
-            f"data set {prepared.name} has no boxes of findings in its {split} split: sizes need data with boxes, such "
-            "as the phantom, VinDr-CXR, or a folder prepared with --boxes FILE",
-            "dataset",
-        )
+        raise without_boxes(prepared, split)
     keys = sorted(boxes)
     largest = [max((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in boxes[key]) for key in keys]
     wider = tuple(np.stack(boxes[key]) + np.float32(TOLERANCE) * np.array([-1, -1, 1, 1], np.float32) for key in keys)
@@ -79,6 +75,15 @@ def cases_of(prepared: Prepared, split: str) -> Cases:
         side=np.sqrt(np.array(largest, np.float32)),
         boxes=wider,
         chance=np.array([_share(each) for each in wider], np.float32),
+    )
+
+
+def without_boxes(prepared: Prepared, split: str) -> InputError:
+    """Return the error of a data set that has no boxes; reason "dataset"."""
+    return InputError(
+        f"data set {prepared.name} has no boxes of findings in its {split} split: sizes need data with boxes, such as "
+        "the phantom, VinDr-CXR, or a folder prepared with --boxes FILE",
+        "dataset",
     )
 
 
@@ -222,10 +227,11 @@ def table(record: dict[str, Any]) -> str:
     ]
     for group in record["sizes"]:
         low, high = group["side_px"]
-        labels = ", ".join(group["labels"]) or f"no finding has {FEWEST} of them"
+        labels = f"AUROC of {', '.join(group['labels'])}" if group["labels"] else f"no AUROC: no finding has {FEWEST}"
+        few = f" (! fewer than {FEW_CASES}: intervals of the hit rate say little)" if group["cases"] < FEW_CASES else ""
         lines += [
             "",
-            f"{group['size']}: boxes of {low:.0f} to {high:.0f} px side at 224 px, {group['cases']} cases; AUROC of "
+            f"{group['size']}: boxes of {low:.0f} to {high:.0f} px side at 224 px, {group['cases']} cases{few}; "
             f"{labels}",
             f"{'':{width}}  side, px    AUROC                against the first       hit rate",
         ]

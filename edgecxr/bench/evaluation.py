@@ -132,6 +132,8 @@ def evaluate_model(
     ours = answer(workspace, model, data, split, progress, precision)
     theirs = answer(workspace, against, data, split, progress) if against else None
     if theirs:
+        if theirs.folder.resolve() == ours.folder.resolve():
+            raise UsageError(f"{ours.folder} cannot be compared with itself: name another model with --against")
         check_same_data([ours, theirs])
     record = evaluate(ours.card, ours.prepared, split, ours.outputs, replicates, prevalence=prevalence)
     if not ours.card.artefacts:
@@ -166,7 +168,7 @@ def table(name: str, record: dict[str, Any]) -> str:
         f"{name} on {record['data']}{made_up} {record['split']}: {record['images']} images, {record['patients']} "
         "patients; AUROC with 95 % interval (bootstrap by patient)",
         f"{'':{width}}  AUROC  interval         pos   neg    ECE",
-        *(f"{label:{width}}  {_row(row)}" for label, row in shown.items()),
+        *(f"{label:{width}}  {_row(row)}{_macro_mark(row, shown)}" for label, row in shown.items()),
     ]
     for label, counts in record["skipped"].items():
         lines.append(
@@ -174,7 +176,8 @@ def table(name: str, record: dict[str, Any]) -> str:
         )
     if any(_few(row) for row in shown.values()):
         lines.append(f"! fewer than {FEW_CASES} positive or negative images: go by the interval")
-    lines += [*_operating(shown, width, record["prevalence"]), *_calibrated(record["calibration"])]
+    lines += [*_operating(shown, width, record["prevalence"]), *_scarce(record["few_validation_cases"], shown)]
+    lines += _calibrated(record["calibration"])
     if "against" in record:
         lines += _against(record["against"], width)
     return "\n".join([*lines, NOTICE])
@@ -189,6 +192,19 @@ def _row(row: dict[str, Any]) -> str:
 
 def _few(row: dict[str, Any]) -> bool:
     return min(row.get("positives", FEW_CASES), row.get("negatives", FEW_CASES)) < FEW_CASES
+
+
+def _macro_mark(row: dict[str, Any], shown: dict[str, Any]) -> str:
+    """Mark a mean over findings of which one has few images: some of its replicates average the others alone."""
+    return "" if "positives" in row or not any(_few(other) for other in shown.values()) else "  !"
+
+
+def _scarce(few: dict[str, str], shown: dict[str, Any]) -> list[str]:
+    """Name the thresholds that rest on few validation films, and those that there are not."""
+    named = [f"{name} ({kinds})" for name, kinds in few.items()]
+    return (
+        [f"! thresholds rest on fewer than {FEW_CASES} validation films of a kind: {', '.join(named)}"] if named else []
+    )
 
 
 def _operating(shown: dict[str, Any], width: int, prevalence: float | None) -> list[str]:
@@ -222,13 +238,14 @@ def _point(point: dict[str, Any] | None) -> str:
 
 def _calibrated(calibration: dict[str, Any]) -> list[str]:
     """Return the expected calibration error of both tasks, with and without the card's temperature."""
-    parts = [
-        f"{task} {found['ece']:.3f} ({found['ece_uncalibrated']:.3f} without temperature "
-        f"{', '.join(f'{value:g}' for value in found['temperatures'])})"
-        for task, found in calibration.items()
-        if found
-    ]
+    parts = [f"{task} {found['ece']:.3f} ({_temperature(found)})" for task, found in calibration.items() if found]
     return ["", f"Expected calibration error (ECE): {'; '.join(parts)}"] if parts else []
+
+
+def _temperature(found: dict[str, Any]) -> str:
+    if found["temperatures"] == [1.0]:
+        return "no temperature: too few validation films, or none needed"
+    return f"{found['ece_uncalibrated']:.3f} without temperature {', '.join(f'{t:g}' for t in found['temperatures'])}"
 
 
 def _against(compared: dict[str, Any], width: int) -> list[str]:

@@ -62,9 +62,10 @@ def figure_three(workspace: Workspace, data: str | None) -> list[str]:
     """
     runs = _runs(workspace, data)
     folder, card = _first(runs, lambda card: card.method == "mlcak", "edgecxr distill --res 28")
-    again = f"edgecxr distill --res {card.size} --tokens {card.tokens} --depth {card.depth} --method none"
-    plain, _ = _first(runs, lambda o: o.method == "none" and o.size == card.size and _is_alike(o, card), again)
     teacher, _ = _first(runs, lambda other: _taught(other, card), "edgecxr train")
+    again = f"edgecxr distill --res {card.size} --method none --teacher {teacher.name} --arch {card.arch}"
+    again += f" --depth {card.depth} --tokens {card.tokens} --input {card.input}"
+    plain, _ = _first(runs, lambda o: o.method == "none" and o.size == card.size and _is_alike(o, card), again)
     return [teacher.name, plain.name, folder.name]
 
 

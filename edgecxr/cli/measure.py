@@ -35,7 +35,8 @@ def evaluate(
         str | None, typer.Option(metavar="MODEL", help="Compare with this run or bundle, on the same films.")
     ] = None,
     prevalence: Annotated[
-        float | None, typer.Option(help="For the predictive value, such as 0.05; the split's own by default.")
+        float | None,
+        typer.Option(help="Of every finding, for the predictive value, such as 0.05; the split's own by default."),
     ] = None,
     by_size: Annotated[
         bool,
@@ -80,10 +81,15 @@ def _by_size(
 ) -> None:
     import json
 
+    from edgecxr import select
     from edgecxr.bench import by_size, family
     from edgecxr.console import progress, say
     from edgecxr.registry import load
 
+    if not models and data:
+        prepared = select.dataset(workspace, data)
+        if not len(prepared.boxes):
+            raise by_size.without_boxes(prepared, split)
     names = models or family.every_resolution(workspace, data)
     with progress("evaluate") as update:
         record = by_size.by_size(family.answers(workspace, names, data, split, update), split, replicates)

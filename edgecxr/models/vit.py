@@ -161,7 +161,8 @@ def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
         except Exception as error:  # the hub client raises its own, its HTTP library's and the socket's errors
             raise ModelError(
                 f"cannot fetch the pretrained weights {name} ({type(error).__name__}): download model.safetensors "
-                "of it on a machine that reaches the hub and pass --pretrained FILE, or start with --init random"
+                f"of timm/{name} from the Hugging Face hub on a machine that reaches it and pass --pretrained FILE, or "
+                "start with --init random"
             ) from error
     state = read_safetensors(file)
     kernel = state.get("patch_embed.proj.weight")

@@ -155,6 +155,7 @@ def resume(
             group["fused"] = value
         if state["scaler"]:  # empty where the run began without one
             scaler.load_state_dict(state["scaler"])
+        say(f"going on with {run.name} after epoch {len(state['history'])}")
         return list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise ModelError(

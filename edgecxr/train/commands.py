@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,7 @@ def train(
     with progress("train") as update:
         run = train_teacher(workspace, prepared, config, chosen, update, fresh)
     chosen.leave()
+    say(_kept(run))
     return run
 
 
@@ -103,13 +106,19 @@ def distill(
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
     if init is None:
         init = "teacher" if teacher_card and teacher_card.arch == arch else "pretrained"
+    depth = settings.pop("depth", teacher_card.depth if teacher_card else 12)
+    if init == "teacher" and teacher_card and depth > teacher_card.depth:
+        raise UsageError(
+            f"--depth {depth}: teacher {teacher_card.name} has {teacher_card.depth} blocks, of which a student takes "
+            "some; ask for no more, or for --init random"
+        )
     config = TrainConfig(
         data=prepared.name,
         data_hash=prepared.hash,
         arch=arch,
         size=size,
         patch=patch_of(size, tokens, settings.get("input", "native")),
-        depth=settings.pop("depth", None) or (teacher_card.depth if teacher_card else 12),
+        depth=depth,
         teacher=teacher_card.name if teacher_card else None,
         teacher_sha256=teacher_card.sha256 if teacher_card else None,
         init=init,
@@ -121,6 +130,7 @@ def distill(
     with progress("distill") as update:
         run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
     chosen.leave()
+    say(_kept(run))
     return run
 
 
@@ -141,6 +151,17 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
             say(f"{folder} is done")
             return folder
     return make()
+
+
+def _kept(run: Path) -> str:
+    """Say which epoch's weights the run has kept; the last one is not always the best."""
+    with (run / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    # As `write_epoch` chooses: the first of the best, the latest where nothing could be measured.
+    best = max(rows, key=lambda row: -math.inf if math.isnan(float(row["score"])) else float(row["score"]))
+    best = rows[-1] if math.isnan(float(best["score"])) else best
+    findings, abnormal = (float(best[f"val_auroc_{task}"]) for task in ("findings", "abnormal"))
+    return f"kept epoch {best['epoch']} of {len(rows)}: val AUROC findings {findings:.3f} abnormal {abnormal:.3f}"
 
 
 def _where(device: Device) -> str:

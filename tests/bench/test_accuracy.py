@@ -97,8 +97,10 @@ def test_the_films_behind_an_operating_point_are_counted(clinic):
 
 
 def test_other_labels_or_an_empty_split_are_refused(prepared, tmp_path):
-    with pytest.raises(InputError, match="prepare it with --labels"):
+    with pytest.raises(InputError, match="data set striped lacks Edema, which m answers"):
         check_labels(card(labels=("Edema",)), prepared, "test")
+    with pytest.raises(InputError, match="prepare it with --labels in the model's order"):
+        check_labels(card(labels=LABELS[::-1]), prepared, "test")
     images, targets, abnormal, _ = striped(24)
     empty = write_prepared(tmp_path / "empty", images, targets, abnormal, ["train"] * 24)
     with pytest.raises(InputError, match="no images in its test split"):

@@ -77,7 +77,8 @@ def test_a_finding_with_few_cases_has_a_hit_rate_and_no_auroc(tmp_path):
     record = by_size([answered(prepared, np.zeros((12, 2)), [0] * 12)], "test", replicates=20)
     assert all(group["labels"] == [] and group["rows"][0]["auroc"] is None for group in record["sizes"])
     assert all(0 <= group["rows"][0]["hit_rate"]["value"] <= 1 for group in record["sizes"])
-    assert "no finding has 5 of them" in table(record)
+    assert "no AUROC: no finding has 5" in table(record)
+    assert "2 cases (! fewer than 20" in table(record)
 
 
 def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_drawn(tmp_path):
@@ -87,7 +88,10 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
     record = by_size(models, "test", replicates=50)
     lines = table(record).splitlines()
     assert "Compare models within a size" in lines[2]
-    assert "10 to 12 px side at 224 px, 12 cases" in lines[4]
+    assert (
+        "10 to 12 px side at 224 px, 12 cases (! fewer than 20: intervals of the hit rate say little); AUROC of"
+        in lines[4]
+    )
     assert lines[6].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
     assert lines[7].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
     assert "not for diagnosis" in lines[-1]

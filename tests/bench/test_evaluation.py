@@ -83,7 +83,7 @@ def test_progress_counts_the_films(workspace, finished):
 
 def test_another_data_set_must_ask_the_model_s_questions(workspace):
     write_prepared(workspace.data_dir("other"), *striped(24), labels=("Edema", "Fibrosis"))
-    with pytest.raises(InputError, match="data set other has Edema, Fibrosis"):
+    with pytest.raises(InputError, match="data set other lacks Cardiomegaly, Nodule/Mass, which"):
         evaluate_model(workspace, None, "other", "test", 10)
     assert all(card_of(run).metrics == {} for run in workspace.finished_runs())
 
@@ -124,7 +124,8 @@ def test_a_comparison_is_ours_minus_theirs_on_the_same_patients(workspace, finis
     }  # fmt: skip
     assert gain["abnormal"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
     assert set(gain["findings"]["labels"]) == set(LABELS)  # Edema has one class
-    assert against(names[0], names[0])["findings"]["macro"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
+    with pytest.raises(UsageError, match="cannot be compared with itself"):
+        against(names[0], names[0])
     assert gain["model"] == names[1]
     # What a card keeps is about the run alone.
     assert "against" not in card_of(workspace.root / names[0]).metrics["clinic/test"]
@@ -167,6 +168,9 @@ def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
     assert sum(line.startswith("normal/abnormal") for line in lines) == 2  # AUROC, and operating points
     assert any(line.startswith("Edema") and "skipped: 0 positive and 12 negative" in line for line in lines)
     assert any(line.startswith("! fewer than 20 positive or negative images") for line in lines)
+    assert lines[[line.startswith("findings (macro)") for line in lines].index(True)].endswith("  !")
+    few = next(line for line in lines if line.startswith("! thresholds rest on fewer than 20 validation films"))
+    assert "Edema (0 positive, 12 negative)" in few
     assert any("Youden" in line and "sensitivity >= 0.95" in line for line in lines)
     assert lines[-2].startswith("Expected calibration error (ECE): findings ")
     assert "not for diagnosis" in lines[-1]

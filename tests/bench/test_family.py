@@ -31,7 +31,10 @@ def add(workspace: Workspace, like: str, name: str, age: int, **changes) -> None
 
 def test_a_figure_takes_the_latest_student_its_teacher_and_an_undistilled_one(workspace, finished):
     student, teacher = finished.student.name, finished.teacher.name
-    with pytest.raises(ModelError, match="edgecxr distill --res 28 --tokens 49 --depth 2 --method none"):
+    with pytest.raises(
+        ModelError,
+        match="edgecxr distill --res 28 --method none --teacher teacher-tiny-224 --arch tiny --depth 2 --tokens",
+    ):
         family.figure_three(workspace, None)
     add(workspace, student, "plain-56", 3, method="none", size=56)
     add(workspace, student, "plain-of-16-tokens", 4, method="none", tokens=16)

@@ -121,6 +121,9 @@ def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, f
     card = ModelCard.from_json((run / "card.json").read_text(), "card")
     assert (card.depth, card.teacher, config(run)["init"]) == (2, deep.name, "teacher")
     assert float(history(run)[0]["kd_knowledge"]) > 0
+    for depth, message in ((0, "--depth 0: from 2"), (6, "--depth 6: teacher .* has 4 blocks.*--init random")):
+        with pytest.raises(UsageError, match=message):
+            distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": depth}, deep.name)
     with pytest.raises(UsageError, match="--method one-to-one: the student has 2 blocks and the teacher 4"):
         distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2, "method": "one-to-one"}, deep.name)
 

@@ -4,8 +4,8 @@
 
 DIR holds folders with a labels.csv and images, such as nih_dev and kermany_pneumonia. Each step runs in a process of
 its own under a time limit and writes OUT/<step>.json at once; a step that has its record is skipped, and a training
-that was cut off goes on from its last epoch. Needs torch, timm, safetensors and matplotlib, and no pydicom. It runs on
-a CPU too, slowly; the records say on what they were made.
+that was cut off goes on from its last epoch. Needs torch, torchvision, timm, lightning-fabric, safetensors and
+matplotlib, and no pydicom. It runs on a CPU too, slowly; the records say on what they were made.
 """
 
 from __future__ import annotations

@@ -106,6 +106,18 @@ def test_the_augmentation_of_an_epoch_is_drawn_from_seed_and_epoch(prepared):
     assert not torch.equal(first, epoch(4, 1))
 
 
+def test_the_grid_is_that_of_an_affine_map():
+    base = torch.randint(0, 256, (4, 1, 224, 224)).float()
+    move = draws(4, 1.0, 2)
+    move[:, 4:] = 0  # no change of the exposure
+    angle, scale = move[:, 0] * (10 * np.pi / 180), 1 + move[:, 1] * 0.1
+    cos, sin, shift = angle.cos() * scale, angle.sin() * scale, move[:, 2:4] * 0.1
+    theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], dim=1).reshape(4, 2, 3)
+    grid = torch.nn.functional.affine_grid(theta, [4, 1, 224, 224], align_corners=False)
+    expected = torch.nn.functional.grid_sample(base, grid, align_corners=False)
+    assert (augment(base, move) - expected).abs().max() < 0.6  # rounded to whole grey values
+
+
 def test_augmentation_moves_a_film_a_little_and_never_mirrors_it():
     base = torch.zeros(32, 1, 224, 224)
     base[:, :, 60:100, 130:180] = 200  # off the centre in both directions

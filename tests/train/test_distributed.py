@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,9 @@ def start(clinic, tmp_path):
 
     def begin(*command: str) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, env=environment, cwd=tmp_path, **pipes)
+        # A shell lets what it starts in the background ignore SIGINT, these tests perhaps among it.
+        heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(command, text=True, env=environment, cwd=tmp_path, preexec_fn=heed, **pipes)
 
     return begin
 

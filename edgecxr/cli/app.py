@@ -109,7 +109,7 @@ def _wait_for_the_others(code: int) -> None:
     others see nothing but a broken connection.
     """
     if code == 1 or os.environ["RANK"] != "0":
-        time.sleep(3)
+        time.sleep(10)
 
 
 def _end(line: str, code: int) -> NoReturn:
@@ -119,6 +119,8 @@ def _end(line: str, code: int) -> NoReturn:
     if _debug:
         traceback.print_exc()
     print(printable(line), file=sys.stderr, flush=True)
+    if "RANK" in os.environ:
+        os._exit(code)  # at once: the launcher ends the others, who would else say it too
     sys.exit(code)
 
 

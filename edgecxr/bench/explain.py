@@ -17,6 +17,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.runtime.overlay import attention_over
 from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.types import FEW_CASES
 from edgecxr.workspace import atomic_write
 
 SCALE = 1.25
@@ -41,6 +42,8 @@ def hit_table(models: Sequence[Answered], split: str, replicates: int = 1000) ->
     lines = [
         f"Pointing game on {prepared.name} {split}: {len(cases.image)} boxed findings, within {TOLERANCE} px (of 224)"
     ]
+    if len(cases.image) < FEW_CASES:
+        lines.append(f"! fewer than {FEW_CASES}: their intervals say little")
     for model in models:
         found = hit_rate(hits(cases, model.outputs.attention), weights)
         lines.append(f"{f'{model.card.name} {model.card.size} px':{width}}  {found}")

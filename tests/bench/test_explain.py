@@ -18,6 +18,7 @@ def test_hit_rates_beside_chance(tmp_path):
     ]
     lines = explain.hit_table(models, "test", replicates=50).splitlines()
     assert lines[0].startswith("Pointing game on x test: 6 boxed findings")
+    assert lines.pop(1).startswith("! fewer than 20")
     assert lines[1].split()[:4] == ["a", "28", "px", "0.833"]
     assert lines[2].split()[:4] == ["b", "28", "px", "0.000"]
     assert lines[3].startswith("a point anywhere")

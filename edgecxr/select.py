@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
 
 def dataset(workspace: Workspace, name: str | None) -> Prepared:
-    """Open the prepared data set `name`, or the latest.
+    """Open the prepared data set `name`, or the latest; a name that ends in .npz is the path of a pack.
 
     Raises:
         InputError: there is none.
     """
+    from edgecxr.data.pack import SUFFIX, open_pack
     from edgecxr.data.prepared import Prepared
 
+    if name and name.endswith(SUFFIX):
+        return open_pack(Path(name))
     return Prepared.open(workspace.latest_dataset(name))
 
 

@@ -10,6 +10,14 @@ import typer
 from edgecxr.cli.app import MAX_SEED, app
 from edgecxr.registry import DATASETS
 
+prepared_data = typer.Typer(
+    help="Pack films of a prepared data set for a device.",
+    epilog="Example:  edgecxr data pack vindr --n 500",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(prepared_data, name="data")
+
 
 @app.command(
     epilog="Examples:  edgecxr prepare phantom --n 2000  |  edgecxr prepare vindr /data/vindr-cxr  |  "
@@ -56,3 +64,28 @@ def prepare(
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())
+
+
+@prepared_data.command("pack", epilog="Examples:  edgecxr data pack  |  edgecxr data pack vindr --n 500 --out test.npz")
+def data_pack(
+    name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    n: Annotated[int | None, typer.Option(help="Films, about: whole patients are drawn. All by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="NAME-SPLIT.npz in runs/")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
+) -> None:
+    """Put labelled films into one file for `benchmark --data FILE` on a device. It holds no names of patients."""
+    from edgecxr import select
+    from edgecxr.data.pack import pack
+    from edgecxr.workspace import Workspace
+
+    workspace = Workspace.default()
+    prepared = select.dataset(workspace, name)
+    path = out or workspace.root / f"{prepared.name}-{split}.npz"
+    packed = pack(prepared, split, n, path, seed)
+    print(
+        f"{path}: {len(packed)} of {len(prepared.rows(split))} {split} films of {prepared.name}, "
+        f"{len(set(packed.patients))} patients, {path.stat().st_size / 1e6:.1f} MB"
+    )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from edgecxr.errors import CheckFailed, InputError
+from edgecxr.data.pack import packed_images
+from edgecxr.errors import CheckFailed
 from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.bundle import Bundle
@@ -59,7 +59,7 @@ def verify_engine(bundle: Bundle, precision: str, packed: Path | None = None) ->
     size = bundle.card.size
     sets = {"noise": np.random.default_rng(0).random((NOISE_IMAGES, 1, size, size), dtype=np.float32)}
     if packed is not None:
-        sets[packed.name] = box_mean(_packed(packed, source_size(size)), size)[:, None]
+        sets[packed.name] = box_mean(packed_images(packed, source_size(size)), size)[:, None]
     onnx = bundle.artefact(precision)
     engine = TensorRTBackend(onnx)
     found = {}
@@ -97,20 +97,3 @@ def _differences(
         )
     logits, attention = (float(np.abs(mine - other).max()) for mine, other in zip(ours, theirs, strict=True))
     return {"images": count, "max_logit_difference": logits, "max_attention_difference": attention}
-
-
-def _packed(path: Path, side: int) -> np.ndarray:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            images: np.ndarray = arrays["images"]
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} holds no packed images ({error}): give an .npz with the array images", "dataset"
-        ) from error
-    if images.dtype != np.uint8 or images.shape[1:] != (side, side) or not len(images):
-        raise InputError(
-            f"the images in {path} are {images.dtype} of shape {images.shape}, not uint8 of shape "
-            f"(N, {side}, {side}): pack them again",
-            "dataset",
-        )
-    return images

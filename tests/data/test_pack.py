@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecxr import select
+from edgecxr.data.pack import open_pack, pack, packed_images
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, UsageError
+from edgecxr.workspace import Workspace
+from tests.cli_workspace import edgecxr
+
+
+def test_a_pack_holds_the_films_labels_and_groups_of_the_split(clinic: Prepared, tmp_path: Path) -> None:
+    packed = pack(clinic, "test", None, tmp_path / "test.npz")
+    rows = clinic.rows("test")
+    np.testing.assert_array_equal(packed.images, clinic.images[rows])
+    np.testing.assert_array_equal(packed.targets, clinic.targets[rows])
+    np.testing.assert_array_equal(packed.abnormal, clinic.abnormal[rows])
+    assert packed.labels == clinic.labels and packed.phantom == clinic.phantom
+    assert set(packed.splits) == {"test"} and len(packed.boxes) == 0
+    groups = {(a, b) for a, b in zip(packed.patients, clinic.patients[rows], strict=True)}
+    assert len(groups) == len(set(packed.patients)) == len(set(clinic.patients[rows]))
+
+
+def test_names_of_films_and_patients_stay_behind(clinic: Prepared, tmp_path: Path) -> None:
+    pack(clinic, "test", None, tmp_path / "test.npz")
+    with np.load(tmp_path / "test.npz") as arrays:
+        texts = [str(arrays[name]) for name in arrays.files if arrays[name].dtype.kind == "U"]
+        assert arrays["patients"].dtype.kind == "i"
+    assert not any(name in text for name in ("film", *clinic.patients) for text in texts if name in text.split('"'))
+
+
+def test_whole_patients_are_drawn_until_there_are_enough_films(clinic: Prepared, tmp_path: Path) -> None:
+    packed = pack(clinic, "test", 5, tmp_path / "few.npz", seed=3)
+    assert 5 <= len(packed) <= 6
+    counts = {name: int((clinic.patients[clinic.rows("test")] == name).sum()) for name in clinic.patients}
+    assert sorted(np.unique(packed.patients, return_counts=True)[1]) and max(counts.values()) == 2
+    again = pack(clinic, "test", 5, tmp_path / "again.npz", seed=3)
+    assert again.hash == packed.hash
+    assert pack(clinic, "test", 5, tmp_path / "other.npz", seed=4).hash != packed.hash
+
+
+def test_more_films_than_there_are_is_all_of_them(clinic: Prepared, tmp_path: Path) -> None:
+    assert len(pack(clinic, "test", 10_000, tmp_path / "all.npz")) == len(clinic.rows("test"))
+
+
+def test_where_a_data_set_is_named_a_pack_is_taken_too(clinic: Prepared, tmp_path: Path) -> None:
+    path = tmp_path / "test.npz"
+    pack(clinic, "test", None, path)
+    assert len(select.dataset(Workspace(tmp_path), str(path))) == len(clinic.rows("test"))
+
+
+@pytest.mark.parametrize(("split", "count", "name"), [("tset", 1, "a.npz"), ("test", 0, "a.npz"), ("test", 1, "a.zip")])
+def test_what_cannot_be_packed(clinic: Prepared, tmp_path: Path, split: str, count: int, name: str) -> None:
+    with pytest.raises(UsageError):
+        pack(clinic, split, count, tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["gone", "text", "other arrays", "newer", "cut", "shapes"])
+def test_what_is_no_pack_is_refused_with_its_name(clinic: Prepared, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "pack.npz"
+    pack(clinic, "test", None, path)
+    with np.load(path) as arrays:
+        content = {name: arrays[name] for name in arrays.files}
+    if kind == "gone":
+        path.unlink()
+    elif kind == "text":
+        path.write_text("image,Dark")
+    elif kind == "other arrays":
+        np.savez(path, other=np.zeros(3))
+    elif kind == "newer":
+        info = json.loads(str(content["info"])) | {"format": 99}
+        np.savez(path, **content | {"info": np.array(json.dumps(info))})
+    elif kind == "cut":
+        path.write_bytes(path.read_bytes()[:500])
+    else:
+        np.savez(path, **content | {"targets": content["targets"][:3]})
+    with pytest.raises(InputError, match=r"pack\.npz") as caught:
+        open_pack(path)
+    assert caught.value.reason == "dataset"
+
+
+def test_images_alone_are_enough_to_verify_an_engine(tmp_path: Path) -> None:
+    images = np.zeros((2, 448, 448), np.uint8)
+    np.savez(tmp_path / "images.npz", images=images)
+    assert packed_images(tmp_path / "images.npz", 448).shape == images.shape
+    with pytest.raises(InputError, match="224"):
+        packed_images(tmp_path / "images.npz")
+
+
+def test_the_command_says_how_much_it_packed(clinic: Prepared, tmp_path: Path) -> None:
+    runs = clinic.path.parents[1]
+    typed = edgecxr("data", "pack", "clinic", "--n", "4", "--out", tmp_path / "few.npz", runs=runs)
+    assert typed.code == 0 and "few.npz: 4 of 12 test films of clinic" in typed.out
+    assert edgecxr("data", "pack", "gone", runs=runs).code == 3

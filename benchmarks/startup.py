@@ -167,42 +167,11 @@ def edgecxr() -> Command:
 def make(folder: Path, size: tuple[int, int], films: bool, model: bool) -> None:
     """Make what is measured on; in a process of its own, for the sake of `LIMITS` of memory."""
     if films:
-        make_films(folder, *size)
+        from edgecxr.bench.films import write_films
+
+        write_films(folder, *size)
     if model:
         make_bundle(folder / "bundle")
-
-
-def make_films(folder: Path, rows: int, columns: int) -> None:
-    """Write one synthetic chest film of 14 bits three times, each in another transfer syntax."""
-    import io
-
-    import numpy as np
-    import pydicom
-    from PIL import Image
-    from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
-
-    from edgecxr.data.phantom.dicom import _file, encode
-    from edgecxr.data.phantom.film import render
-
-    film = render(seed=0, index=3)
-    small = Image.fromarray(film.pixels)
-    large = np.asarray(small.resize((columns, rows), Image.Resampling.BICUBIC), np.float64)
-    # Enlarged, the film has no noise any more: without some, the encoded files would be far too small.
-    large = large + np.random.default_rng(0).normal(0, 0.004, large.shape)
-    stored = np.rint(1000 + 14000 * np.clip(large, 0, 1)).astype(np.uint16)
-    syntaxes = (
-        ("uncompressed", ExplicitVRLittleEndian),
-        ("jpeg-lossless", JPEGLosslessSV1),
-        ("jpeg2000", JPEG2000Lossless),
-    )
-    for name, syntax in syntaxes:
-        dataset = pydicom.dcmread(io.BytesIO(encode(film, 0)))
-        dataset.pop("VOILUTSequence", None)
-        dataset.Rows, dataset.Columns = rows, columns
-        dataset.BitsStored, dataset.HighBit = 14, 13
-        dataset.PhotometricInterpretation, dataset.PresentationLUTShape = "MONOCHROME2", "IDENTITY"
-        dataset.WindowCenter, dataset.WindowWidth, dataset.VOILUTFunction = 8000, 14000, "LINEAR"
-        (folder / f"{name}.dcm").write_bytes(_file(dataset, stored, syntax))
 
 
 def make_bundle(folder: Path) -> None:

@@ -18,7 +18,11 @@ BACKENDS = {
     "openvino": "edgecxr.runtime.openvino:OpenVinoBackend",
     "tensorrt": "edgecxr.runtime.tensorrt:TensorRTBackend",
     "torch": "edgecxr.train.checkpoint:open_checkpoint",
+    "torch-cuda": "edgecxr.train.checkpoint:open_checkpoint_cuda",
 }
+OF_CHECKPOINTS = ("torch", "torch-cuda")
+"""Backends that run a finished run; the others run a model file of a bundle."""
+
 METHODS = {
     "none": "edgecxr.distill.base:Undistilled",
     "vanilla": "edgecxr.distill.vanilla:Vanilla",

@@ -48,15 +48,15 @@ def compare(
     weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates, seed)
     mine, other = (aurocs(prepared, split, outputs, weights) for outputs in (ours, theirs))
     labels = {
-        label: _difference(_label(mine["findings"], column), _label(other["findings"], column))
+        label: difference(_label(mine["findings"], column), _label(other["findings"], column))
         for column, label in enumerate(prepared.labels)
     }
     return {
         "findings": {
-            "macro": _difference(mine["findings"], other["findings"]),
+            "macro": difference(mine["findings"], other["findings"]),
             "labels": {label: found for label, found in labels.items() if found},
         },
-        "abnormal": _difference(mine["abnormal"], other["abnormal"]),
+        "abnormal": difference(mine["abnormal"], other["abnormal"]),
     }
 
 
@@ -64,7 +64,8 @@ def _label(scored: metrics.Aurocs, column: int) -> metrics.Aurocs:
     return metrics.Aurocs(scored.labels[[column]], scored.replicates[:, [column]])
 
 
-def _difference(ours: metrics.Aurocs, theirs: metrics.Aurocs) -> dict[str, float] | None:
+def difference(ours: metrics.Aurocs, theirs: metrics.Aurocs) -> dict[str, float] | None:
+    """Return the paired "difference" of two macro AUROCs with "low", "high" and "p"; None where there is no AUROC."""
     value, samples = metrics.macro_differences(ours, theirs)
     if math.isnan(value) or np.isnan(samples).all():
         return None

@@ -7,5 +7,6 @@ from edgecxr.cli import workstation
 from edgecxr.cli import measure
 from edgecxr.cli import engine
 from edgecxr.cli import device
+from edgecxr.cli import bench
 
-__all__ = ["app", "data", "device", "engine", "main", "measure", "workstation"]
+__all__ = ["app", "bench", "data", "device", "engine", "main", "measure", "workstation"]

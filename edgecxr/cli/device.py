@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecxr.cli.app import app
-from edgecxr.registry import BACKENDS
+from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
 
 bundles = typer.Typer(
     help="Look at a bundle, or check that it is whole.",
@@ -33,7 +33,8 @@ def infer(
         str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")
     ] = "youden",
     backend: Annotated[
-        str, typer.Option(help=f"Engine that runs the model: {', '.join(n for n in BACKENDS if n != 'torch')}.")
+        str,
+        typer.Option(help=f"Engine that runs the model: {', '.join(n for n in BACKENDS if n not in OF_CHECKPOINTS)}."),
     ] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="Which of the bundle's models: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,

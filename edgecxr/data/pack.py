@@ -65,10 +65,18 @@ def pack(prepared: Prepared, split: str, count: int | None, path: Path, seed: in
     chosen = np.isin(member, order[:last])
     rows = rows[chosen]
     info = {
-        "format": FORMAT, "name": f"{prepared.name}-pack{len(rows)}", "labels": prepared.labels, "split": split, "phantom": prepared.phantom,
-        "images": len(rows), "of": len(member), "seed": seed, "data_hash": prepared.hash,
-        "version": edgecxr.__version__, "notice": edgecxr.NOTICE,
-    }  # fmt: skip
+        "format": FORMAT,
+        "name": f"{prepared.name}-pack{len(rows)}",
+        "labels": prepared.labels,
+        "split": split,
+        "phantom": prepared.phantom,
+        "images": len(rows),
+        "of": len(member),
+        "seed": seed,
+        "data_hash": prepared.hash,
+        "version": edgecxr.__version__,
+        "notice": edgecxr.NOTICE,
+    }
     content = io.BytesIO()
     np.savez(
         content,

@@ -137,13 +137,19 @@ def _jetson(root: Path) -> Gpu:
     return Gpu(name, capability, driver=f"Jetson Linux {jetson_linux(root)}", cuda=cuda, jetson=True)
 
 
+def power_mode(root: Path) -> tuple[str, str]:
+    """Return a Jetson's power mode ("not known" elsewhere) and the governor of the CPU's clocks ("" where none)."""
+    mode = kept = None
+    if jetson_linux(root):
+        mode = re.search(r"NV Power Mode:\s*(\S+)", run(["nvpmodel", "-q"], 3).out)
+        kept = re.search(r"pmode:(\d+)", text_of(root / "var/lib/nvpmodel/status"))
+    shown = mode[1] if mode else str(int(kept[1])) if kept else "not known"
+    return shown, text_of(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+
+
 def _power(root: Path) -> list[Row]:
     """Return the power mode and whether clocks are fixed: on a Jetson they decide what a benchmark measures."""
-    asked = run(["nvpmodel", "-q"], 3)
-    mode = re.search(r"NV Power Mode:\s*(\S+)", asked.out)
-    kept = re.search(r"pmode:(\d+)", text_of(root / "var/lib/nvpmodel/status"))
-    shown = mode[1] if mode else str(int(kept[1])) if kept else "not known"
-    governor = text_of(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    shown, governor = power_mode(root)
     facts = {"mode": shown, "governor": governor or None}
     value = f"mode {shown}" + (f", clocks {governor}" if governor else "")
     if governor != "performance":

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import InputError, ModelError, UsageError, brief
+from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import CARD, Bundle
 from edgecxr.runtime.card_check import check_shapes
@@ -72,9 +73,9 @@ class Predictor:
         precision: str = "fp32",
         threads: int | None = None,
     ) -> None:
-        if backend == "torch":
+        if backend in OF_CHECKPOINTS:
             raise UsageError(
-                "backend torch runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
+                f"backend {backend} runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
             )
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)}")

@@ -210,6 +210,27 @@ def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
     return model.eval(), card
 
 
-def open_checkpoint(run: Path, device: str = "cpu") -> TorchBackend:
-    """Open a finished run as a backend; raises what `load_run` raises."""
+def open_checkpoint(run: Path, device: str = "cpu", threads: int | None = None) -> TorchBackend:
+    """Open a finished run as a backend; raises what `load_run` raises.
+
+    Args:
+        run: its folder.
+        device: of torch.
+        threads: of the CPU that compute, in the whole process; None leaves it to torch.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
     return TorchBackend(load_run(run)[0], device)
+
+
+def open_checkpoint_cuda(run: Path, threads: int | None = None) -> TorchBackend:
+    """Open a finished run on the first GPU; arguments and errors are those of `open_checkpoint`.
+
+    Raises:
+        ModelError: there is no GPU that torch can use.
+    """
+    if not torch.cuda.is_available():
+        raise ModelError(
+            f"{run} cannot run on a GPU: torch {torch.__version__} finds none (`edgecxr doctor` says more)"
+        )
+    return open_checkpoint(run, "cuda", threads)

@@ -72,7 +72,7 @@ def encode(film: PhantomFilm, seed: int) -> bytes:
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = 0, 1, "US"
     shown = 1 - film.pixels if inverse else film.pixels
     stored = _stored(dataset, shown, bits, display, rng)
-    return _file(dataset, stored, syntax)
+    return file_of(dataset, stored, syntax)
 
 
 def _stored(
@@ -102,7 +102,8 @@ def _stored(
     return np.rint(low + shown * span).astype(np.uint16)
 
 
-def _file(dataset: Dataset, stored: NDArray[np.uint16], syntax: UID) -> bytes:
+def file_of(dataset: Dataset, stored: NDArray[np.uint16], syntax: UID) -> bytes:
+    """Return the DICOM file of a data set with these pixels in a transfer syntax; the data set is changed."""
     dataset.PixelData = stored.astype("<u2").tobytes()
     dataset["PixelData"].VR = "OW"
     if syntax == JPEGLosslessSV1:

@@ -1,0 +1,170 @@
+"""What `edgecxr benchmark` measures: every model at every precision on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgecxr import registry, select
+from edgecxr.errors import ModelError, UsageError
+from edgecxr.runtime.bundle import SUMS, Bundle
+from edgecxr.runtime.types import PRECISIONS, ModelCard
+from edgecxr.workspace import Workspace
+
+ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda")
+"""Backends whose arithmetic runs on a GPU."""
+
+OPENER = "edgecxr.runtime.backend:open_backend"
+WEIGHTS = "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model, whatever runs it.
+
+    Attributes:
+        name: unique in a benchmark.
+        role: "teacher", "student", or "peer": a model of others, for comparison.
+        shape: (channels, S, S) of an image.
+        weights: "trained", or "random" where the model has learnt nothing.
+        labels: its findings.
+        facts: what a record says of it besides.
+        sha256: of the weights.
+        teacher_sha256: of the weights of its teacher; None where it had none.
+    """
+
+    name: str
+    role: str
+    shape: tuple[int, int, int]
+    weights: str
+    labels: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    teacher_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model at one precision on one engine.
+
+    Attributes:
+        model: the model.
+        backend: name of the engine.
+        precision: "fp32", "fp16" or "int8".
+        opener: "module:function" that loads it, as `edgecxr.bench.worker.Worker` takes it.
+        arguments: of that function.
+        file: the model file; None where a model is made in memory.
+        gpu: whether it computes on a GPU.
+    """
+
+    model: Model
+    backend: str
+    precision: str
+    opener: str
+    arguments: dict[str, Any]
+    file: Path | None
+    gpu: bool = False
+
+    @property
+    def id(self) -> str:
+        """Its name in a record."""
+        return f"{self.model.name}/{self.backend}/{self.precision}"
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """What it is compared within: engine and precision."""
+        return self.backend, self.precision
+
+
+def find(
+    workspace: Workspace, names: Sequence[str], backends: Sequence[str], precisions: Sequence[str], threads: int
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Find what there is to measure.
+
+    Args:
+        workspace: where runs and bundles lie.
+        names: runs and bundles, by name or path; none of them takes all of the workspace.
+        backends: engines; none of them takes all.
+        precisions: of bundles' files; none of them takes all that there are.
+        threads: of the CPU, of each engine.
+
+    Returns:
+        The candidates, by engine, then precision, then model; and the runs and bundles of the workspace that cannot be
+        used -> why.
+
+    Raises:
+        UsageError: no such engine or precision.
+        ModelError: there is nothing to measure, or a model that was named is missing or damaged.
+    """
+    for name in backends:
+        registry.check(registry.BACKENDS, name, "backend")
+    if wrong := [precision for precision in precisions if precision not in PRECISIONS]:
+        raise UsageError(f"--precision {wrong[0]}: there are {', '.join(PRECISIONS)}")
+    found: dict[str, Candidate] = {}
+    weights: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    for folder in [select.run_or_bundle(workspace, name) for name in names] or _all(workspace):
+        try:
+            for one in _of(folder, weights, threads):
+                found.setdefault(one.id, one)
+        except ModelError as error:
+            if names:
+                raise
+            unusable[folder.name] = str(error)
+    chosen = [
+        one
+        for one in found.values()
+        if (not backends or one.backend in backends) and (not precisions or one.precision in precisions)
+    ]
+    if not chosen:
+        asked = ", ".join([*backends, *precisions])
+        what = f"nothing that {asked} could run" if found and asked else "no bundle and no finished run"
+        raise ModelError(f"{what} in {workspace.root}: make a bundle with `edgecxr export`, or name one")
+    order = list(registry.BACKENDS)
+    chosen.sort(
+        key=lambda one: (order.index(one.backend), PRECISIONS.index(one.precision), one.model.role != "teacher")
+    )
+    return chosen, unusable
+
+
+def _all(workspace: Workspace) -> list[Path]:
+    bundles = sorted(path.parent for path in (workspace.root / "export").glob(f"*/{SUMS}"))
+    return [*bundles, *sorted(workspace.finished_runs())]
+
+
+def _of(folder: Path, weights: dict[str, str], threads: int) -> Iterator[Candidate]:
+    """Yield the candidates of a run or bundle; `weights` says which hash has which name already."""
+    card = select.card_of(folder)
+    name = card.name
+    if weights.setdefault(name, card.sha256) != card.sha256:
+        name = f"{card.name} ({card.sha256[:6]})"
+        weights[name] = card.sha256
+    model = _model(name, card)
+    if not card.artefacts:
+        for backend in registry.OF_CHECKPOINTS:
+            arguments = {"name": backend, "path": folder, "threads": threads}
+            yield Candidate(model, backend, "fp32", OPENER, arguments, folder / WEIGHTS, backend in ON_GPU)
+        return
+    bundle = Bundle.open(folder)
+    for facts in card.artefacts.values():
+        file = bundle.artefact(str(facts["precision"]))
+        for backend in registry.BACKENDS:
+            if backend not in registry.OF_CHECKPOINTS:
+                arguments = {"name": backend, "path": file} | ({} if backend == "tensorrt" else {"threads": threads})
+                yield Candidate(model, backend, str(facts["precision"]), OPENER, arguments, file, backend in ON_GPU)
+
+
+def _model(name: str, card: ModelCard) -> Model:
+    facts = {key: getattr(card, key) for key in ("method", "arch", "depth", "tokens", "patch", "input", "teacher")}
+    return Model(
+        name,
+        "teacher" if card.method == "teacher" else "student",
+        (1, card.size, card.size),
+        "trained" if card.data else "random",  # whatever was trained says on what
+        card.labels,
+        facts | {"data": card.data.get("name"), "epochs": card.training.get("epochs")},
+        card.sha256,
+        card.training.get("teacher_sha256"),
+    )

@@ -1,0 +1,240 @@
+"""The record of a benchmark as text: what was measured, who is faster, and two records side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from edgecxr.bench.record import Record, measured
+
+Row = dict[str, Any]
+Cells = list[str]
+
+
+def fastest(record: Record) -> dict[str, Row]:
+    """Return each model's row with the lowest median latency."""
+    best: dict[str, Row] = {}
+    for row in measured(record):
+        if row["model"] not in best or row["latency_ms"]["p50"] < best[row["model"]]["latency_ms"]["p50"]:
+            best[row["model"]] = row
+    return best
+
+
+def rival(record: Record, row: Row, against: str | None = None) -> Row | None:
+    """Return the row of the same engine and precision that a row is held against.
+
+    Args:
+        record: of both.
+        row: of a model.
+        against: name of the other model; None takes the model's teacher.
+    """
+    name = against or record["models"][row["model"]]["compared_with"]
+    for other in measured(record):
+        if (other["model"], other["backend"], other["precision"]) == (name, row["backend"], row["precision"]):
+            return other if other is not row else None
+    return None
+
+
+def times_faster(row: Row, other: Row | None) -> str:
+    """Return how many times faster a row is, such as "12.3x"; "" without another."""
+    return f"{other['latency_ms']['p50'] / row['latency_ms']['p50']:.2f}x" if other else ""
+
+
+def summary(record: Record, against: str | None = None) -> str:
+    """Return a record as tables for a terminal."""
+    lines = [*head(record), ""]
+    for title, cells in ((main_title(against), main_cells(record, against)), (BEST_TITLE, best_cells(record, against))):
+        if len(cells) > 1:
+            lines += [title, *aligned(cells), ""]
+    lines += [*notes(record), record["notice"]]
+    return "\n".join(lines)
+
+
+BEST_TITLE = (
+    "Best against best: every model on its fastest engine and precision; AUROC minus that of the teacher in FP32"
+)
+
+
+def main_title(against: str | None) -> str:
+    """Return the title of the table of `main_cells`."""
+    other = against or "its teacher"
+    return f"Within one engine and precision, against {other} (times faster; AUROC minus the teacher's, 95 % interval)"
+
+
+def head(record: Record) -> list[str]:
+    """Return what was measured where, and on what."""
+    settings, data = record["settings"], record["data"]
+    lines = [
+        f"{record['device']['name']}, {settings['threads']} thread(s), {settings['passes']} passes, "
+        f"{record['created'][:10]}" + ("" if record["complete"] else ": NOT COMPLETE")
+    ]
+    if data:
+        made_up = ", synthetic phantom films" if data["phantom"] else ""
+        lines.append(
+            f"AUROC on {data['images']} {data['split']} films of {data['patients']} patients, {data['name']}{made_up}"
+        )
+    else:
+        lines.append("latency alone: no data to measure AUROC on (--data)")
+    if record["film"]:
+        lines.append(f"from file to answer: {record['film']}")
+    return lines
+
+
+def notes(record: Record) -> list[str]:
+    """Return what failed, what is absent, and what makes the figures doubtful."""
+    lines = [f"warning: {text}" for text in record["warnings"]]
+    lines += [f"{backend} is absent: {why}" for backend, why in record["absent"].items()]
+    reasons: dict[str, list[str]] = {}
+    for row in record["rows"]:
+        if row["status"] == "failed":
+            reasons.setdefault(row["reason"], []).append(row["id"])
+    for why, ids in reasons.items():
+        shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        lines.append(f"failed: {shown}: {why}")
+    unscored = {row["no_auroc"]: row["model"] for row in record["rows"] if "no_auroc" in row}
+    lines += [f"no AUROC of {model} and models alike: {why}" for why, model in unscored.items()]
+    absent = dict.fromkeys(row["energy"]["absent"] for row in measured(record) if "absent" in row["energy"])
+    lines += [f"no energy: {why}" for why in absent]
+    return lines
+
+
+HEADER = ["model", "engine", "precision", "px", "ms p50", "p99", "faster", "images/s", "batch", "file to answer ms",
+          "start s", "MiB", "MB", "mJ/image", "findings", "difference", "abnormal", "difference"]  # fmt: skip
+
+
+def main_cells(record: Record, against: str | None = None) -> list[Cells]:
+    """Return the header and a line for each row that was measured; columns that nothing fills are left out."""
+    lines = [HEADER]
+    for row in measured(record):
+        most = max((one for one in row["throughput"] if "ms" in one), key=lambda one: one["images_per_s"])
+        auroc, diff = row.get("auroc", {}), row.get("against_teacher", {})
+        lines.append(
+            [
+                named(record, row["model"]),
+                row["backend"],
+                row["precision"],
+                str(record["models"][row["model"]]["size"]),
+                f"{row['latency_ms']['p50']:.2f}",
+                number(row["latency_ms"]["p99"], ".2f"),
+                times_faster(row, rival(record, row, against)),
+                f"{most['images_per_s']:.0f}",
+                str(most["batch"]),
+                number(row.get("film_ms", {}).get("total", {}).get("p50"), ".0f"),
+                f"{row['cold_start_s']['total']:.2f}",
+                number(row["memory_mib"]["host"], ".0f"),
+                number(row["artefact"]["bytes"] / 1e6 if "artefact" in row else None, ".1f"),
+                joules(row),
+                area(auroc.get("findings")),
+                change(diff.get("findings")),
+                area(auroc.get("abnormal")),
+                change(diff.get("abnormal")),
+            ]
+        )
+    return _filled(lines)
+
+
+def best_cells(record: Record, against: str | None = None) -> list[Cells]:
+    """Return the header and a line for each model on its fastest engine and precision, the fastest first."""
+    best = fastest(record)
+    lines = [["model", "engine", "precision", "ms p50", "faster", "findings", "abnormal"]]
+    for row in sorted(best.values(), key=lambda one: one["latency_ms"]["p50"]):
+        other = best.get(against or record["models"][row["model"]]["compared_with"])
+        diff = row.get("against_reference", {})
+        lines.append(
+            [
+                named(record, row["model"]),
+                row["backend"],
+                row["precision"],
+                f"{row['latency_ms']['p50']:.2f}",
+                times_faster(row, other) if other is not row else "",
+                change(diff.get("findings")),
+                change(diff.get("abnormal")),
+            ]
+        )
+    return _filled(lines)
+
+
+def named(record: Record, model: str) -> str:
+    """Return a model's name, with a remark where it has learnt nothing."""
+    return f"{model} (random weights)" if record["models"][model]["weights"] == "random" else model
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a number as text, "" where there is none."""
+    return "" if value is None else format(value, form)
+
+
+def joules(row: Row) -> str:
+    """Return the energy of one image at the best batch in millijoules, "" where it was not measured."""
+    found = [batch["joules_per_image"] for batch in row["energy"].get("batches", [])]
+    return f"{1000 * min(found):.2f}" if found else ""
+
+
+def area(found: dict[str, float] | None) -> str:
+    """Return an AUROC with its interval."""
+    return f"{found['auroc']:.3f} ({found['low']:.3f}-{found['high']:.3f})" if found else ""
+
+
+def change(found: dict[str, float] | None) -> str:
+    """Return a difference with its interval."""
+    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})" if found else ""
+
+
+def aligned(cells: list[Cells]) -> Iterator[str]:
+    """Yield lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
+    """Return the rows that two records share, as ratios of the second to the first.
+
+    Args:
+        a: a record.
+        b: another one, of another machine, version or day.
+        names: of the two.
+    """
+    first, second = ({row["id"]: row for row in measured(record)} for record in (a, b))
+    shared = [name for name in first if name in second]
+    lines = [f"A: {names[0]}: {' '.join(head(a))}", f"B: {names[1]}: {' '.join(head(b))}", ""]
+    if a["device"]["name"] != b["device"]["name"]:
+        lines.append("different machines")
+    cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
+    for name in shared:
+        x, y = first[name], second[name]
+        same = x.get("artefact", {}).get("sha256") == y.get("artefact", {}).get("sha256")
+        cells.append([name + ("" if same else " (other file)"), *(_ratio(pick(x), pick(y)) for pick in _PICKS)])
+    lines += list(aligned(cells)) if shared else ["no model, engine and precision that both have"]
+    for label, ids in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
+        if ids:
+            lines.append(f"only in {label}: {', '.join(sorted(ids))}")
+    return "\n".join([*lines, a["notice"]])
+
+
+def _most(row: Row) -> float:
+    return max(one["images_per_s"] for one in row["throughput"] if "ms" in one)
+
+
+def _least_joules(row: Row) -> float | None:
+    return min((batch["joules_per_image"] for batch in row["energy"].get("batches", [])), default=None)
+
+
+_PICKS = (
+    lambda row: row["latency_ms"]["p50"],
+    _most,
+    lambda row: row["cold_start_s"]["total"],
+    lambda row: row["memory_mib"]["host"],
+    lambda row: row.get("film_ms", {}).get("total", {}).get("p50"),
+    _least_joules,
+)
+
+
+def _ratio(a: float | None, b: float | None) -> str:
+    return f"{b / a:.2f}" if a and b else ""
+
+
+def _filled(lines: list[Cells]) -> list[Cells]:
+    """Leave out the columns that only have a header."""
+    kept = [i for i in range(len(lines[0])) if any(line[i] for line in lines[1:])]
+    return [[line[i] for i in kept] for line in lines]

@@ -1,0 +1,78 @@
+"""Measuring models on a device, on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgecxr.cli.app import app
+from edgecxr.registry import BACKENDS
+
+
+@app.command(
+    epilog="Examples:  edgecxr benchmark  |  edgecxr benchmark student-tiny-28-mlcak --data test.npz  |  "
+    "edgecxr benchmark --backend onnxruntime --threads 1  |  edgecxr benchmark --compare a.json b.json"
+)
+def benchmark(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Bundles and runs; by default all of the workspace."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|FILE", help="For AUROC: a data set, or a file of `data pack`; the models' own by default."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, val or train; a pack has only one.")] = "test",
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Engine, can be repeated: {', '.join(BACKENDS)}. By default all that are there."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, fp16 or int8, can be repeated. By default all that a bundle has.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the CPU; by default all cores.")] = None,
+    max_batch: Annotated[int, typer.Option(min=1, max=65536, help="Largest batch for the throughput.")] = 64,
+    passes: Annotated[int, typer.Option(min=1, max=1000, help="Over everything, for figures that repeat.")] = 3,
+    film: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="DICOM file to time from file to answer.", show_default="a synthetic one"),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Print how much faster than this one; by default than the teacher."),
+    ] = None,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record to write.", show_default="benchmark-DATE.json in runs/")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="A.json B.json", help="Print B / A of two records, and measure nothing."),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
+) -> None:
+    """Measure AUROC, latency, memory, energy and size of models on this machine. Writes a record."""
+    import json
+    import shlex
+    import sys
+
+    from edgecxr.bench import command, record, tables
+    from edgecxr.bench.benchmark import Settings
+    from edgecxr.console import progress
+    from edgecxr.workspace import Workspace
+
+    if compare:
+        a, b = map(record.read, compare)
+        print(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
+        return
+    settings = Settings(threads or command.cores(), max_batch, passes, replicates=replicates, split=split)
+    typed = shlex.join(["edgecxr", *sys.argv[1:]])
+    with progress("benchmark") as update:
+        found = command.run(
+            Workspace.default(), models or [], backend or [], precision or [], data, film, settings, typed, out, update
+        )
+    print(json.dumps(found) if json_ else tables.summary(found, against))

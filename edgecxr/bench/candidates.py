@@ -16,6 +16,9 @@ from edgecxr.workspace import Workspace
 ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda")
 """Backends whose arithmetic runs on a GPU."""
 
+ROLES = ("teacher", "student", "peer")
+"""Of models; a peer is one of others, for comparison."""
+
 OPENER = "edgecxr.runtime.backend:open_backend"
 WEIGHTS = "best.safetensors"
 
@@ -26,7 +29,7 @@ class Model:
 
     Attributes:
         name: unique in a benchmark.
-        role: "teacher", "student", or "peer": a model of others, for comparison.
+        role: one of `ROLES`.
         shape: (channels, S, S) of an image.
         weights: "trained", or "random" where the model has learnt nothing.
         labels: its findings.
@@ -122,11 +125,18 @@ def find(
         asked = ", ".join([*backends, *precisions])
         what = f"nothing that {asked} could run" if found and asked else "no bundle and no finished run"
         raise ModelError(f"{what} in {workspace.root}: make a bundle with `edgecxr export`, or name one")
-    order = list(registry.BACKENDS)
-    chosen.sort(
-        key=lambda one: (order.index(one.backend), PRECISIONS.index(one.precision), one.model.role != "teacher")
-    )
-    return chosen, unusable
+    return in_order(chosen), unusable
+
+
+def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return candidates by engine, then precision, then role."""
+    engines = list(registry.BACKENDS)
+    return sorted(
+        candidates,
+        key=lambda one: (
+            engines.index(one.backend), PRECISIONS.index(one.precision), ROLES.index(one.model.role)
+        ),
+    )  # fmt: skip
 
 
 def _all(workspace: Workspace) -> list[Path]:

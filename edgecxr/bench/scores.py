@@ -57,11 +57,12 @@ def rows(
                 "labels": {label: value for label, value in labels.items() if value},
             }
         }
-        teacher = teacher_of(one.model, models)
+        # A teacher's own rows are held against its best one, too: its INT8 file may lose something.
+        teacher = one.model if one.model.role == "teacher" else teacher_of(one.model, models)
         rivals = [c for c in candidates if teacher and c.model.name == teacher.name and c.id in scored]
         same = next((rival for rival in rivals if rival.group == one.group), None)
         for key, rival in (("against_teacher", same), ("against_reference", reference(rivals))):
-            if rival:
+            if rival and rival is not one:
                 found[one.id][key] = {
                     "row": rival.id, **{task: difference(ours[task], scored[rival.id][task]) for task in ours},
                 }  # fmt: skip

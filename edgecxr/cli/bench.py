@@ -76,3 +76,51 @@ def benchmark(
             Workspace.default(), models or [], backend or [], precision or [], data, film, settings, typed, out, update
         )
     print(json.dumps(found) if json_ else tables.summary(found, against))
+
+
+@app.command(
+    epilog="Examples:  edgecxr report  |  edgecxr report jetson.json v100.json --html devices.html  |  "
+    "edgecxr report record.json --into README.md"
+)
+def report(
+    records: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[RECORD]...", help="Of `edgecxr benchmark`; by default all benchmark-*.json in runs/."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to write.", show_default="report.html in runs/")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fill a markdown file between its markers; no page, no output.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest drop of AUROC of what is recommended.")
+    ] = 0.02,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Say how much faster than this one; by default than the teacher."),
+    ] = None,
+) -> None:
+    """Render records: markdown on standard output, and one HTML page with pictures."""
+    from edgecxr.bench import record, report
+    from edgecxr.console import say
+    from edgecxr.errors import InputError
+    from edgecxr.registry import load
+    from edgecxr.workspace import Workspace, atomic_write
+
+    root = Workspace.default().root
+    paths = records or sorted(root.glob("benchmark-*.json"))
+    if not paths:
+        raise InputError(
+            f"no benchmark-*.json in {root}: make a record with `edgecxr benchmark`, or name one", "not-found"
+        )
+    found = [record.read(path) for path in paths]
+    if into:
+        count = report.insert(into, found, tolerance, against)
+        say(f"{into}: {count} place{'s' if count > 1 else ''} filled")
+        return
+    print(report.markdown(found, tolerance, against))
+    path = html or root / "report.html"
+    pictures = load("edgecxr.record_plots:pictures", "pictures")
+    atomic_write(path, report.page(found, tolerance, pictures, against), "give another file with --html")
+    say(f"page: {path}")

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgecxr.bench import benchmark as module
+from edgecxr.bench import command, lanes
+from edgecxr.bench.benchmark import Settings
+from edgecxr.bench.record import Record, read
+from edgecxr.data.pack import pack
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.workspace import Workspace
+from tests.bench.benchmarked import STUDENT, TEACHER, workspace
+from tests.cli_workspace import edgecxr
+from tests.runtime.dicom_files import film, write
+
+QUICK = Settings(threads=1, max_batch=4, passes=2, energy_s=0.1, replicates=100)
+
+
+@pytest.fixture(autouse=True)
+def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "TURNS", 2)
+    monkeypatch.setattr(lanes, "MOST_RUNS", 3)
+    monkeypatch.setattr(lanes, "BATCH_S", 0.001)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return workspace(tmp_path_factory.mktemp("benchmarked") / "runs")
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import numpy as np
+
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    return write(film(pixels, BitsStored=12), tmp_path_factory.mktemp("scan"))
+
+
+def measure(place: Workspace, scan: Path, out: Path, **changes: Any) -> Record:
+    asked: dict[str, Any] = {
+        "models": [], "backends": ["onnxruntime"], "precisions": [], "data": "quadrants", "film": scan,
+        "settings": QUICK, "command": "edgecxr benchmark", "out": out, "update": lambda *_: None,
+    }  # fmt: skip
+    return command.run(place, **asked | changes)
+
+
+def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    steps: list[tuple[Any, ...]] = []
+    made = measure(place, scan, tmp_path / "a.json", update=lambda *step: steps.append(step))
+    assert read(tmp_path / "a.json") == made and made["complete"]
+    rows = {row["model"]: row for row in made["rows"]}
+    assert set(rows) == {TEACHER, STUDENT}
+    for row in rows.values():
+        assert row["status"] == "ok" and row["latency_ms"]["runs"] == 2 * 2 * 3
+        assert [one["batch"] for one in row["throughput"]] == [1, 4]
+        assert row["cold_start_s"]["total"] == pytest.approx(
+            sum(row["cold_start_s"][part] for part in ("process", "open", "first")), abs=1e-3
+        )
+        assert row["film_ms"]["total"]["runs"] == 2 * lanes.FILM_RUNS
+        assert row["artefact"]["bytes"] == (place.export_dir(row["model"]) / "model.onnx").stat().st_size
+        assert "absent" in row["energy"] or row["energy"]["batches"]
+        assert row["auroc"]["findings"]["auroc"] > 0.9
+    assert made["models"][STUDENT]["compared_with"] == TEACHER
+    assert rows[STUDENT]["against_teacher"]["row"] == f"{TEACHER}/onnxruntime/fp32"
+    # Both see the same quadrants.
+    assert abs(rows[STUDENT]["against_teacher"]["abnormal"]["difference"]) < 0.05
+    assert made["data"]["images"] == 24 and "64 x 64 pixels" in made["film"]
+    assert made["conditions"][0]["when"] == "before" and steps[-1][:2] == (6, 6)
+    assert len({step[1] for step in steps}) == 1 and [s[0] for s in steps] == sorted(s[0] for s in steps)
+
+
+def test_a_pack_does_for_a_device_what_the_data_set_does(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    pack(Prepared.open(place.data_dir("quadrants")), "test", None, tmp_path / "test.npz")
+    made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "test.npz"), models=[STUDENT])
+    assert made["rows"][0]["auroc"]["findings"]["auroc"] > 0.9 and made["data"]["images"] == 24
+
+
+def test_without_data_it_measures_latency_alone_and_says_so(
+    place: Workspace, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = Workspace(tmp_path / "bare")
+    made = measure(bare, scan, tmp_path / "a.json", data=None, models=[str(place.export_dir(STUDENT))])
+    assert made["data"] is None and "auroc" not in made["rows"][0] and made["rows"][0]["latency_ms"]["p50"] > 0
+    assert "latency alone" in capsys.readouterr().err
+
+
+def test_an_engine_that_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
+    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lanes.Worker
+
+    def failing(opener: str, arguments: dict[str, Any], shape: tuple[int, ...]) -> Any:
+        if shape[-1] == 224:
+            arguments = arguments | {"path": Path("gone.onnx")}
+        return real(opener, arguments, shape)
+
+    monkeypatch.setattr(lanes, "Worker", failing)
+    made = measure(place, scan, tmp_path / "a.json", backends=["onnxruntime", "onnxruntime-cuda"])
+    rows = {row["id"]: row for row in made["rows"]}
+    assert rows[f"{TEACHER}/onnxruntime/fp32"]["status"] == "failed"
+    assert "gone.onnx does not exist" in rows[f"{TEACHER}/onnxruntime/fp32"]["reason"]
+    assert rows[f"{STUDENT}/onnxruntime/fp32"]["status"] == "ok"
+    # ONNX Runtime is here without its CUDA: that is said once, and no row of each model.
+    assert "onnxruntime-cuda" in made["absent"] and len(rows) == 2
+
+
+def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
+    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = module.conditions.device(Path("/")) | {"gpus": []}
+    monkeypatch.setattr(module.conditions, "device", lambda root: device)
+    made = measure(place, scan, tmp_path / "a.json", backends=[], models=[STUDENT], data=None)
+    assert made["absent"]["tensorrt"] == "no NVIDIA GPU was found here"
+    assert {row["backend"] for row in made["rows"]} <= {"onnxruntime", "openvino"}
+
+
+def test_nothing_measured_is_an_error_that_says_why(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nothing could be measured: .*CUDA"):
+        measure(place, scan, tmp_path / "a.json", backends=["onnxruntime-cuda"], data=None)
+    assert read(tmp_path / "a.json")["complete"]
+
+
+def test_an_interruption_leaves_what_was_measured(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        if "pass 2" in note:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(place, scan, tmp_path / "a.json", update=interrupt)
+    kept = read(tmp_path / "a.json")
+    assert not kept["complete"] and all(row["latency_ms"]["runs"] == 6 for row in kept["rows"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"film": Path("gone.dcm")}, InputError, "gone.dcm"),
+        ({"data": "gone"}, InputError, "gone"),
+        ({"settings": Settings(1, split="tset")}, UsageError, "tset"),
+        ({"settings": Settings(1, split="val"), "data": "few.npz"}, InputError, "val"),
+    ],
+)
+def test_what_was_named_wrongly_is_refused_before_anything_is_measured(
+    place: Workspace, scan: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    if changes.get("data") == "few.npz":
+        pack(Prepared.open(place.data_dir("quadrants")), "test", 4, tmp_path / "few.npz")
+        changes = changes | {"data": str(tmp_path / "few.npz")}
+    with pytest.raises(error, match=said):
+        measure(place, scan, tmp_path / "a.json", **changes)
+    assert not (tmp_path / "a.json").exists()
+
+
+def test_a_record_that_cannot_be_written_is_known_at_once(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--out"):
+        measure(place, scan, tmp_path / "file" / "a.json", update=lambda *_: pytest.fail("it began"))
+
+
+def test_other_findings_than_the_datas_are_no_auroc_but_no_end_either(
+    place: Workspace, scan: Path, clinic: Prepared, tmp_path: Path
+) -> None:
+    pack(clinic, "test", None, tmp_path / "other.npz")
+    made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "other.npz"), models=[STUDENT])
+    assert "asks for" in made["rows"][0]["no_auroc"] and made["rows"][0]["latency_ms"]
+
+
+def test_the_command_prints_tables_or_the_record_and_compares(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    common = ("benchmark", "--backend", "onnxruntime", "--passes", "1", "--film", scan, "--replicates", "100",
+              "--max-batch", "1", "--threads", "1")  # fmt: skip
+    typed = edgecxr(*common, "--out", tmp_path / "a.json", runs=place.root)
+    assert typed.code == 0, typed.err
+    assert "Best against best" in typed.out and STUDENT in typed.out and "Research use only" in typed.out
+    typed = edgecxr(*common, STUDENT, "--json", "--out", tmp_path / "b.json", runs=place.root)
+    assert json.loads(typed.out) == read(tmp_path / "b.json")
+    typed = edgecxr("benchmark", "--compare", tmp_path / "a.json", tmp_path / "b.json", runs=place.root)
+    assert typed.code == 0 and f"only in A: {TEACHER}/onnxruntime/fp32" in typed.out
+    typed = edgecxr("benchmark", "--compare", tmp_path / "a.json", tmp_path / "gone.json", runs=place.root)
+    assert typed.code == 3 and "gone.json" in typed.error

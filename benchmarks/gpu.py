@@ -51,6 +51,7 @@ def steps(args: argparse.Namespace) -> Iterator[tuple[str, int, Step]]:
                 if size == args.res[0] and seed == 0:
                     step = student_step(name, "mlcak", size, seed)
                     yield f"{step}-engines", 240, partial(engines, name=name, step=step)
+                    yield f"{name}-benchmark", 300, partial(benchmark, name=name)
                     yield f"{name}-looks", 120, partial(looks, name=name)
                     yield f"{name}-choices", 600, partial(choices, name=name)
 
@@ -244,13 +245,24 @@ def choices(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def engines(args: argparse.Namespace, name: str, step: str) -> dict[str, Any]:
-    """Export what an earlier step trained, and build, compare and time its engines."""
-    from gpu_engines import measure
+    """Export what an earlier step trained, and build and compare its engines."""
+    from gpu_engines import built
 
     run = run_of(args, step)
     prepared, workspace = opened(args, name)
-    bundle = workspace.export_dir(run.name)
-    return {"data": name, "run": run.name} | measure(run, prepared, bundle, args.device, args.rounds)
+    return {"data": name, "run": run.name} | built(run, prepared, workspace.export_dir(run.name))
+
+
+def benchmark(args: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Measure teacher and students on every engine for GPUs, into OUT/benchmark-NAME/record.json."""
+    from gpu_engines import benchmarked
+
+    prepared, workspace = opened(args, name)
+    steps = [f"{name}-teacher", *(student_step(name, method, args.res[0], 0) for method in ("none", "mlcak"))]
+    runs = [run_of(args, step) for step in steps]
+    record = args.out / f"benchmark-{name}" / "record.json"
+    found = benchmarked(workspace, prepared, runs, record, quick=args.rounds < 10)
+    return {"record": str(record.relative_to(args.out)), "rows": {row["id"]: row["status"] for row in found["rows"]}}
 
 
 def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:

@@ -266,6 +266,9 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
         def set_flag(self, flag: Any) -> None:
             fake.calls.append(("flag", flag.name))
 
+        def clear_flag(self, flag: Any) -> None:
+            fake.calls.append(("no flag", flag.name))
+
         def create_timing_cache(self, content: bytes) -> Any:
             fake.calls.append(("timing cache", content))
             return ITimingCache(content)

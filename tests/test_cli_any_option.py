@@ -46,9 +46,10 @@ QUICK = {
     ("distill",): ("--res", "28", "--epochs", "1", "--batch", "16"),
     ("evaluate",): ("--replicates", "100"),
     ("infer",): ("film.dcm",),
+    ("benchmark",): ("bundle", "--backend", "onnxruntime", "--passes", "1", "--max-batch", "1", "--film", "film.dcm"),
 }
 # These decide how long a command works: any whole number is a fair wish.
-LASTING = {"--n", "--epochs", "--replicates"}
+LASTING = {"--n", "--epochs", "--replicates", "--passes", "--max-batch"}
 
 NUMBERS = ["-1", "0", "1.5", "nan", "inf", "-inf", "1e400", "99999999999999999999", "0x10", "1_000", "½"]
 WORDS = ["", " ", "-", "--", "abc", "none", "TINY", "a,b", ",", "a\nb", "\x1b[31m", "影像", "x" * 300, "\ud800"]

@@ -27,6 +27,7 @@ SMALLER = {
     "prepare vindr": f"--labels '{','.join(LABELS)}'",
     "train": "--epochs 1 --batch 16 --patch 56 --depth 2",
     "distill": "--epochs 1 --batch 16",
+    "benchmark": "--backend onnxruntime --precision fp32 --passes 1 --max-batch 1 --replicates 100",
 }
 
 

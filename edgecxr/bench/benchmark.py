@@ -8,6 +8,7 @@ written, marked incomplete.
 from __future__ import annotations
 
 import datetime
+import re
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from edgecxr.bench.lanes import Samples
 from edgecxr.bench.record import NAME, VERSION, Record, percentiles, write
 from edgecxr.bench.worker import Refused, Worker
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError, ModelError
+from edgecxr.errors import InputError, ModelError, brief
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import Outputs
 
@@ -98,32 +99,38 @@ def benchmark(
         UsageError: the record cannot be written.
     """
     run = _Run(list(candidates), settings, data, film, command, try_gpu, root)
-    groups = [list(group) for _, group in groupby(candidates, key=lambda one: one.group)]
-    total = (settings.passes + (data is not None)) * len(candidates)
-    done = 0
     write(run.record(False), out)  # who may not write there shall know it now
     run.begin()
-    for number in range(settings.passes):
-        for group in groups:
-            note = f"pass {number + 1}, {' '.join(group[0].group)}"
-            update(done, total, note)
-            run.measure(group, number == 0)
-            done += len(group)
-            run.look(note)
-            write(run.record(False), out)
-    for one in run.candidates if data is not None else []:
-        update(done, total, f"AUROC of {one.id}")
-        run.score(one)
-        done += 1
+    done = 0
+    steps = run.steps()
+    while steps:
+        # What has turned out to be absent is no work that is still to come.
+        steps = [step for step in steps if step.backend not in run.absent]
+        if not steps:
+            break
+        step = steps.pop(0)
+        update(done, done + step.size + sum(later.size for later in steps), step.note)
+        step.do()
+        done += step.size
         write(run.record(False), out)
     run.look("after")
     record = run.record(True)
     write(record, out)
-    update(total, total)
+    update(done, done)
     if not any(row["status"] == "ok" for row in record["rows"]):
         reasons = dict.fromkeys([*record["absent"].values(), *(row.get("reason", "") for row in record["rows"])])
         raise ModelError(f"nothing could be measured: {'; '.join(filter(None, reasons))}")
     return record
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A part of the work, after which the record is written; `size` is in candidates."""
+
+    backend: str
+    note: str
+    size: int
+    do: Callable[[], None]
 
 
 class _Run:
@@ -147,14 +154,14 @@ class _Run:
         self._conditions: list[dict[str, Any]] = []
         self._meters, self._no_meter = find(root)
         self._idle: dict[str, float] = {}
-        self._head = {
+        self._head: dict[str, Any] = {
             "schema": NAME, "version": VERSION, "notice": NOTICE,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "command": command, "device": conditions.device(root), "versions": conditions.versions(),
+            "command": _local(command), "device": conditions.device(root), "versions": conditions.versions(),
         }  # fmt: skip
-        gpus = self._head["device"]["gpus"]  # type: ignore[index]
+        gpus = self._head["device"]["gpus"]
         unwanted = [one.backend for one in candidates if one.gpu and not (try_gpu or gpus)]
-        self._absent = dict.fromkeys(unwanted, "no NVIDIA GPU was found here")
+        self.absent = dict.fromkeys(unwanted, "no NVIDIA GPU was found here")
         self._files = {
             path: {"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in dict.fromkeys(one.file for one in candidates if one.file)
@@ -171,15 +178,27 @@ class _Run:
             time.sleep(_IDLE_S)
             self._idle[kind] = meter.stop() / _IDLE_S
 
+    def steps(self) -> list[_Step]:
+        """Return what is to be done, in order."""
+        groups = [list(group) for _, group in groupby(self.candidates, key=lambda one: one.group)]
+        found = []
+        for number in range(self._settings.passes):
+            for group in groups:
+                note = f"pass {number + 1}, {' '.join(group[0].group)}"
+                found.append(_Step(group[0].backend, note, len(group), partial(self.measure, group, number == 0, note)))
+        if self._data is not None:
+            found += [_Step(one.backend, f"AUROC of {one.id}", 1, partial(self.score, one)) for one in self.candidates]
+        return found
+
     def look(self, when: str) -> None:
         """Note the conditions of this moment."""
         self._conditions.append({"when": when, **conditions.sample(self._root)})
 
-    def measure(self, group: list[Candidate], first: bool) -> None:
+    def measure(self, group: list[Candidate], first: bool, note: str) -> None:
         """Measure the candidates of one engine and precision; energy only if it is the `first` pass."""
         gpu = self._meters.get("gpu")
         used = gpu.used_mib if isinstance(gpu, Nvml) else None
-        with lanes.opened(group, self._samples, self._absent, used) as open_lanes:
+        with lanes.opened(group, self._samples, self.absent, used) as open_lanes:
             lanes.each(open_lanes, lanes.warm_up)
             for _ in range(lanes.TURNS):
                 lanes.each(open_lanes, lanes.take_turn)
@@ -190,6 +209,8 @@ class _Run:
             meter = self._meter(group[0])
             if first and meter:
                 lanes.each(open_lanes, partial(lanes.energy, meter=meter[1], seconds=self._settings.energy_s))
+            if open_lanes:
+                self.look(note)
 
     def score(self, one: Candidate) -> None:
         """Let a candidate look at all films of the split."""
@@ -233,10 +254,12 @@ class _Run:
                 for model in self._models()
             },
             "rows": [
-                self._row(one) | scored.get(one.id, {}) for one in self.candidates if one.backend not in self._absent
+                self._row(one) | scored.get(one.id, {}) for one in self.candidates if one.backend not in self.absent
             ],
-            "absent": self._absent,
-            "warnings": conditions.warnings(self._conditions, self._head["device"]["cpu"]["allowed"]),  # type: ignore[index]
+            "absent": {backend: brief(_local(why), 400) for backend, why in self.absent.items()},
+            "warnings": conditions.warnings(
+                self._conditions, self._head["device"]["cpu"]["allowed"], self._settings.threads
+            ),
         }  # fmt: skip
 
     def _models(self) -> list[Model]:
@@ -265,7 +288,7 @@ class _Run:
             "threads": one.arguments.get("threads"), "gpu": one.gpu, "status": "failed" if own.problem else "ok",
         }  # fmt: skip
         if own.problem:
-            row["reason"] = own.problem
+            row["reason"] = _local(own.problem)
         if one.file:
             row["artefact"] = self._files[one.file]
         if own.starts:
@@ -283,7 +306,7 @@ class _Run:
             stages["total"] = [sum(parts) for parts in zip(*own.film.values(), strict=True)]
             row["film_ms"] = {stage: percentiles(seconds) for stage, seconds in stages.items()}
         if one.id in self._unscored:
-            row["no_auroc"] = self._unscored[one.id]
+            row["no_auroc"] = _local(self._unscored[one.id])
         return row
 
     def _energy(self, one: Candidate, own: Samples) -> dict[str, Any]:
@@ -303,6 +326,11 @@ def _check_labels(model: Model, data: Prepared, split: str) -> None:
             f"{', '.join(data.labels)}",
             "dataset",
         )
+
+
+def _local(text: str) -> str:
+    """Return a text without the folders of absolute paths: a record is sent away, and they may name persons."""
+    return re.sub(r"(?<![\w.~/])/(?:[^\s/:;,'\"()]+/)+", "", text)
 
 
 def _start(starts: list[dict[str, float]]) -> dict[str, float]:

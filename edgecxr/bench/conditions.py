@@ -95,26 +95,30 @@ def _by_nvidia_smi() -> dict[str, Any]:
     return found
 
 
-def warnings(samples: list[dict[str, Any]], cores: int) -> list[str]:
+def warnings(samples: list[dict[str, Any]], cores: int, threads: int) -> list[str]:
     """Return what was wrong with the conditions, a sentence each.
 
     Args:
-        samples: what `sample` returned, in the order of time; the first one under load.
+        samples: what `sample` returned, in the order of time; the first one before the work.
         cores: that this process may use.
+        threads: that each engine used.
     """
     found = []
     for key, what in (("cpu_mhz", "the CPU's clock"), ("gpu_mhz", "the GPU's clock")):
-        clocks = [one[key] for one in samples if key in one]
+        # A processor without work may have slowed down: the first sample with work is the measure.
+        clocks = [one[key] for one in samples[1:-1] if key in one]
         if clocks and min(clocks) < FELL * clocks[0]:
             found.append(
                 f"{what} fell from {clocks[0]:.0f} to {min(clocks):.0f} MHz: cool it, fix the clocks, measure again"
             )
-    modes = list(dict.fromkeys(one["power_mode"] for one in samples if "power_mode" in one))
-    if len(modes) > 1 and not modes[0].startswith("P"):
+    # An NVIDIA GPU's performance state changes with its work; a Jetson's mode does not.
+    modes = list(dict.fromkeys(one["power_mode"] for one in samples if "governor" in one and "power_mode" in one))
+    if len(modes) > 1:
         found.append(f"the power mode changed: {', '.join(modes)}")
-    if samples and samples[0]["load_1min"] > cores / 2:
+    others = [one["load_1min"] - (threads if number else 0) for number, one in enumerate(samples)]
+    load = max(others, default=0.0)
+    if load > cores / 2:
         found.append(
-            f"other programs were at work when this began (load {samples[0]['load_1min']:.1f} on {cores} cores): "
-            "figures are theirs too"
+            f"other programs were at work (load {load:.1f} beside this on {cores} cores): figures are theirs too"
         )
     return found

@@ -198,8 +198,13 @@ def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
     first, second = ({row["id"]: row for row in measured(record)} for record in (a, b))
     shared = [name for name in first if name in second]
     lines = [f"A: {names[0]}: {' '.join(head(a))}", f"B: {names[1]}: {' '.join(head(b))}", ""]
-    if a["device"]["name"] != b["device"]["name"]:
-        lines.append("different machines")
+    others = {
+        "machines": [record["device"]["name"] for record in (a, b)],
+        "numbers of threads": [record["settings"]["threads"] for record in (a, b)],
+        "films": [record["film"] for record in (a, b)],
+        "versions": [record["versions"] for record in (a, b)],
+    }
+    lines += [f"different {what}" for what, (x, y) in others.items() if x != y]
     cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
     for name in shared:
         x, y = first[name], second[name]

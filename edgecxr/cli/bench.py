@@ -104,7 +104,7 @@ def report(
     """Render records: markdown on standard output, and one HTML page with pictures."""
     from edgecxr.bench import record, report
     from edgecxr.console import say
-    from edgecxr.errors import InputError
+    from edgecxr.errors import InputError, UsageError
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace, atomic_write
 
@@ -121,6 +121,8 @@ def report(
         return
     print(report.markdown(found, tolerance, against))
     path = html or root / "report.html"
+    if path.suffix != ".html":
+        raise UsageError(f"--html {path}: give a name that ends in .html")
     pictures = load("edgecxr.record_plots:pictures", "pictures")
     atomic_write(path, report.page(found, tolerance, pictures, against), "give another file with --html")
     say(f"page: {path}")

@@ -19,6 +19,8 @@ class TorchBackend:
 
     def __init__(self, model: TwoHeadViT, device: str = "cpu") -> None:
         self.device = torch.device(device)
+        # In float32: by default torch convolves with a mantissa of 10 bits where the GPU can.
+        torch.backends.cudnn.allow_tf32 = False
         self.model = model.to(self.device)
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ from edgecxr.bench import benchmark as module
 from edgecxr.bench import command, lanes
 from edgecxr.bench.benchmark import Settings
 from edgecxr.bench.record import Record, read
+from edgecxr.bench.record import write as write_record
 from edgecxr.data.pack import pack
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError, UsageError
@@ -74,6 +75,14 @@ def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan
     assert len({step[1] for step in steps}) == 1 and [s[0] for s in steps] == sorted(s[0] for s in steps)
 
 
+def test_a_record_that_is_sent_away_names_no_folders() -> None:
+    said = (
+        "/home/jane/bundles/model.onnx is gone: `/opt/x/bin/python -m pip install '.[all]'` (https://example.org/a/b)"
+    )
+    assert module._local(said) == "model.onnx is gone: `python -m pip install '.[all]'` (https://example.org/a/b)"
+    assert module._local("edgecxr benchmark runs/a 3/4") == "edgecxr benchmark runs/a 3/4"
+
+
 def test_a_pack_does_for_a_device_what_the_data_set_does(place: Workspace, scan: Path, tmp_path: Path) -> None:
     pack(Prepared.open(place.data_dir("quadrants")), "test", None, tmp_path / "test.npz")
     made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "test.npz"), models=[STUDENT])
@@ -107,6 +116,7 @@ def test_an_engine_that_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
     assert rows[f"{STUDENT}/onnxruntime/fp32"]["status"] == "ok"
     # ONNX Runtime is here without its CUDA: that is said once, and no row of each model.
     assert "onnxruntime-cuda" in made["absent"] and len(rows) == 2
+    assert not any("cuda" in one["when"] for one in made["conditions"])
 
 
 def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
@@ -160,6 +170,20 @@ def test_a_record_that_cannot_be_written_is_known_at_once(place: Workspace, scan
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--out"):
         measure(place, scan, tmp_path / "file" / "a.json", update=lambda *_: pytest.fail("it began"))
+
+
+def test_a_record_is_not_written_over_unless_an_interruption_left_it(
+    place: Workspace, scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.json"
+    made = measure(place, scan, out, data=None, models=[STUDENT])
+    with pytest.raises(UsageError, match="there already"):
+        measure(place, scan, out, data=None, models=[STUDENT])
+    assert read(out) == made
+    write_record(made | {"complete": False}, out)
+    assert measure(place, scan, out, data=None, models=[STUDENT])["complete"]
+    with pytest.raises(UsageError, match=r"ends in \.json"):
+        measure(place, scan, scan, data=None, models=[STUDENT])
 
 
 def test_other_findings_than_the_datas_are_no_auroc_but_no_end_either(

@@ -50,13 +50,16 @@ def test_a_discrete_gpu_is_asked_by_its_tool(tmp_path: Path, monkeypatch: pytest
 
 def test_a_clock_that_fell_a_mode_that_changed_and_a_busy_machine_are_warned_of() -> None:
     start = {"load_1min": 0.1, "cpu_mhz": 2000, "gpu_mhz": 1000.0, "power_mode": "15W"}
-    assert conditions.warnings([start, start | {"cpu_mhz": 1950}], 4) == []
-    found = conditions.warnings([start, start | {"cpu_mhz": 1500, "power_mode": "7W", "load_1min": 4}], 4)
+    start["governor"] = "schedutil"
+    idle = start | {"cpu_mhz": 800}
+    assert conditions.warnings([idle, start, start | {"cpu_mhz": 1950, "load_1min": 3.5}, idle], 4, 2) == []
+    found = conditions.warnings([start, start, start | {"cpu_mhz": 1500, "power_mode": "7W"}, idle], 4, 2)
     assert ["the CPU's clock fell from 2000 to 1500 MHz" in found[0], found[1]] == [
         True, "the power mode changed: 15W, 7W",
     ]  # fmt: skip
     assert len(found) == 2
-    assert "other programs" in conditions.warnings([start | {"load_1min": 3.0}], 4)[0]
+    assert "other programs" in conditions.warnings([start | {"load_1min": 3.0}], 4, 2)[0]
+    assert "load 3.0" in conditions.warnings([start, start | {"load_1min": 5.0}], 4, 2)[0], "those that came later"
 
 
 def test_the_machine_is_described_without_the_names_of_host_and_person() -> None:

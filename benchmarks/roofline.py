@@ -6,9 +6,9 @@ A roofline (Williams, Waterman, Patterson 2009): a batch takes at least the time
 rate (the products of flops.py), and at least the time in which its bytes cross the memory's bus at peak bandwidth, of
 which there are two counts. What must cross: the weights, once per batch, and images and answers. What crosses if
 nothing stays in a cache: the weights, and what each product reads and writes. The peaks are in peaks.toml, with the
-documents that they are from. An FP32 file is held against TF32 where a device has it, since TensorRT takes it unless
-told otherwise; a reduced file is counted as if all its products ran in its precision. The table goes to standard
-output, the record to benchmarks/results/estimated, apart from all that was measured. Needs onnx (edgecxr[export]).
+documents that they are from. An FP32 file runs on the CUDA cores, since edgecxr builds its engines without TF32; a
+reduced file is counted as if all its products ran in its precision. The table goes to standard output, the record to
+benchmarks/results/estimated, apart from all that was measured. Needs onnx (edgecxr[export]).
 """
 
 from __future__ import annotations
@@ -67,18 +67,13 @@ class Device:
 
     Attributes:
         title: name for people.
-        rates: "fp32", "tf32", "fp16", "int8" -> operations per second, as far as published.
+        rates: "fp32", "fp16", "int8" -> operations per second, as far as published.
         bandwidth: of its memory, bytes per second.
     """
 
     title: str
     rates: dict[str, float]
     bandwidth: float
-
-    def rate(self, precision: str) -> float | None:
-        """Return the best rate for a file of this precision; None where none is published."""
-        names = ("fp32", "tf32") if precision == "fp32" else (precision,)
-        return max((self.rates[name] for name in names if name in self.rates), default=None)
 
 
 def main() -> int:
@@ -107,7 +102,7 @@ def devices(published: dict[str, Any]) -> dict[str, Device]:
     return {
         name: Device(
             entry["name"],
-            {key: entry[key]["value"] * 1e12 for key in ("fp32", "tf32", "fp16", "int8") if key in entry},
+            {key: entry[key]["value"] * 1e12 for key in ("fp32", "fp16", "int8") if key in entry},
             entry["memory"]["value"] * 1e9,
         )
         for name, entry in published["devices"].items()
@@ -156,7 +151,7 @@ def _width(kind: int) -> int:
 
 def estimate(device: Device, work: Work) -> dict[str, Any] | None:
     """Return a row of the record; None where the device has no published rate for this precision."""
-    rate = device.rate(work.precision)
+    rate = device.rates.get(work.precision)
     if rate is None:
         return None
     batches = {}

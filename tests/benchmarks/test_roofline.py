@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import roofline
-from roofline import Device, Work, tomllib
+from roofline import Work, tomllib
 
 PUBLISHED = tomllib.loads((roofline.HERE / "peaks.toml").read_text(encoding="utf-8"))
 
@@ -109,16 +109,11 @@ def test_what_has_no_published_rate_has_no_row() -> None:
     assert roofline.estimate(devices["jetson-orin-nano"], work) is not None
 
 
-@pytest.mark.parametrize(("rates", "best"), [({"fp32": 1.0}, 1.0), ({"fp32": 1.0, "tf32": 4.0}, 4.0)])
-def test_fp32_is_held_against_tf32_where_that_is_there(rates: dict[str, float], best: float) -> None:
-    assert Device("device", rates, 1.0).rate("fp32") == best
-
-
 def test_every_peak_says_where_it_is_from() -> None:
     used = set()
     for name, entry in PUBLISHED["devices"].items():
         numbers = {key: value for key, value in entry.items() if isinstance(value, dict)}
-        assert {"fp32", "fp16", "memory"} <= set(numbers) <= {"fp32", "tf32", "fp16", "int8", "memory"}, name
+        assert {"fp32", "fp16", "memory"} <= set(numbers) <= {"fp32", "fp16", "int8", "memory"}, name
         for number in numbers.values():
             assert number["value"] > 0 and number["how"] in ("read", "quoted", "derived")
             used.add(number["document"])

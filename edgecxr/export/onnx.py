@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgecxr.errors import ModelError
@@ -72,7 +74,7 @@ def _exported(model: TwoHeadViT, size: int, opset: int) -> onnx.ModelProto:
     found = next(entry.version for entry in graph.opset_import if entry.domain == "")
     if found != opset:  # torch exports a later one and says no more than a warning where it cannot convert it
         raise ValueError(f"the graph has opset {found}, not {opset}")
-    _fold_transposes(graph)
+    _fold_weights(graph)
     return graph
 
 
@@ -90,48 +92,50 @@ def _traced(model: TwoHeadViT, size: int, opset: int) -> onnx.ModelProto:
         dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
     )
     graph = onnx.load_from_string(file.getvalue())
+    _fold_weights(graph)
     _no_copies(graph)
     return graph
 
 
-def name_layers(graph: onnx.ModelProto, model: nn.Module) -> None:
+def name_layers(graph: onnx.ModelProto, model: TwoHeadViT) -> None:
     """Name each node that has weights after its module, such as "blocks.3.mlp.fc1", in place.
 
     Reports of the quantiser, of ONNX Runtime and of TensorRT go by nodes' names. Weights are told by their values: the
     exporter transposes them into nameless constants, and lets equal biases of different layers be one.
     """
-    names: dict[bytes, str] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            weight = module.weight.detach().numpy()
-            names |= dict.fromkeys((weight.tobytes(), weight.T.tobytes()), name.removeprefix("vit."))
+    weights = {
+        name.removeprefix("vit."): module.weight.detach().numpy()
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d))
+    }
+    # The last block takes its query of the class token alone.
+    last = f"blocks.{model.depth - 1}.attn"
+    weights |= {f"{last}.q": weights[f"{last}.qkv"][: model.width], f"{last}.kv": weights[f"{last}.qkv"][model.width :]}
+    names = {content: name for name, weight in weights.items() for content in (weight.tobytes(), weight.T.tobytes())}
     values = {tensor.name: tensor for tensor in graph.graph.initializer}
-    taken: dict[str, int] = {}
     for node in graph.graph.node:
         if node.op_type in WEIGHTED and node.input[1] in values:
-            found = names.get(onnx.numpy_helper.to_array(values[node.input[1]]).tobytes())
-            if found is not None:
-                taken[found] = taken.get(found, 0) + 1
-                # The attention map reads the last block's weights once more, which one exporter writes down twice.
-                node.name = found if taken[found] == 1 else f"{found}#{taken[found]}"
+            node.name = names.get(onnx.numpy_helper.to_array(values[node.input[1]]).tobytes(), node.name)
 
 
-def _fold_transposes(graph: onnx.ModelProto) -> None:
-    """Store transposed what the exporter transposes at run time because two nodes read it, in place.
-
-    Only constant weights are quantised.
-    """
-    values = {tensor.name: tensor for tensor in graph.graph.initializer}
+def _fold_weights(graph: onnx.ModelProto) -> None:
+    """Store what the exporter slices and transposes of weights at run time, in place: only constants are quantised."""
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.graph.initializer}
+    # One exporter writes small constants down as nodes.
+    small = {node.output[0]: node for node in graph.graph.node if node.op_type == "Constant"}
+    values |= {name: onnx.numpy_helper.to_array(node.attribute[0].t) for name, node in small.items()}
+    made = {}
     for node in list(graph.graph.node):
-        if node.op_type == "Transpose" and node.input[0] in values:
-            order = next((list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
-            array = onnx.numpy_helper.to_array(values[node.input[0]]).transpose(order)
-            graph.graph.initializer.append(onnx.numpy_helper.from_array(array.copy(), node.output[0]))
+        if node.op_type in ("Slice", "Transpose") and all(name in values for name in node.input):
+            (result,) = ReferenceEvaluator(node).run(None, {name: values[name] for name in node.input})
+            values[node.output[0]] = made[node.output[0]] = np.ascontiguousarray(result)
             graph.graph.node.remove(node)
+    graph.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in made.items())
     used = {name for node in graph.graph.node for name in node.input}
-    for name, tensor in values.items():
-        if name not in used:
-            graph.graph.initializer.remove(tensor)
+    for tensor in [tensor for tensor in graph.graph.initializer if tensor.name not in used]:
+        graph.graph.initializer.remove(tensor)
+    for node in [node for name, node in small.items() if name not in used]:
+        graph.graph.node.remove(node)
 
 
 def _no_copies(graph: onnx.ModelProto) -> None:

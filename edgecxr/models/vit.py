@@ -89,18 +89,19 @@ class TwoHeadViT(nn.Module):
         Args:
             images: (B, 1, S, S) in [0, 1].
         """
-        if images.shape[-1] != self.seen:
-            images = F.interpolate(images, self.seen, mode="bilinear", align_corners=False)
-        # The normalisation is part of the model, so that nobody can feed it differently normalised pixels.
-        final, blocks = self.vit.forward_intermediates(
-            (images - 0.5) / 0.5, output_fmt="NLC", return_prefix_tokens=True
-        )
+        final, blocks = self.vit.forward_intermediates(self._input(images), output_fmt="NLC", return_prefix_tokens=True)
         findings, abnormal = self._heads(final[:, 0])
         return Trace(
             findings=findings,
             abnormal=abnormal,
             blocks=[torch.cat([prefix, patches], dim=1) for patches, prefix in blocks],
         )
+
+    def _input(self, images: Tensor) -> Tensor:
+        if images.shape[-1] != self.seen:
+            images = F.interpolate(images, self.seen, mode="bilinear", align_corners=False)
+        # The normalisation is part of the model, so that nobody can feed it differently normalised pixels.
+        return (images - 0.5) / 0.5
 
     def _heads(self, token: Tensor) -> tuple[Tensor, Tensor]:
         if torch.is_autocast_enabled(token.device.type):
@@ -115,23 +116,48 @@ class TwoHeadViT(nn.Module):
         Args:
             images: (B, 1, S, S) in [0, 1].
         """
-        trace = self.trace(images)
-        return trace.findings, trace.abnormal, self._attention(trace.blocks[-2])
+        before_last = self.vit.forward_intermediates(
+            self._input(images),
+            indices=[self.depth - 2],
+            output_fmt="NLC",
+            return_prefix_tokens=True,
+            intermediates_only=True,
+            stop_early=True,
+        )
+        ((patches, prefix),) = before_last
+        token, weights = self._last_block(torch.cat([prefix, patches], dim=1))
+        findings, abnormal = self._heads(self.vit.norm(token)[:, 0])
+        row = weights[:, :, 0, 1:].sum(dim=1)
+        attention = (row / row.sum(dim=1, keepdim=True)).reshape(-1, self.grid, self.grid)
+        return findings, abnormal, attention
 
-    def _attention(self, tokens: Tensor) -> Tensor:
-        """Attention of the last block, class token to patches, mean over heads, renormalised to sum 1: (B, g, g).
+    def _last_block(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the last block for the class token alone, since nobody reads what it makes of the patches.
 
-        The block itself may run a fused kernel that never forms the attention matrix, so the one row that is wanted
-        is computed here again.
+        That leaves out most of the block: of its 12 D^2 multiplications per patch, two keys' and values' remain.
+
+        Args:
+            tokens: (B, 1 + T, D), the block's input.
+
+        Returns:
+            The class token (B, 1, D), and its attention to all tokens (B, heads, 1, 1 + T).
         """
         block: Any = self.vit.blocks[-1]
         attn = block.attn
         batch, count, _ = tokens.shape
-        qkv = attn.qkv(block.norm1(tokens)).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
-        query = attn.q_norm(qkv[:, 0, 0]).unsqueeze(2)  # (B, heads, 1, d)
-        keys = attn.k_norm(qkv[:, :, 1]).permute(0, 2, 3, 1)  # (B, heads, d, 1 + T)
-        weights = ((query * attn.scale) @ keys).softmax(dim=-1)[:, :, 0, 1:].sum(dim=1)
-        return (weights / weights.sum(dim=1, keepdim=True)).reshape(batch, self.grid, self.grid)
+        width = self.width  # a plain number, so that the exporters can cut the weights beforehand
+        token = tokens[:, :1]
+        weight, bias = attn.qkv.weight, attn.qkv.bias
+        # Normalised once more on its own: cut out behind the norm, it would be quantised twice at INT8.
+        query = F.linear(block.norm1(token), weight[:width], bias[:width])
+        query = query.reshape(batch, 1, attn.num_heads, attn.head_dim)
+        pairs = F.linear(block.norm1(tokens), weight[width:], bias[width:])
+        keys, values = pairs.reshape(batch, count, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        query, keys = attn.q_norm(query.transpose(1, 2)), attn.k_norm(keys)
+        weights = ((query * attn.scale) @ keys.transpose(-2, -1)).softmax(dim=-1)
+        mixed = attn.proj((weights @ values).transpose(1, 2).reshape(batch, 1, width))
+        token = token + block.ls1(mixed)
+        return token + block.ls2(block.mlp(block.norm2(token))), weights
 
 
 def seen_size(size: int, input: str) -> int:

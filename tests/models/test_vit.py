@@ -51,7 +51,9 @@ def test_attention_is_that_of_the_last_block():
     attn.fused_attn = False  # the plain path forms the matrix, which dropout then passes through
     seen = []
     attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    _, _, attention = model(torch.rand(3, 1, 28, 28))
+    film = torch.rand(3, 1, 28, 28)
+    model.trace(film)
+    _, _, attention = model(film)
     row = seen[0][:, :, 0, 1:].mean(dim=1)
     expected = (row / row.sum(dim=1, keepdim=True)).reshape(3, 7, 7)
     assert torch.allclose(attention, expected, atol=1e-6)
@@ -140,8 +142,9 @@ def test_every_block_s_output_is_traced_and_answers_both_tasks():
     token = model.vit.norm(trace.blocks[-1])[:, 0]
     assert torch.allclose(model.abnormal_head(token)[:, 0], trace.abnormal, atol=1e-5)
     findings, abnormal, _ = model(film)
-    assert torch.equal(findings, trace.findings)
-    assert torch.equal(abnormal, trace.abnormal)
+    # To answer, the last block runs for the class token alone: the same sums in another order.
+    assert torch.allclose(findings, trace.findings, atol=1e-5)
+    assert torch.allclose(abnormal, trace.abnormal, atol=1e-5)
 
 
 def test_attention_equals_a_full_softmax_beside_the_fused_kernel():

@@ -1,0 +1,1 @@
+"""Models of others, measured in the same run as edgecxr's own."""

@@ -137,3 +137,22 @@ def test_a_failing_exporter_is_named_with_the_model(exported, tmp_path, monkeypa
     with pytest.raises(ModelError, match=r"could not export student-x to ONNX \(KeyError: .*aten::nothing"):
         export_fp32(model, card, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_runtime_computes_each_gelu_and_layernorm_in_one_kernel(exported, tmp_path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(exported[1]), options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert "Erf" not in kinds and sum("Gelu" in kind for kind in kinds) == 2  # as many as blocks
+
+
+def test_the_last_block_is_computed_for_the_class_token_alone(exported):
+    graph = onnx.load(exported[1]).graph
+    shapes = {t.name: tuple(t.dims) for t in graph.initializer}
+    weights = {node.name: shapes.get(node.input[1]) for node in graph.node if node.op_type == "MatMul"}
+    assert weights["blocks.1.attn.q"] == (192, 192) and weights["blocks.1.attn.kv"] == (192, 384)
+    assert "blocks.1.attn.qkv" not in weights

@@ -65,16 +65,17 @@ def benchmarked(workspace: Any, prepared: Any, runs: list[Path], out: Path, quic
     import torch
 
     from edgecxr.bench.benchmark import Settings
-    from edgecxr.bench.command import cores, run
+    from edgecxr.bench.command import Asked, run
+    from edgecxr.bench.conditions import cores
 
     gpu = torch.cuda.is_available()
     backends = (
         ["torch-cuda", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"] if gpu else ["torch", "onnxruntime"]
     )
     settings = Settings(1 if quick else cores(), 4 if quick else BATCHES[-1], 1 if quick else 3, replicates=1000)
-    models = [str(path) for one in runs for path in (one, workspace.export_dir(one.name)) if path.is_dir()]
-    command = f"benchmarks/gpu.py, step of {prepared.name}"
-    return run(workspace, models, backends, [], prepared.name, None, settings, command, out, lambda *_: None)
+    asked = Asked([one.name for one in runs], backends, data=prepared.name)
+    out.unlink(missing_ok=True)  # of an earlier try of this step
+    return run(workspace, asked, settings, out, lambda *_: None, command=f"benchmarks/gpu.py, step of {prepared.name}")
 
 
 def guarded(work: Callable[[], Any]) -> Any:

@@ -258,6 +258,8 @@ measure() {
     [ -z "$data" ] || options+=(--data "$linked_data")
     [ -z "$film" ] || options+=(--film "$linked_film")
     for precision in "${precisions[@]}"; do options+=(--precision "$precision"); done
+    # Of a run that ended before its record got its name.
+    [ ! -e unfinished.json ] || mv unfinished.json "interrupted-$(date +%Y%m%d-%H%M%S).json"
     "$edgecxr" benchmark "${linked_bundles[@]}" "${options[@]}" --out unfinished.json "${for_benchmark[@]}" || code=$?
     if [ "$code" -ne 0 ]; then
         printf 'error: the benchmark ended with %s: see above, then type the same again\n' "$code" >&2

@@ -151,6 +151,17 @@ def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
     raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {looked}){_choice(workspace)}")
 
 
+def runs_and_bundles(workspace: Workspace, name: str) -> list[Path]:
+    """Return the folders of the run and of the bundle `name`; of one of them, where the other is not there.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    first = run_or_bundle(workspace, name)
+    other = workspace.root / "export" / name
+    return [first, *([other] if other != first and os.path.isfile(other / CARD) else [])]
+
+
 def _refuse_unfinished(places: Iterable[Path]) -> None:
     for folder in places:
         if os.path.isfile(folder / "config.json"):

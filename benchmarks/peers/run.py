@@ -36,6 +36,7 @@ from edgecxr import select
 from edgecxr.bench import command, tables
 from edgecxr.bench.benchmark import Settings
 from edgecxr.bench.candidates import Candidate, Model
+from edgecxr.bench.conditions import cores
 from edgecxr.console import progress, say
 from edgecxr.errors import EdgeCxrError, brief
 from edgecxr.registry import BACKENDS
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--data", metavar="NAME|FILE", help="for AUROC")
     parser.add_argument("--backend", action="append", default=[], help=f"engine; peers have {' and '.join(ENGINES)}")
     parser.add_argument("--precision", action="append", default=[], help="of own bundles; peers have fp32")
-    parser.add_argument("--threads", type=int, default=command.cores(), help="of the CPU")
+    parser.add_argument("--threads", type=int, default=cores(), help="of the CPU")
     parser.add_argument("--max-batch", type=int, default=64, help="largest batch for the throughput")
     parser.add_argument("--passes", type=int, default=3, help="over everything")
     parser.add_argument("--replicates", type=int, default=1000, help="of the bootstrap")
@@ -77,6 +78,9 @@ def main() -> int:
     except EdgeCxrError as error:
         say(f"error: {error}")
         return error.exit_code
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
     print(tables.summary(found, args.against))
     return 0
 
@@ -89,12 +93,10 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     labels = select.dataset(workspace, args.data).labels if args.data else ()
     peers = list(candidates(workspace, args, folder, labels))
     settings = Settings(args.threads, args.max_batch, args.passes, replicates=args.replicates)
-    typed = shlex.join(["python", *sys.argv])
+    typed = shlex.join(["python", "benchmarks/peers/run.py", *(Path(word).name for word in sys.argv[1:])])
+    asked = command.Asked(args.models, args.backend, args.precision, args.data, None, args.against)
     with progress("benchmark") as update:
-        return command.run(
-            workspace, args.models, args.backend, args.precision, args.data, None, settings, typed, args.out, update,
-            peers,
-        )  # fmt: skip
+        return command.run(workspace, asked, settings, args.out, update, peers, typed)
 
 
 def candidates(
@@ -106,7 +108,7 @@ def candidates(
         return
     with writing(folder, "give another with --folder"):
         folder.mkdir(parents=True, exist_ok=True)
-    for name in args.peer or PEERS:
+    for name in dict.fromkeys(args.peer or PEERS):
         yield from peer(name, engines, folder, args, labels)
     if args.student and "onnxruntime" in engines:
         yield student(select.run(workspace, args.student), folder, args.threads)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,18 @@ import numpy as np
 from edgecxr import NOTICE
 from edgecxr.bench import conditions, lanes, scores
 from edgecxr.bench.candidates import Candidate, Model
-from edgecxr.bench.energy import Meter, Nvml, find
+from edgecxr.bench.energy import Meter, find, gpu_memory
 from edgecxr.bench.lanes import Samples
 from edgecxr.bench.record import NAME, VERSION, Record, percentiles, write
 from edgecxr.bench.worker import Refused, Worker
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError, ModelError, brief
+from edgecxr.doctor import gpu, system
+from edgecxr.errors import ModelError, brief
 from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.types import Outputs
 
 _SCORE_BATCH = 16
+_ROOM = 1 << 30
+"""Bytes of memory that must be free for one more model to be opened beside the others."""
 _IDLE_S = 3.0
 
 Update = Callable[..., None]
@@ -103,23 +106,20 @@ def benchmark(
     run.begin()
     done = 0
     steps = run.steps()
-    while steps:
-        # What has turned out to be absent is no work that is still to come.
-        steps = [step for step in steps if step.backend not in run.absent]
-        if not steps:
-            break
+    # What has turned out to be absent is no work that is still to come.
+    while steps := [step for step in steps if step.backend not in run.absent]:
         step = steps.pop(0)
         update(done, done + step.size + sum(later.size for later in steps), step.note)
         step.do()
         done += step.size
         write(run.record(False), out)
     run.look("after")
-    record = run.record(True)
-    write(record, out)
     update(done, done)
+    record = run.record(True)
     if not any(row["status"] == "ok" for row in record["rows"]):
         reasons = dict.fromkeys([*record["absent"].values(), *(row.get("reason", "") for row in record["rows"])])
         raise ModelError(f"nothing could be measured: {'; '.join(filter(None, reasons))}")
+    write(record, out)
     return record
 
 
@@ -149,7 +149,6 @@ class _Run:
         self.candidates = candidates
         self._settings, self._data, self._film, self._root = settings, data, film, root
         self._samples = {one.id: Samples() for one in candidates}
-        self._outputs: dict[str, Outputs] = {}
         self._unscored: dict[str, str] = {}
         self._conditions: list[dict[str, Any]] = []
         self._meters, self._no_meter = find(root)
@@ -157,26 +156,38 @@ class _Run:
         self._head: dict[str, Any] = {
             "schema": NAME, "version": VERSION, "notice": NOTICE,
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "command": _local(command), "device": conditions.device(root), "versions": conditions.versions(),
+            "command": command, "device": conditions.device(root), "versions": conditions.versions(),
         }  # fmt: skip
-        gpus = self._head["device"]["gpus"]
+        gpus, rows = gpu.look(root)
+        why = "; ".join(": ".join(filter(None, (row.value, row.remedy))) for row in rows if row.status != "ok")
         unwanted = [one.backend for one in candidates if one.gpu and not (try_gpu or gpus)]
-        self.absent = dict.fromkeys(unwanted, "no NVIDIA GPU was found here")
-        self._files = {
-            path: {"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
-            for path in dict.fromkeys(one.file for one in candidates if one.file)
-        }
-        self._teachers = {
-            model.name: scores.teacher_of(model, [one.model for one in candidates]) for model in self._models()
-        }
+        self.absent = dict.fromkeys(unwanted, why)
+        self._files: dict[Path, dict[str, Any]] = {}
+        self._gpu_memory = gpu_memory() if any(one.gpu for one in candidates) else None
+
+        models = self._models()
+        self._teachers = {model.name: scores.teacher_of(model, models) for model in models}
+        self._scores = (
+            None if data is None else scores.Scores(self.candidates, data, settings.split, settings.replicates)
+        )
+        # A record is sent away: what stands for a person's folders and files in a message is left out.
+        places = {one.file.parent: "" for one in candidates if one.file} | ({film.path.parent: ""} if film else {})
+        places |= {data.path.parent: ""} if data else {}
+        self._hidden = {str(film.path): "FILM"} if film else {}
+        self._hidden |= {f"{place}/": "" for place in sorted(map(str, places), key=len, reverse=True)}
+        self._hidden |= {f"{Path.cwd()}/": "", f"{Path.home()}/": "~/"}
 
     def begin(self) -> None:
         """Look at the machine before it has anything to do."""
         self.look("before")
-        for kind, meter in self._meters.items():
-            meter.start()
-            time.sleep(_IDLE_S)
-            self._idle[kind] = meter.stop() / _IDLE_S
+        for kind, meter in list(self._meters.items()):
+            try:
+                meter.start()
+                time.sleep(_IDLE_S)
+                self._idle[kind] = meter.stop() / _IDLE_S
+            except Exception as error:  # a sensor that cannot be read, by whatever library
+                del self._meters[kind]
+                self._no_meter[kind] = f"{meter.name}: {brief(error)}"
 
     def steps(self) -> list[_Step]:
         """Return what is to be done, in order."""
@@ -190,77 +201,93 @@ class _Run:
             found += [_Step(one.backend, f"AUROC of {one.id}", 1, partial(self.score, one)) for one in self.candidates]
         return found
 
-    def look(self, when: str) -> None:
+    def look(self, when: str, **more: Any) -> None:
         """Note the conditions of this moment."""
-        self._conditions.append({"when": when, **conditions.sample(self._root)})
+        self._conditions.append({"when": when, **conditions.sample(self._root), **more})
 
     def measure(self, group: list[Candidate], first: bool, note: str) -> None:
         """Measure the candidates of one engine and precision; energy only if it is the `first` pass."""
-        gpu = self._meters.get("gpu")
-        used = gpu.used_mib if isinstance(gpu, Nvml) else None
-        with lanes.opened(group, self._samples, self.absent, used) as open_lanes:
-            lanes.each(open_lanes, lanes.warm_up)
-            for _ in range(lanes.TURNS):
-                lanes.each(open_lanes, lanes.take_turn)
-            lanes.each(open_lanes, lanes.peak_memory)
-            lanes.each(open_lanes, partial(lanes.batches, largest=self._settings.max_batch, used=used))
-            if self._film:
-                lanes.each(open_lanes, partial(lanes.from_film, film=self._film.path))
-            meter = self._meter(group[0])
-            if first and meter:
-                lanes.each(open_lanes, partial(lanes.energy, meter=meter[1], seconds=self._settings.energy_s))
-            if open_lanes:
-                self.look(note)
+        meter = self._meter(group[0])
+        left = group
+        while left:
+            with lanes.opened(left, self._samples, self.absent, self._gpu_memory, self._room) as (opened, left):
+                if not opened:
+                    continue
+                others = conditions.Others([lane.worker.pid for lane in opened], self._root)
+                lanes.take_turns(opened)
+                busy = others.busy()
+                # At work, or a clock would have fallen asleep already.
+                looking = Thread(
+                    target=self.look, args=(note,), kwargs={"group": " ".join(group[0].group), "others": busy}
+                )
+                looking.start()
+                lanes.each(opened, "memory", lanes.peak_memory)
+                largest = partial(lanes.batches, largest=self._settings.max_batch, used=self._gpu_memory)
+                lanes.each(opened, "throughput", largest)
+                looking.join()
+                if self._film:
+                    lanes.each(opened, "film", partial(lanes.from_film, film=self._film.path))
+                if first and meter:
+                    seconds = self._settings.energy_s
+                    lanes.each(opened, "energy", partial(lanes.energy, meter=meter[1], seconds=seconds))
+
+    def _room(self) -> bool:
+        (memory,) = system.memory(self._root)
+        return bool(memory.facts["available_bytes"] > _ROOM)
 
     def score(self, one: Candidate) -> None:
         """Let a candidate look at all films of the split."""
-        own = self._samples[one.id]
-        assert self._data is not None
-        if not own.runs or own.problem:
+        assert self._data is not None and self._scores is not None
+        if not self._samples[one.id].runs:
             return
         if one.model.weights == "random":
             self._unscored[one.id] = "its weights are random"
-            return
-        try:
-            _check_labels(one.model, self._data, self._settings.split)
-            worker = Worker(one.opener, one.arguments, one.model.shape)
+        elif one.model.labels != self._data.labels:
+            self._unscored[one.id] = (
+                f"it answers {', '.join(one.model.labels) or 'other questions'}, and {self._data.name} asks for "
+                f"{', '.join(self._data.labels)}: prepare data with its findings"
+            )
+        else:
             try:
-                self._outputs[one.id] = worker.score(self._data.path, self._settings.split, _SCORE_BATCH)
-            finally:
-                worker.close()
-        except (InputError, Refused) as error:
-            self._unscored[one.id] = str(error)
+                worker = Worker(one.opener, one.arguments, one.model.shape)
+                try:
+                    outputs = worker.score(self._data.path, self._data.hash, self._settings.split, _SCORE_BATCH)
+                finally:
+                    worker.close()
+                self._scores.add(one, outputs)
+            except Refused as refused:
+                self._unscored[one.id] = str(refused)
 
     def record(self, complete: bool) -> Record:
-        """Return the record of what is there so far; AUROCs come with a complete one."""
-        scored = {}
-        if complete and self._data is not None:
-            scored = scores.rows(
-                self.candidates, self._outputs, self._data, self._settings.split, self._settings.replicates
-            )
+        """Return the record of what is there so far."""
         return {
             **self._head,
+            "command": self._local(self._head["command"]),
             "complete": complete,
             "settings": asdict(self._settings) | {"turns": lanes.TURNS},
             "data": self._described_data(),
             "film": self._film.name if self._film else None,
             "conditions": self._conditions,
-            "models": {
-                model.name: {
-                    "role": model.role, "size": model.shape[-1], "weights": model.weights, "labels": list(model.labels),
-                    "sha256": model.sha256, "teacher_sha256": model.teacher_sha256, **model.facts,
-                    "compared_with": teacher.name if (teacher := self._teachers[model.name]) else None,
-                }
-                for model in self._models()
-            },
-            "rows": [
-                self._row(one) | scored.get(one.id, {}) for one in self.candidates if one.backend not in self.absent
-            ],
-            "absent": {backend: brief(_local(why), 400) for backend, why in self.absent.items()},
-            "warnings": conditions.warnings(
-                self._conditions, self._head["device"]["cpu"]["allowed"], self._settings.threads
-            ),
-        }  # fmt: skip
+            "models": {model.name: self._described(model) for model in self._models()},
+            "rows": [self._row(one) for one in self.candidates if one.backend not in self.absent],
+            "absent": {backend: brief(self._local(why), 400) for backend, why in self.absent.items()},
+            "warnings": conditions.warnings(self._conditions),
+        }
+
+    def _described(self, model: Model) -> dict[str, Any]:
+        teacher = self._teachers[model.name]
+        known = self._data is None or model.facts.get("data_hash") in (None, *self._data.hashes)
+        return {
+            "role": model.role,
+            "size": model.shape[-1],
+            "weights": model.weights,
+            "labels": list(model.labels),
+            "sha256": model.sha256,
+            "teacher_sha256": model.teacher_sha256,
+            **model.facts,
+            "compared_with": teacher.name if teacher else None,
+            "trained_on_other_data": not known,
+        }
 
     def _models(self) -> list[Model]:
         return list({one.model.name: one.model for one in self.candidates}.values())
@@ -285,20 +312,26 @@ class _Run:
         own = self._samples[one.id]
         row: dict[str, Any] = {
             "id": one.id, "model": one.model.name, "backend": one.backend, "precision": one.precision,
-            "threads": one.arguments.get("threads"), "gpu": one.gpu, "status": "failed" if own.problem else "ok",
+            "threads": one.arguments.get("threads"), "gpu": one.gpu,
+            "status": "ok" if own.runs else "failed" if own.problems else "pending",
         }  # fmt: skip
-        if own.problem:
-            row["reason"] = _local(own.problem)
+        problems = {stage: brief(self._local(why), 400) for stage, why in own.problems.items()}
+        if row["status"] == "failed":
+            row["reason"] = "; ".join(problems.values())
+        elif problems:
+            row["problems"] = problems
         if one.file:
-            row["artefact"] = self._files[one.file]
+            row["artefact"] = self._described_file(one.file)
+        if own.engine:
+            row["engine"] = self._described_file(own.engine)
         if own.starts:
-            row["cold_start_s"] = _start(own.starts)
+            row["start_s"] = _start(own.starts)
         if own.runs:
             row["latency_ms"] = percentiles(own.runs)
-            row["throughput"] = _throughput(own)
+            row["throughput"] = self._throughput(own)
             row["memory_mib"] = {
                 "host": _rounded(own.host), "host_largest_batch": _rounded(own.host_largest),
-                "device": _rounded(own.device),
+                "device": _rounded(own.device), "device_largest_batch": _rounded(own.device_largest),
             }  # fmt: skip
             row["energy"] = self._energy(one, own)
         if own.film:
@@ -306,8 +339,28 @@ class _Run:
             stages["total"] = [sum(parts) for parts in zip(*own.film.values(), strict=True)]
             row["film_ms"] = {stage: percentiles(seconds) for stage, seconds in stages.items()}
         if one.id in self._unscored:
-            row["no_auroc"] = _local(self._unscored[one.id])
-        return row
+            row["no_auroc"] = brief(self._local(self._unscored[one.id]), 400)
+        return row | (self._scores.row(one) if self._scores else {})
+
+    def _described_file(self, path: Path) -> dict[str, Any]:
+        if path not in self._files:
+            self._files[path] = {"file": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size}
+        return self._files[path]
+
+    def _throughput(self, own: Samples) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for batch, seconds in {1: own.runs, **own.batches}.items():
+            median = statistics.median(seconds)
+            rate = round(batch / median, 3)
+            rows.append({"batch": batch, "images_per_s": rate, "ms": round(1000 * median, 4), "runs": len(seconds)})
+        left = {batch: why for batch, why in own.skipped.items() if batch not in own.batches}
+        return [*rows, *({"batch": batch, "skipped": self._local(why)} for batch, why in left.items())]
+
+    def _local(self, text: str) -> str:
+        """Return a text without this machine's folders, nor the name of the film, which may name persons."""
+        for found, replacement in self._hidden.items():
+            text = text.replace(found, replacement)
+        return re.sub(r"(?<![\w.~/])/(?:[^\s/:;,'\"()]+/)+", "", text)
 
     def _energy(self, one: Candidate, own: Samples) -> dict[str, Any]:
         meter = self._meter(one)
@@ -319,41 +372,11 @@ class _Run:
         return {"meter": found.name, "scope": found.scope, "idle_watts": idle, "batches": own.energy}
 
 
-def _check_labels(model: Model, data: Prepared, split: str) -> None:
-    if model.labels != data.labels:
-        raise InputError(
-            f"it answers {', '.join(model.labels) or 'other questions'}, and {data.name} asks for "
-            f"{', '.join(data.labels)}",
-            "dataset",
-        )
-
-
-def _local(text: str) -> str:
-    """Return a text without the folders of absolute paths: a record is sent away, and they may name persons."""
-    return re.sub(r"(?<![\w.~/])/(?:[^\s/:;,'\"()]+/)+", "", text)
-
-
 def _start(starts: list[dict[str, float]]) -> dict[str, float]:
     """Return the start whose total is the median one: its parts add up."""
     totals = [sum(start.values()) for start in starts]
     start = starts[totals.index(statistics.median_low(totals))]
     return {key: round(value, 4) for key, value in (start | {"total": sum(start.values())}).items()}
-
-
-def _throughput(own: Samples) -> list[dict[str, Any]]:
-    rows = []
-    for batch, seconds in {1: own.runs, **own.batches}.items():
-        median = statistics.median(seconds)
-        rows.append(
-            {
-                "batch": batch,
-                "images_per_s": round(batch / median, 3),
-                "ms": round(1000 * median, 4),
-                "runs": len(seconds),
-            }
-        )
-    left = {batch: why for batch, why in own.skipped.items() if batch not in own.batches}
-    return [*rows, *({"batch": batch, "skipped": why} for batch, why in left.items())]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecxr import registry, select
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.runtime.bundle import SUMS, Bundle
+from edgecxr.runtime.bundle import SUMS, Bundle, sha256_of
 from edgecxr.runtime.types import PRECISIONS, ModelCard
 from edgecxr.workspace import Workspace
 
@@ -106,11 +106,11 @@ def find(
     if wrong := [precision for precision in precisions if precision not in PRECISIONS]:
         raise UsageError(f"--precision {wrong[0]}: there are {', '.join(PRECISIONS)}")
     found: dict[str, Candidate] = {}
-    weights: dict[str, str] = {}
+    naming = _Naming()
     unusable: dict[str, str] = {}
-    for folder in [select.run_or_bundle(workspace, name) for name in names] or _all(workspace):
+    for folder in [path for name in names for path in select.runs_and_bundles(workspace, name)] or _all(workspace):
         try:
-            for one in _of(folder, weights, threads):
+            for one in _of(folder, naming, threads):
                 found.setdefault(one.id, one)
         except ModelError as error:
             if names:
@@ -124,7 +124,11 @@ def find(
     if not chosen:
         asked = ", ".join([*backends, *precisions])
         what = f"nothing that {asked} could run" if found and asked else "no bundle and no finished run"
-        raise ModelError(f"{what} in {workspace.root}: make a bundle with `edgecxr export`, or name one")
+        damaged = "".join(f"; {why}" for why in unusable.values())
+        raise ModelError(
+            f"{what} in {workspace.root}: make runs, for torch, with `edgecxr train` and `edgecxr distill`, and "
+            f"bundles, for other engines, with `edgecxr export`{damaged}"
+        )
     return in_order(chosen), unusable
 
 
@@ -140,30 +144,45 @@ def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _all(workspace: Workspace) -> list[Path]:
-    bundles = sorted(path.parent for path in (workspace.root / "export").glob(f"*/{SUMS}"))
+    bundles = sorted(path.parent for path in (workspace.root / "export").glob(f"[!.]*/{SUMS}"))
     return [*bundles, *sorted(workspace.finished_runs())]
 
 
-def _of(folder: Path, weights: dict[str, str], threads: int) -> Iterator[Candidate]:
-    """Yield the candidates of a run or bundle; `weights` says which hash has which name already."""
+class _Naming:
+    """Gives models names that are unique: a run and its bundle share one, other weights or other files do not."""
+
+    def __init__(self) -> None:
+        self._weights: dict[str, str] = {}
+        self._files: dict[tuple[str, str], str] = {}
+
+    def name(self, card: ModelCard, files: dict[str, str]) -> str:
+        """Return a name for what has this card and these files: precision -> hash."""
+        number, name = 1, card.name
+        while self._weights.setdefault(name, card.sha256) != card.sha256 or any(
+            self._files.setdefault((name, precision), sha256) != sha256 for precision, sha256 in files.items()
+        ):
+            number += 1
+            name = f"{card.name} #{number}"
+        return name
+
+
+def _of(folder: Path, naming: _Naming, threads: int) -> Iterator[Candidate]:
+    """Yield the candidates of a run or bundle."""
     card = select.card_of(folder)
-    name = card.name
-    if weights.setdefault(name, card.sha256) != card.sha256:
-        name = f"{card.name} ({card.sha256[:6]})"
-        weights[name] = card.sha256
-    model = _model(name, card)
     if not card.artefacts:
+        model = _model(naming.name(card, {}), card)
         for backend in registry.OF_CHECKPOINTS:
             arguments = {"name": backend, "path": folder, "threads": threads}
             yield Candidate(model, backend, "fp32", OPENER, arguments, folder / WEIGHTS, backend in ON_GPU)
         return
     bundle = Bundle.open(folder)
-    for facts in card.artefacts.values():
-        file = bundle.artefact(str(facts["precision"]))
+    files = {str(facts["precision"]): bundle.artefact(str(facts["precision"])) for facts in card.artefacts.values()}
+    model = _model(naming.name(card, {precision: sha256_of(file) for precision, file in files.items()}), card)
+    for precision, file in files.items():
         for backend in registry.BACKENDS:
             if backend not in registry.OF_CHECKPOINTS:
                 arguments = {"name": backend, "path": file} | ({} if backend == "tensorrt" else {"threads": threads})
-                yield Candidate(model, backend, str(facts["precision"]), OPENER, arguments, file, backend in ON_GPU)
+                yield Candidate(model, backend, precision, OPENER, arguments, file, backend in ON_GPU)
 
 
 def _model(name: str, card: ModelCard) -> Model:
@@ -174,7 +193,8 @@ def _model(name: str, card: ModelCard) -> Model:
         (1, card.size, card.size),
         "trained" if card.data else "random",  # whatever was trained says on what
         card.labels,
-        facts | {"data": card.data.get("name"), "epochs": card.training.get("epochs")},
+        facts
+        | {"data": card.data.get("name"), "data_hash": card.data.get("hash"), "epochs": card.training.get("epochs")},
         card.sha256,
         card.training.get("teacher_sha256"),
     )

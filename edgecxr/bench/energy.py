@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,8 +17,12 @@ from edgecxr.errors import brief
 
 RAPL = "sys/class/powercap"
 INA3221 = "sys/bus/i2c/drivers/ina3221"
-# The rail of the whole module, by the names that the boards have for it.
-_WHOLE = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "SYS5V")
+# The rail of the whole module, by the names that the boards have for it; or else all the rails that make it up.
+_WHOLE = ("VDD_IN", "POM_5V_IN")
+_PARTS = {
+    "AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
+    "AGX Xavier": ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
+}
 _SECONDS_BETWEEN_SAMPLES = 0.01
 
 
@@ -65,24 +71,21 @@ class Rapl:
 
 
 class Ina3221:
-    """The power monitor of a Jetson's module, sampled and integrated.
+    """The power monitors of a Jetson's module, sampled and integrated.
 
     Args:
-        voltage: file with millivolts.
-        current: file with milliamperes.
-        rail: its name.
+        rails: name -> files with millivolts and milliamperes.
     """
 
     name = "INA3221"
 
-    def __init__(self, voltage: Path, current: Path, rail: str) -> None:
-        self._files = voltage, current
-        self.scope = f"whole module ({rail})"
+    def __init__(self, rails: dict[str, tuple[Path, Path]]) -> None:
+        self._files = list(rails.values())
+        self.scope = f"whole module ({' + '.join(rails)})"
         self._watts()
 
     def _watts(self) -> float:
-        millivolts, milliamperes = (int(file.read_text()) for file in self._files)
-        return millivolts * milliamperes / 1e6
+        return sum(int(volts.read_text()) * int(amperes.read_text()) for volts, amperes in self._files) / 1e6
 
     def start(self) -> None:
         """Begin."""
@@ -93,7 +96,8 @@ class Ina3221:
 
     def _sample(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_SAMPLES):
-            self._samples.append((time.monotonic(), self._watts()))
+            with suppress(OSError, ValueError):  # a monitor may be busy now and then
+                self._samples.append((time.monotonic(), self._watts()))
 
     def stop(self) -> float:
         """Return the joules since `start`, by the trapezoidal rule."""
@@ -131,9 +135,29 @@ class Nvml:
         """Return the joules since `start`."""
         return (self._read() - self._first) / 1e3
 
-    def used_mib(self) -> float:
-        """Return how much of the GPU's memory is in use, by whomever."""
-        return float(self._nvml.nvmlDeviceGetMemoryInfo(self._gpu).used) / 2**20
+
+def gpu_memory() -> Callable[[], float] | None:
+    """Return a function that says how many MiB of the first visible GPU are in use, by whomever; None without NVML."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(visible_gpu())
+        pynvml.nvmlDeviceGetMemoryInfo(gpu)
+    except Exception:  # NVML has errors of its own; why there is none is said beside the energy
+        return None
+    return lambda: float(pynvml.nvmlDeviceGetMemoryInfo(gpu).used) / 2**20
+
+
+def visible_gpu() -> int:
+    """Return the number of the GPU that engines take, in the order of the bus, which NVML and `agree_on_gpus` use."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    return int(first) if first.isdigit() else 0
+
+
+def agree_on_gpus() -> None:
+    """Let CUDA count GPUs as NVML does, in processes that are started from now on: by default it has its own order."""
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def find(root: Path) -> tuple[dict[str, Meter], dict[str, str]]:
@@ -155,8 +179,9 @@ def find(root: Path) -> tuple[dict[str, Meter], dict[str, str]]:
 
 
 def _rapl(root: Path) -> Meter:
-    # Zones within a package are parts of it.
+    # Zones within a package are parts of it, and "psys" is more than the packages.
     zones = [zone for zone in sorted((root / RAPL).glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
+    zones = [zone for zone in zones if text_of(zone / "name").startswith("package")]
     if not zones:
         raise LookupError("RAPL: this machine has no energy counters of its CPU")
     try:
@@ -166,11 +191,15 @@ def _rapl(root: Path) -> Meter:
 
 
 def _ina3221(root: Path) -> Meter:
+    rails = {}
     for label in sorted((root / INA3221).glob("*/hwmon/hwmon*/in*_label")):
-        rail = text_of(label).strip()
-        if rail in _WHOLE:
-            number = re.findall(r"\d+", label.name)[0]
-            return Ina3221(label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input"), rail)
+        number = re.findall(r"\d+", label.name)[0]
+        rails[text_of(label).strip()] = (label.with_name(f"in{number}_input"), label.with_name(f"curr{number}_input"))
+    for names in (*((whole,) for whole in _WHOLE), *_PARTS.values()):
+        if set(names) <= set(rails):
+            return Ina3221({name: rails[name] for name in names})
+    if rails:
+        raise LookupError(f"INA3221: of the rails {', '.join(sorted(rails))} it is not known which make up the module")
     raise LookupError("INA3221: no power monitor of a Jetson here")
 
 
@@ -179,4 +208,4 @@ def _nvml(root: Path) -> Meter:
         import pynvml
     except ImportError as error:
         raise LookupError("NVML: nvidia-ml-py is not installed; pip install nvidia-ml-py") from error
-    return Nvml(pynvml)
+    return Nvml(pynvml, visible_gpu())

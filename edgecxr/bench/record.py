@@ -87,8 +87,10 @@ def check(record: Any, source: str) -> None:
         fastjsonschema.validate(schema, record)
     except fastjsonschema.JsonSchemaException as error:
         raise InputError(f"{source} is a damaged record ({brief(error)}): measure again", "malformed") from error
+    if strange := {row["model"] for row in record["rows"]} - set(record["models"]):
+        raise InputError(f"{source} is a damaged record (no model {brief(min(strange))}): measure again", "malformed")
 
 
 def measured(record: Record) -> list[dict[str, Any]]:
     """Return the rows that hold a latency."""
-    return [row for row in record["rows"] if row["status"] == "ok" and "latency_ms" in row]
+    return [row for row in record["rows"] if row["status"] == "ok"]

@@ -35,9 +35,12 @@ def markdown(records: Sequence[Record], tolerance: float, against: str | None = 
     for record in records:
         first, *others = tables.head(record)
         lines = [f"**{first}** {'. '.join(others)}.", ""]
+        shown = [(tables.BEST_TITLE, tables.best_cells(record, against))]
         if kind == "all":
-            lines += [f"{tables.main_title(against)}:", "", *_table(tables.main_cells(record, against)), ""]
-        lines += [f"{tables.BEST_TITLE}:", "", *_table(tables.best_cells(record, against)), ""]
+            shown.insert(0, (tables.main_title(against), tables.main_cells(record, against)))
+        for title, cells in shown:
+            if len(cells) > 1:
+                lines += [f"{title}:", "", *_table(cells), ""]
         lines += [f"Recommended within {tolerance:g}: {recommend(record, tolerance).why}.", ""]
         lines += [f"- {note}" for note in tables.notes(record)]
         parts.append("\n".join(lines).rstrip())
@@ -68,7 +71,8 @@ def insert(path: Path, records: Sequence[Record], tolerance: float, against: str
         begin, start = BEGIN.format(kind), 0
         while (found := text.find(begin, start)) >= 0:
             stop = text.find(END, found)
-            if stop < 0:
+            others = [text.find(BEGIN.format(other), found + 1, max(stop, 0)) for other in KINDS]
+            if stop < 0 or max(others) >= 0:
                 raise UsageError(f"{path} has the marker {begin} without {END}: add that below it")
             filled = f"{text[:found]}{begin}\n\n{markdown(records, tolerance, against, kind)}\n\n"
             text, start = filled + text[stop:], len(filled)

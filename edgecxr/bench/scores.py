@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from edgecxr import metrics
@@ -12,70 +12,74 @@ from edgecxr.bench.comparison import aurocs, difference
 from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.types import Outputs
 
-Scored = dict[str, metrics.Aurocs]
-
 
 def teacher_of(model: Model, models: Iterable[Model]) -> Model | None:
-    """Return the teacher that a model is held against: its own, or else the only one for the same findings."""
+    """Return the teacher that a model is held against: its own, or where it had none, the only one for its findings."""
     teachers = {other.sha256: other for other in models if other.role == "teacher" and other.labels == model.labels}
     if model.role != "student":
         return None
-    own = teachers.get(model.teacher_sha256 or "")
-    return own or (next(iter(teachers.values())) if len(teachers) == 1 else None)
+    if model.teacher_sha256:
+        return teachers.get(model.teacher_sha256)
+    return next(iter(teachers.values())) if len(teachers) == 1 else None
 
 
-def rows(
-    candidates: list[Candidate], outputs: Mapping[str, Outputs], prepared: Prepared, split: str, replicates: int
-) -> dict[str, dict[str, Any]]:
-    """Score what the candidates said of a split.
+class Scores:
+    """AUROCs of the candidates that have answered so far, on the same films and bootstrap replicates.
 
     Args:
         candidates: all of them.
-        outputs: a candidate's id -> what it said of the split's images, in order.
         prepared: the data set.
         split: its name.
-        replicates: bootstrap replicates of whole patients, the same for all.
-
-    Returns:
-        A candidate's id -> the keys that it adds to its row: "auroc", and where there is one to compare with,
-        "against_teacher" (the teacher on the same engine and at the same precision) and "against_reference" (the
-        teacher's first row of the highest precision).
+        replicates: of whole patients.
     """
-    weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates)
-    scored = {name: aurocs(prepared, split, found, weights) for name, found in outputs.items()}
-    models = [candidate.model for candidate in candidates]
-    found: dict[str, dict[str, Any]] = {}
-    for one in candidates:
-        if one.id not in scored:
-            continue
-        ours = scored[one.id]
-        labels = {label: _interval(ours["findings"].of(i)) for i, label in enumerate(prepared.labels)}
-        found[one.id] = {
+
+    def __init__(self, candidates: list[Candidate], prepared: Prepared, split: str, replicates: int) -> None:
+        self._candidates, self._prepared, self._split = candidates, prepared, split
+        rows = prepared.rows(split)
+        self._weights = metrics.patient_weights(prepared.patients[rows], replicates)
+        self._counts = {label: metrics.counts(prepared.targets[rows, i]) for i, label in enumerate(prepared.labels)}
+        self._abnormal_counts = metrics.counts(prepared.abnormal[rows])
+        self._scored: dict[str, dict[str, metrics.Aurocs]] = {}
+
+    def add(self, one: Candidate, outputs: Outputs) -> None:
+        """Score what a candidate said of the split's images, in order."""
+        self._scored[one.id] = aurocs(self._prepared, self._split, outputs, self._weights)
+
+    def row(self, one: Candidate) -> dict[str, Any]:
+        """Return the keys that a candidate's row gets: none before it has answered.
+
+        "auroc"; and where there is one to compare with, "against_teacher" (the teacher on the same engine and at the
+        same precision) and "against_reference" (the teacher's first row in FP32).
+        """
+        if one.id not in self._scored:
+            return {}
+        ours = self._scored[one.id]
+        labels = {
+            label: _interval(ours["findings"].of(i), self._counts[label])
+            for i, label in enumerate(self._prepared.labels)
+        }
+        found: dict[str, Any] = {
             "auroc": {
                 "findings": _interval(ours["findings"].macro),
-                "abnormal": _interval(ours["abnormal"].macro),
+                "abnormal": _interval(ours["abnormal"].macro, self._abnormal_counts),
                 "labels": {label: value for label, value in labels.items() if value},
             }
         }
         # A teacher's own rows are held against its best one, too: its INT8 file may lose something.
+        models = [candidate.model for candidate in self._candidates]
         teacher = one.model if one.model.role == "teacher" else teacher_of(one.model, models)
-        rivals = [c for c in candidates if teacher and c.model.name == teacher.name and c.id in scored]
+        rivals = [c for c in self._candidates if teacher and c.model.name == teacher.name and c.id in self._scored]
         same = next((rival for rival in rivals if rival.group == one.group), None)
-        for key, rival in (("against_teacher", same), ("against_reference", reference(rivals))):
+        best = next((rival for rival in rivals if rival.precision == "fp32"), None)
+        for key, rival in (("against_teacher", same), ("against_reference", best)):
             if rival and rival is not one:
-                found[one.id][key] = {
-                    "row": rival.id, **{task: difference(ours[task], scored[rival.id][task]) for task in ours},
-                }  # fmt: skip
-    return found
+                differences = {task: difference(ours[task], self._scored[rival.id][task]) for task in ours}
+                found[key] = {"row": rival.id, **differences}
+        return found
 
 
-def reference(rivals: list[Candidate]) -> Candidate | None:
-    """Return the row of a teacher that is its answer at its best: FP32 on the first engine that has it."""
-    order = ("fp32", "fp16", "int8")
-    return min(rivals, key=lambda one: order.index(one.precision), default=None)
-
-
-def _interval(found: metrics.Interval) -> dict[str, float] | None:
+def _interval(found: metrics.Interval, counts: tuple[int, int] | None = None) -> dict[str, float] | None:
     if any(math.isnan(value) for value in (found.value, found.low, found.high)):
         return None
-    return {"auroc": found.value, "low": found.low, "high": found.high}
+    cases = dict(zip(("positives", "negatives"), counts, strict=True)) if counts else {}
+    return {"auroc": found.value, "low": found.low, "high": found.high} | cases

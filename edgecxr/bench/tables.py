@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgecxr.bench.record import Record, measured
@@ -51,7 +51,7 @@ def summary(record: Record, against: str | None = None) -> str:
 
 
 BEST_TITLE = (
-    "Best against best: every model on its fastest engine and precision; AUROC minus that of the teacher in FP32"
+    "Best against best: every model on its fastest engine and precision; AUROC minus that of its teacher in FP32"
 )
 
 
@@ -84,18 +84,36 @@ def notes(record: Record) -> list[str]:
     """Return what failed, what is absent, and what makes the figures doubtful."""
     lines = [f"warning: {text}" for text in record["warnings"]]
     lines += [f"{backend} is absent: {why}" for backend, why in record["absent"].items()]
-    reasons: dict[str, list[str]] = {}
-    for row in record["rows"]:
-        if row["status"] == "failed":
-            reasons.setdefault(row["reason"], []).append(row["id"])
-    for why, ids in reasons.items():
-        shown = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-        lines.append(f"failed: {shown}: {why}")
-    unscored = {row["no_auroc"]: row["model"] for row in record["rows"] if "no_auroc" in row}
-    lines += [f"no AUROC of {model} and models alike: {why}" for why, model in unscored.items()]
-    absent = dict.fromkeys(row["energy"]["absent"] for row in measured(record) if "absent" in row["energy"])
-    lines += [f"no energy: {why}" for why in absent]
+    lines += [f"failed: {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("reason"))]
+    for row in measured(record):
+        lines += [f"{row['id']} has no more {stage}: {why}" for stage, why in row.get("problems", {}).items()]
+    lines += [f"no AUROC of {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("no_auroc"))]
+    strangers = [name for name, model in record["models"].items() if model["trained_on_other_data"]]
+    if strangers:
+        lines.append(f"trained on other data than {record['data']['name']}: {shown(strangers)}")
+    for (meter, scope, watts), ids in grouped(record, _meter):
+        lines.append(f"energy of {shown(ids)}: {meter}, {scope}, {watts:g} W at rest included")
+    lines += [f"no energy: {why}" for why, _ in grouped(record, lambda row: row.get("energy", {}).get("absent"))]
     return lines
+
+
+def grouped(record: Record, key: Callable[[Row], Any]) -> list[tuple[Any, list[str]]]:
+    """Return what a key says of rows, with the ids of those rows; rows of which it says nothing are left out."""
+    found: dict[Any, list[str]] = {}
+    for row in record["rows"]:
+        if (value := key(row)) is not None:
+            found.setdefault(value, []).append(row["id"])
+    return list(found.items())
+
+
+def shown(names: list[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _meter(row: Row) -> tuple[str, str, float] | None:
+    energy = row.get("energy", {})
+    return (energy["meter"], energy["scope"], energy["idle_watts"]) if energy.get("batches") else None
 
 
 HEADER = ["model", "engine", "precision", "px", "ms p50", "p99", "faster", "images/s", "batch", "file to answer ms",
@@ -120,7 +138,7 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
                 f"{most['images_per_s']:.0f}",
                 str(most["batch"]),
                 number(row.get("film_ms", {}).get("total", {}).get("p50"), ".0f"),
-                f"{row['cold_start_s']['total']:.2f}",
+                f"{row['start_s']['total']:.2f}",
                 number(row["memory_mib"]["host"], ".0f"),
                 number(row["artefact"]["bytes"] / 1e6 if "artefact" in row else None, ".1f"),
                 joules(row),
@@ -165,9 +183,14 @@ def number(value: float | None, form: str) -> str:
 
 
 def joules(row: Row) -> str:
-    """Return the energy of one image at the best batch in millijoules, "" where it was not measured."""
-    found = [batch["joules_per_image"] for batch in row["energy"].get("batches", [])]
-    return f"{1000 * min(found):.2f}" if found else ""
+    """Return the energy of one image alone in millijoules, "" where it was not measured."""
+    found = _joules(row)
+    return f"{1000 * found:.2f}" if found else ""
+
+
+def _joules(row: Row) -> float | None:
+    alone = [batch["joules_per_image"] for batch in row["energy"].get("batches", []) if batch["batch"] == 1]
+    return alone[0] if alone else None
 
 
 def area(found: dict[str, float] | None) -> str:
@@ -203,13 +226,17 @@ def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
         "numbers of threads": [record["settings"]["threads"] for record in (a, b)],
         "films": [record["film"] for record in (a, b)],
         "versions": [record["versions"] for record in (a, b)],
+        "meters of energy": [sorted({meter[:2] for meter, _ in grouped(record, _meter)}) for record in (a, b)],
     }
     lines += [f"different {what}" for what, (x, y) in others.items() if x != y]
     cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
     for name in shared:
         x, y = first[name], second[name]
-        same = x.get("artefact", {}).get("sha256") == y.get("artefact", {}).get("sha256")
-        cells.append([name + ("" if same else " (other file)"), *(_ratio(pick(x), pick(y)) for pick in _PICKS)])
+        same = all(x.get(key, {}).get("sha256") == y.get(key, {}).get("sha256") for key in ("artefact", "engine"))
+        ratios = [_ratio(pick(x), pick(y)) for pick in _PICKS]
+        if (_meter(x) or ())[:2] != (_meter(y) or ())[:2]:
+            ratios[-1] = ""
+        cells.append([name + ("" if same else " (other file)"), *ratios])
     lines += list(aligned(cells)) if shared else ["no model, engine and precision that both have"]
     for label, ids in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
         if ids:
@@ -221,17 +248,13 @@ def _most(row: Row) -> float:
     return max(one["images_per_s"] for one in row["throughput"] if "ms" in one)
 
 
-def _least_joules(row: Row) -> float | None:
-    return min((batch["joules_per_image"] for batch in row["energy"].get("batches", [])), default=None)
-
-
 _PICKS = (
     lambda row: row["latency_ms"]["p50"],
     _most,
-    lambda row: row["cold_start_s"]["total"],
+    lambda row: row["start_s"]["total"],
     lambda row: row["memory_mib"]["host"],
     lambda row: row.get("film_ms", {}).get("total", {}).get("p50"),
-    _least_joules,
+    _joules,
 )
 
 

@@ -9,13 +9,17 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecxr.errors import EdgeCxrError, MissingPackage, brief
+from edgecxr.errors import EdgeCxrError, InputError, MissingPackage, brief
+
+# Seconds after which a process is taken to hang. ONNX Runtime's TensorRT may build an engine when it starts.
+START_LIMIT, LIMIT, SCORE_LIMIT = 3600.0, 1800.0, 24 * 3600.0
 
 
 class Refused(Exception):
@@ -41,6 +45,7 @@ class Worker:
     Attributes:
         start: seconds from the start of the process to the first answer: "process" (Python and what it imports), "open"
             (engine and model) and "first" (the first image).
+        engine: the file that the engine made of the model file and runs; None where there is no such file.
 
     Raises:
         Refused: the model does not load or does not run.
@@ -49,12 +54,19 @@ class Worker:
     def __init__(self, opener: str, arguments: dict[str, Any], shape: tuple[int, ...]) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
+        # Ctrl-C goes to every process of a terminal; the child inherits this, and does not hear of it while it starts.
+        resource_tracker.ensure_running()  # which would undo it
+        heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         begun = time.monotonic()
         self._process = context.Process(target=_serve, args=(theirs, begun, opener, arguments, shape), daemon=True)
-        self._process.start()
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, heard)
         theirs.close()
         try:
-            self.start: dict[str, float] = self._answer()
+            self.start: dict[str, float] = self._answer(START_LIMIT)
+            self.engine: Path | None = self._ask("engine")
         except BaseException:
             self.close()
             raise
@@ -75,9 +87,27 @@ class Worker:
         """Return the largest resident memory so far in MiB; None where the system does not tell."""
         return self._ask("memory")
 
-    def score(self, data: Path, split: str, batch: int) -> Any:
-        """Return what the model says of a split, as `edgecxr.runtime.types.Outputs` without attention maps."""
-        return self._ask("score", data, split, batch)
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid or 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked again."""
+        return not self._pipe.closed and self._process.is_alive()
+
+    def score(self, data: Path, hash: str, split: str, batch: int) -> Any:
+        """Return what the model says of a split, as `edgecxr.runtime.types.Outputs` without attention maps.
+
+        Args:
+            data: a prepared data set or a pack.
+            hash: that it must have.
+            split: its name.
+            batch: images at a time.
+        """
+        self._send("score", data, hash, split, batch)
+        return self._answer(SCORE_LIMIT)
 
     def close(self) -> None:
         """End the process."""
@@ -85,7 +115,7 @@ class Worker:
         self._process.join(2)
         if self._process.is_alive():
             self._process.kill()
-            self._process.join()
+            self._process.join(10)  # inside a driver a process may not even die
 
     def _ask(self, *request: Any) -> Any:
         self._send(*request)
@@ -97,8 +127,11 @@ class Worker:
         except OSError:
             raise Refused(self._end()) from None
 
-    def _answer(self) -> Any:
+    def _answer(self, limit: float = LIMIT) -> Any:
         try:
+            if not self._pipe.poll(limit):
+                self.close()
+                raise Refused(f"it did not answer within {limit:.0f} s")
             well, answer = self._pipe.recv()
         except (EOFError, OSError):
             raise Refused(self._end()) from None
@@ -130,9 +163,8 @@ class _Noise:
 
 
 def _serve(pipe: Connection, begun: float, opener: str, arguments: dict[str, Any], shape: tuple[int, ...]) -> None:
-    # Ctrl-C goes to every process of a terminal; the one that asks decides what becomes of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)  # standard output is for results, and engines print what they like
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     noise = _Noise(shape)
     try:
         start = {"process": time.monotonic() - begun}
@@ -220,16 +252,22 @@ def _memory(model: Any, noise: _Noise) -> float | None:
     return None
 
 
-def _score(model: Any, noise: _Noise, data: Path, split: str, batch: int) -> Any:
+def _engine(model: Any, noise: _Noise) -> Path | None:
+    return getattr(model, "engine_file", None)
+
+
+def _score(model: Any, noise: _Noise, data: Path, hash: str, split: str, batch: int) -> Any:
     from edgecxr.bench.accuracy import predict
     from edgecxr.data.pack import SUFFIX, open_pack
     from edgecxr.data.prepared import Prepared
 
     prepared = open_pack(data) if data.suffix == SUFFIX else Prepared.open(data)
+    if prepared.hash != hash:
+        raise InputError(f"{data} has changed since this began", "dataset")
     outputs = predict(model, prepared, prepared.rows(split), noise.shape[-1], batch)
     return dataclasses.replace(outputs, attention=outputs.attention[:0])  # nobody asks for the maps
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
-    "time": _time, "busy": _busy, "film": _film, "memory": _memory, "score": _score,
+    "time": _time, "busy": _busy, "film": _film, "memory": _memory, "engine": _engine, "score": _score,
 }  # fmt: skip

@@ -10,6 +10,8 @@ import typer
 from edgecxr.cli.app import app
 from edgecxr.registry import BACKENDS
 
+TOLERANCE = 0.02  # of AUROC
+
 
 @app.command(
     epilog="Examples:  edgecxr benchmark  |  edgecxr benchmark student-tiny-28-mlcak --data test.npz  |  "
@@ -57,11 +59,10 @@ def benchmark(
 ) -> None:
     """Measure AUROC, latency, memory, energy and size of models on this machine. Writes a record."""
     import json
-    import shlex
-    import sys
 
     from edgecxr.bench import command, record, tables
     from edgecxr.bench.benchmark import Settings
+    from edgecxr.bench.conditions import cores
     from edgecxr.console import progress
     from edgecxr.workspace import Workspace
 
@@ -69,12 +70,10 @@ def benchmark(
         a, b = map(record.read, compare)
         print(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
         return
-    settings = Settings(threads or command.cores(), max_batch, passes, replicates=replicates, split=split)
-    typed = shlex.join(["edgecxr", *sys.argv[1:]])
+    settings = Settings(threads or cores(), max_batch, passes, replicates=replicates, split=split)
+    asked = command.Asked(models or [], backend or [], precision or [], data, film, against)
     with progress("benchmark") as update:
-        found = command.run(
-            Workspace.default(), models or [], backend or [], precision or [], data, film, settings, typed, out, update
-        )
+        found = command.run(Workspace.default(), asked, settings, out, update)
     print(json.dumps(found) if json_ else tables.summary(found, against))
 
 
@@ -95,7 +94,7 @@ def report(
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, max=1, help="Largest drop of AUROC of what is recommended.")
-    ] = 0.02,
+    ] = TOLERANCE,
     against: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Say how much faster than this one; by default than the teacher."),
@@ -109,20 +108,25 @@ def report(
     from edgecxr.workspace import Workspace, atomic_write
 
     root = Workspace.default().root
+    path = html or root / "report.html"
+    if path.suffix != ".html":
+        raise UsageError(f"--html {path}: give a name that ends in .html")
+    if html and into:
+        raise UsageError("--into fills a markdown file and writes no page: leave --html out, or type both commands")
     paths = records or sorted(root.glob("benchmark-*.json"))
-    if not paths:
+    found = [read for one in paths if record.measured(read := record.read(one)) or records]
+    if not found:
         raise InputError(
-            f"no benchmark-*.json in {root}: make a record with `edgecxr benchmark`, or name one", "not-found"
+            f"no benchmark-*.json with a result in {root}: make a record with `edgecxr benchmark`, or name one",
+            "not-found",
         )
-    found = [record.read(path) for path in paths]
+    if against and not any(against in one["models"] for one in found):
+        raise UsageError(f"--against {against}: no record has that model (there are {', '.join(found[0]['models'])})")
     if into:
         count = report.insert(into, found, tolerance, against)
         say(f"{into}: {count} place{'s' if count > 1 else ''} filled")
         return
     print(report.markdown(found, tolerance, against))
-    path = html or root / "report.html"
-    if path.suffix != ".html":
-        raise UsageError(f"--html {path}: give a name that ends in .html")
-    pictures = load("edgecxr.record_plots:pictures", "pictures")
+    pictures = load("edgecxr.record_plots:pictures", "the page's pictures")
     atomic_write(path, report.page(found, tolerance, pictures, against), "give another file with --html")
     say(f"page: {path}")

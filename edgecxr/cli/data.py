@@ -72,7 +72,7 @@ def data_pack(
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     n: Annotated[int | None, typer.Option(help="Films, about: whole patients are drawn. All by default.")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="NAME-SPLIT.npz in runs/")
+        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="NAME-SPLIT[-N].npz in runs/")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
 ) -> None:
@@ -83,7 +83,7 @@ def data_pack(
 
     workspace = Workspace.default()
     prepared = select.dataset(workspace, name)
-    path = out or workspace.root / f"{prepared.name}-{split}.npz"
+    path = out or workspace.root / f"{prepared.name}-{split}{'' if n is None else f'-{n}'}.npz"
     packed = pack(prepared, split, n, path, seed)
     print(
         f"{path}: {len(packed)} of {len(prepared.rows(split))} {split} films of {prepared.name}, "

@@ -1,8 +1,8 @@
 """A few labelled films of a prepared data set in one file, for a device that has not the workstation's data.
 
 An .npz with the arrays "images" (N, 224, 224) uint8, "targets" (N, L) and "abnormal" (N,) float32 with NaN where not
-known, "patients" (N,) whole numbers that say only which films are of one patient, and "info", a JSON text. Names of
-films and patients stay behind.
+known, "patients" (N,) whole numbers that say only which films are of one patient, and "info", a JSON text; "large"
+(N, 448, 448) uint8 where the data set has films at that size. Names of films and patients stay behind.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from edgecxr.data.boxes import Boxes
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.workspace import atomic_write
 
 FORMAT = 1
@@ -46,7 +47,8 @@ def pack(prepared: Prepared, split: str, count: int | None, path: Path, seed: in
         The pack, opened.
 
     Raises:
-        UsageError: no such split, a count below 1, another ending, or the file cannot be written.
+        UsageError: no such split, a count below 1, another ending, or the file is there with other content, or cannot
+            be written.
         InputError: the split is empty; reason "dataset".
     """
     if split not in SPLITS:
@@ -78,14 +80,21 @@ def pack(prepared: Prepared, split: str, count: int | None, path: Path, seed: in
         "notice": edgecxr.NOTICE,
     }
     content = io.BytesIO()
-    np.savez(
-        content,
-        images=prepared.images[rows],
-        targets=prepared.targets[rows].astype(np.float32),
-        abnormal=prepared.abnormal[rows].astype(np.float32),
-        patients=np.unique(member[chosen], return_inverse=True)[1].astype(np.int32),
-        info=np.array(json.dumps(info)),
-    )
+    arrays: dict[str, Any] = {
+        "images": prepared.images[rows],
+        "targets": prepared.targets[rows].astype(np.float32),
+        "abnormal": prepared.abnormal[rows].astype(np.float32),
+        "patients": np.unique(member[chosen], return_inverse=True)[1].astype(np.int32),
+        "info": np.array(json.dumps(info)),
+    }
+    if prepared.large is not None:
+        arrays["large"] = prepared.large[rows]
+    np.savez(content, **arrays)
+    if os.path.lexists(path):
+        # The same films once more are no loss; anything else is.
+        if not path.is_file() or path.read_bytes() != content.getvalue():
+            raise UsageError(f"{path} is there already: give another file with --out, or remove it")
+        return open_pack(path)
     atomic_write(path, content.getbuffer(), "give another file with --out")
     return open_pack(path)
 
@@ -96,7 +105,7 @@ def open_pack(path: Path) -> Prepared:
     Raises:
         InputError: there is none, it is damaged, or of a newer format; reason "dataset".
     """
-    found = _read(path, _ARRAYS)
+    found = _read(path, _ARRAYS, ("large",))
     try:
         info = json.loads(str(found["info"]))
         if info["format"] > FORMAT:
@@ -111,7 +120,12 @@ def open_pack(path: Path) -> Prepared:
         }  # fmt: skip
         if shapes != wanted or not count or found["images"].dtype != np.uint8 or info["split"] not in SPLITS:
             raise ValueError(f"arrays of shapes {shapes}")
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(found[name]).data for name in _ARRAYS[:-1]))
+        large = found.get("large")
+        if large is not None and (large.shape != (count, LARGE_SIZE, LARGE_SIZE) or large.dtype != np.uint8):
+            raise ValueError(f"large images of shape {large.shape}")
+        digest = hashlib.sha256(json.dumps([labels, info["split"], info["data_hash"]]).encode())
+        for name in _ARRAYS[:-1]:
+            digest.update(np.ascontiguousarray(found[name]).data)
         return Prepared(
             path,
             found["images"],
@@ -123,6 +137,7 @@ def open_pack(path: Path) -> Prepared:
             found["abnormal"].astype(np.float32),
             Boxes(np.empty(0, np.intp), np.empty(0, np.intp), np.empty((0, 4), np.float32)),
             info | {"hash": digest.hexdigest(), "rejected": {}, "counts": {}, "provenance": {"kind": "pack"}},
+            large,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a pack of films ({error}): {_REMEDY}", "dataset") from error
@@ -151,9 +166,9 @@ def packed_images(path: Path, side: int = BASE_SIZE) -> np.ndarray:
     return images
 
 
-def _read(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
+def _read(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
+            return {name: arrays[name] for name in (*names, *(name for name in optional if name in arrays.files))}
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} holds no packed films ({error}): {_REMEDY}", "dataset") from error

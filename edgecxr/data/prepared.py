@@ -127,6 +127,11 @@ class Prepared:
         return str(self.info["hash"])
 
     @property
+    def hashes(self) -> tuple[str, ...]:
+        """Its own hash, and of a pack that of the data set whose films it holds."""
+        return tuple(str(self.info[key]) for key in ("hash", "data_hash") if key in self.info)
+
+    @property
     def phantom(self) -> bool:
         """Whether its films are synthetic."""
         return bool(self.info["phantom"])
@@ -143,6 +148,12 @@ class Prepared:
         """
         if source_size(size) == BASE_SIZE:
             return self.images
+        if self.large is None and self.info["provenance"].get("kind") == "pack":
+            raise InputError(
+                f"{self.path} has no {size} px images: pack it from a data set that was prepared with --size "
+                f"{LARGE_SIZE}",
+                "dataset",
+            )
         if self.large is None:
             origin = self.info["provenance"]
             place = [shlex.quote(str(origin[key])) for key in ("kind", "source") if key in origin]

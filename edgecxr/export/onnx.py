@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,15 +147,21 @@ def _halve_last(graph: onnx.ModelProto) -> None:
     """
     half = {t.name for t in graph.graph.initializer if not t.dims and onnx.numpy_helper.to_array(t) == 0.5}
     maker = {output: node for node in graph.graph.node for output in node.output}
-    for node in graph.graph.node:
-        inner = next((maker[name] for name in node.input if name in maker and maker[name].op_type == "Mul"), None)
-        if node.op_type != "Mul" or inner is None or not half & set(inner.input):
+    readers = Counter(name for node in graph.graph.node for name in node.input)
+
+    def kind(name: str) -> str:
+        return maker[name].op_type if name in maker else ""
+
+    for outer in graph.graph.node:
+        if outer.op_type != "Mul":
             continue
-        constant = next(name for name in inner.input if name in half)
-        gate = next(name for name in inner.input if name != constant)
-        value = next(name for name in node.input if name != inner.output[0])
-        if maker[gate].op_type == "Add" and maker[maker[gate].input[0]].op_type == "Erf":
-            inner.input[:], node.input[:] = [value, gate], [inner.output[0], constant]
+        for value, gated in (tuple(outer.input), tuple(reversed(outer.input))):
+            inner = maker.get(gated)
+            if inner is None or inner.op_type != "Mul" or readers[gated] > 1:
+                continue
+            for gate, constant in (tuple(inner.input), tuple(reversed(inner.input))):
+                if constant in half and kind(gate) == "Add" and "Erf" in map(kind, maker[gate].input):
+                    inner.input[:], outer.input[:] = [value, gate], [gated, constant]
 
 
 def _no_copies(graph: onnx.ModelProto) -> None:

@@ -13,6 +13,7 @@ from edgecxr.workspace import Workspace
 from tests.conftest import write_prepared
 from tests.tiny_bundle import LABELS, tiny_bundle
 
+CASES = {"positives": 60, "negatives": 140}
 TEACHER, STUDENT = "teacher-tiny-224", "student-tiny-28"
 
 
@@ -36,7 +37,7 @@ def workspace(root: Path) -> Workspace:
     return Workspace(root)
 
 
-def interval(value: float, half: float = 0.02) -> dict[str, float]:
+def interval(value: float, half: float = 0.02) -> dict[str, Any]:
     return {"auroc": value, "low": value - half, "high": value + half}
 
 
@@ -52,20 +53,20 @@ def row(
         "id": f"{model}/{backend}/{precision}", "model": model, "backend": backend, "precision": precision,
         "threads": 1, "gpu": False, "status": "ok",
         "artefact": {"file": "model.onnx", "sha256": "c" * 64, "bytes": 22_000_000},
-        "cold_start_s": {"process": 0.1, "open": 0.2, "first": 0.1, "total": 0.4},
+        "start_s": {"process": 0.1, "open": 0.2, "first": 0.1, "total": 0.4},
         "latency_ms": percentiles([ms / 1000] * 120),
         "throughput": [
             {"batch": 1, "images_per_s": 1000 / ms, "ms": ms, "runs": 120},
             {"batch": 64, "skipped": "one run would take about 20 s"},
         ],
         "film_ms": {stage: percentiles([0.01] * 3) for stage in ("decode", "preprocess", "model", "total")},
-        "memory_mib": {"host": 100.0, "host_largest_batch": 120.0, "device": None},
+        "memory_mib": {"host": 100.0, "host_largest_batch": 120.0, "device": None, "device_largest_batch": None},
         "energy": {"absent": "no meter here"},
     }  # fmt: skip
     if drop is not None:
         made["auroc"] = {
-            "findings": interval(0.8 - drop), "abnormal": interval(0.9 - drop),
-            "labels": {"Nodule/Mass": interval(0.7 - drop), "Edema": interval(0.85 - drop)},
+            "findings": interval(0.8 - drop), "abnormal": interval(0.9 - drop) | CASES,
+            "labels": {"Nodule/Mass": interval(0.7 - drop) | CASES, "Edema": interval(0.85 - drop) | CASES},
         }  # fmt: skip
         if drop or model != TEACHER:
             against = {"row": f"{TEACHER}/{backend}/fp32", "findings": difference(-drop), "abnormal": difference(-drop)}
@@ -81,7 +82,7 @@ def record(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
         models[one["model"]] = {
             "role": "teacher" if teacher else "student", "size": 224 if teacher else 28, "weights": "trained",
             "labels": ["Nodule/Mass", "Edema"], "sha256": "", "teacher_sha256": None,
-            "compared_with": None if teacher else TEACHER,
+            "compared_with": None if teacher else TEACHER, "trained_on_other_data": False,
         }  # fmt: skip
     return copy.deepcopy(
         {
@@ -90,7 +91,8 @@ def record(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
             "device": {
                 "name": "Some <board>", "cpu": {"allowed": 2}, "gpus": [], "system": "Linux", "machine": "x86_64",
             },
-            "settings": {"threads": 1, "passes": 3}, "film": "synthetic", "conditions": [],
+            "settings": {"threads": 1, "passes": 3, "turns": 12, "max_batch": 64, "split": "test"},
+            "film": "synthetic", "conditions": [],
             "models": models, "rows": rows,
             "data": {
                 "name": "quadrants", "hash": "d", "split": "test", "images": 200, "patients": 150, "phantom": False,

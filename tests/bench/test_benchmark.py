@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +14,25 @@ from edgecxr.bench import command, lanes
 from edgecxr.bench.benchmark import Settings
 from edgecxr.bench.record import Record, read
 from edgecxr.bench.record import write as write_record
+from edgecxr.bench.worker import Refused
 from edgecxr.data.pack import pack
 from edgecxr.data.prepared import Prepared
+from edgecxr.doctor.report import Row
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.workspace import Workspace
 from tests.bench.benchmarked import STUDENT, TEACHER, workspace
 from tests.cli_workspace import edgecxr
+from tests.conftest import striped, write_prepared
 from tests.runtime.dicom_files import film, write
 
+ONE_PASS = Settings(threads=1, max_batch=4, passes=1, energy_s=0.1, replicates=100)
 QUICK = Settings(threads=1, max_batch=4, passes=2, energy_s=0.1, replicates=100)
 
 
 @pytest.fixture(autouse=True)
 def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "TURNS", 2)
-    monkeypatch.setattr(lanes, "MOST_RUNS", 3)
+    monkeypatch.setattr(lanes, "TURN_S", 0.0)
     monkeypatch.setattr(lanes, "BATCH_S", 0.001)
 
 
@@ -43,11 +50,10 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def measure(place: Workspace, scan: Path, out: Path, **changes: Any) -> Record:
-    asked: dict[str, Any] = {
-        "models": [], "backends": ["onnxruntime"], "precisions": [], "data": "quadrants", "film": scan,
-        "settings": QUICK, "command": "edgecxr benchmark", "out": out, "update": lambda *_: None,
-    }  # fmt: skip
-    return command.run(place, **asked | changes)
+    how = {key: changes.pop(key) for key in ("settings", "update") if key in changes}
+    asked = {"backends": ["onnxruntime"], "data": "quadrants", "film": scan} | changes
+    settings, update = how.get("settings", QUICK), how.get("update", lambda *_: None)
+    return command.run(place, command.Asked(**asked), settings, out, update)
 
 
 def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan: Path, tmp_path: Path) -> None:
@@ -59,8 +65,8 @@ def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan
     for row in rows.values():
         assert row["status"] == "ok" and row["latency_ms"]["runs"] == 2 * 2 * 3
         assert [one["batch"] for one in row["throughput"]] == [1, 4]
-        assert row["cold_start_s"]["total"] == pytest.approx(
-            sum(row["cold_start_s"][part] for part in ("process", "open", "first")), abs=1e-3
+        assert row["start_s"]["total"] == pytest.approx(
+            sum(row["start_s"][part] for part in ("process", "open", "first")), abs=1e-3
         )
         assert row["film_ms"]["total"]["runs"] == 2 * lanes.FILM_RUNS
         assert row["artefact"]["bytes"] == (place.export_dir(row["model"]) / "model.onnx").stat().st_size
@@ -75,18 +81,48 @@ def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan
     assert len({step[1] for step in steps}) == 1 and [s[0] for s in steps] == sorted(s[0] for s in steps)
 
 
-def test_a_record_that_is_sent_away_names_no_folders() -> None:
-    said = (
-        "/home/jane/bundles/model.onnx is gone: `/opt/x/bin/python -m pip install '.[all]'` (https://example.org/a/b)"
-    )
-    assert module._local(said) == "model.onnx is gone: `python -m pip install '.[all]'` (https://example.org/a/b)"
-    assert module._local("edgecxr benchmark runs/a 3/4") == "edgecxr benchmark runs/a 3/4"
+def test_a_record_that_is_sent_away_names_no_folder_and_no_film(
+    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "Jane Doe" / "DOE_JOHN_1970.dcm"
+    private.parent.mkdir()
+    shutil.copy(scan, private)
+    real = lanes.Worker
+
+    class Worker(real):  # type: ignore[misc,valid-type]
+        def film(self, path: Path, runs: int) -> Any:
+            path.unlink()
+            return super().film(path, runs)
+
+        def time(self, batch: int, runs: int, warm: int = 0) -> Any:
+            if batch > 1:
+                raise Refused(f"{place.export_dir(STUDENT)}/model.onnx, /usr/lib/lib.so: full")
+            return super().time(batch, runs, warm)
+
+    monkeypatch.setattr(lanes, "Worker", Worker)
+    measure(place, private, tmp_path / "a.json", models=[str(place.export_dir(STUDENT))], settings=ONE_PASS)
+    text = (tmp_path / "a.json").read_text()
+    made = json.loads(text)
+    assert made["rows"][0]["problems"]["film"].startswith("FILM does not exist")
+    assert made["rows"][0]["throughput"][1]["skipped"] == "model.onnx, lib.so: full"
+    assert made["command"].startswith(f"edgecxr benchmark {STUDENT} --backend onnxruntime --data quadrants --film FILE")
+    for name in ("DOE_JOHN", "Jane", str(tmp_path), str(place.root), "/usr/lib"):
+        assert name not in text, name
 
 
 def test_a_pack_does_for_a_device_what_the_data_set_does(place: Workspace, scan: Path, tmp_path: Path) -> None:
     pack(Prepared.open(place.data_dir("quadrants")), "test", None, tmp_path / "test.npz")
     made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "test.npz"), models=[STUDENT])
     assert made["rows"][0]["auroc"]["findings"]["auroc"] > 0.9 and made["data"]["images"] == 24
+    assert not made["models"][STUDENT]["trained_on_other_data"]
+
+
+def test_the_split_of_a_pack_is_its_own(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    pack(Prepared.open(place.data_dir("quadrants")), "val", None, tmp_path / "val.npz")
+    made = measure(
+        place, scan, tmp_path / "a.json", data=str(tmp_path / "val.npz"), models=[STUDENT], settings=ONE_PASS
+    )
+    assert (made["data"]["split"], made["data"]["images"]) == ("val", 8)
 
 
 def test_without_data_it_measures_latency_alone_and_says_so(
@@ -122,17 +158,18 @@ def test_an_engine_that_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
 def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
     place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = module.conditions.device(Path("/")) | {"gpus": []}
-    monkeypatch.setattr(module.conditions, "device", lambda root: device)
+    none = [Row("gpu", "gpu", "absent", "no NVIDIA GPU found", "mend it")]
+    monkeypatch.setattr(module.gpu, "look", lambda root: ([], none))
     made = measure(place, scan, tmp_path / "a.json", backends=[], models=[STUDENT], data=None)
-    assert made["absent"]["tensorrt"] == "no NVIDIA GPU was found here"
+    assert "no NVIDIA GPU" in made["absent"]["tensorrt"] and "mend it" in made["absent"]["tensorrt"]
     assert {row["backend"] for row in made["rows"]} <= {"onnxruntime", "openvino"}
 
 
 def test_nothing_measured_is_an_error_that_says_why(place: Workspace, scan: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nothing could be measured: .*CUDA"):
-        measure(place, scan, tmp_path / "a.json", backends=["onnxruntime-cuda"], data=None)
-    assert read(tmp_path / "a.json")["complete"]
+    for _ in range(2):  # the second time, too
+        with pytest.raises(ModelError, match=r"nothing could be measured: .*CUDA"):
+            measure(place, scan, tmp_path / "a.json", backends=["onnxruntime-cuda"], data=None)
+    assert not read(tmp_path / "a.json")["complete"]
 
 
 def test_an_interruption_leaves_what_was_measured(place: Workspace, scan: Path, tmp_path: Path) -> None:
@@ -146,21 +183,77 @@ def test_an_interruption_leaves_what_was_measured(place: Workspace, scan: Path, 
     assert not kept["complete"] and all(row["latency_ms"]["runs"] == 6 for row in kept["rows"])
 
 
+def test_aurocs_survive_an_interruption_too(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        if f"AUROC of {STUDENT}" in note:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(place, scan, tmp_path / "a.json", update=interrupt, settings=ONE_PASS)
+    rows = {row["model"]: row for row in read(tmp_path / "a.json")["rows"]}
+    assert rows[TEACHER]["auroc"]["findings"]["auroc"] > 0.9 and "auroc" not in rows[STUDENT]
+
+
+def test_before_anything_is_measured_rows_are_pending(place: Workspace, scan: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(place, scan, tmp_path / "a.json", update=interrupt)
+    assert {row["status"] for row in read(tmp_path / "a.json")["rows"]} == {"pending"}
+
+
+def test_a_batch_that_ends_the_process_leaves_the_model_its_figures(
+    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = lanes.Worker
+
+    class Mortal(real):  # type: ignore[misc,valid-type]
+        def time(self, batch: int, runs: int, warm: int = 0) -> Any:
+            if batch > 1:
+                os.kill(self.pid, signal.SIGKILL)
+            return super().time(batch, runs, warm)
+
+    monkeypatch.setattr(lanes, "Worker", Mortal)
+    made = measure(place, scan, tmp_path / "a.json", models=[STUDENT])
+    (row,) = made["rows"]
+    assert row["status"] == "ok" and row["latency_ms"]["runs"] == 12 and row["auroc"]["findings"]
+    assert "batch 4: its process was ended by SIGKILL" in row["problems"]["throughput"]
+
+
+def test_data_are_taken_by_what_the_models_learnt_from(
+    place: Workspace, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = Workspace(tmp_path / "runs")
+    shutil.copytree(place.root, other.root)
+    made = measure(other, scan, tmp_path / "a.json", data=None, models=[STUDENT], settings=ONE_PASS)
+    assert made["data"]["name"] == "quadrants" and "AUROC on quadrants" in capsys.readouterr().err
+    info = other.data_dir("quadrants") / "dataset.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"hash": "e" * 64}))
+    made = measure(other, scan, tmp_path / "b.json", data=None, models=[STUDENT], settings=ONE_PASS)
+    assert made["data"] is None and "is not what the models learnt from" in capsys.readouterr().err
+    made = measure(other, scan, tmp_path / "c.json", models=[STUDENT], settings=ONE_PASS)
+    assert made["models"][STUDENT]["trained_on_other_data"]
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [
         ({"film": Path("gone.dcm")}, InputError, "gone.dcm"),
         ({"data": "gone"}, InputError, "gone"),
         ({"settings": Settings(1, split="tset")}, UsageError, "tset"),
-        ({"settings": Settings(1, split="val"), "data": "few.npz"}, InputError, "val"),
+        ({"settings": Settings(1, split="val"), "data": "no val"}, InputError, "--split"),
+        ({"against": "nosuch"}, UsageError, "nosuch is not among the models"),
+        ({"models": [STUDENT, "gone"]}, ModelError, "gone"),
     ],
 )
 def test_what_was_named_wrongly_is_refused_before_anything_is_measured(
     place: Workspace, scan: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], said: str
 ) -> None:
-    if changes.get("data") == "few.npz":
-        pack(Prepared.open(place.data_dir("quadrants")), "test", 4, tmp_path / "few.npz")
-        changes = changes | {"data": str(tmp_path / "few.npz")}
+    if changes.get("data") == "no val":
+        write_prepared(tmp_path / "runs" / "data" / "some", *striped(8)[:3], ["test"] * 8)
+        place, changes = Workspace(tmp_path / "runs"), changes | {"data": "some"}
+        shutil.copytree(workspace(tmp_path / "of" / "runs").root / "export", tmp_path / "runs" / "export")
     with pytest.raises(error, match=said):
         measure(place, scan, tmp_path / "a.json", **changes)
     assert not (tmp_path / "a.json").exists()
@@ -180,6 +273,9 @@ def test_a_record_is_not_written_over_unless_an_interruption_left_it(
     with pytest.raises(UsageError, match="there already"):
         measure(place, scan, out, data=None, models=[STUDENT])
     assert read(out) == made
+    write_record(made | {"complete": False, "command": "another"}, out)
+    with pytest.raises(UsageError, match="there already"):
+        measure(place, scan, out, data=None, models=[STUDENT])
     write_record(made | {"complete": False}, out)
     assert measure(place, scan, out, data=None, models=[STUDENT])["complete"]
     with pytest.raises(UsageError, match=r"ends in \.json"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from edgecxr.bench.candidates import find
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
+from edgecxr.runtime.bundle import Bundle
 from edgecxr.workspace import Workspace
 from tests.bench.benchmarked import STUDENT, TEACHER, workspace
 from tests.conftest import Finished
@@ -40,13 +42,31 @@ def test_a_student_knows_its_teacher_and_an_untrained_model_is_random(place: Wor
 def test_two_models_of_one_name_stay_apart(place: Workspace, tmp_path: Path) -> None:
     other = tiny_bundle(tmp_path / "other", name=STUDENT, sha256="f" * 64)
     found, _ = find(place, [STUDENT, str(other.path), str(other.path)], ["onnxruntime"], [], threads=1)
-    assert sorted(one.model.name for one in found) == [STUDENT, f"{STUDENT} (ffffff)"]
+    assert sorted(one.model.name for one in found) == [STUDENT, f"{STUDENT} #2"]
 
 
-def test_a_run_is_for_torch_and_its_bundle_for_the_others(finished: Finished) -> None:
-    found, _ = find(finished.workspace, [finished.student.name], [], [], threads=1)
-    assert [one.backend for one in found] == ["torch", "torch-cuda"]
-    assert [one.gpu for one in found] == [False, True]
+def test_two_bundles_of_one_checkpoint_stay_apart_too(place: Workspace, tmp_path: Path) -> None:
+    again = tiny_bundle(tmp_path / "again", 56, name=STUDENT, sha256="b" * 64)
+    found, _ = find(place, [STUDENT, str(again.path)], ["onnxruntime"], [], threads=1)
+    assert sorted(one.model.name for one in found) == [STUDENT, f"{STUDENT} #2"]
+
+
+def test_a_name_stands_for_the_run_and_for_its_bundle(finished: Finished, bundled: Bundle, tmp_path: Path) -> None:
+    name = finished.student.name
+    shutil.copytree(finished.student, tmp_path / "runs" / name)
+    alone, _ = find(Workspace(tmp_path / "runs"), [name], [], [], threads=1)
+    assert [one.backend for one in alone] == ["torch", "torch-cuda"]
+    assert [one.gpu for one in alone] == [False, True]
+    shutil.copytree(bundled.path, tmp_path / "runs" / "export" / name)
+    both, _ = find(Workspace(tmp_path / "runs"), [name], [], [], threads=1)
+    assert {one.backend for one in both} == set(BACKENDS) and {one.model.name for one in both} == {name}
+
+
+def test_what_a_killed_export_left_is_no_bundle(place: Workspace) -> None:
+    left = place.root / "export" / f".{STUDENT}.tmp"
+    shutil.copytree(place.export_dir(STUDENT), left)
+    found, _ = find(place, [], ["onnxruntime"], [], threads=1)
+    assert all(left not in (one.file or left).parents for one in found) and len(found) == 2
 
 
 def test_a_damaged_bundle_is_left_out_unless_it_is_named(place: Workspace) -> None:
@@ -67,5 +87,9 @@ def test_what_cannot_be_measured(place: Workspace, tmp_path: Path) -> None:
         find(place, [], [], ["int8"], threads=1)
     with pytest.raises(ModelError, match="edgecxr export"):
         find(Workspace(tmp_path / "empty"), [], [], [], threads=1)
+    for name in (STUDENT, TEACHER):
+        (place.export_dir(name) / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="has changed since it was written"):
+        find(place, [], [], [], threads=1)
     with pytest.raises(ModelError, match="gone"):
         find(place, ["gone"], [], [], threads=1)

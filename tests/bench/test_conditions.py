@@ -48,18 +48,48 @@ def test_a_discrete_gpu_is_asked_by_its_tool(tmp_path: Path, monkeypatch: pytest
     assert (found["power_mode"], found["gpu_throttle"]) == ("P0", "0x0000000000000000")
 
 
-def test_a_clock_that_fell_a_mode_that_changed_and_a_busy_machine_are_warned_of() -> None:
-    start = {"load_1min": 0.1, "cpu_mhz": 2000, "gpu_mhz": 1000.0, "power_mode": "15W"}
-    start["governor"] = "schedutil"
-    idle = start | {"cpu_mhz": 800}
-    assert conditions.warnings([idle, start, start | {"cpu_mhz": 1950, "load_1min": 3.5}, idle], 4, 2) == []
-    found = conditions.warnings([start, start, start | {"cpu_mhz": 1500, "power_mode": "7W"}, idle], 4, 2)
-    assert ["the CPU's clock fell from 2000 to 1500 MHz" in found[0], found[1]] == [
-        True, "the power mode changed: 15W, 7W",
-    ]  # fmt: skip
-    assert len(found) == 2
-    assert "other programs" in conditions.warnings([start | {"load_1min": 3.0}], 4, 2)[0]
-    assert "load 3.0" in conditions.warnings([start, start | {"load_1min": 5.0}], 4, 2)[0], "those that came later"
+def at_work(group: str, **facts: object) -> dict[str, object]:
+    return {"when": "pass", "group": group, "load_1min": 1.0, "others": 0.0} | facts
+
+
+def test_a_clock_that_fell_within_a_group_is_warned_of_and_no_difference_between_groups() -> None:
+    idle = {"when": "before", "load_1min": 0.0, "cpu_mhz": 800, "gpu_mhz": 210}
+    slow, fast = at_work("onnxruntime fp32", gpu_mhz=210), at_work("tensorrt fp16", gpu_mhz=1980)
+    assert conditions.warnings([idle, fast, slow, fast, slow, idle]) == []
+    (said,) = conditions.warnings([idle, fast, slow, fast | {"gpu_mhz": 900}])
+    assert said.startswith("the GPU's clock fell from 1980 to 900 MHz (tensorrt fp16)")
+    (said,) = conditions.warnings([at_work("a", cpu_mhz=2000), at_work("a", cpu_mhz=1500)])
+    assert "the CPU's clock fell from 2000 to 1500" in said
+
+
+def test_a_gpu_that_slowed_itself_down_is_warned_of() -> None:
+    idle = "0x0000000000000001"
+    assert conditions.warnings([at_work("a", gpu_throttle=idle), at_work("a", gpu_throttle="[N/A]")]) == []
+    assert "slowed itself down" in conditions.warnings([at_work("a", gpu_throttle="0x0000000000000040")])[0]
+
+
+def test_a_mode_that_changed_and_the_work_of_others_are_warned_of() -> None:
+    jetson = {"governor": "schedutil", "power_mode": "15W"}
+    found = conditions.warnings([at_work("a", **jetson), at_work("a", **jetson | {"power_mode": "7W"}, others=0.8)])
+    assert found[0] == "the power mode changed: 15W, 7W" and "0.8 cores were at work for other programs" in found[1]
+    assert conditions.warnings([at_work("a", others=0.1), at_work("a", others=None)]) == []
+
+
+def test_the_work_of_others_is_what_is_left_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tick = os.sysconf("SC_CLK_TCK")
+
+    def write(busy: float, own: float) -> None:
+        put(tmp_path, "proc/stat", f"cpu  {int(busy * tick)} 0 0 999 5 0 0 0 0 0\ncpu0 1 2 3\n")
+        fields = ["S", *["0"] * 10, str(int(own * tick)), "0", "0"]
+        put(tmp_path, "proc/77/stat", f"77 (a worker) {' '.join(fields)}")
+
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(conditions.time, "monotonic", lambda: next(clock))
+    write(50, 30)
+    others = conditions.Others([77], tmp_path)
+    write(68, 40)  # in 10 s, 18 s of work on all cores, 10 s of them by the worker
+    assert others.busy() == pytest.approx(0.8)
+    assert conditions.Others([], tmp_path / "nowhere").busy() is None
 
 
 def test_the_machine_is_described_without_the_names_of_host_and_person() -> None:

@@ -16,12 +16,14 @@ class Fake:
 
     def __init__(self, ms: float = 1.0, most: int = 1000) -> None:
         self.start = {"process": 0.1, "open": 0.1, "first": 0.1}
-        self.ms, self.most, self.closed = ms, most, False
+        self.ms, self.most, self.closed, self.engine = ms, most, False, None
+        self.dies = False
         self.asked: list[tuple[int, int]] = []
 
     def time(self, batch: int, runs: int, warm: int = 0) -> list[float]:
         self.asked.append((batch, runs))
         if batch > self.most:
+            self.closed = self.dies
             raise Refused("too many")
         return [batch * self.ms / 1000] * runs
 
@@ -33,6 +35,10 @@ class Fake:
 
     def close(self) -> None:
         self.closed = True
+
+    @property
+    def alive(self) -> bool:
+        return not self.closed
 
 
 class Meter:
@@ -55,8 +61,8 @@ def test_batches_are_powers_of_four_and_the_largest() -> None:
     assert lanes.sizes(1) == [] and lanes.sizes(2) == [2]
 
 
-def test_a_quick_model_runs_more_often_in_a_turn_but_none_without_end() -> None:
-    for ms, runs in ((0.1, lanes.MOST_RUNS), (50.0, 5), (2000.0, 3)):
+def test_a_turn_is_a_quarter_of_a_second_or_three_runs() -> None:
+    for ms, runs in ((0.1, 2500), (50.0, 5), (2000.0, 3)):
         one = lane(Fake(ms))
         lanes.warm_up(one)
         assert one.runs_per_turn == runs
@@ -80,9 +86,46 @@ def test_one_that_fails_keeps_what_it_has_and_the_others_go_on() -> None:
     good, bad = lane(Fake()), lane(Fake(most=0))
     bad.samples.runs = [0.5]
     both = [bad, good]
-    lanes.each(both, lanes.take_turn)
+    lanes.take_turns(both)
     assert both == [good] and bad.worker.closed  # type: ignore[attr-defined]
-    assert bad.samples.problem == "too many" and bad.samples.runs == [0.5] and good.samples.runs
+    assert bad.samples.problems == {"latency": "too many"} and bad.samples.runs == [0.5] and good.samples.runs
+
+
+def test_a_stage_that_fails_costs_no_more_than_that_stage() -> None:
+    def fail(one: Lane) -> None:
+        raise Refused("no such film")
+
+    one = lane(Fake())
+    rest = [one]
+    lanes.each(rest, "film", fail)
+    assert rest == [one] and one.samples.problems == {"film": "no such film"}
+
+
+def test_a_batch_that_ended_the_process_is_remembered_and_the_rest_is_kept() -> None:
+    one = lane(Fake(most=4))
+    one.worker.dies = True  # type: ignore[attr-defined]
+    one.samples.runs = [0.001]
+    rest = [one]
+    lanes.each(rest, "throughput", lambda it: lanes.batches(it, 64, None))
+    assert rest == [] and one.samples.problems == {"throughput": "batch 16: too many"}
+    again = Lane(one.candidate, one.samples, Fake())
+    lanes.batches(again, 64, None)
+    assert [batch for batch, _ in again.worker.asked] == [4]  # type: ignore[attr-defined]
+    assert len(one.samples.batches[4]) > 20 and one.samples.skipped == {16: "too many"}
+
+
+def test_turns_are_begun_by_each_in_turn() -> None:
+    order: list[int] = []
+
+    class Noting(Fake):
+        def time(self, batch: int, runs: int, warm: int = 0) -> list[float]:
+            order.append(id(self))
+            return super().time(batch, runs, warm)
+
+    both = [lane(Noting(100.0)), lane(Noting(100.0))]
+    lanes.take_turns(both)
+    first, second = (id(one.worker) for one in both)
+    assert order[2:8] == [first, second, second, first, first, second]
 
 
 def test_energy_is_that_of_an_image_alone_and_at_the_best_batch() -> None:
@@ -104,17 +147,38 @@ def test_an_engine_that_is_not_installed_is_tried_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(lanes, "Worker", refuse)
     group = [lane(None).candidate] * 3
     absent: dict[str, str] = {}
-    with lanes.opened(group, {"a/onnxruntime/fp32": Samples()}, absent, None) as found:
-        assert found == []
+    with lanes.opened(group, {"a/onnxruntime/fp32": Samples()}, absent, None) as (found, left):
+        assert found == [] and left == []
     assert len(tried) == 1 and absent == {"onnxruntime": "needs openvino"}
 
 
-def test_what_a_model_takes_of_a_gpus_memory_is_seen_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = iter([100.0, 350.0, 350.0, 400.0])
+def test_what_a_model_takes_of_a_gpus_memory_is_seen_around_it_and_does_not_grow_with_the_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(lanes, "Worker", lambda *args: Fake())
     one = Candidate(Model("a", "student", (1, 28, 28), "trained"), "tensorrt", "fp16", "", {}, None, gpu=True)
     samples = {one.id: Samples()}
-    with lanes.opened([one], samples, {}, lambda: next(used)) as found:
-        found[0].samples.runs = [0.001]
-        lanes.batches(found[0], 4, lambda: next(used))
-    assert samples[one.id].device == 300.0
+    for _ in range(3):
+        used = iter([100.0, 350.0, 350.0, 400.0])
+        with lanes.opened([one], samples, {}, lambda used=used: next(used)) as (found, _):
+            found[0].samples.runs = [0.001]
+            lanes.batches(found[0], 4, lambda used=used: next(used))
+    assert (samples[one.id].device, samples[one.id].device_largest) == (250.0, 300.0)
+
+
+def test_what_finds_no_room_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "Worker", lambda *args: Fake())
+    names = "abc"
+    group = [Candidate(Model(name, "student", (1, 28, 28), "trained"), "torch", "fp32", "", {}, None) for name in names]
+    samples = {one.id: Samples() for one in group}
+    with lanes.opened(group, samples, {}, None, lambda: False) as (found, left):
+        assert [one.candidate.model.name for one in found] == ["a"] and left == group[1:]
+
+
+def test_a_meter_that_fails_costs_the_energy_alone() -> None:
+    class Broken(Meter):
+        def stop(self) -> float:
+            raise OSError("no such device")
+
+    with pytest.raises(Refused, match="the meter failed"):
+        lanes.energy(lane(Fake()), Broken(), 1.0)

@@ -16,6 +16,9 @@ def whole() -> record.Record:
     return benchmarked.record([benchmarked.row(TEACHER, "onnxruntime", "fp32", 20.0, 0.0)])
 
 
+ROW = whole()["rows"][0]
+
+
 def test_percentiles_are_in_milliseconds_and_only_of_enough_runs() -> None:
     found = record.percentiles([i / 1000 for i in range(1, 101)])
     assert found == {
@@ -50,6 +53,12 @@ def test_what_does_not_fit_the_schema_is_not_written(tmp_path: Path) -> None:
         (json.dumps(whole() | {"version": None}), "version None.*measure again"),
         (json.dumps({k: v for k, v in whole().items() if k != "rows"}), "damaged.*rows"),
         (json.dumps(whole() | {"rows": [{"id": "a"}]}), "damaged.*rows"),
+        (json.dumps(whole() | {"models": {}}), "damaged.*no model"),
+        (json.dumps(whole() | {"settings": {}}), "damaged.*settings"),
+        (json.dumps(whole() | {"more": 1}), "damaged"),
+        (json.dumps(whole() | {"rows": [{k: v for k, v in ROW.items() if k != "energy"}]}), "damaged.*energy"),
+        (json.dumps(whole() | {"rows": [ROW | {"latency_ms": ROW["latency_ms"] | {"p50": None}}]}), "damaged.*p50"),
+        (json.dumps(whole() | {"rows": [ROW | {"status": "failed"}]}), "damaged.*reason"),
     ],
 )
 def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, content: str | None, said: str) -> None:
@@ -63,11 +72,13 @@ def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, content: str |
 
 def test_rows_without_a_latency_are_not_among_the_measured() -> None:
     failed = benchmarked.row(STUDENT, "openvino", "fp32", 2.0, status="failed", reason="it broke")
-    early = {k: v for k, v in benchmarked.row(STUDENT, "torch", "fp32", 2.0).items() if k != "latency_ms"}
+    early = benchmarked.row(STUDENT, "torch", "fp32", 2.0, status="pending")
     good = benchmarked.row(STUDENT, "onnxruntime", "fp32", 2.0)
     assert record.measured({"rows": [failed, early, good]}) == [good]
 
 
 def test_committed_records_fit_the_schema() -> None:
-    for path in (Path(__file__).parents[2] / "benchmarks/results").glob("*/benchmark*.json"):
+    paths = list((Path(__file__).parents[2] / "benchmarks/results").glob("*/benchmark*.json"))
+    assert paths
+    for path in paths:
         assert np.isfinite([row["latency_ms"]["p50"] for row in record.measured(record.read(path))]).all()

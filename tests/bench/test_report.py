@@ -46,7 +46,12 @@ def test_what_stands_between_the_markers_is_replaced_and_nothing_else(tmp_path: 
     assert "old" not in text and text.count("Best against best") == 1 and "Within one engine" not in text
 
 
-@pytest.mark.parametrize("content", ["no marker", "<!-- edgecxr report: all -->\nno end", None])
+FORGOTTEN = (
+    "<!-- edgecxr report: best -->\nno end, and prose\n<!-- edgecxr report: all -->\n<!-- end of edgecxr report -->\n"
+)
+
+
+@pytest.mark.parametrize("content", ["no marker", "<!-- edgecxr report: all -->\nno end", FORGOTTEN, None])
 def test_a_file_without_markers_is_refused_with_what_to_add_and_kept(tmp_path: Path, content: str | None) -> None:
     page = tmp_path / "README.md"
     if content is not None:
@@ -142,6 +147,28 @@ def test_a_page_without_matplotlib_is_refused_with_the_extra(tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     typed = edgecxr("report", runs=tmp_path / "runs")
     assert typed.code == 5 and "matplotlib" in typed.error and "| model |" in typed.out
+
+
+def test_options_are_looked_at_before_anything_is_printed(tmp_path: Path) -> None:
+    records.write(record(ROWS), tmp_path / "runs" / "benchmark-1.json")
+    for options, said in (
+        (("--html", "page.pdf"), "ends in .html"),
+        (("--html", "page.html", "--into", "README.md"), "leave --html out"),
+        (("--against", "nosuch"), "no record has that model"),
+    ):
+        typed = edgecxr("report", *options, runs=tmp_path / "runs")
+        assert (typed.code, typed.out) == (2, "") and said in typed.error
+
+
+def test_a_record_of_nothing_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    empty = record([row(STUDENT, "onnxruntime", "fp32", 3.0, status="pending")], complete=False)
+    records.write(empty, tmp_path / "runs" / "benchmark-1.json")
+    assert edgecxr("report", runs=tmp_path / "runs").code == 3
+    records.write(record(ROWS), tmp_path / "runs" / "benchmark-2.json")
+    typed = edgecxr("report", runs=tmp_path / "runs")
+    assert typed.code == 0 and "NOT COMPLETE" not in typed.out
+    named = report.markdown([empty], 0.02)
+    assert "NOT COMPLETE" in named and "|" not in named
 
 
 def test_no_record_is_an_error_with_the_command_that_makes_one(tmp_path: Path) -> None:

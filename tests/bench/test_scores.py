@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def test_a_student_is_held_against_its_own_teacher_or_the_only_one_of_its_findin
     assert scores.teacher_of(plain, [first, second, plain]) is None
     assert scores.teacher_of(first, [first, second]) is None
     assert scores.teacher_of(model("peer", "peer", ""), [first]) is None
+    assert scores.teacher_of(taught, [first, taught]) is None, "another teacher is not its own"
 
 
 @pytest.fixture
@@ -42,6 +44,14 @@ def said(clinic: Prepared) -> dict[str, Outputs]:
     return made
 
 
+def scored(made: list[Candidate], outputs: dict[str, Outputs], data: Prepared) -> dict[str, dict[str, Any]]:
+    found = scores.Scores(made, data, "test", 200)
+    for one in made:
+        if one.id in outputs:
+            found.add(one, outputs[one.id])
+    return {one.id: found.row(one) for one in made}
+
+
 def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(clinic: Prepared, said: dict[str, Outputs]) -> None:
     teacher = model("teacher", "teacher", "1", labels=clinic.labels)
     student = model("student", "student", "2", "1", labels=clinic.labels)
@@ -52,10 +62,12 @@ def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(clinic: Prepared
         candidate(student, "openvino"),
     ]
     outputs = {one.id: said[one.model.name] for one in made[:3]}
-    found = scores.rows(made, outputs, clinic, "test", 200)
-    assert set(found) == set(outputs), "what did not answer has no row"
+    found = scored(made, outputs, clinic)
+    assert found.pop(made[3].id) == {}, "what did not answer has no AUROC"
     ours, theirs = found[made[1].id], found[made[0].id]
     assert "Edema" not in ours["auroc"]["labels"], "no film of the split has it"
+    rows = clinic.rows("test")
+    assert ours["auroc"]["abnormal"]["positives"] == int((clinic.abnormal[rows] == 1).sum())
     for task in ("findings", "abnormal"):
         against = ours["against_teacher"][task]
         assert against["difference"] == pytest.approx(ours["auroc"][task]["auroc"] - theirs["auroc"][task]["auroc"])
@@ -67,9 +79,17 @@ def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(clinic: Prepared
     assert "against_teacher" not in theirs and "against_reference" not in theirs
 
 
+def test_without_the_teacher_in_fp32_there_is_no_reference(clinic: Prepared, said: dict[str, Outputs]) -> None:
+    teacher = model("teacher", "teacher", "1", labels=clinic.labels)
+    student = model("student", "student", "2", "1", labels=clinic.labels)
+    made = [candidate(teacher, precision="int8"), candidate(student, precision="int8")]
+    found = scored(made, {made[0].id: said["teacher"], made[1].id: said["student"]}, clinic)[made[1].id]
+    assert "against_reference" not in found and found["against_teacher"]["row"] == made[0].id
+
+
 def test_a_teachers_lower_precision_is_held_against_its_best(clinic: Prepared, said: dict[str, Outputs]) -> None:
     teacher = model("teacher", "teacher", "1", labels=clinic.labels)
     made = [candidate(teacher), candidate(teacher, precision="int8")]
-    found = scores.rows(made, {made[0].id: said["teacher"], made[1].id: said["student"]}, clinic, "test", 200)
+    found = scored(made, {made[0].id: said["teacher"], made[1].id: said["student"]}, clinic)
     assert found[made[1].id]["against_reference"]["row"] == made[0].id
     assert found[made[1].id]["against_reference"]["abnormal"]["difference"] < 0

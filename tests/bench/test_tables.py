@@ -12,6 +12,26 @@ ROWS = [
 ]
 
 
+def metered(name: str = "RAPL") -> dict[str, object]:
+    batches = [
+        {"batch": batch, "images": 100, "seconds": 1.0, "joules_per_image": joules, "watts": 9.0}
+        for batch, joules in ((1, 0.02), (64, 0.001))
+    ]
+    return {"meter": name, "scope": "CPU package", "idle_watts": 4.5, "batches": batches}
+
+
+def test_energy_is_that_of_one_image_alone_and_not_compared_across_meters() -> None:
+    rows = [row(STUDENT, "onnxruntime", "fp32", 3.0, energy=metered(name)) for name in ("RAPL", "NVML")]
+    assert column(tables.main_cells(record(rows[:1])), "mJ/image") == ["20.00"]
+    same = tables.compare(record(rows[:1]), record(rows[:1]), ("a", "b"))
+    assert "different meters" not in same and same.splitlines()[4].split()[-1] == "1.00"
+    other = tables.compare(record(rows[:1]), record(rows[1:]), ("a", "b"))
+    assert (
+        "different meters of energy" in other
+        and len(other.splitlines()[5].split()) == len(same.splitlines()[4].split()) - 1
+    )
+
+
 def column(cells: list[list[str]], name: str) -> list[str]:
     return [line[cells[0].index(name)] for line in cells[1:]]
 
@@ -45,9 +65,15 @@ def test_what_is_doubtful_absent_or_failed_is_named() -> None:
         data=None,
         complete=False,
     )
+    made["rows"][0]["problems"] = {"film": "the film cannot be read"}
+    made["rows"][1]["no_auroc"] = "its weights are random"
+    made["rows"][2]["energy"] = metered()
     made["models"][STUDENT]["weights"] = "random"
     text = tables.summary(made)
     for part in (
+        f"{TEACHER}/onnxruntime/fp32 has no more film: the film cannot be read",
+        f"no AUROC of {STUDENT}/onnxruntime/fp32: its weights are random",
+        f"energy of {TEACHER}/openvino/fp32: RAPL, CPU package, 4.5 W at rest included", "mJ/image",
         "NOT COMPLETE", "latency alone", "warning: the CPU's clock fell", "tensorrt is absent: no NVIDIA GPU",
         f"failed: {STUDENT}/torch/fp32: it broke", f"{STUDENT} (random weights)", "no energy: no meter here",
         made["notice"],

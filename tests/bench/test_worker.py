@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from edgecxr.bench.candidates import OPENER
 from edgecxr.bench.worker import Refused, Worker
+from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.types import Outputs
 from tests.bench.benchmarked import STUDENT, workspace
 from tests.runtime.dicom_files import film, write
@@ -79,7 +81,10 @@ def test_all_films_of_a_split_are_answered(tmp_path: Path) -> None:
     place = workspace(tmp_path / "runs")
     path = place.export_dir(STUDENT) / "model.onnx"
     worker = Worker(OPENER, {"name": "onnxruntime", "path": path, "threads": 1}, SHAPE)
-    outputs = worker.score(place.data_dir("quadrants"), "test", 7)
+    data = Prepared.open(place.data_dir("quadrants"))
+    outputs = worker.score(data.path, data.hash, "test", 7)
+    with pytest.raises(Refused, match="has changed"):
+        worker.score(data.path, "0" * 64, "test", 7)
     worker.close()
     assert isinstance(outputs, Outputs) and outputs.findings.shape == (24, 3) and not len(outputs.attention)
 
@@ -113,6 +118,30 @@ def test_a_process_that_dies_at_work_is_named() -> None:
         worker.time(4, 1)
     with pytest.raises(Refused):
         worker.time(1, 1)
+    worker.close()
+
+
+class Sleeper(Model):
+    """Answers once, and never again."""
+
+    def run(self, images: np.ndarray) -> int:
+        if len(images) > 1:
+            time.sleep(600)
+        return 1
+
+
+def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker("tests.bench.test_worker:Sleeper", {}, SHAPE)
+    monkeypatch.setattr(Worker._answer, "__defaults__", (0.3,))
+    with pytest.raises(Refused, match="did not answer within"):
+        worker.time(2, 1)
+    assert not worker.alive
+
+
+def test_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:
+    worker = Worker("tests.bench.test_worker:Model", {}, SHAPE)
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(worker.time(1, 1)) == 1
     worker.close()
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -29,19 +30,48 @@ def test_a_pack_holds_the_films_labels_and_groups_of_the_split(clinic: Prepared,
 def test_names_of_films_and_patients_stay_behind(clinic: Prepared, tmp_path: Path) -> None:
     pack(clinic, "test", None, tmp_path / "test.npz")
     with np.load(tmp_path / "test.npz") as arrays:
-        texts = [str(arrays[name]) for name in arrays.files if arrays[name].dtype.kind == "U"]
+        texts = [json.dumps(arrays[name].tolist()) for name in arrays.files if name != "images"]
         assert arrays["patients"].dtype.kind == "i"
-    assert not any(name in text for name in ("film", *clinic.patients) for text in texts if name in text.split('"'))
+    assert not any(f'"{name}"' in text for name in (*clinic.ids, *clinic.patients) for text in texts)
+    assert not any(name in text for name in clinic.ids for text in texts)
 
 
 def test_whole_patients_are_drawn_until_there_are_enough_films(clinic: Prepared, tmp_path: Path) -> None:
     packed = pack(clinic, "test", 5, tmp_path / "few.npz", seed=3)
     assert 5 <= len(packed) <= 6
-    counts = {name: int((clinic.patients[clinic.rows("test")] == name).sum()) for name in clinic.patients}
-    assert sorted(np.unique(packed.patients, return_counts=True)[1]) and max(counts.values()) == 2
+    rows = clinic.rows("test")
+    originals = [int(np.flatnonzero((clinic.images[rows] == image).all(axis=(1, 2)))[0]) for image in packed.images]
+    chosen = set(clinic.patients[rows[originals]])
+    assert len(packed) == int(np.isin(clinic.patients[rows], list(chosen)).sum()), "of a patient, all films or none"
     again = pack(clinic, "test", 5, tmp_path / "again.npz", seed=3)
     assert again.hash == packed.hash
     assert pack(clinic, "test", 5, tmp_path / "other.npz", seed=4).hash != packed.hash
+
+
+def test_another_pack_is_not_written_over_one_that_is_there(clinic: Prepared, tmp_path: Path) -> None:
+    path = tmp_path / "test.npz"
+    first = pack(clinic, "test", 4, path)
+    assert pack(clinic, "test", 4, path).hash == first.hash, "the same once more is no loss"
+    with pytest.raises(UsageError, match="there already"):
+        pack(clinic, "test", None, path)
+    assert open_pack(path).hash == first.hash
+
+
+def test_a_pack_has_the_films_at_448_px_where_the_data_set_has_them(detailed: Prepared, tmp_path: Path) -> None:
+    packed = pack(detailed, "test", None, tmp_path / "test.npz")
+    assert detailed.large is not None
+    np.testing.assert_array_equal(packed.images_for(448), detailed.large[detailed.rows("test")])
+
+
+def test_a_pack_without_them_says_how_to_get_them(clinic: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="pack it from a data set that was prepared with --size 448"):
+        pack(clinic, "test", None, tmp_path / "test.npz").images_for(448)
+
+
+def test_other_labels_are_another_pack(clinic: Prepared, tmp_path: Path) -> None:
+    first = pack(clinic, "test", None, tmp_path / "a.npz")
+    renamed = dataclasses.replace(clinic, labels=("A", "B", "C"))
+    assert pack(renamed, "test", None, tmp_path / "b.npz").hash != first.hash
 
 
 def test_more_films_than_there_are_is_all_of_them(clinic: Prepared, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from edgecxr.bench.record import Record, measured
 from edgecxr.bench.tables import fastest, named
@@ -60,6 +61,8 @@ def pareto(record: Record, chosen: dict[str, Any] | None) -> bytes | None:
         )
         axes.set(xscale="log", xlabel="milliseconds for one image (median)", ylabel="AUROC", title=title)
         axes.grid(alpha=0.3, which="both")
+        for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            axis(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.")[:1] in "125" else ""))
     for model, colour in colours.items():
         figure.axes[0].plot([], [], color=colour, marker="o", linestyle="", label=model)
     for precision in dict.fromkeys(row["precision"] for row in rows):

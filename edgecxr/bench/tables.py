@@ -76,7 +76,7 @@ def head(record: Record) -> list[str]:
     else:
         lines.append("latency alone: no data to measure AUROC on (--data)")
     if record["film"]:
-        lines.append(f"from file to answer: {record['film']}")
+        lines.append(f"From file to answer: {record['film']}")
     return lines
 
 

@@ -57,7 +57,7 @@ def benchmark(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
 ) -> None:
-    """Measure AUROC, latency, memory, energy and size of models on this machine. Writes a record."""
+    """Measure AUROC, latency, memory and energy of models here. Writes a record."""
     import json
 
     from edgecxr.bench import command, record, tables
@@ -100,7 +100,7 @@ def report(
         typer.Option(metavar="MODEL", help="Say how much faster than this one; by default than the teacher."),
     ] = None,
 ) -> None:
-    """Render records: markdown on standard output, and one HTML page with pictures."""
+    """Render records as markdown and as a page with pictures. Markdown goes to standard output."""
     from edgecxr.bench import record, report
     from edgecxr.console import say
     from edgecxr.errors import InputError, UsageError

@@ -48,7 +48,7 @@ def evaluate(
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure AUROCs, thresholds and calibration of a run or a bundle. The result goes into a run's card."""
+    """Measure AUROC, thresholds and calibration of a run or bundle. The result goes into a run's card."""
     from edgecxr.errors import UsageError
     from edgecxr.workspace import Workspace
 

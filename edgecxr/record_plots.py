@@ -67,8 +67,10 @@ def pareto(record: Record, chosen: dict[str, Any] | None) -> bytes | None:
         figure.axes[0].plot([], [], color=colour, marker="o", linestyle="", label=model)
     for precision in dict.fromkeys(row["precision"] for row in rows):
         figure.axes[0].plot([], [], color="0.4", marker=_MARKERS[precision], linestyle="", label=precision)
+    if not drawn:
+        return None
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
-    return _svg(figure) if drawn else None
+    return _svg(figure)
 
 
 def findings(record: Record) -> bytes | None:

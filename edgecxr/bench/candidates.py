@@ -123,7 +123,10 @@ def find(
     ]
     if not chosen:
         asked = ", ".join([*backends, *precisions])
-        what = f"nothing that {asked} could run" if found and asked else "no bundle and no finished run"
+        if found and asked:
+            have = ", ".join(dict.fromkeys(f"{one.model.name} {one.precision}" for one in found.values()))
+            raise ModelError(f"none of the models here goes with {asked}: there are {have}")
+        what = "no bundle and no finished run"
         damaged = "".join(f"; {why}" for why in unusable.values())
         raise ModelError(
             f"{what} in {workspace.root}: make runs, for torch, with `edgecxr train` and `edgecxr distill`, and "

@@ -136,10 +136,13 @@ def _data(workspace: Workspace, found: list[Candidate], name: str | None) -> Pre
             say(f"no AUROC on {own}: {error}")
             continue
         if prepared.hash == digest:
-            say(f"AUROC on {own}, which {wanted[own, digest]} of the models learnt from")
+            say(f"AUROC on {own}, whose training films {wanted[own, digest]} of the models learnt from")
             return prepared
         say(f"no AUROC on {own}: {prepared.path} is not what the models learnt from; name data with --data")
-    say("latency alone: there are no data here to measure AUROC on (name some with --data)")
+    say(
+        "latency alone: there are no films here to measure AUROC on; `edgecxr data pack`, where the data are, makes a "
+        "file for --data"
+    )
     return None
 
 

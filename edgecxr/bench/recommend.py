@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecxr.bench.record import Record, measured
+from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.types import FEW_CASES
 
 TASKS = ("findings", "abnormal")
@@ -34,9 +35,22 @@ def recommend(record: Record, tolerance: float) -> Recommendation:
         record: of one device.
         tolerance: largest drop.
     """
+    found = _chosen(record, tolerance)
+    if found.row is None:
+        return found
+    row = found.row
+    typed = f"edgecxr infer FILM --model {row['model']} --backend {row['backend']} --precision {row['precision']}"
+    doubt = " BUT THE TIMES ARE DOUBTFUL, see the warnings: measure again." if record["warnings"] else ""
+    hint = f" (`{typed}`)." if row["backend"] not in OF_CHECKPOINTS else "."
+    return Recommendation(row, found.why + hint + doubt)
+
+
+def _chosen(record: Record, tolerance: float) -> Recommendation:
     teacher = _best_teacher(record)
     if teacher is None:
-        return Recommendation(None, "none: no teacher in FP32 was scored on films here")
+        return Recommendation(
+            None, "none: no teacher and student in FP32 were scored on the same films; give both, and --data"
+        )
     judged = [row for row in measured(record) if row.get("against_reference", {}).get("row") == teacher["id"]]
     students = [row for row in judged if record["models"][row["model"]]["role"] == "student"]
     if not students:
@@ -57,8 +71,8 @@ def recommend(record: Record, tolerance: float) -> Recommendation:
     return Recommendation(
         best,
         f"the teacher, {ms}: {record['data']['images']} films cannot tell whether a student loses {bound} or not "
-        f"(nearest: {nearest['id']}, at most {_worst(nearest):.3f}); measure on more films, or accept more with "
-        "--tolerance",
+        f"(nearest: {nearest['id']}, at most {_worst(nearest):.3f}); measure on more films, or accept a larger drop "
+        "with --tolerance",
     )
 
 

@@ -41,7 +41,7 @@ def markdown(records: Sequence[Record], tolerance: float, against: str | None = 
         for title, cells in shown:
             if len(cells) > 1:
                 lines += [f"{title}:", "", *_table(cells), ""]
-        lines += [f"Recommended within {tolerance:g}: {recommend(record, tolerance).why}.", ""]
+        lines += [f"Recommended within {tolerance:g} of AUROC: {recommend(record, tolerance).why}", ""]
         lines += [f"- {note}" for note in tables.notes(record)]
         parts.append("\n".join(lines).rstrip())
     return "\n\n".join([*parts, NOTICE])
@@ -116,7 +116,7 @@ def _section(number: int, record: Record, tolerance: float, pictures: Pictures, 
     first, *others = tables.head(record)
     choice = recommend(record, tolerance)
     body = [f"<h2 id=record{number}>{escape(first)}</h2>", f"<p>{escape('. '.join(others))}.</p>"]
-    body.append(f"<p class={'choice' if choice.row else 'nochoice'}>Recommended: {escape(choice.why)}.</p>")
+    body.append(f"<p class={'choice' if choice.row else 'nochoice'}>Recommended: {escape(choice.why)}</p>")
     for title, drawn in pictures(record, choice.row).items():
         source = base64.b64encode(drawn).decode()
         body.append(f'<h3>{title}</h3><img alt="{title}" src="data:image/svg+xml;base64,{source}">')

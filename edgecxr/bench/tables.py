@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgecxr.bench.record import Record, measured
+from edgecxr.runtime.types import FEW_CASES
 
 Row = dict[str, Any]
 Cells = list[str]
@@ -58,15 +59,16 @@ BEST_TITLE = (
 def main_title(against: str | None) -> str:
     """Return the title of the table of `main_cells`."""
     other = against or "its teacher"
-    return f"Within one engine and precision, against {other} (times faster; AUROC minus the teacher's, 95 % interval)"
+    return f"Within one engine and precision; faster: than {other}; AUROC with 95 % interval, and minus its teacher's"
 
 
 def head(record: Record) -> list[str]:
     """Return what was measured where, and on what."""
     settings, data = record["settings"], record["data"]
     lines = [
-        f"{record['device']['name']}, {settings['threads']} thread(s), {settings['passes']} passes, "
-        f"{record['created'][:10]}" + ("" if record["complete"] else ": NOT COMPLETE")
+        f"{record['device']['name']}, {counted(settings['threads'], 'thread')}, "
+        f"{counted(settings['passes'], 'pass', 'passes')}, {record['created'][:16].replace('T', ' ')} UTC"
+        + ("" if record["complete"] else ": NOT COMPLETE")
     ]
     if data:
         made_up = ", synthetic phantom films" if data["phantom"] else ""
@@ -74,16 +76,20 @@ def head(record: Record) -> list[str]:
             f"AUROC on {data['images']} {data['split']} films of {data['patients']} patients, {data['name']}{made_up}"
         )
     else:
-        lines.append("latency alone: no data to measure AUROC on (--data)")
+        lines.append("Latency alone, without data to measure AUROC on: --data NAME, or FILE.npz of `edgecxr data pack`")
     if record["film"]:
-        lines.append(f"From file to answer: {record['film']}")
+        lines.append(f"The film from file to answer: {record['film']}")
     return lines
 
 
 def notes(record: Record) -> list[str]:
     """Return what failed, what is absent, and what makes the figures doubtful."""
     lines = [f"warning: {text}" for text in record["warnings"]]
-    lines += [f"{backend} is absent: {why}" for backend, why in record["absent"].items()]
+    reasons: dict[str, list[str]] = {}
+    for backend, why in record["absent"].items():
+        reasons.setdefault(why, []).append(backend)
+    lines += [f"not here: {', '.join(backends)} ({why})" for why, backends in reasons.items()]
+    lines += few(record)
     lines += [f"failed: {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("reason"))]
     for row in measured(record):
         lines += [f"{row['id']} has no more {stage}: {why}" for stage, why in row.get("problems", {}).items()]
@@ -95,6 +101,21 @@ def notes(record: Record) -> list[str]:
         lines.append(f"energy of {shown(ids)}: {meter}, {scope}, {watts:g} W at rest included")
     lines += [f"no energy: {why}" for why, _ in grouped(record, lambda row: row.get("energy", {}).get("absent"))]
     return lines
+
+
+def few(record: Record) -> list[str]:
+    """Return a line that names the findings of which there are too few films for an AUROC to say much."""
+    rows = (row["auroc"] for row in measured(record) if "auroc" in row)
+    found = {
+        label: min(area["positives"], area["negatives"]) for auroc in rows for label, area in auroc["labels"].items()
+    }
+    scarce = [f"{label} {count}" for label, count in found.items() if count < FEW_CASES]
+    return [f"fewer than {FEW_CASES} films of a kind, go by the interval: {', '.join(scarce)}"] if scarce else []
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def grouped(record: Record, key: Callable[[Row], Any]) -> list[tuple[Any, list[str]]]:
@@ -116,8 +137,9 @@ def _meter(row: Row) -> tuple[str, str, float] | None:
     return (energy["meter"], energy["scope"], energy["idle_watts"]) if energy.get("batches") else None
 
 
-HEADER = ["model", "engine", "precision", "px", "ms p50", "p99", "faster", "images/s", "batch", "file to answer ms",
-          "start s", "MiB", "MB", "mJ/image", "findings", "difference", "abnormal", "difference"]  # fmt: skip
+HEADER = ["model", "engine", "precision", "px", "ms p50", "min", "p99", "faster", "images/s", "at batch",
+          "file to answer ms", "start s", "memory MiB", "file MB", "mJ/image",
+          "AUROC findings", "minus teacher", "AUROC abnormal", "minus teacher"]  # fmt: skip
 
 
 def main_cells(record: Record, against: str | None = None) -> list[Cells]:
@@ -133,6 +155,7 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
                 row["precision"],
                 str(record["models"][row["model"]]["size"]),
                 f"{row['latency_ms']['p50']:.2f}",
+                f"{row['latency_ms']['min']:.2f}",
                 number(row["latency_ms"]["p99"], ".2f"),
                 times_faster(row, rival(record, row, against)),
                 f"{most['images_per_s']:.0f}",

@@ -63,7 +63,8 @@ def benchmark(
     from edgecxr.bench import command, record, tables
     from edgecxr.bench.benchmark import Settings
     from edgecxr.bench.conditions import cores
-    from edgecxr.console import progress
+    from edgecxr.bench.recommend import recommend
+    from edgecxr.console import progress, say
     from edgecxr.workspace import Workspace
 
     if compare:
@@ -74,7 +75,12 @@ def benchmark(
     asked = command.Asked(models or [], backend or [], precision or [], data, film, against)
     with progress("benchmark") as update:
         found = command.run(Workspace.default(), asked, settings, out, update)
-    print(json.dumps(found) if json_ else tables.summary(found, against))
+    if json_:
+        print(json.dumps(found))
+        return
+    print(tables.summary(found, against))
+    print(f"\nRecommended within {TOLERANCE:g} of AUROC: {recommend(found, TOLERANCE).why}")
+    say("pictures and more: edgecxr report")
 
 
 @app.command(

@@ -167,6 +167,8 @@ def packed_images(path: Path, side: int = BASE_SIZE) -> np.ndarray:
 
 
 def _read(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    if not os.path.isfile(path):
+        raise InputError(f"{path} is not there: `edgecxr data pack` makes such a file", "not-found")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in (*names, *(name for name in optional if name in arrays.files))}

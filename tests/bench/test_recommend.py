@@ -34,7 +34,7 @@ def test_students_that_surely_lose_too_much_are_told_from_those_that_may() -> No
 
 def test_without_a_teacher_in_fp32_nothing_is_recommended() -> None:
     found = recommend(record([row(STUDENT, "onnxruntime", "fp32", 3.0)]), 0.02)
-    assert found.row is None and "no teacher in FP32" in found.why
+    assert found.row is None and "no teacher and student in FP32" in found.why
     assert "no student" in recommend(record([REFERENCE | against(REFERENCE)]), 0.02).why
 
 
@@ -74,3 +74,12 @@ def test_what_failed_is_not_recommended() -> None:
     failed = row(STUDENT, "openvino", "fp32", 0.1, 0.0, status="failed", reason="it broke")
     good = row(STUDENT, "onnxruntime", "fp32", 3.0, 0.0)
     assert recommend(record([REFERENCE, failed, good]), 0.02).row["backend"] == "onnxruntime"  # type: ignore[index]
+
+
+def test_it_comes_with_the_command_and_with_doubts_about_the_times() -> None:
+    rows = [REFERENCE, row(STUDENT, "openvino", "int8", 3.0, 0.005)]
+    rows[1]["against_reference"] |= {"row": REFERENCE["id"]}
+    found = recommend(record(rows), 0.02)
+    assert f"`edgecxr infer FILM --model {STUDENT} --backend openvino --precision int8`" in found.why
+    assert "DOUBTFUL" not in found.why
+    assert "TIMES ARE DOUBTFUL" in recommend(record(rows, warnings=["2 cores were at work"]), 0.02).why

@@ -30,7 +30,7 @@ def no_pictures(made: records.Record, chosen: object) -> dict[str, bytes]:
 def test_markdown_has_both_tables_the_recommendation_and_the_notice() -> None:
     text = report.markdown([record(ROWS)], 0.02)
     assert "| model | engine | precision |" in text and "Best against best" in text
-    assert f"Recommended within 0.02: {STUDENT}/onnxruntime/fp32: 3.00 ms" in text
+    assert f"Recommended within 0.02 of AUROC: {STUDENT}/onnxruntime/fp32: 3.00 ms" in text
     assert text.endswith("Research use only. Not a medical device; not for diagnosis.")
     widths = {line.count("|") for line in text.split("Best against best")[1].splitlines() if line.startswith("|")}
     assert len(widths) == 1, "every line of a table has as many cells"

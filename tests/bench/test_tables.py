@@ -74,7 +74,8 @@ def test_what_is_doubtful_absent_or_failed_is_named() -> None:
         f"{TEACHER}/onnxruntime/fp32 has no more film: the film cannot be read",
         f"no AUROC of {STUDENT}/onnxruntime/fp32: its weights are random",
         f"energy of {TEACHER}/openvino/fp32: RAPL, CPU package, 4.5 W at rest included", "mJ/image",
-        "NOT COMPLETE", "latency alone", "warning: the CPU's clock fell", "tensorrt is absent: no NVIDIA GPU",
+        "NOT COMPLETE", "Latency alone",
+        "warning: the CPU's clock fell", "not here: tensorrt (no NVIDIA GPU was found here)",
         f"failed: {STUDENT}/torch/fp32: it broke", f"{STUDENT} (random weights)", "no energy: no meter here",
         made["notice"],
     ):  # fmt: skip

@@ -21,6 +21,9 @@ REASONS = {
     "undecodable": "the pixel data cannot be decoded",
     "unsupported": "a kind of image that is not a radiograph for presentation",
     "blank": "every pixel has the same value",
+    "too-slow": "the file was not read within the limit of time",
+    "too-large": "reading the file needs more memory than its limit",
+    "crash": "reading the file ended the process that read it",
     "dataset": "a data set's table or folder is not what its adapter expects",
 }
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""

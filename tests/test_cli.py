@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import edgecxr as package
 from edgecxr.cli import app
 from edgecxr.errors import EdgeCxrError
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, steps, trained
 from tests.runtime.dicom_files import film, write
@@ -151,14 +153,15 @@ def test_ctrl_c_is_one_line_and_130_and_keeps_what_was_printed(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = scan(tmp_path, "a.dcm"), scan(tmp_path, "b.dcm")
-    read = Predictor.predict_with_film
+    look = Predictor.look
 
-    def pressed(self: Predictor, path: Path) -> object:
-        if path == second:
+    def pressed(self: Predictor, films: Sequence[FilmRead]) -> object:
+        if any(film.source == str(second) for film in films):
             raise KeyboardInterrupt
-        return read(self, path)
+        return look(self, films)
 
-    monkeypatch.setattr(Predictor, "predict_with_film", pressed)
+    monkeypatch.setattr(Predictor, "look", pressed)
+    monkeypatch.setattr("edgecxr.runtime.infer._BATCH", 1)
     typed = edgecxr("infer", first, second, "--model", model, "--json", runs=tmp_path)
     assert (typed.code, typed.err) == (130, "interrupted\n")
     (line,) = typed.out.splitlines()

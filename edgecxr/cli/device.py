@@ -20,7 +20,7 @@ app.add_typer(bundles, name="bundle")
 
 
 @app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
-             "edgecxr infer scan.dcm --overlay pictures")  # fmt: skip
+             "edgecxr infer archive/ --json --resume out.jsonl")  # fmt: skip
 def infer(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, images, or folders of them.")],
     model: Annotated[
@@ -38,16 +38,32 @@ def infer(
     ] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="Which of the bundle's models: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --json: append to this file what it lacks, not to standard output."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Processes that read films; one per core by default.")
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For reading one file.")
+    ] = 30,
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
-    from edgecxr.runtime.infer import infer_paths
-    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.runtime.infer import Asked, infer_paths, readers_for
+    from edgecxr.runtime.predictor import Predictor, find_inputs
     from edgecxr.workspace import Workspace
 
+    asked = Asked(json_, attention, overlay, resume, workers, time_limit)
+    asked.check()
     bundle = select.bundle(Workspace.default(), model)
-    with Predictor(bundle, backend, operating_point, precision, threads) as predictor:
-        rejected = infer_paths(predictor, paths, json_, attention, overlay)
+    films = find_inputs(paths)
+    with (
+        readers_for(asked, len(films)) as readers,
+        Predictor(bundle, backend, operating_point, precision, threads) as predictor,
+    ):
+        rejected = infer_paths(predictor, readers, films, asked)
     if rejected:
         raise typer.Exit(3)
 

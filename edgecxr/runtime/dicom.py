@@ -80,7 +80,7 @@ def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
     """Turn any exception that is not ours into an InputError of one printable line."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):  # how much memory there is, is not for the file's reader to say
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
         last = (str(error).strip().splitlines() or [""])[-1]

@@ -50,7 +50,7 @@ def read_image(path: Path) -> Radiograph:
         raise _too_large(path) from error
     except (
         *(OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, AttributeError),
-        *(OverflowError, MemoryError, RecursionError, NotImplementedError, struct.error, zlib.error),
+        *(OverflowError, RecursionError, NotImplementedError, struct.error, zlib.error),
     ) as error:
         raise InputError(
             f"{path} is malformed ({type(error).__name__}: {brief(error)}): {AGAIN}", "malformed"

@@ -1,81 +1,173 @@
-"""`edgecxr infer`: films in, results on standard output, pictures in a folder."""
+"""`edgecxr infer`: films in; results on standard output or appended to a file, pictures in a folder."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from edgecxr.console import printable, progress, say
-from edgecxr.errors import UsageError
-from edgecxr.runtime.predictor import Predictor, find_inputs, predict_files
+from edgecxr.errors import InputError, UsageError
+from edgecxr.runtime.predictor import Predictor
+from edgecxr.runtime.read import FilmRead
+from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.report import Result, print_results, to_json
-from edgecxr.runtime.types import Prediction, Radiograph, Rejection
-from edgecxr.workspace import atomic_write
+from edgecxr.runtime.types import Prediction, Rejection
+from edgecxr.workspace import atomic_write, writing
 
 _LONGEST = 200
 _MANY = 10
+_BATCH = 16
 
 
-def infer_paths(predictor: Predictor, paths: list[Path], as_json: bool, attention: bool, overlays: Path | None) -> int:
-    """Predict from files and folders and print the results as they come.
+@dataclass(frozen=True)
+class Asked:
+    """How a user wants films to be read and answered.
+
+    Attributes:
+        as_json: one JSON object per file instead of a table.
+        attention: put the attention map into the JSON.
+        overlays: a folder for one PNG per film, or None.
+        resume: a file of JSON lines to append to what it lacks, instead of standard output; or None.
+        workers: processes that read films; None takes one for each core.
+        time_limit: seconds for one file.
+    """
+
+    as_json: bool = False
+    attention: bool = False
+    overlays: Path | None = None
+    resume: Path | None = None
+    workers: int | None = None
+    time_limit: float = TIME_LIMIT
+
+    def check(self) -> None:
+        """Raise UsageError where options do not go together."""
+        if self.attention and not self.as_json:
+            raise UsageError("--attention puts the map into the JSON: add --json, or --overlay DIR to see it")
+        if self.resume is not None and not self.as_json:
+            raise UsageError(f"--resume {self.resume} is a file of JSON lines: add --json")
+        place = self.overlays
+        if place is not None and os.path.exists(place) and not os.path.isdir(place):
+            raise UsageError(f"--overlay {place} is a file, where pictures are to be written: give a folder")
+
+
+def readers_for(asked: Asked, films: int) -> Readers:
+    """Return the processes that will read so many films; made before a model is loaded, which starts threads."""
+    return Readers(max(1, min(asked.workers or len(os.sched_getaffinity(0)), films)), asked.time_limit)
+
+
+def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked: Asked) -> int:
+    """Predict from files and print the results as they come.
 
     Args:
         predictor: the model.
-        paths: files and folders.
-        as_json: one JSON object per file instead of a table.
-        attention: put the attention map into the JSON; goes with `as_json` only.
-        overlays: a folder for one PNG per film, or None.
+        readers: that read the files.
+        films: what `find_inputs` returned.
+        asked: how.
 
     Returns:
         The number of files that were rejected.
 
     Raises:
-        UsageError: an overlay cannot be written, or options do not go together.
+        UsageError: an overlay or the file of results cannot be written, or options do not go together.
         ModelError: the model failed.
     """
-    if attention and not as_json:
-        raise UsageError("--attention puts the map into the JSON: add --json, or --overlay DIR to see it")
-    if overlays is not None and os.path.exists(overlays) and not os.path.isdir(overlays):
-        raise UsageError(f"--overlay {overlays} is a file, where pictures are to be written: give a folder")
+    asked.check()
     rejected = 0
     names = _Names()
+    with contextlib.ExitStack() as stack:
+        done: set[str] = set()
+        stream: TextIO = sys.stdout
+        if asked.resume is not None:
+            done, stream = _resumed(asked.resume)
+            stack.enter_context(stream)
+        todo = [film for film in films if str(film) not in done]
+        if done:
+            say(f"{len(films) - len(todo)} of {len(films)} files are in {asked.resume} already")
 
-    def draw(film: Radiograph, prediction: Prediction) -> None:
-        if overlays is not None:
-            target = overlays / names.new(Path(prediction.source).name)
-            _draw(film, prediction, target)
-            say(f"overlay: {printable(str(target))}")
+        def results() -> Iterator[Result]:
+            nonlocal rejected
+            # On a terminal the results themselves show how far it is.
+            hidden = len(todo) < _MANY or stream.isatty()
+            with nullcontext() if hidden else progress("infer") as update:
+                read = readers.read(todo, predictor.image_size, asked.overlays is not None, _BATCH)
+                pairs = (pair for part in read for pair in _answered(predictor, part))
+                for count, (result, film) in enumerate(pairs, start=1):
+                    if film is not None and isinstance(result, Prediction) and asked.overlays is not None:
+                        target = asked.overlays / names.new(Path(result.source).name)
+                        _draw(film, result, target)
+                        say(f"overlay: {printable(str(target))}")
+                    rejected += isinstance(result, Rejection)
+                    yield result
+                    if update:
+                        update(count, len(todo))
 
-    def results() -> Iterator[Result]:
-        nonlocal rejected
-        films = find_inputs(paths)
-        # On a terminal the results themselves show how far it is.
-        with progress("infer") if len(films) >= _MANY and not sys.stdout.isatty() else nullcontext() as update:
-            for done, result in enumerate(predict_files(predictor, films, draw), start=1):
-                rejected += isinstance(result, Rejection)
-                yield result
-                if update:
-                    update(done, len(films))
-
-    if as_json:
+        if not asked.as_json:
+            print_results(results(), common=predictor.warnings)
+            return rejected
         for result in results():
-            print(to_json(result, attention), flush=True)
-    else:
-        print_results(results(), common=predictor.warnings)
+            line = to_json(result, asked.attention)
+            if asked.resume is None:
+                print(line, flush=True)
+            else:
+                with writing(asked.resume, "make room, and type the same command again"):
+                    print(line, file=stream, flush=True)
     return rejected
 
 
-def _draw(film: Radiograph, prediction: Prediction, target: Path) -> None:
-    import io
+def _answered(predictor: Predictor, read: list[Read]) -> Iterator[tuple[Result, FilmRead | None]]:
+    """Yield what became of each file, in order; the model sees all films of the list at once."""
+    films = [one for one in read if isinstance(one, FilmRead)]
+    predictions = iter(predictor.look(films) if films else [])
+    for one in read:
+        yield (next(predictions), one) if isinstance(one, FilmRead) else (one, None)
+
+
+def _resumed(path: Path) -> tuple[set[str], TextIO]:
+    """Return the files that a file of results has, and the file, opened to be appended to.
+
+    Raises:
+        InputError: it holds something else.
+        UsageError: it cannot be opened.
+    """
+    done: set[str] = set()
+    end = 0
+    with writing(path, "give another with --resume"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break  # cut off when it was written
+            try:
+                done.add(json.loads(line)["source"])
+            except (ValueError, KeyError, TypeError) as error:
+                file.close()
+                raise InputError(
+                    f"line {number} of {path} is no result of `edgecxr infer --json`: give another with --resume",
+                    "malformed",
+                ) from error
+            end += len(line)
+        file.seek(end)
+        file.truncate()
+        return done, io.TextIOWrapper(file, encoding="ascii")
+
+
+def _draw(film: FilmRead, prediction: Prediction, target: Path) -> None:
+    from PIL import Image
 
     from edgecxr.runtime.overlay import overlay
 
+    assert film.display is not None
     picture = io.BytesIO()
-    overlay(film, prediction).save(picture, format="PNG")
+    overlay(Image.fromarray(film.display), prediction).save(picture, format="PNG")
     atomic_write(target, picture.getbuffer(), "give another folder with --overlay")
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from edgecxr import NOTICE
 from edgecxr.console import printable
 from edgecxr.runtime.report import LEGEND, MARK, top_findings
-from edgecxr.runtime.types import FloatArray, Prediction, Radiograph
+from edgecxr.runtime.types import FloatArray, Prediction
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -36,7 +36,7 @@ _FINDINGS = 5
 _WARNINGS = 3
 
 
-def overlay(radiograph: Radiograph, prediction: Prediction) -> Image.Image:
+def overlay(film: Image.Image, prediction: Prediction) -> Image.Image:
     """Draw where the model looked and what it says.
 
     The attention is shown relative to an even spread over the patches: what gets no more than its even share stays
@@ -44,14 +44,14 @@ def overlay(radiograph: Radiograph, prediction: Prediction) -> Image.Image:
     so that a nearly even map stays nearly grey).
 
     Args:
-        radiograph: the film.
+        film: what `displayed` returned.
         prediction: of that film.
 
     Returns:
         An RGB image: the film, its long side at most `LONG_SIDE` pixels, above a caption.
     """
     strongest = _strength(prediction.attention)[1]
-    film = attention_over(_film(radiograph.pixels), prediction.attention)
+    film = attention_over(film, prediction.attention)
     caption = _caption(prediction, max(film.width, SHORT_SIDE), strongest)
     canvas = Image.new("RGB", (caption.width, film.height + caption.height), _BACKGROUND)
     canvas.paste(film, ((canvas.width - film.width) // 2, 0))
@@ -71,7 +71,8 @@ def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
     return np.clip((multiples - 1) / (strongest - 1), 0, 1).astype(np.float32), strongest
 
 
-def _film(pixels: FloatArray) -> Image.Image:
+def displayed(pixels: FloatArray) -> Image.Image:
+    """Return a film (H, W) in [0, 1] as a grey picture, its long side from `SHORT_SIDE` to `LONG_SIDE` pixels."""
     grey = Image.fromarray((pixels * 255).round().astype(np.uint8))
     # Small films are enlarged: an attention map over 28 pixels is not seen.
     wanted = min(max(max(grey.size), SHORT_SIDE), LONG_SIDE)

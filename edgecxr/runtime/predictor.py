@@ -1,10 +1,10 @@
-"""Bundle + backend -> predictions, for one film or for many files."""
+"""Bundle + backend -> predictions."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.errors import InputError, ModelError, UsageError, brief
+from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import CARD, Bundle
 from edgecxr.runtime.card_check import check_shapes
-from edgecxr.runtime.preprocess import INPUT_SIZES, model_input, source_size
-from edgecxr.runtime.read import checked, read_radiograph, warnings_at
+from edgecxr.runtime.preprocess import INPUT_SIZES, box_mean, source_size
+from edgecxr.runtime.read import FilmRead, checked, film_of, read_film
 from edgecxr.runtime.types import (
     ABNORMAL,
     FEW_CASES,
@@ -28,7 +28,6 @@ from edgecxr.runtime.types import (
     Outputs,
     Prediction,
     Radiograph,
-    Rejection,
 )
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
@@ -117,21 +116,39 @@ class Predictor:
             UsageError: `source` is something else.
         """
         if isinstance(source, (str, os.PathLike)):
-            film, read_ms = self._read(Path(source))
-            return self._look(film, {"read": read_ms})
-        if isinstance(source, Radiograph):
-            return self._look(source, {})
-        if not isinstance(source, np.ndarray):
+            return self.look([read_film(source, self.image_size)])[0]
+        if isinstance(source, np.ndarray):
+            # Here, so that who gives no arrays loads no Pillow.
+            from edgecxr.runtime.image import from_array
+
+            source = checked(from_array(source))
+        if not isinstance(source, Radiograph):
             raise UsageError(f"predict takes a path or an array of pixels (H, W), not {type(source).__name__}")
-        # Here, so that who gives no arrays loads no Pillow.
-        from edgecxr.runtime.image import from_array
+        return self.look([film_of(source, self.image_size)])[0]
 
-        return self._look(checked(from_array(source)), {})
+    @property
+    def image_size(self) -> int:
+        """The side of the image that the model's input is made from: 224 or 448 px."""
+        return source_size(self.card.size)
 
-    def predict_with_film(self, path: Path) -> tuple[Prediction, Radiograph]:
-        """Look at one file and return the film too, for who draws on it; raises as `predict` does."""
-        film, read_ms = self._read(path)
-        return self._look(film, {"read": read_ms}), film
+    def look(self, films: Sequence[FilmRead]) -> list[Prediction]:
+        """Look at films that have been read for a model of `image_size`, at least one, all at once.
+
+        Each prediction's time of the "model" is its share of what all took.
+
+        Raises:
+            ModelError: the model failed, does not fit its card, or has been closed.
+        """
+        start = time.perf_counter()
+        images = box_mean(np.stack([film.image for film in films]), self.card.size)[:, None]
+        reduced = time.perf_counter()
+        outputs = self._backend.run(images)
+        shares = {"preprocess": (reduced - start) / len(films), "model": (time.perf_counter() - reduced) / len(films)}
+        probabilities = self._probabilities(outputs, len(films))
+        return [
+            self._prediction(film, dict(zip((*self.card.labels, ABNORMAL), row, strict=True)), attention, shares)
+            for film, row, attention in zip(films, probabilities, outputs.attention, strict=True)
+        ]
 
     def close(self) -> None:
         """Free the model; what another thread has begun still ends well."""
@@ -145,43 +162,38 @@ class Predictor:
     ) -> None:
         self.close()
 
-    def _read(self, path: Path) -> tuple[Radiograph, float]:
-        start = time.perf_counter()
-        film = read_radiograph(path)
-        return film, _ms_since(start)
-
-    def _look(self, film: Radiograph, timings: dict[str, float]) -> Prediction:
-        start = time.perf_counter()
-        image = model_input(film, self.card.size)
-        timings = timings | {"preprocess": _ms_since(start)}
-        start = time.perf_counter()
-        outputs = self._backend.run(image)
-        timings["model"] = _ms_since(start)
-        probabilities = self._probabilities(outputs)
+    def _prediction(
+        self, film: FilmRead, probabilities: dict[str, float], attention: FloatArray, seconds: dict[str, float]
+    ) -> Prediction:
+        timings = dict(film.timings_ms)
+        for stage, more in seconds.items():
+            timings[stage] = timings.get(stage, 0.0) + 1000 * more
         return Prediction(
             findings={label: probabilities[label] for label in self.card.labels},
             abnormal=probabilities[ABNORMAL],
             decisions={name: p >= self._thresholds[name] for name, p in probabilities.items()},
             thresholds=dict(self._thresholds),
             operating_point=self._operating_point,
-            attention=outputs.attention[0],
+            attention=attention,
             model=self.card.name,
             source=film.source,
             timings_ms=timings,
-            warnings=(*warnings_at(film, source_size(self.card.size)), *self.warnings),
+            warnings=(*film.warnings, *self.warnings),
         )
 
-    def _probabilities(self, outputs: Outputs) -> dict[str, float]:
-        names = (*self.card.labels, ABNORMAL)
+    def _probabilities(self, outputs: Outputs, count: int) -> list[list[float]]:
+        """Return a row for each of `count` images: the findings, then "abnormal"."""
         found = {name: getattr(outputs, name) for name in ("findings", "abnormal", "attention")}
         # An engine may give lists or texts, if that is what its model computes.
         if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in found.values()):
             raise ModelError(f"the model in {self.bundle.path} does not answer with numbers: export the model again")
         shapes = {name: value.shape for name, value in found.items()}
         check_shapes(self.card, shapes, f"the model in {self.bundle.path}", CARD)
-        if {shape[:1] for shape in shapes.values()} != {(1,)}:
-            raise ModelError(f"the model in {self.bundle.path} does not answer with one row: export the model again")
-        logits = np.append(outputs.findings[0], outputs.abnormal[0]).astype(np.float64)
+        if {shape[:1] for shape in shapes.values()} != {(count,)}:
+            raise ModelError(
+                f"the model in {self.bundle.path} does not answer with one row for each image: export the model again"
+            )
+        logits = np.column_stack([outputs.findings, outputs.abnormal]).astype(np.float64)
         if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
             raise ModelError(
                 f"the model in {self.bundle.path} gives values that are not numbers: "
@@ -189,36 +201,7 @@ class Predictor:
             )
         # As a tanh, the sigmoid overflows for no logit; with a tiny temperature the quotient may, to what is meant.
         with np.errstate(over="ignore"):
-            values = 0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))
-        return dict(zip(names, values.tolist(), strict=True))
-
-
-def predict_files(
-    predictor: Predictor, paths: Iterable[Path], on_film: Callable[[Radiograph, Prediction], None] | None = None
-) -> Iterator[Prediction | Rejection]:
-    """Look at files one after the other; a bad one gives a `Rejection` and never stops the rest.
-
-    Args:
-        predictor: the model.
-        paths: what `find_inputs` returned.
-        on_film: called with each film that got a prediction, before that is yielded; for overlays.
-
-    Raises:
-        ModelError: the model failed; what follows would be no better.
-    """
-    for path in paths:
-        if os.path.isdir(path):
-            message = f"{path} is a folder in which no DICOM file or image can be found: give one that holds films"
-            yield Rejection(str(path), "not-found", message)
-            continue
-        try:
-            prediction, film = predictor.predict_with_film(path)
-        except InputError as error:
-            yield Rejection(str(path), error.reason, str(error))
-            continue
-        if on_film is not None:
-            on_film(film, prediction)
-        yield prediction
+            return (0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))).tolist()
 
 
 def find_inputs(paths: Iterable[Path]) -> list[Path]:
@@ -288,7 +271,3 @@ def _temperatures(card: ModelCard, source: Path) -> FloatArray:
     if not (values > 0).all():
         raise ModelError(f"the card in {source} has a temperature that is not above 0: export the model again")
     return values
-
-
-def _ms_since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000

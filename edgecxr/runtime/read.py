@@ -6,11 +6,38 @@ import dataclasses
 import os
 import struct
 import threading
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgecxr.errors import AGAIN, InputError, MissingPackage
-from edgecxr.runtime.preprocess import BASE_SIZE, upscale_warning
+from edgecxr.runtime.preprocess import BASE_SIZE, to_base, upscale_warning
 from edgecxr.runtime.types import Radiograph
+
+
+@dataclass(frozen=True)
+class FilmRead:
+    """What is left of a film once it has been read.
+
+    Attributes:
+        source: the path it was read from, or a description.
+        image: (S, S) uint8, what models see is the box mean of; S is 224 or 448.
+        view: "PA", "AP", "LL" or None where the file does not say.
+        warnings: what the reader had to assume, one sentence each.
+        timings_ms: of "read" (for a path) and "preprocess".
+        display: (h, w) uint8 for pictures, its long side at most 1024; None unless asked for.
+    """
+
+    source: str
+    image: NDArray[np.uint8]
+    view: str | None
+    warnings: tuple[str, ...]
+    timings_ms: dict[str, float]
+    display: NDArray[np.uint8] | None = None
+
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
 
@@ -45,20 +72,62 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
             f"{path} cannot be opened ({error}): check the path and its permissions", "not-found"
         ) from error
 
-    # Here, so that a folder of PNGs is read without loading pydicom.
     with _ONE_AT_A_TIME:
-        if is_dicom(head):
-            try:
-                from edgecxr.runtime.dicom import read_dicom
-            except ImportError as error:  # pydicom loads all decoders that it finds
-                raise MissingPackage("pydicom with its decoders", "", "reading DICOM") from error
+        try:
+            return checked(_read_dicom(path) if is_dicom(head) else _read_image(path))
+        except MemoryError as error:
+            raise InputError(f"{path} needs more memory than there is: {AGAIN}", "too-large") from error
 
-            radiograph = read_dicom(path)
-        else:
-            from edgecxr.runtime.image import read_image
 
-            radiograph = read_image(path)
-    return checked(radiograph)
+# Imported where they are needed, so that a folder of PNGs is read without loading pydicom.
+def _read_dicom(path: Path) -> Radiograph:
+    try:
+        from edgecxr.runtime.dicom import read_dicom
+    except ImportError as error:  # pydicom loads all decoders that it finds
+        raise MissingPackage("pydicom with its decoders", "", "reading DICOM") from error
+    return read_dicom(path)
+
+
+def _read_image(path: Path) -> Radiograph:
+    from edgecxr.runtime.image import read_image
+
+    return read_image(path)
+
+
+def read_film(path: str | os.PathLike[str], size: int = BASE_SIZE, display: bool = False) -> FilmRead:
+    """Read a file and keep what a model needs of it.
+
+    Args:
+        path: the file.
+        size: of the image, 224 or 448.
+        display: keep a picture too.
+
+    Raises:
+        InputError: as `read_radiograph` does, and where the path is a folder.
+        MissingPackage: as `read_radiograph` does.
+    """
+    if os.path.isdir(path):
+        raise InputError(
+            f"{path} is a folder in which no DICOM file or image can be found: give one that holds films", "not-found"
+        )
+    start = time.perf_counter()
+    radiograph = read_radiograph(path)
+    return film_of(radiograph, size, display, {"read": 1000 * (time.perf_counter() - start)})
+
+
+def film_of(
+    radiograph: Radiograph, size: int = BASE_SIZE, display: bool = False, timings: dict[str, float] | None = None
+) -> FilmRead:
+    """Return what a model needs of a film; arguments are those of `read_film`, and how long was taken before."""
+    start = time.perf_counter()
+    image = to_base(radiograph.pixels, size)
+    taken = (timings or {}) | {"preprocess": 1000 * (time.perf_counter() - start)}
+    shown = None
+    if display:
+        from edgecxr.runtime.overlay import displayed
+
+        shown = np.asarray(displayed(radiograph.pixels))
+    return FilmRead(radiograph.source, image, radiograph.view, warnings_at(radiograph, size), taken, shown)
 
 
 def checked(radiograph: Radiograph) -> Radiograph:

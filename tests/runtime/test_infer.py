@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.errors import UsageError
-from edgecxr.runtime.infer import infer_paths
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.errors import InputError, UsageError
+from edgecxr.runtime import infer as module
+from edgecxr.runtime.infer import Asked, infer_paths, readers_for
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs
+from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import NOTICE
 from tests.tiny_bundle import tiny_bundle
 
@@ -27,43 +30,94 @@ def png(path: Path, grey: int = 200) -> Path:
     return path
 
 
+def infer(predictor: Predictor, paths: list[Path], as_json: bool = True, **more: Any) -> int:
+    """Infer from files and folders, and return how many were rejected."""
+    asked = Asked(as_json, **more)
+    films = find_inputs(paths)
+    with readers_for(asked, len(films)) as readers:
+        return infer_paths(predictor, readers, films, asked)
+
+
 def test_results_come_in_the_order_of_the_paths_and_the_rejected_are_counted(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [png(tmp_path / "b.png"), tmp_path / "gone.png", png(tmp_path / "a.png"), tmp_path / "gone too.png"]
-    assert infer_paths(predictor, paths, True, False, None) == 2
+    assert infer(predictor, paths) == 2
     printed = capsys.readouterr()
     assert [json.loads(line)["source"] for line in printed.out.splitlines()] == [str(path) for path in paths]
     assert printed.err == ""
 
 
-def test_a_result_is_printed_before_the_next_film_is_read(
+def test_a_result_is_printed_before_the_next_films_are_looked_at(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     films = [png(tmp_path / "a.png"), png(tmp_path / "b.png")]
-    predict = predictor.predict_with_film
+    look = predictor.look
     printed: list[str] = []
 
-    def watched(path: Path) -> object:
+    def watched(films: list[FilmRead]) -> object:
         printed.append(capsys.readouterr().out)
-        return predict(path)
+        return look(films)
 
-    monkeypatch.setattr(predictor, "predict_with_film", watched)
-    infer_paths(predictor, films, True, False, None)
+    monkeypatch.setattr(predictor, "look", watched)
+    monkeypatch.setattr(module, "_BATCH", 1)
+    infer(predictor, films)
     assert printed[0] == "" and json.loads(printed[1])["source"] == str(films[0])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_many_films_are_answered_as_each_is_alone(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], workers: int
+) -> None:
+    films = [png(tmp_path / f"{n:02}.png", 10 * n + 20) for n in range(20)]
+    (tmp_path / "05b.png").write_text("no film")
+    assert infer(predictor, [tmp_path], workers=workers) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["source"] for line in lines] == sorted(map(str, [*films, tmp_path / "05b.png"]))
+    alone = [predictor.predict(film).abnormal for film in films]
+    together = [line["abnormal"]["probability"] for line in lines if line["status"] == "ok"]
+    assert together == pytest.approx(alone, abs=1e-6)
+
+
+def test_what_a_file_of_results_has_is_not_done_again(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = [png(tmp_path / f"{n}.png") for n in range(4)]
+    results = tmp_path / "out" / "results.jsonl"
+    assert infer(predictor, [*films[:2], tmp_path / "gone.png"], resume=results) == 1
+    before = results.read_bytes()
+    results.write_bytes(before + b'{"source": "cut o')  # a power cut
+    assert infer(predictor, [tmp_path / "gone.png", *films], resume=results) == 0
+    content = results.read_bytes()
+    assert content.startswith(before)
+    sources = [json.loads(line)["source"] for line in content.splitlines()]
+    assert sources == [*map(str, films[:2]), str(tmp_path / "gone.png"), *map(str, films[2:])]
+    printed = capsys.readouterr()
+    assert printed.out == "" and "3 of 5 files are in" in printed.err
+
+
+def test_a_file_that_holds_something_else_is_kept_as_it_is(tmp_path: Path, predictor: Predictor) -> None:
+    film, notes = png(tmp_path / "a.png"), tmp_path / "notes.txt"
+    for content in ("my notes\n", "[1]\n", '{"other": 1}\n'):
+        notes.write_text(content)
+        with pytest.raises(InputError, match=r"line 1 of .*notes\.txt"):
+            infer(predictor, [film], resume=notes)
+        assert notes.read_text() == content
+    with pytest.raises(UsageError, match="add --json"):
+        infer(predictor, [film], as_json=False, resume=notes)
 
 
 def test_for_people_the_notice_is_printed_once(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert infer_paths(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], False, False, None) == 0
+    assert infer(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], as_json=False) == 0
     out = capsys.readouterr().out
     assert out.count(NOTICE) == 1 and "attention" not in out
 
 
 def test_an_attention_map_without_json_is_refused(tmp_path: Path, predictor: Predictor) -> None:
     with pytest.raises(UsageError, match=r"--attention .*add --json, or --overlay"):
-        infer_paths(predictor, [png(tmp_path / "a.png")], False, True, None)
+        infer(predictor, [png(tmp_path / "a.png")], as_json=False, attention=True)
 
 
 def test_a_file_in_place_of_the_folder_of_pictures_is_refused_before_any_film(
@@ -72,7 +126,7 @@ def test_a_file_in_place_of_the_folder_of_pictures_is_refused_before_any_film(
     film = png(tmp_path / "a.png")
     for place in (film, film / "below"):
         with pytest.raises(UsageError) as caught:
-            infer_paths(predictor, [film], True, False, place)
+            infer(predictor, [film], overlays=place)
         assert "--overlay" in str(caught.value) and "EDGECXR_RUNS" not in str(caught.value)
         assert capsys.readouterr().out == ""
 
@@ -82,14 +136,14 @@ def test_many_files_show_progress_on_standard_error(
 ) -> None:
     for count in range(10):
         png(tmp_path / f"{count}.png")
-    infer_paths(predictor, [tmp_path], True, False, None)
+    infer(predictor, [tmp_path])
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 10 and printed.err == "infer: 10/10\n"
 
 
 def test_the_warnings_of_the_model_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Predictor(tiny_bundle(tmp_path / "phantoms", data={"phantom": True})) as predictor:
-        infer_paths(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], False, False, None)
+        infer(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], as_json=False)
     assert capsys.readouterr().out.count(PHANTOM_WARNING) == 1
 
 
@@ -100,7 +154,7 @@ def test_pictures_are_named_after_films_and_none_replaces_another_of_the_same_ru
     films += [png(tmp_path / "film.png.2"), png(tmp_path / "d" / "film.png.2")]
     long = [png(tmp_path / folder / f"{'x' * 230}.png") for folder in "ef"]
     pictures = tmp_path / "pictures"
-    infer_paths(predictor, films + long, True, False, pictures)
+    infer(predictor, films + long, overlays=pictures)
     names = {path.name for path in pictures.iterdir()}
     assert len(names) == 7
     assert {"film.png.png", "film.png.2.png", "film.png.3.png", f"{'x' * 200}.png", f"{'x' * 200}.2.png"} <= names
@@ -112,6 +166,6 @@ def test_a_second_run_replaces_the_pictures_of_the_first(tmp_path: Path, predict
     film, pictures = tmp_path / "film.png", tmp_path / "pictures"
     contents = []
     for grey in (200, 90):
-        infer_paths(predictor, [png(film, grey)], True, False, pictures)
+        infer(predictor, [png(film, grey)], overlays=pictures)
         contents.append((pictures / "film.png.png").read_bytes())
     assert contents[0] != contents[1] and len(list(pictures.iterdir())) == 1

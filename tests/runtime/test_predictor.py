@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.errors import REASONS, InputError, ModelError, UsageError
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs, predict_files
-from edgecxr.runtime.types import Outputs, Prediction, Radiograph, Rejection
+from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs
+from edgecxr.runtime.read import read_film
+from edgecxr.runtime.types import Outputs, Radiograph
 from tests.tiny_bundle import LABELS, tiny_bundle
 
 FIRST, SECOND, THIRD = LABELS
@@ -252,23 +253,15 @@ def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
         predictor.predict(film(0, 0, 0, 1))
 
 
-def test_bad_files_never_stop_the_rest(predictor: Predictor, tmp_path: Path) -> None:
-    films = tmp_path / "films"
-    (films / "empty").mkdir(parents=True)
-    first, last = save(films / "a.png", film(0, 0, 0, 1)), save(films / "z.png", film(1, 0, 0, 0))
-    (films / "text.dcm").write_text("not a film")
-    (films / "cut.png").write_bytes(first.read_bytes()[:-60])
-    blank = save(films / "blank.png", film(0, 0, 0, 0))
-    drawn: list[str] = []
-    paths = [first, films / "text.dcm", films / "cut.png", blank, films / "absent.dcm", films / "empty", last]
-    results = list(predict_files(predictor, find_inputs(paths), lambda film, prediction: drawn.append(film.source)))
-
-    assert [result.source for result in results] == [str(path) for path in paths]
-    assert [type(result) for result in results] == [Prediction, *[Rejection] * 5, Prediction]
-    rejected = [result for result in results if isinstance(result, Rejection)]
-    assert [result.reason for result in rejected] == ["not-an-image", "malformed", "blank", "not-found", "not-found"]
-    assert all(result.source in result.message and result.reason in REASONS for result in rejected)
-    assert drawn == [str(first), str(last)]
+def test_films_are_looked_at_together_as_they_are_alone(predictor: Predictor, tmp_path: Path) -> None:
+    paths = [save(tmp_path / f"{n}.png", film(n % 2, 0, 0, 1)) for n in range(3)]
+    together = predictor.look([read_film(path) for path in paths])
+    for path, found in zip(paths, together, strict=True):
+        alone = predictor.predict(path)
+        assert found.source == alone.source == str(path)
+        assert found.findings == pytest.approx(alone.findings, abs=1e-6)
+        assert set(found.timings_ms) == set(alone.timings_ms) == {"read", "preprocess", "model"}
+        np.testing.assert_allclose(found.attention, alone.attention, atol=1e-6)
 
 
 def test_folders_are_searched_for_films_only(tmp_path: Path) -> None:
@@ -289,29 +282,3 @@ def test_files_are_taken_as_they_are_and_once(tmp_path: Path) -> None:
         path.write_bytes(b"any")
     absent = tmp_path / "absent.dcm"
     assert find_inputs([*names, absent, tmp_path, names[0]]) == [*names, absent]
-
-
-def test_names_that_are_no_text_get_through(predictor: Predictor, tmp_path: Path) -> None:
-    folder = tmp_path / "films"
-    folder.mkdir()
-    path = save(folder / "two\nlines.png", film(0, 0, 0, 1))
-    raw = os.fsencode(folder) + b"/\xff\xfe.png"
-    try:
-        Path(os.fsdecode(raw)).write_bytes(path.read_bytes())
-    except OSError:
-        pytest.skip("this file system takes only UTF-8 names")
-    results = list(predict_files(predictor, find_inputs([folder])))
-    assert [type(result) for result in results] == [Prediction, Prediction]
-    assert {os.fsencode(result.source) for result in results} == {os.fsencode(path), raw}
-
-
-@pytest.mark.corpus
-def test_every_real_film_gets_a_prediction_or_a_reason(predictor: Predictor) -> None:
-    root = os.environ.get("EDGECXR_CORPUS")
-    if not root:
-        pytest.skip("EDGECXR_CORPUS is not set")
-    paths = find_inputs([Path(root, "dicom", "cxr")])
-    results = list(predict_files(predictor, paths))
-    assert len(results) == len(paths) > 0
-    assert any(isinstance(result, Prediction) for result in results)
-    assert all(result.reason in REASONS for result in results if isinstance(result, Rejection))

@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from edgecxr.runtime.overlay import LONG_SIDE, overlay
+from edgecxr.runtime.overlay import LONG_SIDE, displayed, overlay
 from edgecxr.runtime.report import print_results, printable, to_json, top_findings
 from edgecxr.runtime.types import NOTICE, Prediction, Radiograph, Rejection
 
@@ -234,7 +234,7 @@ def grey(height: int, width: int) -> Radiograph:
     [(2048, 1024, (1024, 512)), (600, 800, (600, 800)), (100, 100, (560, 560)), (2000, 4, (1024, 2))],
 )
 def test_the_film_keeps_its_aspect_above_the_caption(height: int, width: int, shown: tuple[int, int]) -> None:
-    image = overlay(grey(height, width), prediction())
+    image = overlay(displayed(grey(height, width).pixels), prediction())
     assert image.mode == "RGB"
     assert max(shown) <= LONG_SIDE
     assert image.width == max(shown[1], 560)
@@ -246,7 +246,7 @@ def test_the_film_keeps_its_aspect_above_the_caption(height: int, width: int, sh
 
 
 def test_colour_lies_where_the_attention_is_and_nowhere_else() -> None:
-    pixels = np.asarray(overlay(grey(800, 800), prediction()))[:800, :800].astype(int)
+    pixels = np.asarray(overlay(displayed(grey(800, 800).pixels), prediction()))[:800, :800].astype(int)
     colourful = np.ptp(pixels, axis=2)
     assert colourful[100:300, 100:300].min() > 40
     assert colourful[600:, 600:].max() <= 4  # bicubic enlargement rings a little
@@ -255,13 +255,13 @@ def test_colour_lies_where_the_attention_is_and_nowhere_else() -> None:
 
 def test_an_even_attention_leaves_the_film_grey() -> None:
     even = prediction(attention=np.full((7, 7), 1 / 49, np.float32))
-    pixels = np.asarray(overlay(grey(800, 800), even))[:800, :800].astype(int)
+    pixels = np.asarray(overlay(displayed(grey(800, 800).pixels), even))[:800, :800].astype(int)
     assert np.ptp(pixels, axis=2).max() <= 2
 
 
 def test_the_attention_grid_covers_a_film_that_is_not_square() -> None:
     lower_right = prediction(attention=np.eye(14, dtype=np.float32)[[13]].T @ np.eye(14, dtype=np.float32)[[13]])
-    pixels = np.asarray(overlay(grey(500, 1000), lower_right))[:500].astype(int)
+    pixels = np.asarray(overlay(displayed(grey(500, 1000).pixels), lower_right))[:500].astype(int)
     rows, columns = np.nonzero(np.ptp(pixels, axis=2) > 40)
     assert (rows.max(), columns.max()) == (499, 999)
     assert rows.min() > 400
@@ -270,7 +270,7 @@ def test_the_attention_grid_covers_a_film_that_is_not_square() -> None:
 
 def test_the_caption_says_what_was_decided() -> None:
     def caption(**changes: object) -> np.ndarray:
-        return np.asarray(overlay(grey(560, 560), prediction(**changes)))[560:]
+        return np.asarray(overlay(displayed(grey(560, 560).pixels), prediction(**changes)))[560:]
 
     negative = caption(decisions=dict.fromkeys(prediction().decisions, False))
     assert caption().shape == negative.shape
@@ -281,4 +281,4 @@ def test_the_caption_says_what_was_decided() -> None:
 def test_long_names_and_many_findings_do_not_break_the_caption() -> None:
     labels = {f"a finding with a very long name, number {n}\n": n / 30 for n in range(28)}
     many = prediction(findings=labels, decisions=dict.fromkeys([*labels, "abnormal"], True), model="model" * 99)
-    assert overlay(grey(560, 560), many).width == 560
+    assert overlay(displayed(grey(560, 560).pixels), many).width == 560

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecxr.errors import InputError
+from edgecxr.runtime import read, readers
+from edgecxr.runtime.preprocess import to_base
+from edgecxr.runtime.read import FilmRead, read_film, read_radiograph
+from edgecxr.runtime.readers import Read, Readers
+from edgecxr.runtime.types import Radiograph, Rejection
+from tests.runtime.dicom_files import film, write
+
+
+def png(path: Path, grey: int = 200) -> Path:
+    pixels = np.zeros((64, 48), np.uint8)
+    pixels[:32] = grey
+    Image.fromarray(pixels).save(path, "PNG")
+    return path
+
+
+@pytest.fixture
+def behaving(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Callable[[], None]]], None]:
+    """Let files of certain names do something to the process that reads them, as a decoder's fault would."""
+
+    def behave(faults: dict[str, Callable[[], None]]) -> None:
+        def reading(path: str | os.PathLike[str]) -> Radiograph:
+            faults.get(Path(path).name, lambda: None)()
+            return read_radiograph(path)
+
+        monkeypatch.setattr(read, "read_radiograph", reading)  # before the fork, which takes it along
+
+    return behave
+
+
+def all_of(found: Iterator[list[Read]]) -> list[Read]:
+    return [one for part in found for one in part]
+
+
+def reasons(found: list[Read]) -> list[str]:
+    return [one.reason if isinstance(one, Rejection) else "ok" for one in found]
+
+
+def test_a_film_is_read_as_it_is_in_this_process(tmp_path: Path) -> None:
+    pixels = np.arange(300 * 260, dtype=np.uint16).reshape(300, 260) % 4096
+    path = write(film(pixels, BitsStored=12, ViewPosition="AP"), tmp_path)
+    with Readers(1) as processes:
+        for size in (224, 448):
+            (found,) = all_of(processes.read([path], size, display=True))
+            assert isinstance(found, FilmRead)
+            here = read_radiograph(path)
+            np.testing.assert_array_equal(found.image, to_base(here.pixels, size))
+            assert (found.source, found.view) == (str(path), "AP")
+            alone = read_film(path, size, display=True)
+            assert found.warnings == alone.warnings and set(found.timings_ms) == set(alone.timings_ms)
+            assert found.display is not None and alone.display is not None
+            np.testing.assert_array_equal(found.display, alone.display)
+
+
+def test_results_come_in_order_whoever_is_faster(
+    tmp_path: Path, behaving: Callable[[dict[str, Callable[[], None]]], None]
+) -> None:
+    paths = [png(tmp_path / f"{number}.png") for number in range(12)]
+    behaving({"0.png": lambda: time.sleep(0.5), "5.png": lambda: time.sleep(0.2)})
+    with Readers(3) as processes:
+        parts = list(processes.read(paths, 224, most=4))
+    assert [one.source for part in parts for one in part] == [str(path) for path in paths]
+    assert max(map(len, parts)) == 4, "those that were ready are handed over together"
+
+
+def test_no_more_is_read_ahead_than_a_few_films(tmp_path: Path) -> None:
+    taken = []
+
+    def paths() -> Iterator[Path]:
+        for number in range(1000):
+            taken.append(number)
+            yield tmp_path / "gone.png"
+
+    with Readers(2) as processes:
+        found = processes.read(paths(), 224)
+        next(found)
+        assert len(taken) < 12
+        found.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGSEGV, signal.SIGKILL, None])
+def test_a_file_that_ends_its_reader_costs_that_file_alone(
+    tmp_path: Path, behaving: Callable[[dict[str, Callable[[], None]]], None], kind: signal.Signals | None
+) -> None:
+    behaving({"bad.png": lambda: os.kill(os.getpid(), kind) if kind else os._exit(0)})
+    paths = [png(tmp_path / name) for name in ("a.png", "bad.png", "b.png", "c.png")]
+    with Readers(1) as processes:
+        found = all_of(processes.read(paths, 224))
+        assert reasons(found) == ["ok", "crash", "ok", "ok"]
+        assert "bad.png ended the process that read it" in found[1].message  # type: ignore[union-attr]
+        assert reasons(all_of(processes.read(paths[:1], 224))) == ["ok"]
+
+
+def test_a_file_that_takes_too_long_is_given_up_and_the_rest_goes_on(
+    tmp_path: Path, behaving: Callable[[dict[str, Callable[[], None]]], None]
+) -> None:
+    behaving({"slow.png": lambda: time.sleep(60)})
+    paths = [png(tmp_path / name) for name in ("slow.png", "a.png", "b.png")]
+    begun = time.monotonic()
+    with Readers(2, time_limit=0.5) as processes:
+        assert reasons(all_of(processes.read(paths, 224))) == ["too-slow", "ok", "ok"]
+    assert time.monotonic() - begun < 20
+
+
+def test_a_file_that_wants_too_much_memory_is_refused(
+    tmp_path: Path, behaving: Callable[[dict[str, Callable[[], None]]], None]
+) -> None:
+    behaving({"large.png": lambda: np.ones(600 << 20, np.uint8).sum()})
+    paths = [png(tmp_path / name) for name in ("large.png", "a.png")]
+    with Readers(1, memory_mib=300) as processes:
+        found = all_of(processes.read(paths, 224))
+    assert reasons(found) == ["too-large", "ok"]
+
+
+def test_an_answer_that_no_reader_gives_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([
+        ({"view": None, "warnings": [], "timings_ms": {}, "display": None}, b"too short"),
+        ({"reason": "no such reason", "message": ""}, b""),
+        ({"view": None}, b"\0" * 224 * 224),
+        ({"view": None, "warnings": [], "timings_ms": {}, "display": [9, 9]}, b"\0" * (224 * 224 + 80)),
+    ])  # fmt: skip
+    real = readers._answer
+    given = list(answers)
+
+    def lying(path: Path, *more: object) -> object:
+        return given[int(path.stem)] if path.stem.isdigit() else real(path, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(readers, "_answer", lying)
+    paths = [tmp_path / f"{number}.png" for number in range(4)] + [png(tmp_path / "good.png")]
+    with Readers(1) as processes:
+        assert reasons(all_of(processes.read(paths, 224))) == ["crash"] * 4 + ["ok"]
+
+
+def test_a_folder_and_what_is_gone_are_rejected(tmp_path: Path) -> None:
+    with Readers(1) as processes:
+        found = all_of(processes.read([tmp_path, tmp_path / "gone.png"], 224))
+    assert reasons(found) == ["not-found", "not-found"]
+    assert "is a folder" in found[0].message  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="is a folder"):
+        read_film(tmp_path)
+
+
+def test_names_that_are_no_text_get_through(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\n.png"))
+    try:
+        png(path)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    with Readers(1) as processes:
+        (found,) = all_of(processes.read([path], 224))
+    assert isinstance(found, FilmRead) and os.fsencode(found.source) == os.fsencode(path)
+
+
+def test_readers_end_with_who_asked(tmp_path: Path) -> None:
+    processes = Readers(2)
+    all_of(processes.read([png(tmp_path / "a.png"), png(tmp_path / "b.png")], 224))
+    pids = [worker._pid for worker in processes._workers]
+    assert pids and all(_runs(pid) for pid in pids)
+    processes.close()
+    deadline = time.monotonic() + 10
+    while any(_runs(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(_runs(pid) for pid in pids)
+
+
+def test_what_threads_of_this_process_hold_does_not_matter(tmp_path: Path) -> None:
+    held = threading.Lock()
+    with held, Readers(1) as processes:
+        assert reasons(all_of(processes.read([png(tmp_path / "a.png")], 224))) == ["ok"]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+
+
+@pytest.mark.corpus
+def test_no_hostile_file_hangs_or_takes_more_than_its_share() -> None:
+    root = os.environ.get("EDGECXR_CORPUS")
+    if not root:
+        pytest.skip("EDGECXR_CORPUS is not set")
+    paths = sorted(Path(root, "dicom", "hostile").iterdir())
+    with Readers(2, time_limit=5) as processes:
+        found = all_of(processes.read(paths, 224))
+    assert len(found) == len(paths) > 100
+    assert not {"crash", "too-slow"} & set(reasons(found)), [f for f in found if isinstance(f, Rejection)]

@@ -34,6 +34,7 @@ bench: $(VENV)/.all
 	$(BIN)/python benchmarks/training_step.py --out build/bench/training_step.json
 	$(BIN)/python benchmarks/throughput.py --patch 32 --out build/bench/throughput.json
 	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
+	$(BIN)/python benchmarks/folder.py --films 300 --many 1000 --out build/bench/folder.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

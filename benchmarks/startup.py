@@ -83,7 +83,7 @@ def infer(film: Path, bundle: Path, runs: int, limits: dict[str, float]) -> dict
     """Hold `edgecxr infer` on one film against bare.py."""
     card = json.loads((bundle / "card.json").read_text())
     ours = [*edgecxr(), "infer", str(film), "--model", str(bundle)]
-    theirs = [sys.executable, str(HERE / "bare.py"), str(film), str(bundle / MODEL_FILE), str(card["size"])]
+    theirs = [sys.executable, str(HERE / "bare.py"), str(bundle / MODEL_FILE), str(card["size"]), str(film)]
     answer = json.loads(output([*ours, "--json"]))["abnormal"]["probability"]
     bare = float(output(theirs).split()[-1])
     found = compared("infer", in_turn(film.stem, ours, theirs, runs), limits)

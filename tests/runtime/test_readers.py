@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import threading
@@ -95,7 +96,11 @@ def test_no_more_is_read_ahead_than_a_few_films(tmp_path: Path) -> None:
 def test_a_file_that_ends_its_reader_costs_that_file_alone(
     tmp_path: Path, behaving: Callable[[dict[str, Callable[[], None]]], None], kind: signal.Signals | None
 ) -> None:
-    behaving({"bad.png": lambda: os.kill(os.getpid(), kind) if kind else os._exit(0)})
+    def end() -> None:
+        faulthandler.disable()  # pytest's, which would print what it was doing
+        os.kill(os.getpid(), kind) if kind else os._exit(0)
+
+    behaving({"bad.png": end})
     paths = [png(tmp_path / name) for name in ("a.png", "bad.png", "b.png", "c.png")]
     with Readers(1) as processes:
         found = all_of(processes.read(paths, 224))

@@ -29,6 +29,7 @@ class FilmRead:
         warnings: what the reader had to assume, one sentence each.
         timings_ms: of "read" (for a path) and "preprocess".
         display: (h, w) uint8 for pictures, its long side at most 1024; None unless asked for.
+        header: attributes of a DICOM file, as `edgecxr.runtime.dicom_header` has them; None unless asked for.
     """
 
     source: str
@@ -37,6 +38,7 @@ class FilmRead:
     warnings: tuple[str, ...]
     timings_ms: dict[str, float]
     display: NDArray[np.uint8] | None = None
+    header: dict[str, str] | None = None
 
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")

@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgecxr.errors import AGAIN, REASONS, EdgeCxrError, InputError, MissingPackage, brief
+from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
 from edgecxr.runtime.read import FilmRead, read_film
 from edgecxr.runtime.types import Rejection
 
@@ -40,7 +41,8 @@ MEMORY_MIB = 1024
 AHEAD = 2
 """Films that each worker may be ahead of what is asked for: bounds what lies waiting."""
 
-_REQUEST = struct.Struct(">IH?")  # length of the name, size, display
+_REQUEST = struct.Struct(">IH?B")  # length of the name, size, display, which of `_KINDS`
+_KINDS = (None, *HEADERS)
 _ANSWER = struct.Struct(">II")  # length of the JSON, and of the pixels
 _LARGEST_ANSWER = 64 << 20
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -68,7 +70,9 @@ class Readers:
             _run_and_exit(lambda: _serve_template(self._control, theirs, memory_mib))
         theirs.close()
 
-    def read(self, paths: Iterable[Path], size: int, display: bool = False, most: int = 1) -> Iterator[list[Read]]:
+    def read(
+        self, paths: Iterable[Path], size: int, display: bool = False, most: int = 1, header: str | None = None
+    ) -> Iterator[list[Read]]:
         """Read files and yield what became of them, in order; a few are read ahead.
 
         Args:
@@ -76,6 +80,7 @@ class Readers:
             size: of the images, 224 or 448.
             display: whether pictures will be drawn.
             most: how many of those that are ready are yielded at a time; nobody waits for them.
+            header: a key of `edgecxr.runtime.dicom_header.HEADERS`, where films need one.
 
         Raises:
             EdgeCxrError: no worker can be started any more.
@@ -88,7 +93,7 @@ class Readers:
                     path = next(source, None)
                     if path is None:
                         break
-                    in_flight.append(_Job(path, size, display))
+                    in_flight.append(_Job(path, size, display, header))
                     worker.begin(in_flight[-1], time.monotonic() + self._time_limit)
                 if not in_flight:
                     return
@@ -168,6 +173,7 @@ class _Job:
     path: Path
     size: int
     display: bool
+    header: str | None
     result: Read | None = None
 
 
@@ -190,7 +196,7 @@ class _Worker:
         self.job, self.deadline = job, deadline
         name = os.fsencode(job.path)
         with contextlib.suppress(OSError):
-            self.channel.sendall(_REQUEST.pack(len(name), job.size, job.display) + name)
+            self.channel.sendall(_REQUEST.pack(len(name), job.size, job.display, _KINDS.index(job.header)) + name)
 
     def answer(self) -> Read:
         """Return its answer, which has begun to come; it is free then.
@@ -222,6 +228,7 @@ class _Worker:
             tuple(map(str, said["warnings"])),
             {str(stage): float(ms) for stage, ms in said["timings_ms"].items()},
             content[area:].reshape(shown) if shown else None,
+            None if job.header is None else checked_header(said["header"], job.header),
         )
 
     def kill(self) -> None:
@@ -290,18 +297,19 @@ def _work(channel: socket.socket, memory_mib: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     while True:
         try:
-            length, size, display = _REQUEST.unpack(_exactly(channel, _REQUEST.size))
+            length, size, display, kind = _REQUEST.unpack(_exactly(channel, _REQUEST.size))
             name = _exactly(channel, length)
         except (EOFError, OSError):
             return
-        said, pixels = _answer(Path(os.fsdecode(name)), size, display, memory_mib)
+        said, pixels = _answer(Path(os.fsdecode(name)), size, display, _KINDS[kind], memory_mib)
         text = json.dumps(said).encode()
         channel.sendall(_ANSWER.pack(len(text), len(pixels)) + text + pixels)
 
 
-def _answer(path: Path, size: int, display: bool, memory_mib: int) -> tuple[dict[str, Any], bytes]:
+def _answer(path: Path, size: int, display: bool, header: str | None, memory_mib: int) -> tuple[dict[str, Any], bytes]:
     try:
         film = read_film(path, size, display)
+        attributes = None if header is None else read_header(path, header)
     except MemoryError:
         return {"reason": "too-large", "message": f"{path} needs more than {memory_mib} MiB: {AGAIN}"}, b""
     except InputError as error:
@@ -314,5 +322,6 @@ def _answer(path: Path, size: int, display: bool, memory_mib: int) -> tuple[dict
         "warnings": film.warnings,
         "timings_ms": film.timings_ms,
         "display": None if shown is None else shown.shape,
+        "header": attributes,
     }
     return said, film.image.tobytes() + (b"" if shown is None else shown.tobytes())

@@ -1,4 +1,4 @@
-"""`edgecxr infer`: films in; results on standard output or appended to a file, pictures in a folder."""
+"""`edgecxr infer`: films in; results on standard output or appended to a file, pictures and DICOM files in folders."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from edgecxr.console import printable, progress, say
 from edgecxr.errors import InputError, UsageError
+from edgecxr.registry import load
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
@@ -23,9 +24,13 @@ from edgecxr.runtime.report import Result, print_results, to_json
 from edgecxr.runtime.types import Prediction, Rejection
 from edgecxr.workspace import atomic_write, writing
 
+if TYPE_CHECKING:
+    from edgecxr.runtime.dicom_results import DicomResults
+
 _LONGEST = 200
 _MANY = 10
 _BATCH = 16
+_DICOM_RESULTS = "edgecxr.runtime.dicom_results:DicomResults"
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Asked:
         as_json: one JSON object per file instead of a table.
         attention: put the attention map into the JSON.
         overlays: a folder for one PNG per film, or None.
+        dicom: a folder for two DICOM files per film, or None.
+        patient: whether those say who the patient is.
         resume: a file of JSON lines to append to what it lacks, instead of standard output; or None.
         workers: processes that read films; None takes one for each core.
         time_limit: seconds for one file.
@@ -44,19 +51,25 @@ class Asked:
     as_json: bool = False
     attention: bool = False
     overlays: Path | None = None
+    dicom: Path | None = None
+    patient: bool = True
     resume: Path | None = None
     workers: int | None = None
     time_limit: float = TIME_LIMIT
 
     def check(self) -> None:
-        """Raise UsageError where options do not go together."""
+        """Raise UsageError where options do not go together, MissingPackage where one needs what is not installed."""
         if self.attention and not self.as_json:
             raise UsageError("--attention puts the map into the JSON: add --json, or --overlay DIR to see it")
         if self.resume is not None and not self.as_json:
             raise UsageError(f"--resume {self.resume} is a file of JSON lines: add --json")
-        place = self.overlays
-        if place is not None and os.path.exists(place) and not os.path.isdir(place):
-            raise UsageError(f"--overlay {place} is a file, where pictures are to be written: give a folder")
+        if self.dicom is None and not self.patient:
+            raise UsageError("--no-phi is about the files of --dicom: add --dicom DIR")
+        for option, place, what in (("overlay", self.overlays, "pictures"), ("dicom", self.dicom, "results")):
+            if place is not None and os.path.exists(place) and not os.path.isdir(place):
+                raise UsageError(f"--{option} {place} is a file, where {what} are to be written: give a folder")
+        if self.dicom is not None:
+            load(_DICOM_RESULTS, "--dicom")
 
 
 def readers_for(asked: Asked, films: int) -> Readers:
@@ -77,12 +90,13 @@ def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked
         The number of files that were rejected.
 
     Raises:
-        UsageError: an overlay or the file of results cannot be written, or options do not go together.
+        UsageError: a picture or a file of results cannot be written, or options do not go together.
+        MissingPackage: DICOM results are wanted, and highdicom is not installed.
         ModelError: the model failed.
     """
     asked.check()
     rejected = 0
-    names = _Names()
+    extras = _Extras(predictor, asked)
     with contextlib.ExitStack() as stack:
         done: set[str] = set()
         stream: TextIO = sys.stdout
@@ -98,13 +112,11 @@ def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked
             # On a terminal the results themselves show how far it is.
             hidden = len(todo) < _MANY or stream.isatty()
             with nullcontext() if hidden else progress("infer") as update:
-                read = readers.read(todo, predictor.image_size, asked.overlays is not None, _BATCH)
+                read = readers.read(todo, predictor.image_size, extras.display, _BATCH, extras.header)
                 pairs = (pair for part in read for pair in _answered(predictor, part))
                 for count, (result, film) in enumerate(pairs, start=1):
-                    if film is not None and isinstance(result, Prediction) and asked.overlays is not None:
-                        target = asked.overlays / names.new(Path(result.source).name)
-                        _draw(film, result, target)
-                        say(f"overlay: {printable(str(target))}")
+                    if film is not None and isinstance(result, Prediction):
+                        extras.write(film, result)
                     rejected += isinstance(result, Rejection)
                     yield result
                     if update:
@@ -158,6 +170,33 @@ def _resumed(path: Path) -> tuple[set[str], TextIO]:
         file.seek(end)
         file.truncate()
         return done, io.TextIOWrapper(file, encoding="ascii")
+
+
+class _Extras:
+    """What is written of each film beside the results.
+
+    Attributes:
+        display: whether it needs a picture of the film.
+        header: which attributes of a DICOM file it needs: what `Readers.read` takes.
+    """
+
+    def __init__(self, predictor: Predictor, asked: Asked) -> None:
+        self._overlays = asked.overlays
+        self._names = _Names()
+        self._dicom: DicomResults | None = None
+        if asked.dicom is not None:
+            self._dicom = load(_DICOM_RESULTS, "--dicom")(asked.dicom, predictor, asked.patient)
+        self.display = asked.overlays is not None or asked.dicom is not None
+        self.header = None if self._dicom is None else self._dicom.header
+
+    def write(self, film: FilmRead, prediction: Prediction) -> None:
+        """Write a film's picture and DICOM files, as far as they were asked for, and say where."""
+        if self._overlays is not None:
+            target = self._overlays / self._names.new(Path(prediction.source).name)
+            _draw(film, prediction, target)
+            say(f"overlay: {printable(str(target))}")
+        if self._dicom is not None:
+            say(self._dicom.write(film, prediction))
 
 
 def _draw(film: FilmRead, prediction: Prediction, target: Path) -> None:

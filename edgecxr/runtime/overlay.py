@@ -17,6 +17,8 @@ LONG_SIDE = 1024
 SHORT_SIDE = 560
 """Films are scaled to at most `LONG_SIDE`; the canvas is at least `SHORT_SIDE` wide, so that the caption fits."""
 
+RESEARCH_USE = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
+
 _BACKGROUND = (16, 18, 22)
 _TEXT = (232, 234, 238)
 _FAINT = (150, 156, 166)
@@ -56,6 +58,15 @@ def overlay(film: Image.Image, prediction: Prediction) -> Image.Image:
     canvas = Image.new("RGB", (caption.width, film.height + caption.height), _BACKGROUND)
     canvas.paste(film, ((canvas.width - film.width) // 2, 0))
     canvas.paste(caption, (0, film.height))
+    return canvas
+
+
+def research_band(picture: Image.Image) -> Image.Image:
+    """Return an RGB picture below a band that says in capitals what it is for, as viewers may show its top alone."""
+    canvas = Image.new("RGB", (picture.width, picture.height + _BAND), _POSITIVE)
+    canvas.paste(picture, (0, _BAND))
+    at = (picture.width // 2, _BAND // 2)
+    ImageDraw.Draw(canvas).text(at, RESEARCH_USE, _BACKGROUND, ImageFont.load_default(20), anchor="mm")
     return canvas
 
 

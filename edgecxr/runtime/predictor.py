@@ -55,6 +55,7 @@ class Predictor:
 
     Attributes:
         bundle: the open bundle.
+        precision: of the model file that runs.
         warnings: what is to be said with every prediction of this model.
 
     Raises:
@@ -79,6 +80,7 @@ class Predictor:
         if precision not in PRECISIONS:
             raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.precision = precision
         if self.card.size not in INPUT_SIZES:
             raise ModelError(
                 f"the card in {self.bundle.path} has size {self.card.size}, not one of {INPUT_SIZES}: export again"

@@ -1,0 +1,98 @@
+"""Codes of what a result says: SNOMED CT or DICOM's own where one means just that, else edgecxr's private ones."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+from edgecxr.console import printable
+
+PRIVATE = "99EDGECXR"
+"""Designator of edgecxr's own coding scheme; DICOM keeps those that begin with 99 for private use (PS3.16, 8.2)."""
+
+_LONGEST_MEANING = 64
+
+
+class Code(NamedTuple):
+    """A coded concept.
+
+    Attributes:
+        value: the code, at most 16 characters.
+        scheme: "SCT" (SNOMED CT), "DCM" (PS3.16, annex D) or `PRIVATE`.
+        meaning: in words, at most 64 characters.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+# VinDr-CXR and NIH ChestX-ray14 name what they share in different words; keys are lower case, "_" being a space.
+_FINDINGS = {
+    "atelectasis": Code("46621007", "SCT", "Atelectasis"),
+    "bacterial pneumonia": Code("53084003", "SCT", "Bacterial pneumonia"),
+    "calcification": Code("112063", "DCM", "Abnormal calcifications"),
+    "cardiomegaly": Code("8186001", "SCT", "Cardiomegaly"),
+    "clavicle fracture": Code("58150001", "SCT", "Fracture of clavicle"),
+    "consolidation": Code("95436008", "SCT", "Lung consolidation"),
+    "copd": Code("13645005", "SCT", "Chronic obstructive pulmonary disease"),
+    "edema": Code("19242006", "SCT", "Pulmonary edema"),
+    "emphysema": Code("87433001", "SCT", "Pulmonary emphysema"),
+    "ild": Code("233703007", "SCT", "Interstitial lung disease"),
+    "infiltration": Code("112121", "DCM", "Infiltrate"),
+    "lung opacity": Code("112001", "DCM", "Opacity"),
+    "mass": Code("4147007", "SCT", "Mass"),
+    "nodule": Code("27925004", "SCT", "Nodule"),
+    "pleural effusion": Code("60046008", "SCT", "Pleural effusion"),
+    "pneumonia": Code("233604007", "SCT", "Pneumonia"),
+    "pneumothorax": Code("36118008", "SCT", "Pneumothorax"),
+    "pulmonary fibrosis": Code("51615001", "SCT", "Fibrosis of lung"),
+    "rib fracture": Code("33737001", "SCT", "Fracture of rib"),
+    "tuberculosis": Code("56717001", "SCT", "Tuberculosis"),
+    "viral pneumonia": Code("75570004", "SCT", "Viral pneumonia"),
+    # No single concept is known to us to mean what the data sets mean by these.
+    "aortic enlargement": Code("AORTIC-ENLARGED", PRIVATE, "Aortic enlargement"),
+    "enlarged pa": Code("PA-ENLARGED", PRIVATE, "Enlarged pulmonary artery"),
+    "hernia": Code("HERNIA", PRIVATE, "Hernia"),
+    "lung cavity": Code("LUNG-CAVITY", PRIVATE, "Lung cavity"),
+    "lung cyst": Code("LUNG-CYST", PRIVATE, "Lung cyst"),
+    "lung tumor": Code("LUNG-TUMOR", PRIVATE, "Lung tumor"),
+    "mediastinal shift": Code("MEDIAST-SHIFT", PRIVATE, "Mediastinal shift"),
+    "nodule/mass": Code("NODULE-OR-MASS", PRIVATE, "Nodule or mass"),
+    "other diseases": Code("OTHER-DISEASES", PRIVATE, "Other diseases"),
+    "other lesion": Code("OTHER-LESION", PRIVATE, "Other lesion"),
+    "pleural thickening": Code("PLEURAL-THICK", PRIVATE, "Pleural thickening"),
+}
+_SAME = {
+    "effusion": "pleural effusion",
+    "fibrosis": "pulmonary fibrosis",
+    "pneumonia bacterial": "bacterial pneumonia",
+    "pneumonia viral": "viral pneumonia",
+}
+
+ABNORMAL_FILM = Code("ABNORMAL-FILM", PRIVATE, "Film is not normal")
+DECISION = Code("DECISION", PRIVATE, "Decision at the operating point")
+THRESHOLD = Code("THRESHOLD", PRIVATE, "Threshold of the operating point")
+PROBABILITY = Code("122157", "DCM", "Probability")
+NORMALITY = Code("121402", "DCM", "Normality")
+COMMENT = Code("121106", "DCM", "Comment")
+POSITIVE = Code("10828004", "SCT", "Positive")
+NEGATIVE = Code("260385009", "SCT", "Negative")
+ABNORMAL = Code("263654008", "SCT", "Abnormal")
+NORMAL = Code("17621005", "SCT", "Normal")
+CHEST_FILM = Code("399208008", "SCT", "Plain chest X-ray")
+NO_UNITS = Code("1", "UCUM", "no units")
+
+
+def finding(label: str) -> Code:
+    """Return the code of a finding; of a label that is not known, a private one that depends on nothing but its name.
+
+    Args:
+        label: as a model's card has it.
+    """
+    name = " ".join(label.lower().replace("_", " ").split())
+    known = _FINDINGS.get(_SAME.get(name, name))
+    if known is not None:
+        return known
+    meaning = printable(label).replace("\\", "/").strip()[:_LONGEST_MEANING] or "Finding"
+    return Code(f"L-{hashlib.sha256(label.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}", PRIVATE, meaning)

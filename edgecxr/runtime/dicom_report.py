@@ -1,0 +1,141 @@
+"""A prediction as a DICOM Comprehensive 3D SR by template TID 1500, Measurement Report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from highdicom.sr.enum import RelationshipTypeValues
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from edgecxr import NOTICE, __version__
+from edgecxr.runtime import dicom_codes
+from edgecxr.runtime.dicom_codes import Code
+from edgecxr.runtime.types import ABNORMAL, Prediction
+
+SERIES_NUMBER = 9901
+"""Of reports, so that viewers that sort by number show them after the films."""
+
+
+def report(
+    film: Dataset,
+    prediction: Prediction,
+    comments: tuple[str, ...],
+    algorithm: AlgorithmIdentification,
+    uid: Callable[[str], str],
+) -> MeasurementReport:
+    """Return what the report says: the whole film first, then each finding in the order of the model's card.
+
+    Args:
+        film: that the prediction is of: SOPClassUID and SOPInstanceUID.
+        prediction: what is reported.
+        comments: said in words before everything else, after the research notice.
+        algorithm: what made the prediction.
+        uid: returns the UID of a part of this report, always the same for a name.
+    """
+    device = DeviceObserverIdentifyingAttributes(
+        uid=uid("device"), name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
+    )
+    source = SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)
+    whole = dicom_codes.ABNORMAL if prediction.decisions[ABNORMAL] else dicom_codes.NORMAL
+    rows = [(ABNORMAL, dicom_codes.ABNORMAL_FILM, prediction.abnormal, [(dicom_codes.NORMALITY, whole)])]
+    rows += [(label, dicom_codes.finding(label), p, []) for label, p in prediction.findings.items()]
+    groups = []
+    for label, code, probability, evaluations in rows:
+        decision = dicom_codes.POSITIVE if prediction.decisions[label] else dicom_codes.NEGATIVE
+        groups.append(
+            MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(uid(f"finding {label}"), code.meaning),
+                finding_type=_concept(code),
+                algorithm_id=algorithm,
+                measurements=[
+                    _number(dicom_codes.PROBABILITY, probability),
+                    _number(dicom_codes.THRESHOLD, prediction.thresholds[label]),
+                ],
+                qualitative_evaluations=[
+                    QualitativeEvaluation(_concept(name), _concept(value))
+                    for name, value in [(dicom_codes.DECISION, decision), *evaluations]
+                ],
+                source_images=[source],
+            )
+        )
+    content = MeasurementReport(
+        observation_context=ObservationContext(
+            observer_device_context=ObserverContext(codes.DCM.Device, device),
+        ),
+        procedure_reported=_concept(dicom_codes.CHEST_FILM),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+        referenced_images=None,
+    )
+    _say(content, (NOTICE, *comments))
+    return content
+
+
+def document(
+    film: Dataset, content: MeasurementReport, uids: tuple[str, str], model: str, description: str
+) -> Comprehensive3DSR:
+    """Return the DICOM object of a report, a series of its own in the study of its film.
+
+    Args:
+        film: what `report` was given; also its study, its series and its patient.
+        content: of `report`.
+        uids: of the series and of the object.
+        model: name of the model.
+        description: of the series.
+    """
+    document = Comprehensive3DSR(
+        evidence=[film],
+        content=content[0],
+        series_instance_uid=uids[0],
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=uids[1],
+        instance_number=1,
+        manufacturer="edgecxr",
+        manufacturer_model_name=model,
+        software_versions=__version__,
+        series_description=description,
+        # All that there is to say is said; nobody has looked at it.
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = dicom_codes.PRIVATE
+    scheme.CodingSchemeName = "edgecxr private codes"
+    scheme.CodingSchemeResponsibleOrganization = "edgecxr"
+    document.CodingSchemeIdentificationSequence = [scheme]
+    document.SpecificCharacterSet = "ISO_IR 192"
+    return document
+
+
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _number(name: Code, value: float) -> Measurement:
+    return Measurement(_concept(name), value, _concept(dicom_codes.NO_UNITS))
+
+
+def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
+    """Put texts before the first part that the report contains; the template is extensible."""
+    items = content[0].ContentSequence
+    first = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
+    for number, text in enumerate(comments):
+        said = TextContentItem(_concept(dicom_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
+        items.insert(first + number, said)

@@ -98,7 +98,7 @@ def test_infer_on_dicom_loads_nothing_of_the_workstation(
     options = tuple(str(tmp_path / option) if option == "pictures" else option for option in options)
     modules = loaded_by("infer", scan, "--model", model, *options, runs=runs)
     assert {"pydicom", "onnxruntime"} <= modules
-    assert not modules & WORKSTATION
+    assert not modules & (WORKSTATION | {"highdicom"})
 
 
 def test_preparing_images_loads_no_dicom_reader(runs: Path, tmp_path: Path) -> None:
@@ -139,6 +139,7 @@ def workspace(runs: Path, tmp_path: Path) -> Path:
         ("onnx", ("export",), "onnx", "export"),
         (ALL, ("demo",), "onnx", "export"),
         ("onnxruntime", ("infer", "film.dcm", "--model", "model"), "onnxruntime", ""),
+        ("highdicom", ("infer", "film.dcm", "--model", "model", "--dicom", "results"), "highdicom", "sr"),
     ],
 )
 def test_a_missing_package_exits_with_5_and_names_the_extra_that_brings_it(

@@ -96,4 +96,4 @@ def test_the_workstation_packages_come_with_an_extra_only(wheel: Path) -> None:
     always = {line.partition(">")[0].strip().lower() for line in required if "extra ==" not in line}
     assert {"numpy", "pydicom", "pillow", "typer", "onnxruntime"} <= always
     assert any(line.startswith("tomli") and "python_version < " in line for line in required)
-    assert not always & {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "matplotlib"}
+    assert not always & {"torch", "torchvision", "timm", "onnx", "onnxscript", "safetensors", "matplotlib", "highdicom"}

@@ -29,6 +29,10 @@ def infer(
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="With --json: the attention map too.")] = False,
     overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a DICOM report (SR) and picture of each DICOM film.")
+    ] = None,
+    no_phi: Annotated[bool, typer.Option("--no-phi", help="With --dicom: leave out who the patient is.")] = False,
     operating_point: Annotated[
         str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")
     ] = "youden",
@@ -55,7 +59,7 @@ def infer(
     from edgecxr.runtime.predictor import Predictor, find_inputs
     from edgecxr.workspace import Workspace
 
-    asked = Asked(json_, attention, overlay, resume, workers, time_limit)
+    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit)
     asked.check()
     bundle = select.bundle(Workspace.default(), model)
     films = find_inputs(paths)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from datetime import datetime
 from pathlib import Path
 
 from edgecxr.runtime.read import is_dicom
@@ -14,10 +15,10 @@ from edgecxr.runtime.read import is_dicom
 # What a DICOM string may not hold, and what cannot be written as UTF-8.
 _CONTROL = r"\\\x00-\x1f\x7f\ud800-\udfff"
 _TEXT = rf"[^{_CONTROL}]"
-_UID = r"(?=.{3,64}\Z)\d+(\.\d+)+"
+_UID = r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+"
 _NAME = rf"[^={_CONTROL}]{{0,64}}(=[^={_CONTROL}]{{0,64}}){{0,2}}"  # alphabetic, ideographic, phonetic
-_DATE = r"\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])"
-_TIME = r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"
+_DATE = r"[0-9]{8}"
+_TIME = r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?"
 
 REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
 """Without these a result cannot name its film, nor lie in its study."""
@@ -80,4 +81,15 @@ def checked_header(said: object, kind: str) -> dict[str, str]:
     forms = HEADERS[kind]
     if not isinstance(said, dict) or set(said) != set(forms) or not all(type(value) is str for value in said.values()):
         raise ValueError("no header")
-    return {keyword: value if re.fullmatch(forms[keyword], value) else "" for keyword, value in said.items()}
+    return {keyword: value if _fits(forms[keyword], value) else "" for keyword, value in said.items()}
+
+
+def _fits(form: str, value: str) -> bool:
+    if not re.fullmatch(form, value):
+        return False
+    if form == _DATE:
+        try:
+            datetime.strptime(value, "%Y%m%d")
+        except ValueError:  # 31 February
+            return False
+    return True

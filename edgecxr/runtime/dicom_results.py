@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -70,16 +72,15 @@ class DicomResults:
         if not self._patient:
             # What the reader says of a film may quote it.
             prediction = replace(prediction, warnings=self._of_model)
-        source = _source(header)
+        targets: list[tuple[Path, bytes]] = []
         # A patient's name that is part of the film itself cannot be left out of its picture.
-        named = not self._patient and source.BurnedInAnnotation == "YES"
-        targets = []
+        named = not self._patient and header["BurnedInAnnotation"] == "YES"
         for kind, made in (("sr", self._report), ("sc", self._picture)):
             if kind == "sc" and named:
                 continue
             uids = self._uid(name, prediction, f"{kind} series"), self._uid(name, prediction, kind)
             try:
-                content = _file_of(made(source, film, prediction, uids))
+                content = _file_of(made, film, prediction, uids)
             except (KeyError, ValueError, TypeError) as error:  # highdicom does not know every class of images
                 return f"no DICOM result of {printable(film.source)}: {type(error).__name__}, {brief(error)}"
             targets.append((self._folder / f"{kind}-{uids[1]}.dcm", content))
@@ -115,8 +116,7 @@ class DicomResults:
         picture.file_meta = FileMetaDataset()
         picture.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         picture.SpecificCharacterSet = "ISO_IR 192"
-        for keyword in ("StudyInstanceUID", *PATIENT):
-            setattr(picture, keyword, source[keyword].value)
+        picture.StudyInstanceUID = source.StudyInstanceUID
         picture.SOPClassUID = SecondaryCaptureImageStorage
         picture.SeriesInstanceUID, picture.SOPInstanceUID = uids
         picture.SeriesNumber, picture.InstanceNumber = SERIES_NUMBER + 1, 1
@@ -134,8 +134,8 @@ class DicomResults:
         picture.DerivationDescription = "Film with a model's attention in colours, above a caption with its results"
         picture.SourceImageSequence = [_reference(source)]
         # Our caption names nobody; what the film itself shows, only its own file can tell.
-        if source.BurnedInAnnotation:
-            picture.BurnedInAnnotation = source.BurnedInAnnotation
+        if film.header and film.header["BurnedInAnnotation"]:
+            picture.BurnedInAnnotation = film.header["BurnedInAnnotation"]
         picture.Rows, picture.Columns, picture.SamplesPerPixel = pixels.shape
         picture.PhotometricInterpretation, picture.PlanarConfiguration = "RGB", 0
         picture.BitsAllocated, picture.BitsStored, picture.HighBit, picture.PixelRepresentation = 8, 8, 7, 0
@@ -144,12 +144,27 @@ class DicomResults:
         return picture
 
 
-def _source(header: dict[str, str]) -> Dataset:
-    """Return the film as a data set without pixels; attributes that nobody asked for are empty."""
+def _file_of(
+    made: Callable[[Dataset, FilmRead, Prediction, tuple[UID, UID]], Dataset],
+    film: FilmRead,
+    prediction: Prediction,
+    uids: tuple[UID, UID],
+) -> bytes:
+    """Return the DICOM file of what `made` makes, with the patient that the film's header names."""
+    header = film.header or {}
     source = Dataset()
-    for keyword in (*REQUIRED, *PATIENT, "BurnedInAnnotation"):
-        setattr(source, keyword, header.get(keyword, ""))
-    return source
+    file = io.BytesIO()
+    # pydicom warns of old films' UIDs, which cannot be changed.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for keyword in (*REQUIRED, *PATIENT):
+            setattr(source, keyword, header[keyword] if keyword in REQUIRED else "")
+        dataset = made(source, film, prediction, uids)
+        # Here and not in `source`: highdicom quotes what it takes for odd names.
+        for keyword in PATIENT:
+            setattr(dataset, keyword, header.get(keyword, ""))
+        dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue()
 
 
 def _reference(source: Dataset) -> Dataset:
@@ -165,9 +180,3 @@ def _reference(source: Dataset) -> Dataset:
 def _short(name: str) -> str:
     """Return a name as DICOM's long strings (LO) may have it."""
     return printable(name).replace("\\", "/")[:64]
-
-
-def _file_of(dataset: Dataset) -> bytes:
-    file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue()

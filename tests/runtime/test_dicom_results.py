@@ -26,6 +26,7 @@ from edgecxr.runtime.infer import Asked, infer_paths, readers_for
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.readers import Readers
 from edgecxr.runtime.types import Rejection
+from tests.cli_workspace import edgecxr
 from tests.runtime.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
@@ -211,6 +212,16 @@ def test_another_film_model_or_operating_point_makes_other_objects(tmp_path: Pat
     assert len({one.SOPInstanceUID for one in made} | {one.SeriesInstanceUID for one in made}) == 16
 
 
+def test_typed_as_a_user_types_it(tmp_path: Path, predictor: Predictor) -> None:
+    path, folder = scan(tmp_path / "archive"), tmp_path / "results"
+    typed = ("infer", str(path.parent), "--model", str(predictor.bundle.path), "--dicom", str(folder))
+    ended = edgecxr(*typed, "--no-phi", runs=tmp_path / "runs")
+    assert ended.code == 0 and "Cardiomegaly 0.83 *" in ended.out and ended.err.startswith("dicom: ")
+    assert [str(dcmread(made).PatientName) for made in folder.iterdir()] == ["", ""]
+    assert edgecxr(*typed, runs=tmp_path / "runs").code == 0
+    assert [str(dcmread(made).PatientName) for made in folder.iterdir()] == [PATIENT["PatientName"]] * 2
+
+
 # ---- who the patient is
 
 
@@ -252,12 +263,22 @@ def test_what_dicom_does_not_allow_is_left_empty(tmp_path: Path, predictor: Pred
     assert {checked_header(header, "patient")[keyword] for keyword in wrong} == {""}
     for value in ("a\\b", "a\nb", "\x1b[1m", "\udcff"):
         assert checked_header(header | {"PatientID": value, "PatientName": value}, "patient")["PatientID"] == ""
+    assert checked_header(header | {"StudyDate": "20230231"}, "patient")["StudyDate"] == ""
     path = scan(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"19720229", b"1972.229").replace(b"MRN-80417", b"MRN\n80417"))
     for made in one(predictor, path, tmp_path / "results"):
         assert (str(made.PatientBirthDate or ""), str(made.PatientID or "")) == ("", "")
         assert str(made.PatientName) == PATIENT["PatientName"]
+
+
+def test_odd_names_and_uids_of_old_films_arrive_and_are_not_quoted(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    odd = {"PatientName": "QUISPE  JANE^^^^^^", "StudyInstanceUID": "1.02.3"}
+    for made in one(predictor, scan(tmp_path, **odd), tmp_path / "results"):
+        assert (str(made.PatientName), made.StudyInstanceUID) == (odd["PatientName"], odd["StudyInstanceUID"])
+    assert "QUISPE" not in capsys.readouterr().err + "".join(str(one.message) for one in recwarn)
 
 
 def test_the_header_is_read_by_the_process_that_reads_the_film_and_only_as_far_as_it_is_wanted(tmp_path: Path) -> None:

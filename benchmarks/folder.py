@@ -3,10 +3,10 @@
     python benchmarks/folder.py --out benchmarks/results/cpu-2core/folder.json
 
 A folder of synthetic DICOM films of 2000 x 2000 pixels (a third each uncompressed, JPEG lossless and JPEG 2000; the
-same three films again and again under other names), read by `edgecxr infer --json` with a process for each core, in turn
-with bare.py, one process that does the same without checks. Then `infer` alone on --few and on --many small films: the
-largest memory of the main process, and of all its processes together, sampled ten times a second. Ends with 6 if a
-limit is exceeded. Making the model needs torch (edgecxr[export]); with --model nothing does.
+same three films again and again under other names), read by `edgecxr infer --json` with a process for each core, in
+turn with bare.py, one process that does the same without checks. Then `infer` alone on --few and on --many small
+films: the largest memory of the main process, and of all its processes together, sampled ten times a second. Ends
+with 6 if a limit is exceeded. Making the model needs torch (edgecxr[export]); with --model nothing does.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ def report(
     comments: tuple[str, ...],
     algorithm: AlgorithmIdentification,
     uid: Callable[[str], str],
+    device: str,
 ) -> MeasurementReport:
     """Return what the report says: the whole film first, then each finding in the order of the model's card.
 
@@ -47,9 +48,10 @@ def report(
         comments: said in words before everything else, after the research notice.
         algorithm: what made the prediction.
         uid: returns the UID of a part of this report, always the same for a name.
+        device: the UID of the model as an observer, the same in all its reports.
     """
-    device = DeviceObserverIdentifyingAttributes(
-        uid=uid("device"), name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
+    observer = DeviceObserverIdentifyingAttributes(
+        uid=device, name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
     )
     source = SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)
     whole = dicom_codes.ABNORMAL if prediction.decisions[ABNORMAL] else dicom_codes.NORMAL
@@ -76,7 +78,7 @@ def report(
         )
     content = MeasurementReport(
         observation_context=ObservationContext(
-            observer_device_context=ObserverContext(codes.DCM.Device, device),
+            observer_device_context=ObserverContext(codes.DCM.Device, observer),
         ),
         procedure_reported=_concept(dicom_codes.CHEST_FILM),
         imaging_measurements=groups,

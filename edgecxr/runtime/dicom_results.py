@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -48,6 +49,7 @@ class DicomResults:
         self._patient = patient
         self._of_model = predictor.warnings
         self._sha256 = sha256_of(predictor.bundle.artefact(predictor.precision))
+        self._temperature = predictor.card.temperature
         self._written: dict[str, str] = {}
 
     @property
@@ -66,7 +68,7 @@ class DicomResults:
         if lacking:
             return f"no DICOM result of {printable(film.source)}: it has no usable {', '.join(lacking)}"
         name = header["SOPInstanceUID"]
-        other = self._written.setdefault(name, film.source)
+        other = self._written.get(name, film.source)
         if other != film.source:
             return f"no DICOM result of {printable(film.source)}: {printable(other)} has the same SOPInstanceUID"
         if not self._patient:
@@ -74,27 +76,31 @@ class DicomResults:
             prediction = replace(prediction, warnings=self._of_model)
         targets: list[tuple[Path, bytes]] = []
         # A patient's name that is part of the film itself cannot be left out of its picture.
-        named = not self._patient and header["BurnedInAnnotation"] == "YES"
+        named = not self._patient and header["BurnedInAnnotation"] != "NO"
         for kind, made in (("sr", self._report), ("sc", self._picture)):
             if kind == "sc" and named:
                 continue
             uids = self._uid(name, prediction, f"{kind} series"), self._uid(name, prediction, kind)
             try:
                 content = _file_of(made, film, prediction, uids)
-            except (KeyError, ValueError, TypeError) as error:  # highdicom does not know every class of images
+            except Exception as error:  # highdicom does not know every class of images
                 return f"no DICOM result of {printable(film.source)}: {type(error).__name__}, {brief(error)}"
             targets.append((self._folder / f"{kind}-{uids[1]}.dcm", content))
         # Only now, so that a fault in the second leaves no first.
         for target, content in targets:
             atomic_write(target, content, _REMEDY)
-        without = " (no picture: the film says that it has names in its pixels)" if named else ""
+        self._written[name] = film.source
+        without = " (no picture: the film does not say that its pixels show no names)" if named else ""
         return f"dicom: {', '.join(printable(str(target)) for target, _ in targets)}{without}"
 
     def _uid(self, film: str, prediction: Prediction, kind: str) -> UID:
-        """Return a UID that the same film, model and operating point always get: a second run makes the same object."""
-        parts = ("edgecxr result", film, self._sha256, str(prediction.operating_point), kind)
-        digest = hashlib.sha256("/".join(parts).encode()).digest()
-        return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
+        """Return a UID that the same film and the same way to its result always get: a second run makes that object.
+
+        Whatever changes what an object says is part of it: one UID must not stand for two contents.
+        """
+        point = json.dumps([prediction.operating_point, prediction.thresholds, self._temperature], sort_keys=True)
+        parts = ("edgecxr result", __version__, film, self._sha256, point, str(self._patient), kind)
+        return _uid_of(*parts)
 
     def _report(self, source: Dataset, film: FilmRead, prediction: Prediction, uids: tuple[UID, UID]) -> Dataset:
         point = prediction.operating_point
@@ -105,7 +111,8 @@ class DicomResults:
         )
         said = tuple(printable(warning) for warning in prediction.warnings)
         named = replace(prediction, model=_short(prediction.model))
-        content = report(source, named, said, algorithm, partial(self._uid, source.SOPInstanceUID, prediction))
+        uid = partial(self._uid, source.SOPInstanceUID, prediction)
+        content = report(source, named, said, algorithm, uid, _uid_of("edgecxr device", self._sha256))
         return document(source, content, uids, named.model, _DESCRIPTION)
 
     def _picture(self, source: Dataset, film: FilmRead, prediction: Prediction, uids: tuple[UID, UID]) -> Dataset:
@@ -142,6 +149,12 @@ class DicomResults:
         data = pixels.tobytes()
         picture.add_new("PixelData", "OB", data + b"\0" * (len(data) % 2))
         return picture
+
+
+def _uid_of(*parts: str) -> UID:
+    """Return a UID that depends on nothing but `parts`."""
+    digest = hashlib.sha256("/".join(parts).encode()).digest()
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
 def _file_of(

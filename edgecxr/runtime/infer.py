@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import json
 import os
 import sys
 from collections import Counter
@@ -12,17 +10,18 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from edgecxr.console import printable, progress, say
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import UsageError
 from edgecxr.registry import load
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.report import Result, print_results, to_json
+from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import Prediction, Rejection
-from edgecxr.workspace import atomic_write, writing
+from edgecxr.workspace import atomic_write
 
 if TYPE_CHECKING:
     from edgecxr.runtime.dicom_results import DicomResults
@@ -96,21 +95,18 @@ def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked
     """
     asked.check()
     rejected = 0
-    extras = _Extras(predictor, asked)
-    with contextlib.ExitStack() as stack:
-        done: set[str] = set()
-        stream: TextIO = sys.stdout
-        if asked.resume is not None:
-            done, stream = _resumed(asked.resume)
-            stack.enter_context(stream)
+    extras = _Extras(predictor, asked, films)
+    with nullcontext() if asked.resume is None else resumed(asked.resume, predictor) as earlier:
+        done = {} if earlier is None else earlier.done
         todo = [film for film in films if str(film) not in done]
-        if done:
-            say(f"{len(films) - len(todo)} of {len(films)} files are in {asked.resume} already")
+        if earlier is not None and len(todo) < len(films):
+            rejected = sum(done.get(str(film)) == "rejected" for film in films)
+            say(f"{len(films) - len(todo)} of {len(films)} files are in {printable(str(asked.resume))} already")
 
         def results() -> Iterator[Result]:
             nonlocal rejected
             # On a terminal the results themselves show how far it is.
-            hidden = len(todo) < _MANY or stream.isatty()
+            hidden = len(todo) < _MANY or (earlier is None and sys.stdout.isatty())
             with nullcontext() if hidden else progress("infer") as update:
                 read = readers.read(todo, predictor.image_size, extras.display, _BATCH, extras.header)
                 pairs = (pair for part in read for pair in _answered(predictor, part))
@@ -127,11 +123,10 @@ def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked
             return rejected
         for result in results():
             line = to_json(result, asked.attention)
-            if asked.resume is None:
+            if earlier is None:
                 print(line, flush=True)
             else:
-                with writing(asked.resume, "make room, and type the same command again"):
-                    print(line, file=stream, flush=True)
+                earlier.add(line)
     return rejected
 
 
@@ -143,35 +138,6 @@ def _answered(predictor: Predictor, read: list[Read]) -> Iterator[tuple[Result, 
         yield (next(predictions), one) if isinstance(one, FilmRead) else (one, None)
 
 
-def _resumed(path: Path) -> tuple[set[str], TextIO]:
-    """Return the files that a file of results has, and the file, opened to be appended to.
-
-    Raises:
-        InputError: it holds something else.
-        UsageError: it cannot be opened.
-    """
-    done: set[str] = set()
-    end = 0
-    with writing(path, "give another with --resume"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                break  # cut off when it was written
-            try:
-                done.add(json.loads(line)["source"])
-            except (ValueError, KeyError, TypeError) as error:
-                file.close()
-                raise InputError(
-                    f"line {number} of {path} is no result of `edgecxr infer --json`: give another with --resume",
-                    "malformed",
-                ) from error
-            end += len(line)
-        file.seek(end)
-        file.truncate()
-        return done, io.TextIOWrapper(file, encoding="ascii")
-
-
 class _Extras:
     """What is written of each film beside the results.
 
@@ -180,9 +146,11 @@ class _Extras:
         header: which attributes of a DICOM file it needs: what `Readers.read` takes.
     """
 
-    def __init__(self, predictor: Predictor, asked: Asked) -> None:
+    def __init__(self, predictor: Predictor, asked: Asked, films: list[Path]) -> None:
         self._overlays = asked.overlays
-        self._names = _Names()
+        names = _Names()
+        # Of all films, those that are done already too: a resumed run must not take their pictures' names.
+        self._names = {str(film): names.new(film.name) for film in films} if asked.overlays is not None else {}
         self._dicom: DicomResults | None = None
         if asked.dicom is not None:
             self._dicom = load(_DICOM_RESULTS, "--dicom")(asked.dicom, predictor, asked.patient)
@@ -192,7 +160,7 @@ class _Extras:
     def write(self, film: FilmRead, prediction: Prediction) -> None:
         """Write a film's picture and DICOM files, as far as they were asked for, and say where."""
         if self._overlays is not None:
-            target = self._overlays / self._names.new(Path(prediction.source).name)
+            target = self._overlays / self._names[prediction.source]
             _draw(film, prediction, target)
             say(f"overlay: {printable(str(target))}")
         if self._dicom is not None:

@@ -129,6 +129,11 @@ class Predictor:
         return self.look([film_of(source, self.image_size)])[0]
 
     @property
+    def operating_point(self) -> str | None:
+        """The rule on the card that chose the thresholds; None where the card has none."""
+        return self._operating_point
+
+    @property
     def image_size(self) -> int:
         """The side of the image that the model's input is made from: 224 or 448 px."""
         return source_size(self.card.size)

@@ -49,6 +49,15 @@ _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"D
 _ONE_AT_A_TIME = threading.Lock()
 
 
+def _in_a_fork() -> None:
+    """Let a forked process have a lock of its own: a thread that held it is not there to release it."""
+    global _ONE_AT_A_TIME
+    _ONE_AT_A_TIME = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_a_fork)
+
+
 def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
     """Read a DICOM, PNG, JPEG or other image file; the kind is told by the content, not by the name.
 

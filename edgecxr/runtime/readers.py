@@ -1,8 +1,8 @@
 """Processes that read films, each of which can be killed and replaced: what a file does to one harms nothing else.
 
 A template process is forked before engines and their threads exist. It loads the readers of films while this process
-loads the model, and forks the workers, now and whenever one has died. Workers answer by JSON and pixels: nothing that
-they send is executed here, whatever a file may have made of them.
+loads the model, and forks the workers, now and whenever one has died. Workers answer by JSON and pixels, which are
+checked on arrival. That contains crashes and excess, not an attacker: a worker has the rights of its user.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import contextlib
 import ctypes
 import importlib
 import json
+import math
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
@@ -27,7 +29,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edgecxr.errors import AGAIN, REASONS, EdgeCxrError, InputError, MissingPackage, brief
+from edgecxr.errors import AGAIN, REASONS, EdgeCxrError, InputError, brief
 from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
 from edgecxr.runtime.read import FilmRead, read_film
 from edgecxr.runtime.types import Rejection
@@ -39,12 +41,15 @@ MEMORY_MIB = 1024
 """What reading one file may add to a worker's memory; a film of the largest size that is taken needs 800."""
 
 AHEAD = 2
-"""Films that each worker may be ahead of what is asked for: bounds what lies waiting."""
+"""Films for each worker that may lie waiting to be looked at, beside those of one batch."""
+
+FILMS_PER_WORKER = 200
+"""After so many a worker is replaced: decoders lose memory now and then."""
 
 _REQUEST = struct.Struct(">IH?B")  # length of the name, size, display, which of `_KINDS`
 _KINDS = (None, *HEADERS)
 _ANSWER = struct.Struct(">II")  # length of the JSON, and of the pixels
-_LARGEST_ANSWER = 64 << 20
+_LARGEST_TEXT, _LARGEST_DISPLAY = 256 << 10, 1024  # bytes, pixels of a side
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -66,7 +71,11 @@ class Readers:
         self._count, self._time_limit = count, time_limit
         self._workers: list[_Worker] = []
         self._control, theirs = socket.socketpair()
-        if not _fork():
+        try:
+            self._template = _fork()
+        except OSError as error:
+            raise _cannot_start(error) from error
+        if not self._template:
             _run_and_exit(lambda: _serve_template(self._control, theirs, memory_mib))
         theirs.close()
 
@@ -86,15 +95,15 @@ class Readers:
             EdgeCxrError: no worker can be started any more.
         """
         source = iter(paths)
+        following = next(source, None)
         in_flight: deque[_Job] = deque()
         try:
             while True:
-                while len(in_flight) < self._count * (1 + AHEAD) + most and (worker := self._free()) is not None:
-                    path = next(source, None)
-                    if path is None:
-                        break
-                    in_flight.append(_Job(path, size, display, header))
+                room = self._count * (1 + AHEAD) + most
+                while following is not None and len(in_flight) < room and (worker := self._free()) is not None:
+                    in_flight.append(_Job(following, size, display, header))
                     worker.begin(in_flight[-1], time.monotonic() + self._time_limit)
+                    following = next(source, None)
                 if not in_flight:
                     return
                 if in_flight[0].result is None:
@@ -113,7 +122,10 @@ class Readers:
         """End the workers."""
         for worker in list(self._workers):
             self._lose(worker)
-        self._control.close()  # the template ends by itself
+        self._control.close()
+        with contextlib.suppress(OSError):
+            os.kill(self._template, signal.SIGKILL)
+            os.waitpid(self._template, 0)
 
     def __enter__(self) -> Readers:
         return self
@@ -134,9 +146,13 @@ class Readers:
             self._control.sendall(b"+")
             message, descriptors, _, _ = socket.recv_fds(self._control, 4, 1)
         except OSError as error:
-            raise EdgeCxrError(f"no process can be started to read films ({brief(error)}): type it again") from error
-        if not descriptors:
-            raise EdgeCxrError("the process that starts readers of films was killed: type the same again")
+            raise _cannot_start(error) from error
+        if not message:
+            raise EdgeCxrError("the process that starts readers of films has ended: type the same again")
+        if not descriptors:  # no process can be started just now: those that there are go on
+            if not self._workers:
+                raise _cannot_start(OSError(int.from_bytes(message, "big"), os.strerror(message[-1])))
+            return None
         self._workers.append(_Worker(int.from_bytes(message, "big"), socket.socket(fileno=descriptors[0])))
         return self._workers[-1]
 
@@ -154,12 +170,17 @@ class Readers:
             if worker in ready:
                 try:
                     job.result = worker.answer()
-                except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+                except Exception:  # whatever a process may say that a film has the better of
                     self._lose(worker)
                     job.result = _rejected(job.path, "crash", "ended the process that read it")
-            elif worker.deadline <= time.monotonic():
+                    continue
+                # One that has come to its limit of memory, or has read many films, may have lost some of it.
+                if worker.films == FILMS_PER_WORKER or getattr(job.result, "reason", "") == "too-large":
+                    self._lose(worker)
+            elif worker.deadline <= time.monotonic() and not select.select([worker.channel], [], [], 0)[0]:
                 self._lose(worker)
-                job.result = _rejected(job.path, "too-slow", f"was not read within {self._time_limit:g} s")
+                limit = f"was not read within {self._time_limit:g} s: raise --time-limit, or"
+                job.result = Rejection(str(job.path), "too-slow", f"{job.path} {limit} {AGAIN}")
 
     def _lose(self, worker: _Worker) -> None:
         self._workers.remove(worker)
@@ -184,17 +205,20 @@ class _Worker:
         channel: to it.
         job: what it works on.
         deadline: when its file is overdue.
+        films: how many it has answered.
     """
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
         self._pid, self.channel = pid, channel
         self.job: _Job | None = None
         self.deadline = 0.0
+        self.films = 0
 
     def begin(self, job: _Job, deadline: float) -> None:
         """Give it a file; if it has died, that shows when it is to answer."""
         self.job, self.deadline = job, deadline
         name = os.fsencode(job.path)
+        self.channel.settimeout(max(0.1, deadline - time.monotonic()))
         with contextlib.suppress(OSError):
             self.channel.sendall(_REQUEST.pack(len(name), job.size, job.display, _KINDS.index(job.header)) + name)
 
@@ -202,34 +226,51 @@ class _Worker:
         """Return its answer, which has begun to come; it is free then.
 
         Raises:
-            OSError: it does not answer in time.
-            ValueError, KeyError, TypeError, AttributeError: it answers what no worker would.
-            EOFError: it has died.
+            Exception: it has died, does not answer in time, or answers what no worker would.
         """
         job = self.job
         assert job is not None
-        self.channel.settimeout(max(0.1, self.deadline - time.monotonic()))
-        texts, pixels = _ANSWER.unpack(_exactly(self.channel, _ANSWER.size))
-        if texts + pixels > _LARGEST_ANSWER:
+        texts, pixels = _ANSWER.unpack(self._exactly(_ANSWER.size))
+        area = job.size * job.size
+        if texts > _LARGEST_TEXT or pixels > area + _LARGEST_DISPLAY**2:
             raise ValueError("an answer of that size")
-        said = json.loads(_exactly(self.channel, texts))
-        content = np.frombuffer(_exactly(self.channel, pixels), np.uint8)
-        self.channel.settimeout(None)
+        said = json.loads(self._exactly(texts))
+        content = np.frombuffer(self._exactly(pixels), np.uint8)
         self.job = None
+        self.films += 1
         if "reason" in said:
             if said["reason"] not in REASONS:
                 raise ValueError("an unknown reason")
             return Rejection(str(job.path), said["reason"], str(said["message"]))
-        shown, area = said["display"], job.size * job.size
+        rows, columns = said["display"] or (0, 0)
+        if bool(rows) is not job.display or not (0 <= rows <= _LARGEST_DISPLAY and 0 <= columns <= _LARGEST_DISPLAY):
+            raise ValueError("another picture than was asked for")
+        timings = {stage: float(said["timings_ms"][stage]) for stage in ("read", "preprocess")}
+        if not all(map(math.isfinite, timings.values())) or said["view"] not in (None, "PA", "AP", "LL"):
+            raise ValueError("no time, or no view")
         return FilmRead(
             str(job.path),
             content[:area].reshape(job.size, job.size),
             said["view"],
             tuple(map(str, said["warnings"])),
-            {str(stage): float(ms) for stage, ms in said["timings_ms"].items()},
-            content[area:].reshape(shown) if shown else None,
+            timings,
+            content[area:].reshape(rows, columns) if job.display else None,
             None if job.header is None else checked_header(said["header"], job.header),
         )
+
+    def _exactly(self, count: int) -> bytes:
+        """Return so many bytes of an answer, all of them before the deadline."""
+        parts = bytearray()
+        while len(parts) < count:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.channel.settimeout(left)
+            part = self.channel.recv(min(count - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)
 
     def kill(self) -> None:
         """End it, whatever it does."""
@@ -242,30 +283,39 @@ def _rejected(path: Path, reason: str, what: str) -> Rejection:
     return Rejection(str(path), reason, f"{path} {what}: {AGAIN}")
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < count:
-        part = channel.recv(min(count - len(parts), 1 << 20))
-        if not part:
-            raise EOFError
-        parts += part
-    return bytes(parts)
+def _cannot_start(error: OSError) -> EdgeCxrError:
+    return EdgeCxrError(
+        f"no process can be started to read films ({brief(error)}): close other programs, or give fewer --workers"
+    )
 
 
 def _fork() -> int:
+    """Fork; the child does not hear of Ctrl-C, which goes to all of a terminal's processes: the parent answers it.
+
+    Raises:
+        OSError: the system has no room for a process.
+    """
     import warnings
 
-    with warnings.catch_warnings():
-        # Newer Pythons warn of threads: numpy's, which mind forks. The child runs nothing of this process.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+    heard = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    child = True
+    try:
+        with warnings.catch_warnings():
+            # Newer Pythons warn of threads: numpy's, which mind forks. The child runs nothing of this process.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        child = not pid
+        return pid
+    finally:
+        if child:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, heard)
 
 
 def _run_and_exit(work: Callable[[], None]) -> NoReturn:
     """Run the whole life of a forked process: it must not come back to what the parent was doing."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent answers it
         work()
     except BaseException:
         os._exit(1)
@@ -275,12 +325,22 @@ def _run_and_exit(work: Callable[[], None]) -> NoReturn:
 def _serve_template(others: socket.socket, control: socket.socket, memory_mib: int) -> None:
     others.close()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a worker ended
+    # Results go to standard output, and decoders print what they like.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 0)
+    os.dup2(nowhere, 1)
     # What every worker needs is loaded once; what is missing is said by the worker that needs it.
     with contextlib.suppress(Exception):
         importlib.import_module("edgecxr.runtime.dicom")
     while control.recv(1):
         ours, theirs = socket.socketpair()
-        pid = _fork()
+        try:
+            pid = _fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            control.sendall((error.errno or 0).to_bytes(4, "big"))
+            continue
         if not pid:
             control.close()
             ours.close()
@@ -292,30 +352,35 @@ def _serve_template(others: socket.socket, control: socket.socket, memory_mib: i
 
 def _work(channel: socket.socket, memory_mib: int) -> None:
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
     most = used + (memory_mib << 20)
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    while True:
-        try:
-            length, size, display, kind = _REQUEST.unpack(_exactly(channel, _REQUEST.size))
-            name = _exactly(channel, length)
-        except (EOFError, OSError):
-            return
+    with contextlib.suppress(OSError):  # where memory runs out, this is the process to end
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    while head := channel.recv(_REQUEST.size, socket.MSG_WAITALL):
+        length, size, display, kind = _REQUEST.unpack(head)
+        name = channel.recv(length, socket.MSG_WAITALL)
         said, pixels = _answer(Path(os.fsdecode(name)), size, display, _KINDS[kind], memory_mib)
         text = json.dumps(said).encode()
         channel.sendall(_ANSWER.pack(len(text), len(pixels)) + text + pixels)
 
 
 def _answer(path: Path, size: int, display: bool, header: str | None, memory_mib: int) -> tuple[dict[str, Any], bytes]:
+    too_large = {"reason": "too-large", "message": f"{path} needs more than {memory_mib} MiB of memory: {AGAIN}"}
     try:
         film = read_film(path, size, display)
         attributes = None if header is None else read_header(path, header)
     except MemoryError:
-        return {"reason": "too-large", "message": f"{path} needs more than {memory_mib} MiB: {AGAIN}"}, b""
+        return too_large, b""
     except InputError as error:
-        return {"reason": error.reason, "message": str(error)}, b""
-    except MissingPackage as error:  # of nothing but this kind of file
+        return too_large if error.reason == "too-large" else {"reason": error.reason, "message": str(error)}, b""
+    except EdgeCxrError as error:  # a package is missing, for nothing but this kind of file
         return {"reason": "undecodable", "message": f"{path}: {error}"}, b""
+    except Exception as error:
+        what = f"{type(error).__name__}, {brief(error)}"
+        return {"reason": "undecodable", "message": f"{path} cannot be read ({what}): {AGAIN}"}, b""
     shown = film.display
     said = {
         "view": film.view,

@@ -69,7 +69,7 @@ def print_results(results: Iterable[Result], stream: TextIO | None = None, commo
     After the last result, or when an error or Ctrl-C ends them, come the thresholds and the notice, once.
 
     Args:
-        results: what `predict_files` yields.
+        results: predictions and rejections, as they come.
         stream: where to print; standard output by default.
         common: warnings that every prediction has; they are printed once, before the first result.
     """

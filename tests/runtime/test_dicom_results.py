@@ -209,17 +209,26 @@ def test_another_film_model_or_operating_point_makes_other_objects(tmp_path: Pat
     larger = Predictor(tiny_bundle(tmp_path / "larger", size=56))
     made = infer(predictor, [scan(tmp_path), scan(tmp_path, "b.dcm", SOPInstanceUID="1.2.826.9.4")], tmp_path / "1")
     made += infer(other, [scan(tmp_path)], tmp_path / "2") + infer(larger, [scan(tmp_path)], tmp_path / "3")
-    assert len({one.SOPInstanceUID for one in made} | {one.SeriesInstanceUID for one in made}) == 16
+    lower = {"youden": dict.fromkeys((*LABELS, "abnormal"), 0.4)}
+    again = Predictor(tiny_bundle(tmp_path / "again", operating_points=lower))
+    made += infer(again, [scan(tmp_path)], tmp_path / "4")
+    made += infer(predictor, [scan(tmp_path, BurnedInAnnotation="NO")], tmp_path / "5", patient=False)
+    assert len({one.SOPInstanceUID for one in made} | {one.SeriesInstanceUID for one in made}) == 24
+    reports = [one for one in made if one.Modality == "SR"]
+    observers = {str(item.UID) for one in reports for item in items(one, "Device Observer UID")}
+    assert len(observers) == len({one.ManufacturerModelName for one in reports}) + 1, "one for each model file"
 
 
 def test_typed_as_a_user_types_it(tmp_path: Path, predictor: Predictor) -> None:
-    path, folder = scan(tmp_path / "archive"), tmp_path / "results"
+    path, folder = scan(tmp_path / "archive", BurnedInAnnotation="NO"), tmp_path / "results"
     typed = ("infer", str(path.parent), "--model", str(predictor.bundle.path), "--dicom", str(folder))
     ended = edgecxr(*typed, "--no-phi", runs=tmp_path / "runs")
     assert ended.code == 0 and "Cardiomegaly 0.83 *" in ended.out and ended.err.startswith("dicom: ")
     assert [str(dcmread(made).PatientName) for made in folder.iterdir()] == ["", ""]
+    # What names the patient is another object: a PACS that has the one must not keep it for the other.
     assert edgecxr(*typed, runs=tmp_path / "runs").code == 0
-    assert [str(dcmread(made).PatientName) for made in folder.iterdir()] == [PATIENT["PatientName"]] * 2
+    names = sorted(str(dcmread(made).PatientName) for made in folder.iterdir())
+    assert names == ["", "", *[PATIENT["PatientName"]] * 2]
 
 
 # ---- who the patient is
@@ -233,6 +242,7 @@ def test_without_phi_no_string_of_the_patient_is_in_the_files(
     report, picture = one(predictor, named, tmp_path / "with")
     assert b"Quispe^Jane" in Path(report.filename).read_bytes()
     assert any("KNEE QUISPE" in item.TextValue for item in items(report, "Comment"))
+    named = scan(tmp_path / "no names in pixels", **secret, BurnedInAnnotation="NO")
     report, picture = one(predictor, named, tmp_path / "results", patient=False)
     for made in (report, picture):
         content = Path(made.filename).read_bytes()
@@ -244,10 +254,11 @@ def test_without_phi_no_string_of_the_patient_is_in_the_files(
     assert "Quispe" not in capsys.readouterr().err
 
 
-def test_without_phi_a_film_with_names_in_its_pixels_gets_no_picture(
-    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("said", [{"BurnedInAnnotation": "YES"}, {"BurnedInAnnotation": "Y"}, {}])
+def test_without_phi_a_film_that_may_have_names_in_its_pixels_gets_no_picture(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], said: dict[str, str]
 ) -> None:
-    (report,) = infer(predictor, [scan(tmp_path, BurnedInAnnotation="YES")], tmp_path / "results", patient=False)
+    (report,) = infer(predictor, [scan(tmp_path, **said)], tmp_path / "results", patient=False)
     assert report.Modality == "SR" and "no picture" in capsys.readouterr().err
 
 
@@ -417,7 +428,7 @@ def test_dciodvfy_finds_no_errors(tmp_path: Path, predictor: Predictor, kind: st
     if kind == "phantom":
         path.write_bytes(encode(render(3, 0), 3))
     else:
-        scan(tmp_path, **dict.fromkeys(PATIENT) if kind == "bare" else {})
+        scan(tmp_path, **{"BurnedInAnnotation": "NO"} | (dict.fromkeys(PATIENT) if kind == "bare" else {}))
     for made in one(predictor, path, tmp_path / "results", patient):
         said = told_by("dciodvfy", made.filename).splitlines()
         assert [line for line in said if line.startswith("Error")] == []

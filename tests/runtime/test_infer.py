@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgecxr.runtime import infer as module
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs
 from edgecxr.runtime.read import FilmRead
+from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import NOTICE
 from tests.tiny_bundle import tiny_bundle
 
@@ -83,28 +85,93 @@ def test_what_a_file_of_results_has_is_not_done_again(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
     films = [png(tmp_path / f"{n}.png") for n in range(4)]
+    bad = tmp_path / "bad.png"
+    bad.write_text("no film")
     results = tmp_path / "out" / "results.jsonl"
-    assert infer(predictor, [*films[:2], tmp_path / "gone.png"], resume=results) == 1
+    assert infer(predictor, [*films[:2], bad], resume=results) == 1
     before = results.read_bytes()
-    results.write_bytes(before + b'{"source": "cut o')  # a power cut
-    assert infer(predictor, [tmp_path / "gone.png", *films], resume=results) == 0
-    content = results.read_bytes()
-    assert content.startswith(before)
-    sources = [json.loads(line)["source"] for line in content.splitlines()]
-    assert sources == [*map(str, films[:2]), str(tmp_path / "gone.png"), *map(str, films[2:])]
+    for tail in (b"", b"{", b'{"source": "cut o'):  # a power cut
+        results.write_bytes(before + tail)
+        # What is rejected stays so, and the exit code says it again.
+        assert infer(predictor, [bad, *films], resume=results) == 1
+        content = results.read_bytes()
+        assert content.startswith(before)
+        sources = [json.loads(line)["source"] for line in content.splitlines()]
+        assert sources == [*map(str, films[:2]), str(bad), *map(str, films[2:])]
     printed = capsys.readouterr()
     assert printed.out == "" and "3 of 5 files are in" in printed.err
 
 
-def test_a_file_that_holds_something_else_is_kept_as_it_is(tmp_path: Path, predictor: Predictor) -> None:
+def test_what_may_be_mended_is_looked_at_again(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = tmp_path / "late.png", tmp_path / "results.jsonl"
+    assert infer(predictor, [film], resume=results) == 1
+    png(film)
+    assert infer(predictor, [film], resume=results) == 0
+    assert infer(predictor, [film], resume=results) == 0
+    assert [json.loads(line)["status"] for line in results.read_text().splitlines()] == ["rejected", "ok"]
+
+
+def test_a_resumed_run_replaces_no_picture_of_another_film(tmp_path: Path, predictor: Predictor) -> None:
+    films = [png(tmp_path / "a" / "film.png", 200), png(tmp_path / "b" / "film.png", 90)]
+    pictures, results = tmp_path / "pictures", tmp_path / "results.jsonl"
+    infer(predictor, films[:1], resume=results, overlays=pictures)
+    first = (pictures / "film.png.png").read_bytes()
+    infer(predictor, films, resume=results, overlays=pictures)
+    assert (pictures / "film.png.png").read_bytes() == first
+    assert {path.name for path in pictures.iterdir()} == {"film.png.png", "film.png.2.png"}
+
+
+@pytest.mark.parametrize("content", ["my notes", "my notes\n", "[1]\n", '{"other": 1}\n', "{}", "1"])
+def test_a_file_that_holds_something_else_is_kept_as_it_is(tmp_path: Path, predictor: Predictor, content: str) -> None:
     film, notes = png(tmp_path / "a.png"), tmp_path / "notes.txt"
-    for content in ("my notes\n", "[1]\n", '{"other": 1}\n'):
-        notes.write_text(content)
-        with pytest.raises(InputError, match=r"line 1 of .*notes\.txt"):
-            infer(predictor, [film], resume=notes)
-        assert notes.read_text() == content
+    notes.write_text(content)
+    with pytest.raises(InputError, match=r"line 1 of .*notes\.txt"):
+        infer(predictor, [film], resume=notes)
+    assert notes.read_text() == content
+
+
+def test_results_of_another_model_are_not_mixed(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    infer(predictor, [film], resume=results)
+    with (
+        Predictor(tiny_bundle(tmp_path / "other", name="another")) as other,
+        pytest.raises(UsageError, match="results of tiny-test at youden, not of another"),
+    ):
+        infer(other, [film, png(tmp_path / "b.png")], resume=results)
+    assert len(results.read_text().splitlines()) == 1
+
+
+def test_two_runs_do_not_write_to_one_file(tmp_path: Path, predictor: Predictor) -> None:
+    results = tmp_path / "results.jsonl"
+    with resumed(results, predictor), pytest.raises(UsageError, match="is writing to"):
+        infer(predictor, [png(tmp_path / "a.png")], resume=results)
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_whole_lines(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = [png(tmp_path / f"{n}.png") for n in range(3)]
+    results, real = tmp_path / "results.jsonl", os.pwrite
+
+    def full(descriptor: int, data: bytes, offset: int) -> int:
+        if offset > 1000:
+            real(descriptor, data[:10], offset)
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UsageError, match="make room there and type the same command again"):
+        infer(predictor, films, resume=results)
+    monkeypatch.setattr(os, "pwrite", real)
+    lines = results.read_text().splitlines()
+    assert 0 < len(lines) < 3 and all(json.loads(line)["status"] == "ok" for line in lines)
+    assert infer(predictor, films, resume=results) == 0
+    assert len(results.read_text().splitlines()) == 3
+
+
+def test_a_file_of_results_is_for_json(tmp_path: Path, predictor: Predictor) -> None:
     with pytest.raises(UsageError, match="add --json"):
-        infer(predictor, [film], as_json=False, resume=notes)
+        infer(predictor, [png(tmp_path / "a.png")], as_json=False, resume=tmp_path / "results.jsonl")
 
 
 def test_for_people_the_notice_is_printed_once(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,8 +181,7 @@ def test_readers_end_with_who_asked(tmp_path: Path) -> None:
 
 
 def test_what_threads_of_this_process_hold_does_not_matter(tmp_path: Path) -> None:
-    held = threading.Lock()
-    with held, Readers(1) as processes:
+    with read._ONE_AT_A_TIME, Readers(1) as processes:
         assert reasons(all_of(processes.read([png(tmp_path / "a.png")], 224))) == ["ok"]
 
 

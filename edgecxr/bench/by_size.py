@@ -228,7 +228,7 @@ def table(record: dict[str, Any]) -> str:
     for group in record["sizes"]:
         low, high = group["side_px"]
         labels = f"AUROC of {', '.join(group['labels'])}" if group["labels"] else f"no AUROC: no finding has {FEWEST}"
-        few = f" (! fewer than {FEW_CASES}: intervals of the hit rate say little)" if group["cases"] < FEW_CASES else ""
+        few = f" (! fewer than {FEW_CASES}: hits are counted)" if group["cases"] < FEW_CASES else ""
         lines += [
             "",
             f"{group['size']}: boxes of {low:.0f} to {high:.0f} px side at 224 px, {group['cases']} cases{few}; "
@@ -241,10 +241,17 @@ def table(record: dict[str, Any]) -> str:
             name = f"{row['model']} {row['px']} px"
             lines.append(
                 f"{name:{width}}  {side:10}  {_text(row['auroc']):19}  {_text(row['against_first'], '+'):22}  "
-                f"{_text(row['hit_rate'])}"
+                f"{_hits(row['hit_rate'], group['cases'])}"
             )
         lines.append(f"{'a point anywhere':{width}}  {'':10}  {'':19}  {'':22}  {group['chance_hit_rate']:.3f}")
     return "\n".join([*(line.rstrip() for line in lines), NOTICE])
+
+
+def _hits(found: dict[str, float] | None, cases: int) -> str:
+    """Return a hit rate with its interval; of few cases their number, as resampling them would be too sure."""
+    if found is None or cases >= FEW_CASES:
+        return _text(found)
+    return f"{found['value'] * cases:.0f} of {cases}"
 
 
 def _text(found: dict[str, float] | None, sign: str = "") -> str:

@@ -88,10 +88,7 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
     record = by_size(models, "test", replicates=50)
     lines = table(record).splitlines()
     assert "Compare models within a size" in lines[2]
-    assert (
-        "10 to 12 px side at 224 px, 12 cases (! fewer than 20: intervals of the hit rate say little); AUROC of"
-        in lines[4]
-    )
+    assert "10 to 12 px side at 224 px, 12 cases (! fewer than 20: hits are counted); AUROC of" in lines[4]
     assert lines[6].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
     assert lines[7].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
     assert "not for diagnosis" in lines[-1]

@@ -9,9 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from edgecxr.errors import InputError
+from edgecxr.bench.films import write_films
+from edgecxr.errors import REASONS, InputError
 from edgecxr.runtime import read, readers
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import FilmRead, read_film, read_radiograph
@@ -25,6 +28,18 @@ def png(path: Path, grey: int = 200) -> Path:
     pixels[:32] = grey
     Image.fromarray(pixels).save(path, "PNG")
     return path
+
+
+SYNTAXES = ("uncompressed", "jpeg-lossless", "jpeg2000")
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Readers, bytes, Path]]]:
+    """Return readers, a film of a transfer syntax, and where to write what is made of it."""
+    folder = tmp_path_factory.mktemp("changed")
+    films = {path.stem: path.read_bytes() for path in write_films(folder, 96, 80)}
+    with Readers(1, time_limit=10) as processes:
+        yield lambda syntax: (processes, films[syntax], folder / "changed.dcm")
 
 
 @pytest.fixture
@@ -202,3 +217,26 @@ def test_no_hostile_file_hangs_or_takes_more_than_its_share() -> None:
         found = all_of(processes.read(paths, 224))
     assert len(found) == len(paths) > 100
     assert not {"crash", "too-slow"} & set(reasons(found)), [f for f in found if isinstance(f, Rejection)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(syntax=st.sampled_from(SYNTAXES), data=st.data())
+def test_films_that_were_changed_anywhere_get_a_reason_and_the_next_is_read_well(
+    changed: Callable[[str], tuple[Readers, bytes, Path]], syntax: str, data: st.DataObject
+) -> None:
+    processes, whole, path = changed(syntax)
+    content = bytearray(whole)
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), max_size=8)):
+        content[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    path.write_bytes(content[:cut])
+    ((found,),) = processes.read([path], 224)
+    if isinstance(found, Rejection):
+        # A decoder may crash: that it costs this file alone is what the processes are for.
+        assert found.reason in REASONS and found.reason != "too-slow", found
+        assert "\n" not in found.message and path.name in found.message
+    else:
+        assert found.image.shape == (224, 224)
+    path.write_bytes(whole)
+    ((found,),) = processes.read([path], 224)
+    assert isinstance(found, FilmRead)

@@ -83,7 +83,7 @@ def findings(record: Record) -> bytes | None:
         The SVG; None where no AUROC was measured.
     """
     rows: dict[str, dict[str, Any]] = {}
-    for row in measured(record):
+    for row in sorted(measured(record), key=lambda row: list(_MARKERS).index(row["precision"])):
         if row.get("auroc", {}).get("labels"):
             rows.setdefault(row["model"], row)
     labels = list(dict.fromkeys(label for row in rows.values() for label in row["auroc"]["labels"]))
@@ -154,7 +154,7 @@ def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _colours(record: Record, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return model -> colour, the teachers first."""
+    """Return model -> colour, the highest resolution first."""
     models = dict.fromkeys(row["model"] for row in rows)
     order = sorted(models, key=lambda model: -record["models"][model]["size"])
     palette = matplotlib.colormaps["tab10" if len(order) <= 10 else "tab20"]

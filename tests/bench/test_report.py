@@ -110,6 +110,16 @@ def test_the_command_takes_the_workspaces_records_and_draws_three_pictures(drawn
         assert picture.tag.endswith("svg")
 
 
+def test_the_findings_are_drawn_at_a_models_highest_precision_whatever_was_measured_first() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    from edgecxr.record_plots import findings
+
+    int8, fp32 = row(STUDENT, "tensorrt", "int8", 1.0, 0.1), row(STUDENT, "onnxruntime", "fp32", 4.0, 0.01)
+    with matplotlib.rc_context({"svg.hashsalt": "the same"}):
+        assert findings(record([int8, fp32])) == findings(record([fp32]))
+        assert findings(record([int8])) != findings(record([fp32]))
+
+
 @pytest.mark.slow
 def test_a_browser_shows_the_page(drawn: Path, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

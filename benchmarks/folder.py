@@ -4,9 +4,9 @@
 
 A folder of synthetic DICOM films of 2000 x 2000 pixels (a third each uncompressed, JPEG lossless and JPEG 2000; the
 same three films again and again under other names), read by `edgecxr infer --json` with a process for each core, in
-turn with bare.py, one process that does the same without checks. Then `infer` alone on --few and on --many small
-films: the largest memory of the main process, and of all its processes together, sampled ten times a second. Ends
-with 6 if a limit is exceeded. Making the model needs torch (edgecxr[export]); with --model nothing does.
+turn with bare.py, one process that does the same without checks. Then `infer` alone on --few and on --many films of
+--memory-side pixels: the largest memory of the main process, and of all its processes together, sampled ten times a
+second. Ends with 6 if a limit is exceeded. Making the model needs torch (edgecxr[export]); with --model nothing does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from startup import HERE, MODEL_FILE, edgecxr, environment
 
 LIMITS = {"folder-wall": 1 / 1.7, "folder-memory": 1.1}
 SIDE = 2000
-SMALL = 512
 
 
 def main() -> int:
@@ -36,20 +35,23 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=1000, help="in the folder that is timed")
     parser.add_argument("--side", type=int, default=SIDE, help="of its films, in pixels")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each program")
-    parser.add_argument("--few", type=int, default=100, help="small films, for the memory")
-    parser.add_argument("--many", type=int, default=5000, help="small films, for the memory")
+    parser.add_argument("--few", type=int, default=100, help="films, for the memory")
+    parser.add_argument("--many", type=int, default=5000, help="films, for the memory")
+    parser.add_argument(
+        "--memory-side", type=int, default=512, help="of these films; as large as the others takes long"
+    )
     parser.add_argument("--model", type=Path, help="a bundle instead of an untrained one")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.make:
-        make(args.make, args.side, args.films, not args.model)
+        make(args.make, args.side, args.films, args.memory_side, not args.model)
         return 0
     with tempfile.TemporaryDirectory(prefix="edgecxr-folder-") as scratch:
         place = Path(scratch)
         subprocess.run([sys.executable, __file__, *sys.argv[1:], "--make", scratch], check=True)
         bundle = args.model.resolve() if args.model else place / "bundle"
         results = [speed(place / "films", bundle, args.rounds), memory(place, bundle, args.few, args.many)]
-    settings = {key: getattr(args, key) for key in ("films", "side", "rounds", "few", "many")}
+    settings = {key: getattr(args, key) for key in ("films", "side", "rounds", "few", "many", "memory_side")}
     return finish(record("folder", settings, results), args.out)
 
 
@@ -71,14 +73,14 @@ def speed(films: Path, bundle: Path, rounds: int) -> dict[str, Any]:
 
 
 def memory(place: Path, bundle: Path, few: int, many: int) -> dict[str, Any]:
-    """Compare the memory that `infer` takes for few films and for many."""
-    (small,) = (place / "small").iterdir()
+    """Compare the memory that `infer` takes for few films and for many, of the three kinds in turn."""
+    films = sorted((place / "memory").iterdir())
     found: dict[str, dict[str, float]] = {}
     for number in (few, many):
-        folder = place / f"small-{number}"
+        folder = place / f"memory-{number}"
         folder.mkdir()
         for index in range(number):
-            (folder / f"{index:05}.dcm").hardlink_to(small)
+            (folder / f"{index:05}.dcm").hardlink_to(films[index % len(films)])
         found[str(number)] = peak([*edgecxr(), "infer", str(folder), "--model", str(bundle), "--json"])
     a, b = found[str(few)], found[str(many)]
     ratios = {key: round(b[key] / a[key], 4) for key in a}
@@ -126,18 +128,18 @@ def _below(pid: int) -> list[int]:
     return [*children, *(below for child in children for below in _below(child))]
 
 
-def make(folder: Path, side: int, films: int, model: bool) -> None:
+def make(folder: Path, side: int, films: int, memory_side: int, model: bool) -> None:
     """Make films and model; in a process of its own, so that this one stays small."""
     from startup import make_bundle
 
     from edgecxr.bench.films import write_films
 
-    for name in ("made", "films", "small"):
+    for name in ("made", "films", "memory"):
         (folder / name).mkdir()
     made = write_films(folder / "made", side, side)
     for index in range(films):
         (folder / "films" / f"{index:05}.dcm").hardlink_to(made[index % len(made)])
-    write_films(folder / "small", SMALL, SMALL, ("uncompressed",))
+    write_films(folder / "memory", memory_side, memory_side)
     if model:
         make_bundle(folder / "bundle")
 

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +175,16 @@ def make(folder: Path, size: tuple[int, int], films: bool, model: bool) -> None:
 
 
 def make_bundle(folder: Path) -> None:
-    """Export an untrained Tiny student: 28 px, 49 tokens, 14 findings. Its answers mean nothing."""
+    """Export an untrained Tiny student: 28 px, 49 tokens, 14 findings. Its answers mean nothing; its gate lets all by."""
+    import numpy as np
     import torch
 
+    from edgecxr.export.gate import fit
     from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
     from edgecxr.runtime.bundle import write_bundle
+    from edgecxr.runtime.gate import FILE
+    from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
     from edgecxr.runtime.types import ModelCard
 
     torch.manual_seed(0)
@@ -193,7 +197,13 @@ def make_bundle(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, MODEL_FILE)
         export_fp32(TwoHeadViT("tiny", 28, 4, len(labels)).eval(), card, file)
-        write_bundle(folder, card, {MODEL_FILE: file})
+        features = OnnxRuntimeBackend(file).run(np.random.default_rng(0).random((256, 1, 28, 28), np.float32)).features
+        assert features is not None
+        gate = fit(features)
+        np.save(Path(scratch, FILE), np.concatenate([gate.mean[None], gate.components]).astype(np.float32))
+        all_by = dict.fromkeys(("thresholds", "usual"), {"fp32": 1e6})
+        card = replace(card, gate={"variances": gate.variances.tolist(), "rest": gate.rest, "rates": {}, **all_by})
+        write_bundle(folder, card, {MODEL_FILE: file, FILE: Path(scratch, FILE)})
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def load(
     operating_point: str = "youden",
     precision: str = "fp32",
     threads: int | None = None,
+    any_view: bool = False,
+    force: bool = False,
 ) -> Predictor:
     """Open a model for predictions: `edgecxr.load("student-28").predict("scan.dcm").abnormal`.
 
@@ -40,6 +42,8 @@ def load(
         precision: which of the bundle's model files: "fp32", "fp16" or "int8". On a CPU INT8 is not the faster one
             as a matter of course: measure it.
         threads: how many threads one prediction computes with; None leaves it to the engine.
+        any_view: look at films that say that they are lateral or oblique, too.
+        force: look at films that the quality gate refuses, too; their predictions say so.
 
     Returns:
         A `edgecxr.runtime.predictor.Predictor`; its `predict` takes a path or an array. Close it, or use it in a
@@ -55,4 +59,4 @@ def load(
     from edgecxr.workspace import Workspace
 
     folder = select.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))
-    return Predictor(folder, backend, operating_point, precision, threads)
+    return Predictor(folder, backend, operating_point, precision, threads, any_view, force)

@@ -20,13 +20,23 @@ REASONS = {
     "no-pixels": "a DICOM file without pixel data",
     "undecodable": "the pixel data cannot be decoded",
     "unsupported": "a kind of image that is not a radiograph for presentation",
-    "blank": "every pixel has the same value",
+    "blank": "every pixel has the same value, or nearly so",
     "too-slow": "the file was not read within the limit of time",
     "too-large": "reading the file needs more memory than its limit",
     "crash": "reading the file ended the process that read it",
+    "modality": "the file says that it is no radiograph: its Modality is none of CR, DX, RG",
+    "body-part": "the file says that it shows another part of the body than the chest",
+    "view": "the file says that it is no frontal view",
+    "tiny": "fewer than 64 pixels on a side",
+    "saturated": "nearly all pixels are black or white",
+    "polarity": "it looks like a chest film once black and white are exchanged, against what the file says",
+    "not-chest": "it does not look like the chest films that the model learnt from",
     "dataset": "a data set's table or folder is not what its adapter expects",
 }
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
+
+GATE_REASONS = ("modality", "body-part", "view", "tiny", "blank", "saturated", "polarity", "not-chest")
+"""Those of the quality gate, in the order in which one of several is named; all but a blank film can be overruled."""
 
 
 AGAIN = "save or send the film again"

@@ -249,6 +249,17 @@ def predictive_value(sensitivity: float, specificity: float, prevalence: float) 
     return true / (true + false) if true + false > 0 else float("nan")
 
 
+def proportion(found: int, cases: int) -> Interval:
+    """Return found / cases with its 95 % interval by Wilson's score (J. Am. Stat. Assoc. 22, 1927); NaN of no cases."""
+    if not cases:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    z2 = 1.959964**2
+    share = found / cases
+    middle = (share + z2 / (2 * cases)) / (1 + z2 / cases)
+    half = float(np.sqrt(z2 * (share * (1 - share) / cases + z2 / (4 * cases**2)))) / (1 + z2 / cases)
+    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+
+
 def sigmoid(logits: Array) -> Array:
     """Logistic function without overflow, float64."""
     return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, dtype=np.float64)))

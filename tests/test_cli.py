@@ -248,7 +248,7 @@ def test_bundle_show_prints_the_card_and_verify_each_file(tmp_path: Path, model:
     summary = edgecxr("bundle", "show", model, runs=tmp_path).out.splitlines()
     assert summary[0] == "tiny-test" and summary[-1] == NOTICE
     verified = edgecxr("bundle", "verify", model, runs=tmp_path)
-    assert (verified.code, verified.out) == (0, "card.json: OK\nmodel.onnx: OK\n")
+    assert (verified.code, verified.out) == (0, "card.json: OK\ngate.npy: OK\nmodel.onnx: OK\n")
 
 
 # ---- what is missing

@@ -121,7 +121,7 @@ def names(runs: Path) -> set[str]:
         ("data", TRAIN, (4_096, 8_000_000, 19_000_000, 1_000_000, 7_000_000)),
         ("teacher", DISTILL, (12_288, 12_000_000)),
         ("student", EXPORT, (200_000, 2_500_000, 5_000_000, 9_000_000)),
-        ("bundle", ("infer", "FILM", "--overlay", "OUT"), (4_096,)),
+        ("bundle", ("infer", "FILM", "--force", "--overlay", "OUT"), (4_096,)),
         ("bundle", ("evaluate", "--replicates", "100"), (0,)),
     ],
     ids=["prepare", "train", "distill", "export", "infer", "evaluate"],

@@ -71,7 +71,7 @@ def test_the_precision_chooses_the_model_file(tmp_path: Path) -> None:
     next(value for value in graph.graph.initializer if value.name == "two").raw_data = np.float32(3).tobytes()
     onnx.save_model(graph, other)
     names = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
-    card = tiny_card(artefacts={name: {"precision": precision} for precision, name in names.items()})
+    card = tiny_card(artefacts={name: {"precision": precision} for precision, name in names.items()}, gate={})
     first = tiny_onnx(tmp_path / "first.onnx")
     bundle = write_bundle(tmp_path / "model", card, {"model.onnx": first, "model.int8.onnx": other}).path
     pixels = np.linspace(0, 1, 224 * 224).reshape(224, 224)

@@ -1,7 +1,8 @@
 """A tiny valid bundle whose answers can be worked out by hand; made without torch.
 
 The image's four quadrants (upper left, upper right, lower left, lower right) have the means q0 to q3. The logit of
-finding k is 4 * qk - 2, that of "abnormal" is 4 * mean(q0..q3) - 2, and the attention is the softmax of q0 to q3.
+finding k is 4 * qk - 2, that of "abnormal" is 4 * mean(q0..q3) - 2, and the attention is the softmax of q0 to q3. The
+features are q0 to q3 themselves; the quality gate's distance is sqrt(mean of q^2), and by default it refuses nothing.
 
 Run as a program: `python tests/tiny_bundle.py OUT_DIR`.
 """
@@ -19,7 +20,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgecxr.runtime.bundle import Bundle, write_bundle
-from edgecxr.runtime.types import ModelCard
+from edgecxr.runtime.gate import FILE as GATE
+from edgecxr.runtime.types import PRECISIONS, ModelCard
 
 LABELS = ("Cardiomegaly", "Nodule/Mass", "Pleural effusion")
 
@@ -38,6 +40,7 @@ def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
     nodes = [
         helper.make_node("AveragePool", ["image"], ["pooled"], kernel_shape=[size // 2] * 2, strides=[size // 2] * 2),
         helper.make_node("Reshape", ["pooled", "flat"], ["quadrants"]),
+        helper.make_node("Identity", ["quadrants"], ["features"]),
         helper.make_node("MatMul", ["quadrants", "pick"], ["scaled"]),
         helper.make_node("Sub", ["scaled", "two"], ["findings"]),
         helper.make_node("MatMul", ["quadrants", "whole"], ["total"]),
@@ -54,6 +57,7 @@ def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
             helper.make_tensor_value_info("findings", TensorProto.FLOAT, ["N", labels]),
             helper.make_tensor_value_info("abnormal", TensorProto.FLOAT, ["N"]),
             helper.make_tensor_value_info("attention", TensorProto.FLOAT, ["N", 2, 2]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", 4]),
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -61,6 +65,19 @@ def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
     return path
+
+
+def tiny_gate(threshold: float = 9.0, usual: float = 1.0) -> dict[str, Any]:
+    """Return what the card says of a gate that takes the image of no light for the one film it learnt from."""
+    rate = {"refused": 0, "images": 10, "value": 0.0, "low": 0.0, "high": 0.28}
+    return {
+        "false_rejection": 0.02,
+        "variances": [],
+        "rest": 1.0,
+        "thresholds": dict.fromkeys(PRECISIONS, threshold),
+        "usual": dict.fromkeys(PRECISIONS, usual),
+        "rates": {"fp32": {"films": rate | {"split": "test"}, "noise": rate}},
+    }
 
 
 def tiny_card(size: int = 28, labels: tuple[str, ...] = LABELS, **changes: Any) -> ModelCard:
@@ -76,6 +93,7 @@ def tiny_card(size: int = 28, labels: tuple[str, ...] = LABELS, **changes: Any) 
         method="none",
         operating_points={"youden": {name: 0.5 for name in (*labels, "abnormal")}},
         artefacts={"model.onnx": {"precision": "fp32", "opset": 13}},
+        gate=tiny_gate(),
     )
     return dataclasses.replace(card, **changes)
 
@@ -84,7 +102,9 @@ def tiny_bundle(dest: Path, size: int = 28, labels: tuple[str, ...] = LABELS, **
     """Write the bundle at `dest`; `changes` replace fields of the card."""
     with tempfile.TemporaryDirectory() as scratch:
         model = tiny_onnx(Path(scratch, "model.onnx"), size, len(labels))
-        return write_bundle(dest, tiny_card(size, labels, **changes), {"model.onnx": model})
+        gate = Path(scratch, GATE)
+        np.save(gate, np.zeros((1, 4), np.float32))
+        return write_bundle(dest, tiny_card(size, labels, **changes), {"model.onnx": model, GATE: gate})
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def predict(
         progress: called with (images done, images in all).
 
     Returns:
-        Logits and attention of all N images.
+        Logits, attention and features of all N images.
 
     Raises:
         ModelError: a logit is not a number.
@@ -61,6 +61,7 @@ def predict(
         np.concatenate([outputs.findings for outputs in done]),
         np.concatenate([outputs.abnormal for outputs in done]),
         np.concatenate([outputs.attention for outputs in done]),
+        np.concatenate([outputs.features for outputs in done]) if done[0].features is not None else None,
     )
 
 

@@ -265,7 +265,7 @@ def _score(model: Any, noise: _Noise, data: Path, hash: str, split: str, batch: 
     if prepared.hash != hash:
         raise InputError(f"{data} has changed since this began", "dataset")
     outputs = predict(model, prepared, prepared.rows(split), noise.shape[-1], batch)
-    return dataclasses.replace(outputs, attention=outputs.attention[:0])  # nobody asks for the maps
+    return dataclasses.replace(outputs, attention=outputs.attention[:0], features=None)  # nobody asks for these
 
 
 _ANSWERS: dict[str, Callable[..., Any]] = {

@@ -33,6 +33,12 @@ def infer(
         Path | None, typer.Option(metavar="DIR", help="Write a DICOM report (SR) and picture of each DICOM film.")
     ] = None,
     no_phi: Annotated[bool, typer.Option("--no-phi", help="With --dicom: leave out who the patient is.")] = False,
+    any_view: Annotated[
+        bool, typer.Option("--any-view", help="Take films that say that they are lateral or oblique, too.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take films that the quality gate refuses, too; results say so.")
+    ] = False,
     operating_point: Annotated[
         str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")
     ] = "youden",
@@ -42,6 +48,9 @@ def infer(
     ] = "onnxruntime",
     precision: Annotated[str, typer.Option(help="Which of the bundle's models: fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine.")] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive/--no-recursive", help="Look into the subfolders of folders, too.")
+    ] = True,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="With --json: append to this file what it lacks, not to standard output."),
@@ -55,17 +64,18 @@ def infer(
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
+    from edgecxr.runtime.find import find_inputs
     from edgecxr.runtime.infer import Asked, infer_paths, readers_for
-    from edgecxr.runtime.predictor import Predictor, find_inputs
+    from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
     asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit)
     asked.check()
     bundle = select.bundle(Workspace.default(), model)
-    films = find_inputs(paths)
+    films = find_inputs(paths, recursive)
     with (
         readers_for(asked, len(films)) as readers,
-        Predictor(bundle, backend, operating_point, precision, threads) as predictor,
+        Predictor(bundle, backend, operating_point, precision, threads, any_view, force) as predictor,
     ):
         rejected = infer_paths(predictor, readers, films, asked)
     if rejected:

@@ -205,10 +205,15 @@ def export(
     with_teacher: Annotated[
         bool, typer.Option("--with-teacher", help="Export the student's teacher too, to compare on the device.")
     ] = False,
+    not_chest: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Films of other things: count how many of them the quality gate finds."),
+    ] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
     """Write a bundle of FP32, FP16 and INT8 ONNX. Each is compared with the checkpoint on real images."""
     from edgecxr.console import say
+    from edgecxr.export.not_chest import read_not_chest
     from edgecxr.export.recipe import choose
     from edgecxr.export.target import load_target
     from edgecxr.registry import load
@@ -223,7 +228,10 @@ def export(
     if analyze:
         print(load("edgecxr.export.commands:analyze", "export")(workspace, run, data, chosen))
         return
-    folders = load("edgecxr.export.commands:export", "export")(workspace, run, data, chosen, device, with_teacher)
+    others = read_not_chest(not_chest) if not_chest else []  # first: it forks, and torch starts threads
+    folders = load("edgecxr.export.commands:export", "export")(
+        workspace, run, data, chosen, device, with_teacher, others
+    )
     for folder in folders:
         print(folder)
         if trt:

@@ -164,9 +164,10 @@ def decode_all(
 def _decode(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
     try:
         film = dataset.read(index)
-        rows, columns = film.pixels.shape
         pixels = b"".join(to_base(film.pixels, size).tobytes() for size in sizes)
-        return Outcome(index, warnings=warnings_at(film, max(sizes)), shape=(rows, columns)), pixels
+        # Who prepares data knows what is in it: what a device would refuse is said, and taken.
+        said = (*(objection.message for objection in film.objections), *warnings_at(film, max(sizes)))
+        return Outcome(index, warnings=said, shape=film.shape), pixels
     except InputError as error:
         return Outcome(index, error.reason, str(error)), None
     except Exception as error:  # a decoder's fault in one file must not end hours of work on the others

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edgecxr.console import progress
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration import choose
+from edgecxr.export.gate import FALSE_REJECTION, add_gate
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.precision import to_fp16
 from edgecxr.export.quantise import quantise, ranges_of
@@ -24,6 +25,7 @@ from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, l
 from edgecxr.models.reference import TorchBackend
 from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
+from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import FloatArray, ModelCard
 from edgecxr.train.checkpoint import load_run
 
@@ -44,6 +46,7 @@ def export_bundle(
     recipe: Recipe | None = None,
     target: Target | None = None,
     note: Note = lambda text: None,
+    not_chest: Sequence[FilmRead] = (),
 ) -> Bundle:
     """Export a finished run; a bundle that was at `dest` stays as it was unless no artefact fails.
 
@@ -55,6 +58,7 @@ def export_bundle(
         target: the device, which decides the profile of the ONNX and the float part of the INT8 file. Without one they
             are for any recent engine, and INT8 for CPUs.
         note: is told what each artefact came to.
+        not_chest: files that are no frontal chest films, to count how many of them the quality gate finds.
 
     Raises:
         ModelError: the run is not finished or damaged, or the exporter failed.
@@ -95,9 +99,24 @@ def export_bundle(
                 _refuse(fp32, precision, verdict, truth, card, recipe)
             facts = _facts(file, precision, common, compare(reference, backend, images) | {"data": prepared.name})
             artefacts[file.name] = facts | made | {"verdict": verdict.to_dict()}
-        card = replace(card, artefacts=artefacts, target=asdict(target) if target else {})
+        paths = {facts["precision"]: folder / name for name, facts in artefacts.items()}
+        gate = add_gate(folder, paths, prepared, card, not_chest)
+        note(_of_gate(gate))
+        card = replace(card, artefacts=artefacts, target=asdict(target) if target else {}, gate=gate)
         seal(folder, card)
     return Bundle(dest, card)
+
+
+def _of_gate(gate: dict[str, Any]) -> str:
+    """Return a line about the quality gate: its rates with the FP32 file."""
+    if not gate:
+        return "quality gate: none, there are too few training or validation films"
+    films, *others = gate["rates"]["fp32"].items()
+    found = ", ".join(f"{kind} {rate['refused']}/{rate['images']}" for kind, rate in others)
+    return (
+        f"quality gate: refuses {films[1]['refused']} of {films[1]['images']} {films[1]['split']} films (about "
+        f"{FALSE_REJECTION:.0%} are meant); of what is no chest film: {found}"
+    )
 
 
 def layer_costs(run: Path, prepared: Prepared, recipe: Recipe, scratch: Path) -> list[Cost]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,18 @@ from edgecxr.export import sensitivity
 from edgecxr.export.bundle import export_bundle, layer_costs
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.target import Target
+from edgecxr.runtime.read import FilmRead
 from edgecxr.workspace import Workspace, writing
 
 
 def export(
-    workspace: Workspace, run: str | None, data: str | None, recipe: Recipe, target: Target | None, with_teacher: bool
+    workspace: Workspace,
+    run: str | None,
+    data: str | None,
+    recipe: Recipe,
+    target: Target | None,
+    with_teacher: bool,
+    not_chest: Sequence[FilmRead] = (),
 ) -> list[Path]:
     """Export a run, and before it its teacher if that is wanted.
 
@@ -29,6 +37,7 @@ def export(
         recipe: what to make.
         target: for which device; None for any.
         with_teacher: export the run's teacher too.
+        not_chest: files to count how many of them the quality gates find.
 
     Returns:
         The bundles, the run's own last.
@@ -46,14 +55,22 @@ def export(
             raise ModelError(f"{card.name} was made without a teacher: leave --with-teacher out")
         # What the recipe says of size and tokens is about the student.
         of_teacher = replace(recipe, size=None, tokens=None)
-        bundles.append(_export(workspace, select.run(workspace, card.teacher), prepared, of_teacher, target))
-    return [*bundles, _export(workspace, folder, prepared, recipe, target)]
+        of_run = select.run(workspace, card.teacher)
+        bundles.append(_export(workspace, of_run, prepared, of_teacher, target, not_chest))
+    return [*bundles, _export(workspace, folder, prepared, recipe, target, not_chest)]
 
 
-def _export(workspace: Workspace, folder: Path, prepared: Prepared, recipe: Recipe, target: Target | None) -> Path:
+def _export(
+    workspace: Workspace,
+    folder: Path,
+    prepared: Prepared,
+    recipe: Recipe,
+    target: Target | None,
+    not_chest: Sequence[FilmRead],
+) -> Path:
     place = f" for {target.name}" if target else ""
     say(f"export {folder.name} to ONNX{place} and compare it on {prepared.name}")
-    return export_bundle(folder, prepared, workspace.export_dir(folder.name), recipe, target, say).path
+    return export_bundle(folder, prepared, workspace.export_dir(folder.name), recipe, target, say, not_chest).path
 
 
 def analyze(workspace: Workspace, run: str | None, data: str | None, recipe: Recipe) -> str:

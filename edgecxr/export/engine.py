@@ -17,7 +17,7 @@ from edgecxr.lock import locked
 from edgecxr.runtime import engine_record, tensorrt_library
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.engine_record import FOLDER, EngineRecord, Here
-from edgecxr.runtime.model_file import INPUT, OUTPUTS
+from edgecxr.runtime.model_file import INPUT, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
 from edgecxr.workspace import atomic_write, writing
 
@@ -185,7 +185,7 @@ def _configure(
     """Set the batch, the limit of the memory, and that the engine can say what it is made of."""
     inputs = {network.get_input(i).name: network.get_input(i) for i in range(network.num_inputs)}
     outputs = {network.get_output(i).name for i in range(network.num_outputs)}
-    if set(inputs) != {INPUT} or outputs != set(OUTPUTS):
+    if set(inputs) != {INPUT} or outputs != set(outputs_of(outputs)):
         raise ModelError(
             f"{onnx} is not a model of edgecxr: it has the inputs {sorted(inputs)} and the outputs {sorted(outputs)}"
         )

@@ -19,7 +19,7 @@ from torch import nn
 
 from edgecxr.errors import ModelError
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.onnxruntime import INPUT, OUTPUTS
+from edgecxr.runtime.model_file import FEATURES, INPUT, OUTPUTS
 from edgecxr.runtime.types import ModelCard
 
 OPSETS = {"modern": 17, "legacy": 13}
@@ -66,7 +66,7 @@ def _exported(model: TwoHeadViT, size: int, opset: int) -> onnx.ModelProto:
         dynamo=True,
         opset_version=opset,
         input_names=[INPUT],
-        output_names=list(OUTPUTS),
+        output_names=[*OUTPUTS, FEATURES],
         dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
         verbose=False,
     )
@@ -90,8 +90,8 @@ def _traced(model: TwoHeadViT, size: int, opset: int) -> onnx.ModelProto:
         dynamo=False,
         opset_version=opset,
         input_names=[INPUT],
-        output_names=list(OUTPUTS),
-        dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS)},
+        output_names=[*OUTPUTS, FEATURES],
+        dynamic_axes={name: {0: "batch"} for name in (INPUT, *OUTPUTS, FEATURES)},
     )
     graph = onnx.load_from_string(file.getvalue())
     _fold_weights(graph)

@@ -26,8 +26,8 @@ class TorchBackend:
     @torch.inference_mode()
     def run(self, images: FloatArray) -> Outputs:
         """Run images (N, 1, S, S) float32 in [0, 1]."""
-        findings, abnormal, attention = self.model(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
-        return Outputs(findings.cpu().numpy(), abnormal.cpu().numpy(), attention.cpu().numpy())
+        found = self.model(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        return Outputs(*(value.cpu().numpy() for value in found))
 
     def close(self) -> None:
         """Nothing to free."""

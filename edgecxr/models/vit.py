@@ -110,26 +110,36 @@ class TwoHeadViT(nn.Module):
                 return self._heads(token.float())
         return self.findings_head(token), self.abnormal_head(token).squeeze(1)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return findings (B, L) logits, abnormal (B,) logits and attention (B, g, g).
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return findings (B, L) logits, abnormal (B,) logits, attention (B, g, g) and features (B, 4 D).
+
+        Features are the output of the first block, averaged over the patches of each quarter of the image: there they
+        still tell a chest from what else there is; later blocks forget what does not matter to the findings.
 
         Args:
             images: (B, 1, S, S) in [0, 1].
         """
-        before_last = self.vit.forward_intermediates(
+        intermediates = self.vit.forward_intermediates(
             self._input(images),
-            indices=[self.depth - 2],
+            indices=sorted({0, self.depth - 2}),
             output_fmt="NLC",
             return_prefix_tokens=True,
             intermediates_only=True,
             stop_early=True,
         )
-        ((patches, prefix),) = before_last
+        features = self._quarters(intermediates[0][0])
+        patches, prefix = intermediates[-1]
         token, weights = self._last_block(torch.cat([prefix, patches], dim=1))
         findings, abnormal = self._heads(self.vit.norm(token)[:, 0])
         row = weights[:, :, 0, 1:].sum(dim=1)
         attention = (row / row.sum(dim=1, keepdim=True)).reshape(-1, self.grid, self.grid)
-        return findings, abnormal, attention
+        return findings, abnormal, attention, features
+
+    def _quarters(self, patches: Tensor) -> Tensor:
+        """Average patch tokens (B, T, D) over the quarters of the image, (B, 4 D); a middle row belongs to both."""
+        grid = patches.transpose(1, 2).reshape(-1, self.width, self.grid, self.grid)
+        means = F.avg_pool2d(grid, (self.grid + 1) // 2, max(1, self.grid // 2))
+        return means.reshape(-1, self.width * means.shape[2] * means.shape[3])
 
     def _last_block(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Run the last block for the class token alone, since nobody reads what it makes of the patches.

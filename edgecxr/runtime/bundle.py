@@ -78,6 +78,16 @@ class Bundle:
         """
         return verify(self.path)
 
+    def listed(self, name: str) -> Path:
+        """Return a file of the bundle, whose checksum was verified when it was opened.
+
+        Raises:
+            ModelError: the list of checksums does not name it.
+        """
+        if name not in _read_sums(self.path):
+            raise ModelError(f"{self.path / SUMS} does not list {name}: {_REMEDY}")
+        return self.path / name
+
     def artefact(self, precision: str = "fp32") -> Path:
         """Return the model file of a precision.
 
@@ -92,13 +102,10 @@ class Bundle:
             raise ModelError(
                 f"{self.path} has no {precision} model (it has: {', '.join(names) or 'none'}): export it with that too"
             )
-        sums = _read_sums(self.path)
-        if names[precision] not in sums:
-            raise ModelError(f"{self.path / SUMS} does not list {names[precision]}: {_REMEDY}")
-        stated = self.card.artefacts[names[precision]].get("sha256")
-        if stated is not None and stated != sums[names[precision]]:
-            raise ModelError(f"{self.path / names[precision]} is not the model that {CARD} describes: {_REMEDY}")
-        path = self.path / names[precision]
+        path = self.listed(names[precision])
+        stated = self.card.artefacts[path.name].get("sha256")
+        if stated is not None and stated != _read_sums(self.path)[path.name]:
+            raise ModelError(f"{path} is not the model that {CARD} describes: {_REMEDY}")
         if _points_elsewhere(path):
             raise ModelError(f"{path} takes weights from other files, which no checksum covers: export the model again")
         return path

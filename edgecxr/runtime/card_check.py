@@ -25,6 +25,7 @@ _LONGEST = 1000
 _MOST_LABELS = 1000
 _MOST_RULES = 50
 _MOST_FILES = 32
+_MOST_COMPONENTS = 1000
 _LARGEST_WHOLE = 1 << 53
 
 
@@ -106,6 +107,8 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
     for key in ("operating_points", "operating_counts", "temperature", "metrics", "data", "training", "artefacts"):
         yield not isinstance(getattr(card, key), dict), f"{key} is not a table"
     yield not isinstance(card.target, dict), "target is not a table"
+    yield not isinstance(card.gate, dict), "gate is not a table"
+    yield len(card.gate.get("variances", ())) > _MOST_COMPONENTS, f"gate has more than {_MOST_COMPONENTS} variances"
     yield from _decisions(card)
     yield from _files(card)
 

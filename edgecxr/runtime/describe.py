@@ -26,6 +26,7 @@ def describe(bundle: Bundle) -> str:
         *_readable("data", lambda: [_data(card)]),
         *_readable("target", lambda: _target(card)),
         *_readable("result", lambda: _results(card)),
+        *_readable("gate", lambda: _gate(card)),
         *[row for name in card.artefacts for row in _readable("file", partial(_file, bundle, name))],
     ]
     lines = [f"{name:8} {text}" for name, text in rows]
@@ -100,6 +101,25 @@ def _results(card: ModelCard) -> list[str]:
 
 def _target(card: ModelCard) -> list[str]:
     return [f"{card.target['name']}: {card.target['description']}"] if card.target else []
+
+
+def _gate(card: ModelCard) -> list[str]:
+    """Return what is known of the quality gate: a line for its films, and one for what is no chest film."""
+    if not card.gate:
+        return ["none: the bundle cannot tell whether a film is a chest film"]
+    lines = []
+    for precision, rates in card.gate["rates"].items():
+        films, *others = rates.items()
+        threshold = card.gate["thresholds"][precision]
+        lines.append(
+            f"{precision}, from a distance of {threshold:.3g}: refuses {_share(films[1])} {films[1]['split']} films"
+        )
+        lines.append("  of what is no chest film " + ", ".join(f"{kind} {_share(rate)}" for kind, rate in others))
+    return lines
+
+
+def _share(rate: dict[str, Any]) -> str:
+    return f"{rate['refused']}/{rate['images']} ({rate['low']:.1%} - {rate['high']:.1%})"
 
 
 def _file(bundle: Bundle, name: str) -> list[str]:

@@ -25,6 +25,7 @@ from edgecxr.errors import brief
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.dicom_header import PATIENT, REQUIRED
 from edgecxr.runtime.dicom_report import SERIES_NUMBER, document, report
+from edgecxr.runtime.gate import warnings_of
 from edgecxr.runtime.overlay import overlay, research_band
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import FilmRead
@@ -72,8 +73,9 @@ class DicomResults:
         if other != film.source:
             return f"no DICOM result of {printable(film.source)}: {printable(other)} has the same SOPInstanceUID"
         if not self._patient:
-            # What the reader says of a film may quote it.
-            prediction = replace(prediction, warnings=self._of_model)
+            # What the reader says of a film may quote it; that the gate was overruled names reasons only.
+            forced = warnings_of(prediction.gate)[-1:] if prediction.gate.verdict == "forced" else ()
+            prediction = replace(prediction, warnings=(*forced, *self._of_model))
         targets: list[tuple[Path, bytes]] = []
         # A patient's name that is part of the film itself cannot be left out of its picture.
         named = not self._patient and header["BurnedInAnnotation"] != "NO"
@@ -99,7 +101,8 @@ class DicomResults:
         Whatever changes what an object says is part of it: one UID must not stand for two contents.
         """
         point = json.dumps([prediction.operating_point, prediction.thresholds, self._temperature], sort_keys=True)
-        parts = ("edgecxr result", __version__, film, self._sha256, point, str(self._patient), kind)
+        gate = ",".join([prediction.gate.verdict, *(each.reason for each in prediction.gate.objections)])
+        parts = ("edgecxr result", __version__, film, self._sha256, point, gate, str(self._patient), kind)
         return _uid_of(*parts)
 
     def _report(self, source: Dataset, film: FilmRead, prediction: Prediction, uids: tuple[UID, UID]) -> Dataset:

@@ -132,10 +132,9 @@ def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked
 
 def _answered(predictor: Predictor, read: list[Read]) -> Iterator[tuple[Result, FilmRead | None]]:
     """Yield what became of each file, in order; the model sees all films of the list at once."""
-    films = [one for one in read if isinstance(one, FilmRead)]
-    predictions = iter(predictor.look(films) if films else [])
+    results = iter(predictor.look([one for one in read if isinstance(one, FilmRead)]))
     for one in read:
-        yield (next(predictions), one) if isinstance(one, FilmRead) else (one, None)
+        yield (next(results), one) if isinstance(one, FilmRead) else (one, None)
 
 
 class _Extras:

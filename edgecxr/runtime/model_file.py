@@ -13,6 +13,8 @@ from edgecxr.runtime.types import FloatArray
 
 INPUT = "image"
 OUTPUTS = ("findings", "abnormal", "attention")
+FEATURES = "features"
+"""One more output, by which the quality gate tells chest films; models of before do not have it."""
 
 
 def check_file(path: Path) -> None:
@@ -48,6 +50,11 @@ def input_shape(path: Path, inputs: Mapping[str, Sequence[object]], outputs: Col
     if len(shape) != 3 or sides != shape or sides[0] != 1:
         raise ModelError(f"{path} takes images of shape {shape}, not (1, S, S): export it with edgecxr")
     return sides
+
+
+def outputs_of(names: Collection[str]) -> tuple[str, ...]:
+    """Return the outputs that are asked for, in the order of `Outputs`, of a model whose outputs are called `names`."""
+    return (*OUTPUTS, FEATURES) if FEATURES in names else OUTPUTS
 
 
 def check_images(path: Path, images: FloatArray, shape: tuple[int, ...]) -> None:

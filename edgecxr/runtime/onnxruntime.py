@@ -13,13 +13,13 @@ from edgecxr.errors import MissingPackage, ModelError
 from edgecxr.runtime.bundle import CARD, sha256_of
 from edgecxr.runtime.model_file import (
     INPUT,
-    OUTPUTS,
     allowed_cores,
     check_file,
     check_images,
     check_threads,
     first_line,
     input_shape,
+    outputs_of,
 )
 from edgecxr.runtime.types import FloatArray, ModelCard, Outputs
 
@@ -37,7 +37,8 @@ class OnnxRuntimeBackend:
     """Runs an ONNX file; thread-safe.
 
     Args:
-        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention".
+        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention";
+            "features" where it has them.
         threads: how many threads of the CPU compute; None takes the cores that this process may use.
         providers: ONNX Runtime's execution providers, in order of preference: names, or names with options. Each has
             to be there and has to load: what one of them cannot compute goes to the next, but none is left out.
@@ -95,6 +96,7 @@ class OnnxRuntimeBackend:
         except UnicodeDecodeError as error:
             raise ModelError(f"{path} has names that are no text: export the model again") from error
         self._shape = input_shape(path, inputs, outputs)
+        self._outputs = outputs_of(outputs)
         self.shapes = inputs | outputs
 
     def run(self, images: FloatArray) -> Outputs:
@@ -111,13 +113,13 @@ class OnnxRuntimeBackend:
             raise ModelError(f"{self.path} has been closed: open it again")
         check_images(self.path, images, self._shape)
         try:
-            findings, abnormal, attention = session.run(OUTPUTS, {INPUT: images})
+            values = session.run(self._outputs, {INPUT: images})
         except Exception as error:
             raise ModelError(
                 f"{self.path} failed on {len(images)} images ({first_line(error)}): "
                 "give fewer at a time, or export the model again"
             ) from error
-        return Outputs(findings, abnormal, attention)
+        return Outputs(*values)
 
     def close(self) -> None:
         """Free the session."""

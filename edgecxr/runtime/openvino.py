@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from edgecxr.errors import MissingPackage, ModelError, brief
 from edgecxr.runtime.model_file import (
     INPUT,
-    OUTPUTS,
     allowed_cores,
     check_file,
     check_images,
     check_threads,
     input_shape,
+    outputs_of,
 )
 from edgecxr.runtime.types import FloatArray, Outputs
 
@@ -25,7 +25,8 @@ class OpenVinoBackend:
     """Runs an ONNX file, of FP32 or with Q/DQ nodes; thread-safe.
 
     Args:
-        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention".
+        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention";
+            "features" where it has them.
         threads: how many threads compute; None takes the cores that this process may use.
 
     Raises:
@@ -59,6 +60,7 @@ class OpenVinoBackend:
                 "export the model again, or upgrade openvino"
             ) from error
         self._shape = _shape(path, self._compiled)
+        self._outputs = outputs_of({name for port in self._compiled.outputs for name in port.names})
         # A request holds the memory of one run. There get to be as many as runs at the same time.
         self._free: list[openvino.InferRequest] = []
 
@@ -81,7 +83,7 @@ class OpenVinoBackend:
             except IndexError:
                 request = compiled.create_infer_request()
             results = request.infer({INPUT: images})
-            outputs = Outputs(*(results[name] for name in OUTPUTS))
+            outputs = Outputs(*(results[name] for name in self._outputs))
         except Exception as error:
             raise ModelError(
                 f"{self.path} failed on {len(images)} images ({_reason(error)}): "

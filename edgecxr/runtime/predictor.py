@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.errors import ModelError, UsageError, brief
+from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, brief
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import CARD, Bundle
 from edgecxr.runtime.card_check import check_shapes
+from edgecxr.runtime.gate import NOT_CHEST, POLARITY, load_gate, rejection, warnings_of
 from edgecxr.runtime.preprocess import INPUT_SIZES, box_mean, source_size
 from edgecxr.runtime.read import FilmRead, checked, film_of, read_film
 from edgecxr.runtime.types import (
@@ -24,18 +25,17 @@ from edgecxr.runtime.types import (
     FEW_CASES,
     PRECISIONS,
     FloatArray,
+    GateResult,
     ModelCard,
+    Objection,
     Outputs,
     Prediction,
     Radiograph,
+    Rejection,
 )
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
-
-SUFFIXES = frozenset({".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-"""Endings that a folder's files are taken by; other files are taken if their first bytes are those of such a format."""
-
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+NO_GATE_WARNING = "the model cannot tell whether a film is a chest film: export it again"
 
 
 class Predictor:
@@ -52,6 +52,8 @@ class Predictor:
         operating_point: the rule on the card that turns probabilities into decisions.
         precision: which of the bundle's model files to run: "fp32", "fp16" or "int8".
         threads: how many threads compute; None leaves it to the backend.
+        any_view: look at films that say that they are lateral or oblique, too.
+        force: look at films that the quality gate refuses, too; their predictions say so.
 
     Attributes:
         bundle: the open bundle.
@@ -72,6 +74,8 @@ class Predictor:
         operating_point: str = "youden",
         precision: str = "fp32",
         threads: int | None = None,
+        any_view: bool = False,
+        force: bool = False,
     ) -> None:
         if backend in OF_CHECKPOINTS:
             raise UsageError(
@@ -90,8 +94,12 @@ class Predictor:
         if self.card.phantom:
             self.warnings += (PHANTOM_WARNING,)
         self._temperatures = _temperatures(self.card, self.bundle.path)
-        options = {} if threads is None else {"threads": threads}
         model = self.bundle.artefact(precision)
+        self._gate = load_gate(self.bundle, precision)
+        if self._gate is None:
+            self.warnings += (NO_GATE_WARNING,)
+        self.any_view, self.force = any_view, force
+        options = {} if threads is None else {"threads": threads}
         self._backend = open_backend(backend, model, **options)
         # What a backend does not say here shows in its answers.
         try:
@@ -113,12 +121,12 @@ class Predictor:
                 or uint16, which are taken as an image file with these pixels would be; or a film that has been read.
 
         Raises:
-            InputError: the file or array is not a film that can be used.
+            InputError: the file or array is not a film that can be used, or the quality gate refuses it.
             ModelError: the model failed, does not fit its card, or has been closed.
             UsageError: `source` is something else.
         """
         if isinstance(source, (str, os.PathLike)):
-            return self.look([read_film(source, self.image_size)])[0]
+            return self._taken(read_film(source, self.image_size))
         if isinstance(source, np.ndarray):
             # Here, so that who gives no arrays loads no Pillow.
             from edgecxr.runtime.image import from_array
@@ -126,7 +134,13 @@ class Predictor:
             source = checked(from_array(source))
         if not isinstance(source, Radiograph):
             raise UsageError(f"predict takes a path or an array of pixels (H, W), not {type(source).__name__}")
-        return self.look([film_of(source, self.image_size)])[0]
+        return self._taken(film_of(source, self.image_size))
+
+    def _taken(self, film: FilmRead) -> Prediction:
+        (result,) = self.look([film])
+        if isinstance(result, Rejection):
+            raise InputError(result.message, result.reason)
+        return result
 
     @property
     def operating_point(self) -> str | None:
@@ -138,24 +152,80 @@ class Predictor:
         """The side of the image that the model's input is made from: 224 or 448 px."""
         return source_size(self.card.size)
 
-    def look(self, films: Sequence[FilmRead]) -> list[Prediction]:
-        """Look at films that have been read for a model of `image_size`, at least one, all at once.
+    def look(self, films: Sequence[FilmRead]) -> list[Prediction | Rejection]:
+        """Look at films that have been read for a model of `image_size`, all at once.
 
-        Each prediction's time of the "model" is its share of what all took.
+        Films that the quality gate refuses are rejected: those whose file or pixels speak against them before the model
+        runs. Each prediction's time of the "model" is its share of what all took.
 
         Raises:
             ModelError: the model failed, does not fit its card, or has been closed.
         """
+        first = [self._judged(film.objections) for film in films]
+        seen = [film for film, gate in zip(films, first, strict=True) if gate.verdict != "refuse"]
+        results = iter(self._seen(seen) if seen else ())
+        return [
+            rejection(film.source, gate) if gate.verdict == "refuse" else next(results)
+            for film, gate in zip(films, first, strict=True)
+        ]
+
+    def _seen(self, films: Sequence[FilmRead]) -> Iterator[Prediction | Rejection]:
         start = time.perf_counter()
-        images = box_mean(np.stack([film.image for film in films]), self.card.size)[:, None]
+        images = np.stack([film.image for film in films])
+        inputs = box_mean(images, self.card.size)[:, None]
         reduced = time.perf_counter()
-        outputs = self._backend.run(images)
+        outputs = self._backend.run(inputs)
         shares = {"preprocess": (reduced - start) / len(films), "model": (time.perf_counter() - reduced) / len(films)}
         probabilities = self._probabilities(outputs, len(films))
+        gates = self._gates(films, images, outputs)
+        for film, gate, row, attention in zip(films, gates, probabilities, outputs.attention, strict=True):
+            if gate.verdict == "refuse":
+                yield rejection(film.source, gate)
+            else:
+                named = dict(zip((*self.card.labels, ABNORMAL), row, strict=True))
+                yield self._prediction(film, gate, named, attention, shares)
+
+    def _gates(self, films: Sequence[FilmRead], images: NDArray[np.uint8], outputs: Outputs) -> list[GateResult]:
+        """Return what the gate makes of films that the model has seen."""
+        if self._gate is None:
+            return [self._judged(film.objections) for film in films]
+        distances = self._distances(outputs, len(films))
+        far = np.flatnonzero(distances > self._gate.threshold)
+        more: dict[int, tuple[Objection, ...]] = {}
+        if len(far):
+            # The same films with black and white exchanged: where these look as most films do, the polarity is wrong.
+            exchanged = self._backend.run(box_mean(255 - images[far], self.card.size)[:, None])
+            for place, distance in zip(far.tolist(), self._distances(exchanged, len(far)), strict=True):
+                more[place] = (POLARITY if distance <= self._gate.usual else NOT_CHEST,)
         return [
-            self._prediction(film, dict(zip((*self.card.labels, ABNORMAL), row, strict=True)), attention, shares)
-            for film, row, attention in zip(films, probabilities, outputs.attention, strict=True)
+            self._judged((*film.objections, *more.get(i, ())), float(distances[i]), self._gate.threshold)
+            for i, film in enumerate(films)
         ]
+
+    def _distances(self, outputs: Outputs, count: int) -> NDArray[np.float64]:
+        features = outputs.features
+        width = 0 if self._gate is None else len(self._gate.mean)
+        if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.shape != (count, width):
+            raise ModelError(f"the model in {self.bundle.path} has no features for its quality gate: export it again")
+        if not np.isfinite(features).all():
+            raise self._no_numbers()
+        assert self._gate is not None
+        return self._gate.distances(features)
+
+    def _judged(
+        self, objections: Sequence[Objection], distance: float | None = None, threshold: float | None = None
+    ) -> GateResult:
+        if self.any_view:
+            objections = [objection for objection in objections if objection.reason != "view"]
+        ordered = tuple(sorted(objections, key=lambda objection: GATE_REASONS.index(objection.reason)))
+        verdict = "pass" if not ordered else "warn" if self.card.phantom else "forced" if self.force else "refuse"
+        return GateResult(verdict, ordered, distance, threshold)
+
+    def _no_numbers(self) -> ModelError:
+        return ModelError(
+            f"the model in {self.bundle.path} gives values that are not numbers: "
+            "use its fp32 file, or export the model again"
+        )
 
     def close(self) -> None:
         """Free the model; what another thread has begun still ends well."""
@@ -170,7 +240,12 @@ class Predictor:
         self.close()
 
     def _prediction(
-        self, film: FilmRead, probabilities: dict[str, float], attention: FloatArray, seconds: dict[str, float]
+        self,
+        film: FilmRead,
+        gate: GateResult,
+        probabilities: dict[str, float],
+        attention: FloatArray,
+        seconds: dict[str, float],
     ) -> Prediction:
         timings = dict(film.timings_ms)
         for stage, more in seconds.items():
@@ -185,7 +260,8 @@ class Predictor:
             model=self.card.name,
             source=film.source,
             timings_ms=timings,
-            warnings=(*film.warnings, *self.warnings),
+            warnings=(*film.warnings, *warnings_of(gate), *self.warnings),
+            gate=gate,
         )
 
     def _probabilities(self, outputs: Outputs, count: int) -> list[list[float]]:
@@ -202,55 +278,10 @@ class Predictor:
             )
         logits = np.column_stack([outputs.findings, outputs.abnormal]).astype(np.float64)
         if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
-            raise ModelError(
-                f"the model in {self.bundle.path} gives values that are not numbers: "
-                "use its fp32 file, or export the model again"
-            )
+            raise self._no_numbers()
         # As a tanh, the sigmoid overflows for no logit; with a tiny temperature the quotient may, to what is meant.
         with np.errstate(over="ignore"):
             return (0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))).tolist()
-
-
-def find_inputs(paths: Iterable[Path]) -> list[Path]:
-    """Return the files to look at, each once.
-
-    Files are taken as they are. Folders are searched with their subfolders, in sorted order, for `SUFFIXES` and for
-    files whose first bytes are those of DICOM, PNG, JPEG or TIFF; hidden ones and DICOMDIR are left out. A path that
-    does not exist and a folder without films are kept, so that they show up among the results as rejected.
-
-    Args:
-        paths: files and folders.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        films = _films_below(path) if os.path.isdir(path) else [path]
-        found.update(dict.fromkeys(films or [path]))
-    return list(found)
-
-
-def _films_below(folder: Path) -> list[Path]:
-    films: list[Path] = []
-    # A subfolder that cannot be listed is kept, to be reported.
-    for parent, folders, names in os.walk(folder, onerror=lambda error: films.append(Path(error.filename))):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        films.extend(path for name in sorted(names) if _is_film(path := Path(parent, name)))
-    return films
-
-
-def _is_film(path: Path) -> bool:
-    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        # Anything but a regular file may block when it is opened.
-        if not path.is_file():
-            return False
-        if path.suffix.lower() in SUFFIXES:
-            return True
-        with path.open("rb") as file:
-            head = file.read(132)
-    except OSError:
-        return True  # reported when it is read
-    return head[128:] == b"DICM" or head.startswith(_SIGNATURES)
 
 
 def _thresholds(card: ModelCard, rule: str, source: Path) -> tuple[dict[str, float], tuple[str, ...]]:

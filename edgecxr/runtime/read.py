@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import AGAIN, InputError, MissingPackage
+from edgecxr.runtime import gate
 from edgecxr.runtime.preprocess import BASE_SIZE, to_base, upscale_warning
-from edgecxr.runtime.types import Radiograph
+from edgecxr.runtime.types import Objection, Radiograph
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class FilmRead:
         image: (S, S) uint8, what models see is the box mean of; S is 224 or 448.
         view: "PA", "AP", "LL" or None where the file does not say.
         warnings: what the reader had to assume, one sentence each.
+        objections: what the file and its pixels say against being a frontal chest film.
         timings_ms: of "read" (for a path) and "preprocess".
         display: (h, w) uint8 for pictures, its long side at most 1024; None unless asked for.
         header: attributes of a DICOM file, as `edgecxr.runtime.dicom_header` has them; None unless asked for.
@@ -39,6 +41,7 @@ class FilmRead:
     timings_ms: dict[str, float]
     display: NDArray[np.uint8] | None = None
     header: dict[str, str] | None = None
+    objections: tuple[Objection, ...] = ()
 
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
@@ -138,7 +141,15 @@ def film_of(
         from edgecxr.runtime.overlay import displayed
 
         shown = np.asarray(displayed(radiograph.pixels))
-    return FilmRead(radiograph.source, image, radiograph.view, warnings_at(radiograph, size), taken, shown)
+    return FilmRead(
+        radiograph.source,
+        image,
+        radiograph.view,
+        warnings_at(radiograph, size),
+        taken,
+        shown,
+        objections=(*radiograph.objections, *gate.of_image(image, radiograph.shape)),
+    )
 
 
 def checked(radiograph: Radiograph) -> Radiograph:
@@ -150,7 +161,7 @@ def checked(radiograph: Radiograph) -> Radiograph:
     pixels = radiograph.pixels
     if pixels.min() == pixels.max():
         raise InputError(f"{radiograph.source} is blank, every pixel has the same value: {AGAIN}", "blank")
-    note = upscale_warning(pixels.shape)
+    note = upscale_warning(radiograph.shape)
     return dataclasses.replace(radiograph, warnings=(*radiograph.warnings, note)) if note else radiograph
 
 
@@ -158,7 +169,7 @@ def warnings_at(radiograph: Radiograph, size: int) -> tuple[str, ...]:
     """Return a film's warnings, with that of a small film as it is for an image of side `size`, 224 or 448 px."""
     if size == BASE_SIZE:
         return radiograph.warnings
-    of_base, note = (upscale_warning(radiograph.pixels.shape, side) for side in (BASE_SIZE, size))
+    of_base, note = (upscale_warning(radiograph.shape, side) for side in (BASE_SIZE, size))
     others = tuple(warning for warning in radiograph.warnings if warning != of_base)
     return (*others, note) if note else others
 

@@ -29,10 +29,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from edgecxr.errors import AGAIN, REASONS, EdgeCxrError, InputError, brief
+from edgecxr.errors import AGAIN, GATE_REASONS, REASONS, EdgeCxrError, InputError, brief
 from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
 from edgecxr.runtime.read import FilmRead, read_film
-from edgecxr.runtime.types import Rejection
+from edgecxr.runtime.types import Objection, Rejection
 
 TIME_LIMIT = 30.0
 """Seconds for one file. The slowest decoders need some two for a film of 3000 x 3000 pixels on a small board."""
@@ -248,6 +248,9 @@ class _Worker:
         timings = {stage: float(said["timings_ms"][stage]) for stage in ("read", "preprocess")}
         if not all(map(math.isfinite, timings.values())) or said["view"] not in (None, "PA", "AP", "LL"):
             raise ValueError("no time, or no view")
+        objections = tuple(Objection(str(reason), str(message)) for reason, message in said["objections"])
+        if not {objection.reason for objection in objections} <= set(GATE_REASONS):
+            raise ValueError("an unknown reason")
         return FilmRead(
             str(job.path),
             content[:area].reshape(job.size, job.size),
@@ -256,6 +259,7 @@ class _Worker:
             timings,
             content[area:].reshape(rows, columns) if job.display else None,
             None if job.header is None else checked_header(said["header"], job.header),
+            objections,
         )
 
     def _exactly(self, count: int) -> bytes:
@@ -385,6 +389,7 @@ def _answer(path: Path, size: int, display: bool, header: str | None, memory_mib
     said = {
         "view": film.view,
         "warnings": film.warnings,
+        "objections": [[objection.reason, objection.message] for objection in film.objections],
         "timings_ms": film.timings_ms,
         "display": None if shown is None else shown.shape,
         "header": attributes,

@@ -11,12 +11,15 @@ from typing import Any, TextIO
 
 from edgecxr import NOTICE
 from edgecxr.console import printable
-from edgecxr.runtime.types import Prediction, Rejection
+from edgecxr.runtime.types import GateResult, Prediction, Rejection
 
 Result = Prediction | Rejection
 
 MARK = "*"
 LEGEND = f"{MARK} at or above the operating point"
+
+SCHEMA = 1
+"""Version of the JSON lines, which `result.schema.json` describes: goes up when a program would have to change."""
 
 _TABLE_WIDTH = 80
 _ABNORMAL_WIDTH = 9
@@ -34,8 +37,15 @@ def to_json(result: Result, attention: bool = False) -> str:
         attention: include the (g, g) attention map as nested lists.
     """
     if isinstance(result, Rejection):
-        rejected = {"source": result.source, "status": "rejected", "reason": result.reason, "message": result.message}
-        return json.dumps(rejected | {"notice": NOTICE})
+        return json.dumps({
+            "source": result.source,
+            "status": "rejected",
+            "schema": SCHEMA,
+            "reason": result.reason,
+            "message": result.message,
+            "gate": None if result.gate is None else _gate(result.gate),
+            "notice": NOTICE,
+        })  # fmt: skip
     decided = {
         name: {"probability": p, "threshold": result.thresholds[name], "decision": result.decisions[name]}
         for name, p in (*result.findings.items(), ("abnormal", result.abnormal))
@@ -43,17 +53,28 @@ def to_json(result: Result, attention: bool = False) -> str:
     record: dict[str, Any] = {
         "source": result.source,
         "status": "ok",
+        "schema": SCHEMA,
         "model": result.model,
         "operating_point": result.operating_point,
         "abnormal": decided.pop("abnormal"),
         "findings": decided,
         "timings_ms": {name: round(ms, 3) for name, ms in result.timings_ms.items()},
+        "gate": _gate(result.gate),
         "warnings": list(result.warnings),
         "notice": NOTICE,
     }
     if attention:
         record["attention"] = [[round(float(value), 6) for value in row] for row in result.attention]
     return json.dumps(record, allow_nan=False)
+
+
+def _gate(gate: GateResult) -> dict[str, Any]:
+    return {
+        "verdict": gate.verdict,
+        "distance": gate.distance,
+        "threshold": gate.threshold,
+        "objections": [{"reason": each.reason, "message": each.message} for each in gate.objections],
+    }
 
 
 def top_findings(prediction: Prediction, count: int = _TOP) -> list[tuple[str, float, bool]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgecxr.errors import InputError, UsageError, brief
+from edgecxr.errors import GATE_REASONS, InputError, UsageError, brief
 from edgecxr.lock import open_locked
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.workspace import writing
@@ -24,7 +24,8 @@ class ResultsFile:
     """A file of results, open to be appended to.
 
     Attributes:
-        done: the files that it has, with "ok" or "rejected"; without those that were rejected for a reason of `AGAIN`.
+        done: the files that it has, with "ok" or "rejected"; without those that were rejected for a reason of `AGAIN`,
+            or by the quality gate where that is overruled now.
     """
 
     def __init__(self, path: Path, descriptor: int, end: int, done: dict[str, str]) -> None:
@@ -74,6 +75,7 @@ def resumed(path: Path, predictor: Predictor) -> Iterator[ResultsFile]:
 
 def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, str], int]:
     """Return the files that there are results of, and where the last whole line ends."""
+    again = {*AGAIN, *(GATE_REASONS if predictor.force else ()), *(("view",) if predictor.any_view else ())}
     done: dict[str, str] = {}
     end = 0
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
@@ -96,7 +98,7 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, s
                 f"{predictor.operating_point}: give another with --resume"
             )
         done.pop(source, None)
-        if reason not in AGAIN:
+        if reason not in again:
             done[source] = "ok" if status == "ok" else "rejected"
         end += len(line)
     return done, end

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgecxr.errors import EdgeCxrError, ModelError, UsageError, brief
 from edgecxr.runtime import cuda_buffers, engine_record, tensorrt_library
 from edgecxr.runtime.cuda_buffers import Buffers, Replay
-from edgecxr.runtime.model_file import INPUT, OUTPUTS, check_file, check_images
+from edgecxr.runtime.model_file import INPUT, check_file, check_images, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
 from edgecxr.runtime.types import FloatArray, Outputs
 
@@ -128,7 +128,8 @@ class _Session:
         if self._engine is None:
             raise ModelError(f"{file} cannot be loaded ({library.said()}): {again}")
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
-        if names != {INPUT, *OUTPUTS}:
+        self._outputs = outputs_of(names)
+        if names != {INPUT, *self._outputs}:
             raise ModelError(f"{file} is not a model of edgecxr: its tensors are {', '.join(sorted(names))}")
         self._context: Any = self._engine.create_execution_context()
         if self._context is None:
@@ -138,21 +139,21 @@ class _Session:
         self.shape = tuple(int(side) for side in most[1:])
         self._host: dict[str, NDArray[Any]] = {}
         self._address: dict[str, int] = {}
-        for name in (INPUT, *OUTPUTS):
+        for name in (INPUT, *self._outputs):
             self._give_memory(name, file)
 
     def run(self, images: FloatArray) -> list[FloatArray]:
-        """Return the values of OUTPUTS for at most `most` images (n, 1, S, S)."""
+        """Return the values of the outputs, in the order of `Outputs`, for at most `most` images (n, 1, S, S)."""
         count, batch = len(images), max(len(images), self.least)
         given = self._host[INPUT][:batch]
         given[:count] = images
         given[count:] = 0
         self.buffers.to_device(self._address[INPUT], given)
         self._compute(batch)
-        for name in OUTPUTS:
+        for name in self._outputs:
             self.buffers.to_host(self._host[name][:batch], self._address[name])
         self.buffers.synchronise()
-        return [self._host[name][:count].astype(np.float32) for name in OUTPUTS]
+        return [self._host[name][:count].astype(np.float32) for name in self._outputs]
 
     def close(self) -> None:
         """Free everything."""

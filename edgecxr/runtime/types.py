@@ -32,6 +32,36 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Objection:
+    """What speaks against a film being one that a model should look at.
+
+    Attributes:
+        reason: one of `errors.GATE_REASONS`.
+        message: the same for people, without the name of the file.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the quality gate makes of a film.
+
+    Attributes:
+        verdict: "pass"; "warn", where the model cannot know better; "forced", where the user overruled it; "refuse".
+        objections: what speaks against the film, the first one first to be named.
+        distance: from the films that the model learnt from, about 1 for these; None where it was not computed.
+        threshold: the distance above which a film is refused; None where the model has none.
+    """
+
+    verdict: str
+    objections: tuple[Objection, ...] = ()
+    distance: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
 class Radiograph:
     """One frontal or lateral film, ready to be resized.
 
@@ -40,12 +70,22 @@ class Radiograph:
         source: the path it was read from, or a description.
         view: "PA", "AP", "LL" or None where the file does not say.
         warnings: what the reader had to assume, one sentence each.
+        objections: what the file itself says against being a frontal chest film.
+        size: rows and columns of the film, where it was decoded at a lower resolution; None where `pixels` has them.
     """
 
     pixels: FloatArray
     source: str
     view: str | None = None
     warnings: tuple[str, ...] = ()
+    objections: tuple[Objection, ...] = ()
+    size: tuple[int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the film."""
+        rows, columns = self.pixels.shape
+        return self.size or (rows, columns)
 
 
 @dataclass(frozen=True)
@@ -56,11 +96,14 @@ class Outputs:
         findings: (N, L) float32 logits, one column per label of the card.
         abnormal: (N,) float32 logits.
         attention: (N, g, g) float32, class token to patches in the last block; sums to 1 per image.
+        features: (N, 4 D) float32, what the first block makes of the four quarters of the image, by which the quality
+            gate tells chest films; None of models that do not give them.
     """
 
     findings: FloatArray
     abnormal: FloatArray
     attention: FloatArray
+    features: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +120,8 @@ class Prediction:
         model: name of the model.
         source: the path of the image.
         timings_ms: milliseconds of "read" (for a path), "preprocess" and "model".
-        warnings: of the reader and of the bundle.
+        warnings: of the reader, of the quality gate and of the bundle.
+        gate: what the quality gate makes of the film.
     """
 
     findings: dict[str, float]
@@ -90,6 +134,7 @@ class Prediction:
     source: str
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
+    gate: GateResult = GateResult("pass")
 
 
 @dataclass(frozen=True)
@@ -100,11 +145,13 @@ class Rejection:
         source: the path of the image.
         reason: one of `edgecxr.errors.REASONS`, meant for programs.
         message: what is wrong and what to do, one line.
+        gate: what the quality gate makes of it; None where it could not be read at all.
     """
 
     source: str
     reason: str
     message: str
+    gate: GateResult | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +179,8 @@ class ModelCard:
         training: the configuration of the training run.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
         target: the device that a bundle was exported for, as `edgecxr.export.target.Target` has it; empty for any.
+        gate: how to tell whether a film is like those that the model learnt from, and how well that does, as
+            `edgecxr.export.gate` makes it; empty in bundles of before.
         sha256: of the weights (best.safetensors) that everything was made from.
         version: the edgecxr that wrote the card.
         format: version of this record.
@@ -156,6 +205,7 @@ class ModelCard:
     training: dict[str, Any] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     version: str = ""
     notice: str = NOTICE

@@ -63,7 +63,7 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
         assert typed.code == 0, typed
     prepared = Prepared.open(runs / "data" / "films")
     for name, size in (("teacher-tiny-448", 448), (STUDENT, 28)):
-        said = edgecxr("infer", films / "3.png", "--model", runs / "export" / name, "--json", runs=runs)
+        said = edgecxr("infer", films / "3.png", "--force", "--model", runs / "export" / name, "--json", runs=runs)
         probability = json.loads(said.out)["findings"]["Dark"]["probability"]
         card = select.card_of(runs / name)
         logits = open_backend("torch", runs / name).run(prepared.inputs(np.flatnonzero(prepared.ids == "3.png"), size))
@@ -78,7 +78,7 @@ def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe,
     assert typed.code == 0, typed.err
     bundle, film = runs / "export" / STUDENT, scan(tmp_path)
     assert typed.out.strip() == str(bundle)
-    assert names(bundle) == {"card.json", "SHA256SUMS", "model.onnx", "model.fp16.onnx", "model.int8.onnx"}
+    assert names(bundle) == {"card.json", "SHA256SUMS", "gate.npy", "model.onnx", "model.fp16.onnx", "model.int8.onnx"}
     for precision in ("fp32", "fp16", "int8"):
         assert f"{precision}: " in typed.err
         said = edgecxr("infer", film, "--precision", precision, "--json", runs=runs)
@@ -91,7 +91,7 @@ def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe,
 
 def test_only_what_is_asked_for(runs, recipe, tmp_path):
     assert edgecxr("export", "--fp16", "--recipe", recipe, runs=runs).code == 0
-    assert names(runs / "export" / STUDENT) == {"card.json", "SHA256SUMS", "model.onnx", "model.fp16.onnx"}
+    assert names(runs / "export" / STUDENT) == {"card.json", "SHA256SUMS", "gate.npy", "model.onnx", "model.fp16.onnx"}
     typed = edgecxr("infer", scan(tmp_path), "--precision", "int8", runs=runs)
     assert typed.code == 4 and "has no int8 model (it has: fp32, fp16)" in typed.error
 

@@ -67,7 +67,7 @@ def test_the_answer_for_a_film_does_not_depend_on_its_batch(exported):
 def test_the_file_is_one_piece_of_plain_float32_operators(exported):
     path = exported[1]
     # No external data beside it.
-    assert {file.name for file in path.parent.iterdir()} == {"model.onnx", "card.json", "SHA256SUMS"}
+    assert {file.name for file in path.parent.iterdir()} == {"model.onnx", "gate.npy", "card.json", "SHA256SUMS"}
     graph = onnx.load(path)
     assert (
         {opset.domain: opset.version for opset in graph.opset_import if not opset.domain}

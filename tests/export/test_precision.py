@@ -23,7 +23,7 @@ IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
 
 # The operators that TensorRT's parser lists as supported in release 8.5, of those that a ViT could need.
 LEGACY_OPS = {
-    "Add", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Equal", "Erf", "Expand",
+    "Add", "AveragePool", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Equal", "Erf", "Expand",
     "Gather", "Gemm", "Identity", "MatMul", "Mul", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum", "Reshape",
     "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
@@ -71,7 +71,7 @@ def test_inputs_and_outputs_are_float32_in_every_form(made):
     for form, path in made[1].items():
         graph = onnx.load(path).graph
         ends = [*graph.input, *graph.output]
-        assert [end.name for end in ends] == ["image", "findings", "abnormal", "attention"], form
+        assert [end.name for end in ends] == ["image", "findings", "abnormal", "attention", "features"], form
         assert {end.type.tensor_type.elem_type for end in ends} == {TensorProto.FLOAT}, form
 
 

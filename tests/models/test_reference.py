@@ -12,11 +12,12 @@ def test_the_backend_gives_numpy_what_the_model_gives_torch():
     images = np.random.default_rng(0).random((5, 1, 28, 28), dtype=np.float32)
     outputs = TorchBackend(model).run(images)
     with torch.no_grad():
-        findings, abnormal, attention = model(torch.from_numpy(images))
+        findings, abnormal, attention, features = model(torch.from_numpy(images))
     for ours, theirs, shape in (
         (outputs.findings, findings, (5, 3)),
         (outputs.abnormal, abnormal, (5,)),
         (outputs.attention, attention, (5, 7, 7)),
+        (outputs.features, features, (5, 768)),
     ):
         assert ours.dtype == np.float32
         assert ours.shape == shape

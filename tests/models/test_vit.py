@@ -21,10 +21,23 @@ def test_every_resolution_has_its_token_grid(size, tokens):
     assert [block.shape for block in trace.blocks] == [(2, 1 + tokens, 192)] * 2
     assert trace.findings.shape == (2, 3)
     assert trace.abnormal.shape == (2,)
-    findings, _, attention = model(torch.rand(2, 1, size, size))
+    findings, _, attention, features = model(torch.rand(2, 1, size, size))
     assert attention.shape == (2, model.grid, model.grid)
     assert torch.allclose(attention.sum((1, 2)), torch.ones(2))
     assert findings.shape == (2, 3)
+    assert features.shape == (2, 4 * 192)
+
+
+@pytest.mark.parametrize("patch", [4, 7, 28, 2])
+def test_features_are_the_first_block_s_output_averaged_over_each_quarter(patch):
+    model = TwoHeadViT("tiny", 28, patch, labels=2, depth=3).eval()
+    film = torch.rand(2, 1, 28, 28)
+    grid, half = model.grid, (model.grid + 1) // 2
+    tokens = model.trace(film).blocks[0][:, 1:].reshape(2, grid, grid, 192)
+    ends = [slice(0, half), slice(grid - half, grid)]
+    expected = torch.stack([tokens[:, rows, columns].mean((1, 2)) for rows in ends for columns in ends], -1)
+    found = model(film)[3].reshape(2, 192, -1)
+    assert torch.allclose(found, expected if grid > 1 else expected[..., :1], atol=1e-5)
 
 
 def test_an_upsampling_model_sees_the_enlarged_image_as_the_teacher_would():
@@ -53,7 +66,7 @@ def test_attention_is_that_of_the_last_block():
     attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     film = torch.rand(3, 1, 28, 28)
     model.trace(film)
-    _, _, attention = model(film)
+    _, _, attention, _ = model(film)
     row = seen[0][:, :, 0, 1:].mean(dim=1)
     expected = (row / row.sum(dim=1, keepdim=True)).reshape(3, 7, 7)
     assert torch.allclose(attention, expected, atol=1e-6)
@@ -141,7 +154,7 @@ def test_every_block_s_output_is_traced_and_answers_both_tasks():
     assert all(torch.equal(kept, output) for kept, output in zip(trace.blocks, seen, strict=True))
     token = model.vit.norm(trace.blocks[-1])[:, 0]
     assert torch.allclose(model.abnormal_head(token)[:, 0], trace.abnormal, atol=1e-5)
-    findings, abnormal, _ = model(film)
+    findings, abnormal, *_ = model(film)
     # To answer, the last block runs for the class token alone: the same sums in another order.
     assert torch.allclose(findings, trace.findings, atol=1e-5)
     assert torch.allclose(abnormal, trace.abnormal, atol=1e-5)

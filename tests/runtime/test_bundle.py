@@ -37,7 +37,7 @@ def test_what_is_written_can_be_opened(folder: Path) -> None:
     assert bundle.card == tiny_card()
     assert bundle.card.labels == LABELS
     assert bundle.artefact() == folder / "model.onnx"
-    assert bundle.verify() == [("card.json", True), ("model.onnx", True)]
+    assert bundle.verify() == [("card.json", True), ("gate.npy", True), ("model.onnx", True)]
 
 
 def test_sha256sum_agrees(folder: Path) -> None:
@@ -45,10 +45,10 @@ def test_sha256sum_agrees(folder: Path) -> None:
         pytest.skip("no sha256sum")
     done = subprocess.run([tool, "--strict", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["card.json: OK", "model.onnx: OK"]
+    assert done.stdout.splitlines() == ["card.json: OK", "gate.npy: OK", "model.onnx: OK"]
 
 
-@pytest.mark.parametrize("name", ["card.json", "model.onnx"])
+@pytest.mark.parametrize("name", ["card.json", "gate.npy", "model.onnx"])
 @pytest.mark.parametrize("position", [0, -1])
 def test_one_changed_byte_is_found(folder: Path, name: str, position: int) -> None:
     data = bytearray((folder / name).read_bytes())
@@ -57,7 +57,7 @@ def test_one_changed_byte_is_found(folder: Path, name: str, position: int) -> No
     (folder / name).write_bytes(data)
     with pytest.raises(ModelError, match=rf"{name} has changed .*export it again or copy it again"):
         Bundle.open(folder)
-    assert dict(bundle.verify()) == {"card.json": name != "card.json", "model.onnx": name != "model.onnx"}
+    assert dict(bundle.verify()) == {file: file != name for file in ("card.json", "gate.npy", "model.onnx")}
 
 
 @pytest.mark.parametrize("name", ["card.json", "model.onnx", "SHA256SUMS"])
@@ -118,7 +118,7 @@ def test_a_new_bundle_replaces_the_old_one_as_a_whole(folder: Path) -> None:
     (folder / "stale.txt").write_text("of the old bundle")
     tiny_bundle(folder, name="second")
     assert Bundle.open(folder).card.name == "second"
-    assert sorted(contents(folder)) == ["SHA256SUMS", "card.json", "model.onnx"]
+    assert sorted(contents(folder)) == ["SHA256SUMS", "card.json", "gate.npy", "model.onnx"]
 
 
 def test_a_failure_leaves_the_old_bundle_and_nothing_else(folder: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_model_file_too_large_to_be_one_is_not_read(folder: Path) -> None:
 
 def test_a_list_of_too_many_files_is_refused(folder: Path) -> None:
     with (folder / "SHA256SUMS").open("a") as file:
-        file.writelines(f"{'0' * 64}  x{i}\n" for i in range(63))
+        file.writelines(f"{'0' * 64}  x{i}\n" for i in range(62))
     with pytest.raises(ModelError, match="lists 65 files, more than a bundle has"):
         Bundle.open(folder)
 
@@ -253,6 +253,7 @@ def test_files_that_are_not_listed_are_named(folder: Path, tmp_path: Path) -> No
     assert typed.code == 0
     assert typed.out.splitlines() == [
         "card.json: OK",
+        "gate.npy: OK",
         "model.onnx: OK",
         # No record that this machine has sealed stands beside it.
         "engines/fp16.engine: not listed (not built by this user on this device: never loaded)",

@@ -32,14 +32,16 @@ def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
     )  # fmt: skip
     lines = describe(bundle).splitlines()
     assert lines[0] == "tiny-test"
-    assert lines[1:6] == [
+    assert lines[1:8] == [
         "model    tiny ViT, 28 px, 4 tokens, 2 blocks; student, method mlcak, teacher teacher-tiny-224",
         f"lies in  {tmp_path / 'model'}, from edgecxr 1.2",
         "data     shades (synthetic phantom films): images train 70, test 30",
         "result   shades test, 30 images: AUROC findings (macro) 0.812 (0.750 - 0.875)",
+        "gate     fp32, from a distance of 9: refuses 0/10 (0.0% - 28.0%) test films",
+        "gate       of what is no chest film noise 0/10 (0.0% - 28.0%)",
         "file     model.onnx, fp32, opset 13, 0.0 MB",
     ]
-    table = [line.replace(SECOND, "second").split() for line in lines[6:]]
+    table = [line.replace(SECOND, "second").split() for line in lines[8:]]
     assert table[:3] == [
         ["threshold", "youden", "strict", "val.", "pos", "neg"],
         [FIRST, "0.001235", "0.25", "3", "500", "!"],
@@ -50,7 +52,8 @@ def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
 
 
 def test_a_bundle_that_nobody_measured_says_so(tmp_path: Path) -> None:
-    text = describe(tiny_bundle(tmp_path / "model", operating_points={}))
+    text = describe(tiny_bundle(tmp_path / "model", operating_points={}, gate={}))
+    assert "cannot tell whether a film is a chest film" in text
     assert "not evaluated: `edgecxr evaluate`" in text and "the card does not say" in text
     assert "decisions are made at 0.5" in text and "!" not in text
 

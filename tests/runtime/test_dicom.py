@@ -264,10 +264,40 @@ def test_view(tmp_path: Path, stated: str | None, view: str | None) -> None:
     assert read(tmp_path, STORED, **WINDOW, ViewPosition=stated).view == view
 
 
-def test_what_is_not_a_chest_film_is_warned_of(tmp_path: Path) -> None:
-    assert "modality CT" in notes(read(tmp_path, STORED, **WINDOW, Modality="CT"))
-    assert "FOOT" in notes(read(tmp_path, STORED, **WINDOW, BodyPartExamined="FOOT"))
-    assert notes(read(tmp_path, STORED, **WINDOW, BodyPartExamined="CHEST")) == ""
+def view_code(meaning: str) -> list[Dataset]:
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "1", "SCT", meaning
+    return [code]
+
+
+@pytest.mark.parametrize(
+    ("elements", "reasons"),
+    [
+        ({"Modality": "CT"}, ["modality"]),
+        ({"Modality": "MG"}, ["modality"]),
+        ({"Modality": "RG"}, []),
+        ({"Modality": ""}, []),
+        ({"Modality": None}, []),
+        ({"BodyPartExamined": "FOOT"}, ["body-part"]),
+        ({"BodyPartExamined": "PORT CHEST"}, []),
+        ({"BodyPartExamined": "T\u00d3RAX", "SpecificCharacterSet": "ISO_IR 192"}, []),
+        ({"BodyPartExamined": "UNKNOWN"}, []),
+        ({"ViewPosition": "LL"}, ["view"]),
+        ({"ViewPosition": "LPO"}, ["view"]),
+        ({"ViewPosition": "PA"}, []),
+        ({"ViewPosition": "", "ViewCodeSequence": view_code("left lateral")}, ["view"]),
+        ({"ViewCodeSequence": view_code("right anterior oblique")}, ["view"]),
+        ({"ViewCodeSequence": view_code("postero-anterior")}, []),
+        ({"ViewPosition": "PA", "ViewCodeSequence": view_code("lateral")}, []),
+        ({"Modality": "CT", "BodyPartExamined": "HEAD", "ViewPosition": "RL"}, ["modality", "body-part", "view"]),
+    ],
+)
+def test_what_a_file_says_against_being_a_frontal_chest_film(
+    tmp_path: Path, elements: dict[str, Any], reasons: list[str]
+) -> None:
+    radiograph = read(tmp_path, STORED, **WINDOW, **elements)
+    assert [objection.reason for objection in radiograph.objections] == reasons
+    assert notes(radiograph) == ""
 
 
 # --- transfer syntaxes

@@ -254,6 +254,19 @@ def test_without_phi_no_string_of_the_patient_is_in_the_files(
     assert "Quispe" not in capsys.readouterr().err
 
 
+def test_a_report_says_that_the_quality_gate_was_overruled_and_no_phi_quotes_nothing(tmp_path: Path) -> None:
+    forced = Predictor(tiny_bundle(tmp_path / "patients"), force=True)
+    knee = scan(tmp_path, BodyPartExamined="KNEE QUISPE")
+    overruled = "the quality gate refuses this film (body-part) and was overruled by --force"
+    report, _ = one(forced, knee, tmp_path / "with")
+    said = [item.TextValue for item in items(report, "Comment")]
+    assert said[0] == NOTICE and overruled in said and any("KNEE" in text for text in said)
+    (report,) = infer(forced, [knee], tmp_path / "without", patient=False)
+    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, overruled]
+    (chest,) = infer(forced, [scan(tmp_path, "chest.dcm")], tmp_path / "chest", patient=False)
+    assert chest.SOPInstanceUID != report.SOPInstanceUID, "one UID does not stand for two contents"
+
+
 @pytest.mark.parametrize("said", [{"BurnedInAnnotation": "YES"}, {"BurnedInAnnotation": "Y"}, {}])
 def test_without_phi_a_film_that_may_have_names_in_its_pixels_gets_no_picture(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], said: dict[str, str]

@@ -11,12 +11,13 @@ from PIL import Image
 
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime import infer as module
+from edgecxr.runtime.find import find_inputs
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import NOTICE
-from tests.tiny_bundle import tiny_bundle
+from tests.tiny_bundle import tiny_bundle, tiny_gate
 
 
 @pytest.fixture
@@ -26,8 +27,8 @@ def predictor(tmp_path: Path) -> Predictor:
 
 def png(path: Path, grey: int = 200) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros((56, 56), np.uint8)
-    pixels[:28, :28] = grey
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:32, :32] = grey
     Image.fromarray(pixels).save(path, "PNG")
     return path
 
@@ -236,3 +237,30 @@ def test_a_second_run_replaces_the_pictures_of_the_first(tmp_path: Path, predict
         infer(predictor, [png(film, grey)], overlays=pictures)
         contents.append((pictures / "film.png.png").read_bytes())
     assert contents[0] != contents[1] and len(list(pictures.iterdir())) == 1
+
+
+def test_what_the_gate_refuses_is_rejected_with_its_distance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = [png(tmp_path / "a.png", 90), png(tmp_path / "b.png", 200)]
+    gate = tiny_gate(threshold=0.3, usual=0.1)  # the brighter film is farther away
+    bundle = tiny_bundle(tmp_path / "gated", gate=gate)
+    with Predictor(bundle) as predictor:
+        assert infer(predictor, films) == 1
+    taken, refused = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert taken["gate"]["verdict"] == "pass" and taken["gate"]["distance"] < 0.3
+    assert (refused["status"], refused["reason"], refused["gate"]["verdict"]) == ("rejected", "not-chest", "refuse")
+    assert refused["gate"]["distance"] > refused["gate"]["threshold"] == 0.3
+    with Predictor(bundle, force=True) as predictor:
+        assert infer(predictor, films[1:]) == 0
+    forced = json.loads(capsys.readouterr().out)
+    assert forced["gate"]["verdict"] == "forced" and any("overruled by --force" in text for text in forced["warnings"])
+
+
+def test_what_the_gate_refused_is_looked_at_again_once_it_is_overruled(tmp_path: Path) -> None:
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    bundle = tiny_bundle(tmp_path / "gated", gate=tiny_gate(threshold=0.3))
+    for force, rejected, lines in ((False, 1, 1), (False, 1, 1), (True, 0, 2), (False, 0, 2)):
+        with Predictor(bundle, force=force) as predictor:
+            assert infer(predictor, [film], resume=results) == rejected
+        assert len(results.read_text().splitlines()) == lines

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 from PIL import Image
 
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor, find_inputs
-from edgecxr.runtime.read import read_film
-from edgecxr.runtime.types import Outputs, Radiograph
-from tests.tiny_bundle import LABELS, tiny_bundle
+from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.runtime.read import FilmRead, film_of, read_film
+from edgecxr.runtime.types import Objection, Outputs, Prediction, Radiograph, Rejection
+from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS
 
@@ -84,7 +83,7 @@ def test_a_probability_at_the_operating_point_is_positive(tmp_path: Path) -> Non
     # A black quadrant has the logit -2 exactly.
     at = 0.5 * (1 + math.tanh(-1))
     rules = {"youden": {FIRST: at, SECOND: math.nextafter(at, 1)}}
-    prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points=rules)).predict(film(0, 0, 1, 1))
+    prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points=rules)).predict(film(0, 0, 0.6, 0.8))
     assert (prediction.decisions[FIRST], prediction.decisions[SECOND]) == (True, False)
 
 
@@ -103,7 +102,7 @@ def test_labels_that_a_rule_leaves_out_are_named(tmp_path: Path) -> None:
 
 def test_a_phantom_model_says_so_after_what_the_reader_said(tmp_path: Path) -> None:
     predictor = Predictor(tiny_bundle(tmp_path / "bundle", data={"phantom": True}))
-    prediction = predictor.predict(Radiograph(film(0, 0, 0, 1), "a film", warnings=("read with care",)))
+    prediction = predictor.predict(Radiograph(film(0.2, 0.4, 0.8, 1.0), "a film", warnings=("read with care",)))
     assert prediction.warnings == ("read with care", PHANTOM_WARNING)
     assert prediction.source == "a film"
 
@@ -139,8 +138,8 @@ def test_full_white_of_integers_is_one(predictor: Predictor) -> None:
 
 
 def test_a_small_array_is_enlarged_with_a_warning(predictor: Predictor) -> None:
-    (warning,) = predictor.predict(film(0.2, 0.4, 0.8, 1.0)[::4, ::4]).warnings
-    assert "only 56 x 56 pixels" in warning
+    (warning,) = predictor.predict(film(0.2, 0.4, 0.8, 1.0)[::2, ::2]).warnings
+    assert "only 112 x 112 pixels" in warning
 
 
 def test_a_model_of_448_px_sees_the_film_at_that_size(tmp_path: Path) -> None:
@@ -220,17 +219,17 @@ def test_a_card_that_does_not_fit_its_model_is_refused(tmp_path: Path, changes: 
     bundle = tiny_bundle(tmp_path / "bundle")
     bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **changes))
     with pytest.raises(ModelError, match=message):
-        Predictor(bundle).predict(film(0, 0, 0, 1))
+        Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0))
 
 
 def test_a_model_that_gives_no_numbers_is_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     class Overflowing:
         def run(self, images: np.ndarray) -> Outputs:
-            return Outputs(np.full((1, 3), np.nan), np.zeros(1), np.full((1, 2, 2), 0.25))
+            return Outputs(np.full((1, 3), np.nan), np.zeros(1), np.full((1, 2, 2), 0.25), np.zeros((1, 4)))
 
     monkeypatch.setattr(predictor, "_backend", Overflowing())
     with pytest.raises(ModelError, match="not numbers"):
-        predictor.predict(film(0, 0, 0, 1))
+        predictor.predict(film(0.2, 0.4, 0.8, 1.0))
 
 
 def test_extreme_logits_become_certainty_without_a_warning(
@@ -238,23 +237,23 @@ def test_extreme_logits_become_certainty_without_a_warning(
 ) -> None:
     class Certain:
         def run(self, images: np.ndarray) -> Outputs:
-            return Outputs(np.array([[-1e4, 0, 1e4]]), np.array([-1e4]), np.full((1, 2, 2), 0.25))
+            return Outputs(np.array([[-1e4, 0, 1e4]]), np.array([-1e4]), np.full((1, 2, 2), 0.25), np.zeros((1, 4)))
 
     monkeypatch.setattr(predictor, "_backend", Certain())
     with np.errstate(all="raise", under="ignore"):
-        prediction = predictor.predict(film(0, 0, 0, 1))
+        prediction = predictor.predict(film(0.2, 0.4, 0.8, 1.0))
     assert list(prediction.findings.values()) == [0.0, 0.5, 1.0]
 
 
 def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
     with predictor:
-        predictor.predict(film(0, 0, 0, 1))
+        predictor.predict(film(0.2, 0.4, 0.8, 1.0))
     with pytest.raises(ModelError, match="closed"):
-        predictor.predict(film(0, 0, 0, 1))
+        predictor.predict(film(0.2, 0.4, 0.8, 1.0))
 
 
 def test_films_are_looked_at_together_as_they_are_alone(predictor: Predictor, tmp_path: Path) -> None:
-    paths = [save(tmp_path / f"{n}.png", film(n % 2, 0, 0, 1)) for n in range(3)]
+    paths = [save(tmp_path / f"{n}.png", film(0.2 + 0.2 * (n % 2), 0.4, 0.8, 1.0)) for n in range(3)]
     together = predictor.look([read_film(path) for path in paths])
     for path, found in zip(paths, together, strict=True):
         alone = predictor.predict(path)
@@ -264,21 +263,84 @@ def test_films_are_looked_at_together_as_they_are_alone(predictor: Predictor, tm
         np.testing.assert_allclose(found.attention, alone.attention, atol=1e-6)
 
 
-def test_folders_are_searched_for_films_only(tmp_path: Path) -> None:
-    (tmp_path / "b" / ".hidden").mkdir(parents=True)
-    for name in ("b/2.DCM", "b/1.png", "b/.3.png", "b/.hidden/4.png", "a.jpeg", "notes.txt", "card.json"):
-        (tmp_path / name).write_bytes(b"any")
-    for name in ("IM0001", "scan.img", "DICOMDIR"):
-        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
-    (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0")
-    os.mkfifo(tmp_path / "pipe.png")
-    found = [str(path.relative_to(tmp_path)) for path in find_inputs([tmp_path])]
-    assert found == ["IM0001", "a.jpeg", "photo", "scan.img", "b/1.png", "b/2.DCM"]
+def gated(folder: Path, threshold: float = 0.5, usual: float = 0.4, **more: Any) -> Predictor:
+    """Return a model for which a film is the farther off the brighter it is."""
+    phantom = more.pop("phantom", False)
+    bundle = tiny_bundle(folder, gate=tiny_gate(threshold, usual), data={"phantom": phantom})
+    return Predictor(bundle, **more)
 
 
-def test_files_are_taken_as_they_are_and_once(tmp_path: Path) -> None:
-    names = [tmp_path / name for name in ("notes.txt", "DICOMDIR", "a.png")]
-    for path in names:
-        path.write_bytes(b"any")
-    absent = tmp_path / "absent.dcm"
-    assert find_inputs([*names, absent, tmp_path, names[0]]) == [*names, absent]
+DARK, BRIGHT, WHITE = film(0.1, 0.2, 0.3, 0.2), film(0.5, 0.6, 0.7, 0.6), film(0.8, 0.9, 1.0, 0.9)
+"""Distances of about .21, .60, .90; exchanged, of .80, .40 and .12."""
+
+
+def test_a_film_unlike_those_of_the_training_is_refused(tmp_path: Path) -> None:
+    predictor = gated(tmp_path / "bundle", usual=0.35)
+    taken = predictor.predict(DARK)
+    assert taken.gate.verdict == "pass" and taken.warnings == ()
+    assert (taken.gate.distance, taken.gate.threshold) == (pytest.approx(0.2121, abs=0.002), 0.5)
+    with pytest.raises(InputError, match=r"array is refused, it does not look like .*: give .* or .*--force") as caught:
+        predictor.predict(BRIGHT)
+    assert caught.value.reason == "not-chest"
+
+
+def test_a_film_that_looks_right_once_exchanged_has_the_wrong_polarity(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"black and white are exchanged.*PhotometricInterpretation") as caught:
+        gated(tmp_path / "bundle").predict(WHITE)
+    assert caught.value.reason == "polarity"
+
+
+def objecting(pixels: np.ndarray, *reasons: str) -> FilmRead:
+    return film_of(Radiograph(pixels, "film", objections=tuple(Objection(name, f"so {name}") for name in reasons)))
+
+
+def test_what_a_file_says_against_itself_is_refused_before_the_model_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = gated(tmp_path / "bundle")
+    seen = []
+    run = predictor._backend.run
+    monkeypatch.setattr(predictor._backend, "run", lambda images: seen.append(len(images)) or run(images))
+    results = predictor.look([objecting(DARK, "view", "modality"), objecting(DARK), objecting(DARK, "view")])
+    assert seen == [1]
+    assert [getattr(result, "reason", "ok") for result in results] == ["modality", "ok", "view"]
+    refused = results[0]
+    assert isinstance(refused, Rejection) and refused.gate is not None
+    assert (refused.gate.verdict, refused.gate.distance) == ("refuse", None)
+    assert [each.reason for each in refused.gate.objections] == ["modality", "view"], "the first is named"
+    seen.clear()
+    assert predictor.look([]) == [] and predictor.look([objecting(DARK, "view")])[0] and seen == []
+
+
+def test_any_view_is_about_the_view_alone(tmp_path: Path) -> None:
+    predictor = gated(tmp_path / "bundle", any_view=True)
+    lateral, ct = predictor.look([objecting(DARK, "view"), objecting(DARK, "view", "modality")])
+    assert isinstance(lateral, Prediction) and lateral.gate.objections == ()
+    assert isinstance(ct, Rejection) and ct.reason == "modality"
+
+
+def test_the_gate_can_be_overruled_and_the_result_says_so(tmp_path: Path) -> None:
+    predictor = gated(tmp_path / "bundle", force=True)
+    usual, both = predictor.look([objecting(DARK), objecting(WHITE, "modality")])
+    assert isinstance(usual, Prediction) and (usual.gate.verdict, usual.warnings) == ("pass", ())
+    assert isinstance(both, Prediction) and both.gate.verdict == "forced"
+    assert [each.reason for each in both.gate.objections] == ["modality", "polarity"]
+    assert both.warnings[0] == "so modality"
+    assert both.warnings[-1] == "the quality gate refuses this film (modality, polarity) and was overruled by --force"
+
+
+def test_a_model_of_phantoms_only_warns(tmp_path: Path) -> None:
+    predictor = gated(tmp_path / "bundle", phantom=True)
+    (found,) = predictor.look([objecting(BRIGHT, "body-part")])
+    assert isinstance(found, Prediction) and found.gate.verdict == "warn"
+    assert found.warnings[0] == "so body-part" and found.warnings[-1] == PHANTOM_WARNING
+    assert not any("overruled" in warning for warning in found.warnings)
+
+
+def test_features_that_the_gate_cannot_use_are_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = predictor._backend.run
+    for features in (None, np.zeros((1, 3), np.float32), np.zeros((1, 4), int), np.full((1, 4), np.nan)):
+        changed = lambda images, given=features: dataclasses.replace(real(images), features=given)  # noqa: E731
+        monkeypatch.setattr(predictor._backend, "run", changed)
+        with pytest.raises(ModelError, match=r"features for its quality gate|not numbers"):
+            predictor.predict(DARK)

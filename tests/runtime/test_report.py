@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 
+import fastjsonschema
 import numpy as np
 import pytest
 
+from edgecxr.errors import GATE_REASONS, REASONS
+from edgecxr.runtime import report
 from edgecxr.runtime.overlay import LONG_SIDE, displayed, overlay
-from edgecxr.runtime.report import print_results, printable, to_json, top_findings
-from edgecxr.runtime.types import NOTICE, Prediction, Radiograph, Rejection
+from edgecxr.runtime.report import SCHEMA, print_results, printable, to_json, top_findings
+from edgecxr.runtime.types import NOTICE, GateResult, Objection, Prediction, Radiograph, Rejection
 
 
 def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
@@ -58,6 +62,7 @@ def test_a_prediction_is_one_object_with_every_probability_and_decision() -> Non
     assert json.loads(line) == {
         "source": "scan.dcm",
         "status": "ok",
+        "schema": 1,
         "model": "student-28",
         "operating_point": "youden",
         "abnormal": {"probability": 0.75, "threshold": 0.5, "decision": True},
@@ -68,9 +73,34 @@ def test_a_prediction_is_one_object_with_every_probability_and_decision() -> Non
             "Edema": {"probability": 0.05, "threshold": 0.0034, "decision": False},
         },
         "timings_ms": {"read": 1.235, "preprocess": 2.0, "model": 3.0},
+        "gate": {"verdict": "pass", "distance": None, "threshold": None, "objections": []},
         "warnings": ["view not known"],
         "notice": NOTICE,
     }
+
+
+def lines_of_every_kind() -> Iterator[str]:
+    yield to_json(prediction())
+    yield to_json(prediction(operating_point=None, gate=GateResult("pass", (), 0.9, 1.5)), attention=True)
+    far = GateResult("forced", (Objection("not-chest", "it is a foot"),), 2.5, 1.5)
+    yield to_json(prediction(gate=far))
+    yield to_json(REJECTION)
+    for reason in set(REASONS) - {"dataset"}:
+        objection = Objection(reason if reason in GATE_REASONS else "view", "it is another")
+        yield to_json(Rejection("a.dcm", reason, "a.dcm is refused", GateResult("refuse", (objection,))))
+
+
+def test_every_line_is_as_the_schema_says() -> None:
+    check = fastjsonschema.compile(json.loads((Path(report.__file__).parent / "result.schema.json").read_text()))
+    for line in lines_of_every_kind():
+        check(json.loads(line))
+    whole = json.loads(to_json(prediction()))
+    for key in whole:
+        with pytest.raises(fastjsonschema.JsonSchemaException):
+            check({name: value for name, value in whole.items() if name != key})
+    for wrong in ({"schema": SCHEMA + 1}, {"status": "rejected"}, {"more": 1}, {"gate": None}):
+        with pytest.raises(fastjsonschema.JsonSchemaException):
+            check(whole | wrong)
 
 
 def test_the_attention_is_added_on_request() -> None:
@@ -81,8 +111,10 @@ def test_a_rejection_is_one_object() -> None:
     assert json.loads(to_json(REJECTION)) == {
         "source": "bad.dcm",
         "status": "rejected",
+        "schema": 1,
         "reason": "no-pixels",
         "message": "bad.dcm has no pixels: send it again",
+        "gate": None,
         "notice": NOTICE,
     }
 

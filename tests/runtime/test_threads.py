@@ -134,7 +134,7 @@ def test_threads_get_bit_by_bit_what_one_gets_alone(
     alone = {path: outcome(predictor, path) for path in films}
     assert sum(len(result) > 2 for result in alone.values()) >= 10  # most are predicted, the damaged ones are not
     assert {result[0] for result in alone.values() if len(result) == 2} == {
-        "malformed", "undecodable", "not-an-image", "not-found",
+        "malformed", "undecodable", "not-an-image", "not-found", "body-part",
     }  # fmt: skip
     filters, show = list(warnings.filters), warnings.showwarning
     before = os.fstat(2)

@@ -87,7 +87,7 @@ def test_validation_sees_the_films_in_order_and_leaves_dropout_and_gradients_out
     logits = val_logits(model, Batches(clinic, "val", 5, CPU.torch), 28, CPU)
     rows = clinic.rows("val")
     with torch.no_grad():
-        findings, abnormal, _ = model(view(torch.from_numpy(clinic.images[rows]).float().unsqueeze(1), 28))
+        findings, abnormal, *_ = model(view(torch.from_numpy(clinic.images[rows]).float().unsqueeze(1), 28))
     assert logits.shape == (len(rows), 4)
     assert np.allclose(logits[:, :3], findings.numpy(), atol=1e-5)
     assert np.allclose(logits[:, 3], abnormal.numpy(), atol=1e-5)

@@ -1,0 +1,36 @@
+"""A user's files that are no frontal chest films, to count how many of them the quality gate of a bundle finds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from edgecxr.console import progress, say
+from edgecxr.errors import InputError
+from edgecxr.runtime.find import find_inputs
+from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.runtime.read import FilmRead
+from edgecxr.runtime.readers import Readers
+
+
+def read_not_chest(folder: Path) -> list[FilmRead]:
+    """Return what can be read of a folder, at 224 px; call it before anything starts threads, torch above all.
+
+    Raises:
+        InputError: none of its files can be read; reason "not-found".
+    """
+    paths = find_inputs([folder])
+    films: list[FilmRead] = []
+    with Readers(len(os.sched_getaffinity(0))) as readers, progress("not chest") as update:
+        done = 0
+        for part in readers.read(paths, BASE_SIZE):
+            films += [one for one in part if isinstance(one, FilmRead)]
+            done += len(part)
+            update(done, len(paths))
+    if not films:
+        raise InputError(
+            f"{folder} holds no film that can be read: --not-chest takes films of other things", "not-found"
+        )
+    if len(films) < len(paths):
+        say(f"{len(paths) - len(films)} of {len(paths)} files in {folder} cannot be read and do not count")
+    return films

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecxr.errors import GATE_REASONS, REASONS, ModelError
+from edgecxr.runtime import gate
+from edgecxr.runtime.bundle import CARD, SUMS, Bundle, seal
+from edgecxr.runtime.gate import FILE, Gate, load_gate
+from tests.tiny_bundle import tiny_bundle, tiny_gate
+
+
+def test_the_distance_is_that_of_mahalanobis_for_the_whole_covariance() -> None:
+    rng = np.random.default_rng(0)
+    components = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]
+    variances, rest, mean = np.array([9.0, 4.0]), 0.25, rng.normal(size=6)
+    covariance = rest * np.eye(6) + components.T @ np.diag(variances - rest) @ components
+    found = Gate(mean, components, variances, rest, 1.0, 1.0).distances(films := rng.normal(size=(5, 6)))
+    away = films - mean
+    expected = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
+    np.testing.assert_allclose(found, np.sqrt(expected / 6), rtol=1e-9)
+
+
+def reasons(image: np.ndarray, shape: tuple[int, int] = (2000, 1800)) -> list[str]:
+    return [objection.reason for objection in gate.of_image(image.astype(np.uint8), shape)]
+
+
+def test_what_pixels_say_against_a_film() -> None:
+    ramp = np.tile(np.linspace(20, 230, 224), (224, 1))
+    assert reasons(ramp) == []
+    assert reasons(ramp, (64, 300)) == [] and reasons(ramp, (300, 63)) == ["tiny"]
+    # A film behind a wide collimator is one still, with three quarters black it is not.
+    for share, found in ((0.7, []), (0.8, ["saturated"])):
+        collimated = ramp.copy()
+        collimated[: round(224 * share)] = 0
+        assert reasons(collimated) == found
+    assert reasons(np.where(ramp > 128, 255, 0)) == ["saturated"]
+    assert reasons(100 + ramp / 16) == ["blank"], "a range of 13 grey levels"
+    assert reasons(100 + ramp / 8) == []
+    marked = np.full((224, 224), 7.0)
+    marked[:20, :20] = 255
+    assert reasons(marked) == ["blank"], "but for a mark of less than 1 %"
+
+
+def test_every_reason_of_the_gate_is_a_reason() -> None:
+    assert set(GATE_REASONS) <= set(REASONS)
+
+
+def changed(folder: Path, content: bytes | None = None, **facts: object) -> Bundle:
+    """Return a tiny bundle whose gate was changed, its checksums in order."""
+    bundle = tiny_bundle(folder)
+    card = json.loads((folder / CARD).read_text())
+    (folder / SUMS).unlink()
+    (folder / CARD).unlink()
+    if content is not None:
+        (folder / FILE).write_bytes(content)
+    seal(folder, type(bundle.card).from_json(json.dumps(card | {"gate": card["gate"] | facts}), "card"))
+    return Bundle.open(folder)
+
+
+def test_a_bundle_gives_back_its_gate(tmp_path: Path) -> None:
+    found = load_gate(tiny_bundle(tmp_path / "model", gate=tiny_gate(1.5, 1.2)), "fp32")
+    assert found is not None and (found.threshold, found.usual) == (1.5, 1.2)
+    np.testing.assert_allclose(found.distances(np.array([[1, 1, 1, 1], [2, 0, 0, 0]], np.float32)), [1, 1])
+    assert load_gate(tiny_bundle(tmp_path / "before", gate={}), "fp32") is None
+
+
+def npy(array: np.ndarray, folder: Path) -> bytes:
+    np.save(folder / "a.npy", array)
+    return (folder / "a.npy").read_bytes()
+
+
+def test_a_gate_that_is_not_what_the_card_says_is_refused(tmp_path: Path) -> None:
+    huge = npy(np.zeros((1, 4), np.float32), tmp_path).replace(b"(1, 4)", b"(1, 1000000000000)")
+    contents = [
+        b"", b"no array", npy(np.zeros((2, 4), np.float32), tmp_path), npy(np.zeros((1, 4)), tmp_path),
+        npy(np.full((1, 4), np.nan, np.float32), tmp_path), npy(np.array([{}]), tmp_path), huge[:128] + huge[-16:],
+    ]  # fmt: skip
+    for number, content in enumerate(contents):
+        bundle = changed(tmp_path / f"content {number}".replace(" ", "-"), content)
+        with pytest.raises(ModelError, match=r"quality gate in .* is not what the card says .*export the model again"):
+            load_gate(bundle, "fp32")
+    facts: list[dict[str, object]] = [
+        {"thresholds": {}}, {"thresholds": {"fp32": "x"}}, {"variances": ["x"]}, {"rest": 0}, {"rest": None},
+        {"variances": [1.0]}, {"thresholds": {"fp32": float("nan")}}, {"usual": 3},
+    ]  # fmt: skip
+    for number, fact in enumerate(facts):
+        with pytest.raises(ModelError, match="export the model again"):
+            load_gate(changed(tmp_path / f"fact-{number}", **fact), "fp32")
+
+
+def test_a_gate_without_a_checksum_is_refused(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "model")
+    sums = (bundle.path / SUMS).read_text().splitlines(keepends=True)
+    (bundle.path / SUMS).write_text("".join(line for line in sums if FILE not in line))
+    with pytest.raises(ModelError, match=f"does not list {FILE}"):
+        load_gate(Bundle.open(bundle.path), "fp32")

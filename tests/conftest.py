@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
 from edgecxr.runtime.bundle import Bundle
@@ -57,6 +58,12 @@ def striped(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     targets[::7, 1] = np.nan
     splits = (["train"] * (count - 2 * (count // 4))) + ["val"] * (count // 4) + ["test"] * (count // 4)
     return images, targets, abnormal, splits
+
+
+# `pytest --hypothesis-profile=long -k changed_anywhere tests/runtime/test_readers.py` looks for hours' worth of faults.
+settings.register_profile("usual", max_examples=60)
+settings.register_profile("long", max_examples=20_000)
+settings.load_profile("usual")
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def _film(path: Path | None, scratch: Path) -> Film | None:
             say(f"the way from a file to an answer is left out: {error}")
             return None
         return Film(made, f"synthetic, {SIZE[0]} x {SIZE[1]} pixels of {BITS} bits, uncompressed DICOM")
-    rows, columns = read_radiograph(path).pixels.shape  # a bad one is refused before anything is measured
+    rows, columns = read_radiograph(path).shape  # a bad one is refused before anything is measured
     return Film(
         path.resolve(), f"{rows} x {columns} pixels, {path.stat().st_size / 1e6:.1f} MB, {path.suffix or 'no ending'}"
     )

@@ -32,7 +32,7 @@ from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET
 
 # Goes up when the same films would give other pixels or another table.
-FORMAT = 1
+FORMAT = 2
 
 IMAGES = "images.npy"
 LARGE = "images-448.npy"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_fragments
+from pydicom.encaps import generate_fragments, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
@@ -38,6 +38,8 @@ from pydicom.uid import (
     RLELossless,
 )
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
+
+from edgecxr.runtime.jpeg2000 import reduced
 
 # The first one installed decodes, always: two machines then give the same pixels, of lossy syntaxes too. None is asked
 # for a second opinion on a stream that another one found damaged: what it returned could be half a film.
@@ -151,7 +153,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
-    """Decode the first frame only.
+    """Decode the first frame only; a large JPEG 2000 film at half its size or less (`edgecxr.runtime.jpeg2000`).
 
     Returns:
         (H, W) integers as wide as the words of the file, bits above BitsStored not yet removed; or (H, W, 3), RGB.
@@ -172,6 +174,8 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     plugin = ""
     if syntax.is_encapsulated:
         _check_size(dataset, _first_fragment(dataset))
+        if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _reduced(dataset)) is not None:
+            return small
         plugin = codec_of(syntax).plugin
     else:
         # Later frames may be cut off; and the film is not copied before it is looked up in the table.
@@ -192,6 +196,15 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     if any(b"premature end" in line.lower() for line in said):
         raise ValueError("the codestream ends before the film does")
     return np.asarray(frame)
+
+
+def _reduced(dataset: Dataset) -> NDArray[Any] | None:
+    """Decode a film at reduced resolution, if it is as large and as plain as that takes."""
+    plain = int(dataset.get("NumberOfFrames") or 1) == 1 == dataset.SamplesPerPixel and not dataset.PixelRepresentation
+    if not plain or dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return None
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    return reduced(stream, int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated))
 
 
 def describes_itself(syntax: UID) -> bool:

@@ -24,6 +24,7 @@ from edgecxr.runtime.tensorrt_library import Gpu
 
 ORIN = Gpu("Orin", "8.7")
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
+NAMES = ("image", "findings", "abnormal", "attention", "features")
 
 
 class Fake:
@@ -33,7 +34,7 @@ class Fake:
         version: of TensorRT.
         calls: what was called, with what matters of the arguments, in order.
         used: (class, name) of everything that was looked up and found.
-        fails: calls that shall return None or False, such as "build".
+        fails: calls that shall return None or False, such as "build"; "features" stands for a model of before, without.
         says: message that the logger is given when something fails.
     """
 
@@ -195,7 +196,11 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
                 fake.calls.append(("set_output_type", object.__getattribute__(self, "name"), index, kind.name))
 
     class INetworkDefinition(Recorded):
-        num_inputs, num_outputs = 1, 3
+        num_inputs = 1
+
+        @property
+        def num_outputs(self) -> int:
+            return 3 if "features" in fake.fails else 4
 
         @property
         def num_layers(self) -> int:
@@ -211,7 +216,7 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
         def get_output(self, index: int) -> Any:
             if "tensors" in fake.fails:
                 return ITensor("y", (-1,), module.DataType.FLOAT)
-            return ITensor(("findings", "abnormal", "attention")[index], (-1,), module.DataType.FLOAT)
+            return ITensor(NAMES[1 + index], (-1,), module.DataType.FLOAT)
 
     class ParserError(Recorded):
         def desc(self) -> str:
@@ -334,19 +339,22 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
             return True
 
     class ICudaEngine(Recorded):
-        num_io_tensors = 4
+        @property
+        def num_io_tensors(self) -> int:
+            return 4 if "features" in fake.fails else 5
 
         def __init__(self, batches: list[int]) -> None:
             self._batches = batches
 
         def get_tensor_name(self, index: int) -> str:
-            return (("image", "findings", "abnormal", "attention") if "tensors" not in fake.fails else "abcd")[index]
+            return (NAMES if "tensors" not in fake.fails else "abcde")[index]
 
         def get_tensor_dtype(self, name: str) -> Any:
             return module.DataType.HALF if "half" in fake.fails and name == "findings" else module.DataType.FLOAT
 
         def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-            return {"image": (-1, 1, 28, 28), "findings": (-1, 3), "abnormal": (-1,), "attention": (-1, 2, 2)}[name]
+            shapes = {"image": (-1, 1, 28, 28), "findings": (-1, 3), "abnormal": (-1,), "attention": (-1, 2, 2)}
+            return (shapes | {"features": (-1, 4)})[name]
 
         def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
             return [(batch, 1, 28, 28) for batch in self._batches]
@@ -399,4 +407,6 @@ def _compute(fake: Fake, addresses: dict[str, int], batch: int) -> None:
     array("findings", (batch, 3), np.float16 if "half" in fake.fails else np.float32)[:] = 4 * means[:, :3] - 2
     array("abnormal", (batch,))[:] = means.sum(axis=1) - 2
     shares = np.exp(means)
+    if "features" not in fake.fails:
+        array("features", (batch, 4))[:] = means
     array("attention", (batch, 2, 2))[:] = (shares / shares.sum(axis=1, keepdims=True)).reshape(batch, 2, 2)

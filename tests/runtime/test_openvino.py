@@ -33,7 +33,7 @@ def films(count: int, seed: int = 0, size: int = 28) -> np.ndarray:
 
 def close_to(path: Path, images: np.ndarray, tolerance: float) -> None:
     ours, theirs = OpenVinoBackend(path, 1).run(images), OnnxRuntimeBackend(path, 1).run(images)
-    for name in ("findings", "abnormal", "attention"):
+    for name in ("findings", "abnormal", "attention", "features"):
         assert getattr(ours, name).shape == getattr(theirs, name).shape
         assert getattr(ours, name).dtype == np.float32
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=tolerance, rtol=0)

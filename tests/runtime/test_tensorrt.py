@@ -53,7 +53,7 @@ def opened(bundle: Bundle, batches: tuple[int, int, int] = (1, 2, 4), graphs: bo
 
 def assert_as_onnxruntime(backend: TensorRTBackend, bundle: Bundle, given: np.ndarray) -> None:
     ours, theirs = backend.run(given), OnnxRuntimeBackend(bundle.artefact()).run(given)
-    for name in ("findings", "abnormal", "attention"):
+    for name in ("findings", "abnormal", "attention", "features"):
         mine, other = getattr(ours, name), getattr(theirs, name)
         assert mine.shape == other.shape and mine.dtype == np.float32, name
         np.testing.assert_allclose(mine, other, atol=1e-5, err_msg=name)
@@ -65,6 +65,12 @@ def test_answers_are_those_of_the_onnx_file_for_any_number_of_images(every: Fake
     for seed in range(4):  # launched, captured, replayed, replayed
         assert_as_onnxruntime(backend, bundle, images(count, seed))
     backend.close()
+
+
+def test_a_model_of_before_there_were_features_still_runs(fake: Fake, bundle: Bundle) -> None:
+    fake.fails.add("features")
+    outputs = opened(bundle).run(images(2))
+    assert outputs.findings.shape == (2, 3) and outputs.features is None
 
 
 def test_more_images_than_the_largest_batch_are_split(fake: Fake, bundle: Bundle) -> None:
@@ -89,7 +95,7 @@ def test_copies_and_work_are_in_order_on_one_stream(fake: Fake, bundle: Bundle) 
     fake.calls.clear()
     backend.run(images(2))
     steps = [call[0] for call in fake.calls]
-    assert steps == ["to_device", "shape", "execute", "to_host", "to_host", "to_host", "synchronise"]
+    assert steps == ["to_device", "shape", "execute", *["to_host"] * 4, "synchronise"]
 
 
 def test_a_graph_is_captured_once_for_a_batch_that_stays_and_dropped_when_it_changes(
@@ -116,10 +122,10 @@ def test_without_graphs_everything_is_launched(fake: Fake, bundle: Bundle) -> No
 
 def test_memory_is_taken_once_and_given_back(fake: Fake, bundle: Bundle) -> None:
     backend = opened(bundle)
-    assert [args[0] for args in fake.named("alloc")] == [4 * 28 * 28 * 4, 4 * 3 * 4, 4 * 4, 4 * 4 * 4]
+    assert [args[0] for args in fake.named("alloc")] == [4 * size * 4 for size in (28 * 28, 3, 1, 4, 4)]
     for count in (1, 4, 9, 1, 2, 2, 2):
         backend.run(images(count))
-    assert len(fake.named("alloc")) == 4 == len(fake.memory)
+    assert len(fake.named("alloc")) == 5 == len(fake.memory)
     backend.close()
     backend.close()
     gc.collect()

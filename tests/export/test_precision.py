@@ -24,8 +24,8 @@ IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
 # The operators that TensorRT's parser lists as supported in release 8.5, of those that a ViT could need.
 LEGACY_OPS = {
     "Add", "AveragePool", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Equal",
-    "Erf", "Expand", "Gather", "Gemm", "Identity", "MatMul", "Mul", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum", "Reshape",
-    "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Erf", "Expand", "Gather", "Gemm", "Identity", "MatMul", "Mul", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum",
+    "Reshape", "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 ALLOWED = {"legacy": LEGACY_OPS, "modern": LEGACY_OPS | {"LayerNormalization"}}
 """Profile -> operators; LayerNormalization is supported from release 8.6 on."""

@@ -25,7 +25,8 @@ IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
 LEGACY_OPS = {
     "Add", "AveragePool", "Cast", "Concat", "Constant", "ConstantOfShape", "Conv", "DequantizeLinear", "Div", "Equal",
     "Erf", "Expand", "Gather", "Gemm", "Identity", "MatMul", "Mul", "Pow", "QuantizeLinear", "ReduceMean", "ReduceSum",
-    "Reshape", "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where",
+    "Reshape", "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
+    "Where",
 }  # fmt: skip
 ALLOWED = {"legacy": LEGACY_OPS, "modern": LEGACY_OPS | {"LayerNormalization"}}
 """Profile -> operators; LayerNormalization is supported from release 8.6 on."""

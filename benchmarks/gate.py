@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def read(folder: Path) -> list[FilmRead | Rejection]:
-    """Read a folder at 224 px, each distinct picture once: copies in several encodings would count as so many."""
+    """Read a folder at 224 px, for models of up to that size; each picture once, however often it is there."""
     with Readers(2) as readers:
         found = [one for part in readers.read(find_inputs([folder]), 224) for one in part]
     pictures: dict[bytes, FilmRead | Rejection] = {}
@@ -63,7 +63,7 @@ def measured(bundle: Path, others: list[FilmRead | Rejection], args: argparse.Na
     with Predictor(bundle, precision=args.precision) as predictor:
         card = predictor.card
         rates = card.gate["rates"][args.precision]
-        own = rates["films"]
+        own = rates.get("films", {"low": 1.0, "refused": 0, "images": 0})  # without, nothing is shown
         films = {}
         for name in args.data:
             prepared = Prepared.open(Workspace.default().data_dir(name))
@@ -98,7 +98,7 @@ def seen(image: np.ndarray) -> FilmRead:
     """Return a film of which nothing is known but its pixels."""
     from edgecxr.runtime.read import film_of
 
-    return film_of(Radiograph(image.astype(np.float32) / 255, "film"), len(image))
+    return film_of(Radiograph(image.astype(np.float32) / np.float32(255), "film"), len(image))
 
 
 def refused(predictor: Predictor, films: list[FilmRead]) -> list[str]:

@@ -59,4 +59,4 @@ def load(
     from edgecxr.workspace import Workspace
 
     folder = select.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))
-    return Predictor(folder, backend, operating_point, precision, threads, any_view, force)
+    return Predictor(folder, backend, operating_point, precision, threads, any_view=any_view, force=force)

@@ -13,6 +13,11 @@ the library is called, so that nobody else needs to know the library.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgecxr.runtime.types import GateResult
+
 REASONS = {
     "not-found": "the path does not exist",
     "not-an-image": "neither DICOM nor an image that Pillow reads",
@@ -36,7 +41,8 @@ REASONS = {
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
 
 GATE_REASONS = ("modality", "body-part", "view", "tiny", "blank", "saturated", "polarity", "not-chest")
-"""Those of the quality gate, in the order in which one of several is named; all but a blank film can be overruled."""
+"""Those of the quality gate, in the order in which one of several is named. The user can overrule it; a film of which
+every pixel has the same value has nothing to look at, and is rejected by its reader."""
 
 
 AGAIN = "save or send the film again"
@@ -70,16 +76,18 @@ class InputError(EdgeCxrError):
 
     Attributes:
         reason: one of `REASONS`, stable across versions, meant for programs.
+        gate: what the quality gate makes of a film that it refuses, an `edgecxr.runtime.types.GateResult`; else None.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, reason: str) -> None:
+    def __init__(self, message: str, reason: str, gate: GateResult | None = None) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
         # Both go to the base class so that the error survives pickling between processes.
-        super().__init__(message, reason)
+        super().__init__(message, reason, gate)
         self.reason = reason
+        self.gate = gate
 
     def __str__(self) -> str:
         return str(self.args[0])

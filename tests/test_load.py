@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 import edgecxr
-from edgecxr.errors import ModelError, UsageError
+from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.runtime.bundle import write_bundle
 from tests.cli_workspace import edgecxr as command_line
+from tests.runtime.dicom_files import film, write
 from tests.test_cli import scan
-from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
+from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_gate, tiny_onnx
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,6 +89,18 @@ def test_the_precision_chooses_the_model_file(tmp_path: Path) -> None:
     expected = edgecxr.load(bundle, precision="int8").predict(film).abnormal
     assert json.loads(typed.out)["abnormal"]["probability"] == pytest.approx(expected, abs=1e-3)
     assert expected < edgecxr.load(bundle).predict(film).abnormal - 0.1
+
+
+def test_the_gate_is_overruled_by_name(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "model", gate=tiny_gate(0.3, 0.05)).path
+    lateral = write(film(np.tile(np.arange(90, dtype=np.uint8), (90, 1)), ViewPosition="RL"), tmp_path)
+    with pytest.raises(InputError) as caught:
+        edgecxr.load(bundle).predict(lateral)
+    assert caught.value.reason == "view" and caught.value.gate is not None
+    assert edgecxr.load(bundle, any_view=True).predict(lateral).gate.verdict == "pass"
+    assert edgecxr.load(bundle, force=True).predict(lateral).gate.verdict == "forced"
+    with pytest.raises(InputError, match="does not look like"):
+        edgecxr.load(bundle, any_view=True).predict(np.linspace(0.3, 1, 90 * 90).reshape(90, 90))
 
 
 @pytest.mark.parametrize("bundle", [None, "gone", Path("gone")])

@@ -10,6 +10,8 @@ Run as a program: `python tests/tiny_bundle.py OUT_DIR`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +26,9 @@ from edgecxr.runtime.gate import FILE as GATE
 from edgecxr.runtime.types import PRECISIONS, ModelCard
 
 LABELS = ("Cardiomegaly", "Nodule/Mass", "Pleural effusion")
+
+
+_GATE = np.zeros((1, 4), np.float32)
 
 
 def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
@@ -70,13 +75,16 @@ def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
 def tiny_gate(threshold: float = 9.0, usual: float = 1.0) -> dict[str, Any]:
     """Return what the card says of a gate that takes the image of no light for the one film it learnt from."""
     rate = {"refused": 0, "images": 10, "value": 0.0, "low": 0.0, "high": 0.28}
+    file = io.BytesIO()
+    np.save(file, _GATE)
     return {
+        "sha256": hashlib.sha256(file.getvalue()).hexdigest(),
         "false_rejection": 0.02,
         "variances": [],
         "rest": 1.0,
         "thresholds": dict.fromkeys(PRECISIONS, threshold),
         "usual": dict.fromkeys(PRECISIONS, usual),
-        "rates": {"fp32": {"films": rate | {"split": "test"}, "noise": rate}},
+        "rates": {"fp32": {"films": rate, "noise": rate}},
     }
 
 
@@ -103,7 +111,7 @@ def tiny_bundle(dest: Path, size: int = 28, labels: tuple[str, ...] = LABELS, **
     with tempfile.TemporaryDirectory() as scratch:
         model = tiny_onnx(Path(scratch, "model.onnx"), size, len(labels))
         gate = Path(scratch, GATE)
-        np.save(gate, np.zeros((1, 4), np.float32))
+        np.save(gate, _GATE)
         return write_bundle(dest, tiny_card(size, labels, **changes), {"model.onnx": model, GATE: gate})
 
 

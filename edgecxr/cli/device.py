@@ -75,7 +75,7 @@ def infer(
     films = find_inputs(paths, recursive)
     with (
         readers_for(asked, len(films)) as readers,
-        Predictor(bundle, backend, operating_point, precision, threads, any_view, force) as predictor,
+        Predictor(bundle, backend, operating_point, precision, threads, any_view=any_view, force=force) as predictor,
     ):
         rejected = infer_paths(predictor, readers, films, asked)
     if rejected:

@@ -14,7 +14,7 @@ from edgecxr.console import progress
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration import choose
-from edgecxr.export.gate import FALSE_REJECTION, add_gate
+from edgecxr.export.gate import add_gate
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.precision import to_fp16
 from edgecxr.export.quantise import quantise, ranges_of
@@ -25,6 +25,7 @@ from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, l
 from edgecxr.models.reference import TorchBackend
 from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
+from edgecxr.runtime.preprocess import BASE_SIZE, source_size
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import FloatArray, ModelCard
 from edgecxr.train.checkpoint import load_run
@@ -101,6 +102,8 @@ def export_bundle(
             artefacts[file.name] = facts | made | {"verdict": verdict.to_dict()}
         paths = {facts["precision"]: folder / name for name, facts in artefacts.items()}
         gate = add_gate(folder, paths, prepared, card, not_chest)
+        if not_chest and source_size(card.size) != BASE_SIZE:
+            note(f"--not-chest: left out for {card.name}, since the files are read at {BASE_SIZE} px")
         note(_of_gate(gate))
         card = replace(card, artefacts=artefacts, target=asdict(target) if target else {}, gate=gate)
         seal(folder, card)
@@ -111,12 +114,16 @@ def _of_gate(gate: dict[str, Any]) -> str:
     """Return a line about the quality gate: its rates with the FP32 file."""
     if not gate:
         return "quality gate: none, there are too few training or validation films"
-    films, *others = gate["rates"]["fp32"].items()
-    found = ", ".join(f"{kind} {rate['refused']}/{rate['images']}" for kind, rate in others)
-    return (
-        f"quality gate: refuses {films[1]['refused']} of {films[1]['images']} {films[1]['split']} films (about "
-        f"{FALSE_REJECTION:.0%} are meant); of what is no chest film: {found}"
+    rates = dict(gate["rates"]["fp32"])
+    films = rates.pop("films", None)
+    found = ", ".join(f"{kind} {rate['refused']}/{rate['images']}" for kind, rate in rates.items())
+    own = (
+        f"{films['refused']} of {films['images']} test films"
+        if films
+        else "an unknown share of films, without a test split"
     )
+    meant = f"about {gate['false_rejection']:.0%} are meant"
+    return f"quality gate: refuses {own} ({meant}); of what is no chest film: {found}"
 
 
 def layer_costs(run: Path, prepared: Prepared, recipe: Recipe, scratch: Path) -> list[Cost]:

@@ -78,14 +78,21 @@ class Bundle:
         """
         return verify(self.path)
 
-    def listed(self, name: str) -> Path:
+    def listed(self, name: str, sha256: str | None = None) -> Path:
         """Return a file of the bundle, whose checksum was verified when it was opened.
 
+        Args:
+            name: of the file.
+            sha256: what the card says of it; None where it does not.
+
         Raises:
-            ModelError: the list of checksums does not name it.
+            ModelError: the list of checksums does not name it, or has another checksum than the card.
         """
-        if name not in _read_sums(self.path):
+        sums = _read_sums(self.path)
+        if name not in sums:
             raise ModelError(f"{self.path / SUMS} does not list {name}: {_REMEDY}")
+        if sha256 not in (None, sums[name]):
+            raise ModelError(f"{self.path / name} is not the file that {CARD} describes: {_REMEDY}")
         return self.path / name
 
     def artefact(self, precision: str = "fp32") -> Path:
@@ -102,10 +109,7 @@ class Bundle:
             raise ModelError(
                 f"{self.path} has no {precision} model (it has: {', '.join(names) or 'none'}): export it with that too"
             )
-        path = self.listed(names[precision])
-        stated = self.card.artefacts[path.name].get("sha256")
-        if stated is not None and stated != _read_sums(self.path)[path.name]:
-            raise ModelError(f"{path} is not the model that {CARD} describes: {_REMEDY}")
+        path = self.listed(names[precision], self.card.artefacts[names[precision]].get("sha256"))
         if _points_elsewhere(path):
             raise ModelError(f"{path} takes weights from other files, which no checksum covers: export the model again")
         return path

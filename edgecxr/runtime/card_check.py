@@ -26,6 +26,8 @@ _MOST_LABELS = 1000
 _MOST_RULES = 50
 _MOST_FILES = 32
 _MOST_COMPONENTS = 1000
+_SMALLEST_VARIANCE = 1e-30
+_FARTHEST = 1e9
 _LARGEST_WHOLE = 1 << 53
 
 
@@ -107,10 +109,31 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
     for key in ("operating_points", "operating_counts", "temperature", "metrics", "data", "training", "artefacts"):
         yield not isinstance(getattr(card, key), dict), f"{key} is not a table"
     yield not isinstance(card.target, dict), "target is not a table"
-    yield not isinstance(card.gate, dict), "gate is not a table"
-    yield len(card.gate.get("variances", ())) > _MOST_COMPONENTS, f"gate has more than {_MOST_COMPONENTS} variances"
+    yield from _gate(card.gate)
     yield from _decisions(card)
     yield from _files(card)
+
+
+def _gate(gate: object) -> Iterator[tuple[bool, str]]:
+    yield not isinstance(gate, dict), "gate is not a table"
+    if not gate:
+        return
+    assert isinstance(gate, dict)
+    variances = gate.get("variances")
+    yield not isinstance(variances, list) or len(variances) > _MOST_COMPONENTS, "gate has no list of variances"
+    for name, value in [("rest", gate.get("rest")), *(("a variance", value) for value in variances or ())]:
+        bearable = _is_number(value) and _SMALLEST_VARIANCE <= value < 1 / _SMALLEST_VARIANCE
+        yield not bearable, f"{name} of the gate is {brief(value, 40)}, which is no variance"
+    yield any(value < gate["rest"] for value in variances or ()), "a variance of the gate is below its rest"
+    for key in ("thresholds", "usual"):
+        values = gate.get(key)
+        yield not isinstance(values, dict), f"{key} of the gate are not a table"
+        for value in (values or {}).values():
+            problem = f"one of the gate's {key} is {brief(value, 40)}, which is no distance"
+            yield not _is_number(value) or not 0 < value < _FARTHEST, problem
+    yield not _is_text(gate.get("sha256")), "sha256 of the gate is not a text"
+    share = gate.get("false_rejection", 0.0)
+    yield not _is_number(share) or not 0 <= share <= 1, "false_rejection of the gate is no share"
 
 
 def _decisions(card: ModelCard) -> Iterator[tuple[bool, str]]:

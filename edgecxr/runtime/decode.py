@@ -39,7 +39,7 @@ from pydicom.uid import (
 )
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 
-from edgecxr.runtime.jpeg2000 import reduced
+from edgecxr.runtime.jpeg2000 import halved
 
 # The first one installed decodes, always: two machines then give the same pixels, of lossy syntaxes too. None is asked
 # for a second opinion on a stream that another one found damaged: what it returned could be half a film.
@@ -153,7 +153,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
-    """Decode the first frame only; a large JPEG 2000 film at half its size or less (`edgecxr.runtime.jpeg2000`).
+    """Decode the first frame only; a large JPEG 2000 film at half its size (`edgecxr.runtime.jpeg2000`).
 
     Returns:
         (H, W) integers as wide as the words of the file, bits above BitsStored not yet removed; or (H, W, 3), RGB.
@@ -174,7 +174,7 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     plugin = ""
     if syntax.is_encapsulated:
         _check_size(dataset, _first_fragment(dataset))
-        if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _reduced(dataset)) is not None:
+        if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _halved(dataset)) is not None:
             return small
         plugin = codec_of(syntax).plugin
     else:
@@ -198,13 +198,15 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     return np.asarray(frame)
 
 
-def _reduced(dataset: Dataset) -> NDArray[Any] | None:
-    """Decode a film at reduced resolution, if it is as large and as plain as that takes."""
+def _halved(dataset: Dataset) -> NDArray[Any] | None:
+    """Decode a film at half its size, if it is as large and as plain as that takes."""
     plain = int(dataset.get("NumberOfFrames") or 1) == 1 == dataset.SamplesPerPixel and not dataset.PixelRepresentation
-    if not plain or dataset.PhotometricInterpretation == "PALETTE COLOR":
+    # Padding is told by its very value, which must not be mixed with what lies beside it.
+    if not plain or dataset.BitsAllocated != 16 or "PixelPaddingValue" in dataset:
         return None
-    stream = get_frame(dataset.PixelData, 0, number_of_frames=1)
-    return reduced(stream, int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated))
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        return None
+    return halved(get_frame(dataset.PixelData, 0, number_of_frames=1), int(dataset.Rows), int(dataset.Columns))
 
 
 def describes_itself(syntax: UID) -> bool:

@@ -109,12 +109,10 @@ def _gate(card: ModelCard) -> list[str]:
         return ["none: the bundle cannot tell whether a film is a chest film"]
     lines = []
     for precision, rates in card.gate["rates"].items():
-        films, *others = rates.items()
-        threshold = card.gate["thresholds"][precision]
-        lines.append(
-            f"{precision}, from a distance of {threshold:.3g}: refuses {_share(films[1])} {films[1]['split']} films"
-        )
-        lines.append("  of what is no chest film " + ", ".join(f"{kind} {_share(rate)}" for kind, rate in others))
+        refused = f"refuses {_share(rates['films'])} test films" if "films" in rates else "no test films to tell"
+        lines.append(f"{precision}, from a distance of {card.gate['thresholds'][precision]:.3g}: {refused}")
+        others = [f"{kind} {_share(rate)}" for kind, rate in rates.items() if kind != "films"]
+        lines.append(f"  of what is no chest film {', '.join(others)}")
     return lines
 
 

@@ -7,7 +7,6 @@ grey. Files come from anywhere, so whatever pydicom or a decoder raises on one i
 from __future__ import annotations
 
 import contextlib
-import unicodedata
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.runtime.decode import NoDecoderError, describes_itself, first_frame, transfer_syntax
-from edgecxr.runtime.types import FloatArray, Objection, Radiograph
+from edgecxr.runtime.dicom_stated import VIEWS, objections_of, stated_view, texts
+from edgecxr.runtime.types import FloatArray, Radiograph
 from edgecxr.runtime.voi import display_table, luminance, thin
 
 MAX_PIXELS = 100_000_000
@@ -46,13 +46,6 @@ _KEYWORDS = [
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 _ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
-_VIEWS = {"PA": "PA", "AP": "AP", "LL": "LL", "RL": "LL", "LATERAL": "LL", "LAT": "LL"}
-_OBLIQUE = ("RLO", "LLO", "RAO", "LAO", "RPO", "LPO")
-# DR is none of DICOM's terms, and what some devices write for DX.
-_RADIOGRAPHY = ("CR", "DX", "DR", "RG")
-_CHEST = ("CHEST", "THORA", "TORAX", "TORAC", "LUNG")
-_NO_BODY_PART = ("UNKNOWN", "UNDEFINED", "OTHER", "NONE", "N/A", "NA")
-
 
 def read_dicom(path: Path) -> Radiograph:
     """Read the first frame of a DICOM file as it is meant to be seen.
@@ -67,8 +60,8 @@ def read_dicom(path: Path) -> Radiograph:
             dataset = _parse(path)
             _check(path, dataset)
             notes = _notes(dataset)
-            view = _view(dataset)
-            objections = _objections(dataset, view)
+            view = stated_view(dataset)
+            objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
         reason = "undecodable" if syntax.is_private or syntax.is_encapsulated else "malformed"
         with _faults(path, "cannot be decoded", reason):
@@ -79,7 +72,7 @@ def read_dicom(path: Path) -> Radiograph:
         with _faults(path, "has malformed lookup tables", "malformed"):
             pixels, more = _grey(dataset, frame, syntax)
         size = int(dataset.Rows), int(dataset.Columns)
-    return Radiograph(pixels, str(path), _VIEWS.get(view), (*notes, *more), objections, size)
+    return Radiograph(pixels, str(path), view if view in VIEWS else None, (*notes, *more), objections, size)
 
 
 @contextlib.contextmanager
@@ -141,35 +134,6 @@ def _notes(dataset: Dataset) -> list[str]:
     return [f"the first of {frames} frames was taken"] if frames > 1 else []
 
 
-def _view(dataset: Dataset) -> str:
-    """Return the view that the file states: a key of `_VIEWS`, one of `_OBLIQUE`, something else, or ""."""
-    stated = _text(dataset, "ViewPosition")
-    if stated in _VIEWS or stated in _OBLIQUE:
-        return stated
-    # Files of digital radiography may say it by a code alone; its meaning is text that every code must have.
-    codes = dataset.get("ViewCodeSequence")
-    meaning = _text(codes[0], "CodeMeaning", 64) if codes else ""
-    if "OBLIQUE" in meaning:
-        return "RAO" if "RIGHT" in meaning else "LAO"
-    return "LATERAL" if "LATERAL" in meaning else stated
-
-
-def _objections(dataset: Dataset, view: str) -> tuple[Objection, ...]:
-    """Return what the file says against being a frontal chest film."""
-    found = []
-    modality, body = _text(dataset, "Modality"), _text(dataset, "BodyPartExamined")
-    if modality and modality not in _RADIOGRAPHY:
-        found.append(Objection("modality", f"modality {modality} is not radiography (CR, DX, RG)"))
-    plain = unicodedata.normalize("NFD", body)  # TÓRAX
-    plain = "".join(c for c in plain if not unicodedata.combining(c))
-    if plain and plain not in _NO_BODY_PART and not any(part in plain for part in _CHEST):
-        found.append(Objection("body-part", f"the body part {body} is not the chest"))
-    if view in _OBLIQUE or _VIEWS.get(view) == "LL":
-        kind = "an oblique" if view in _OBLIQUE else "a lateral"
-        found.append(Objection("view", f"it is {kind} view, and models learn from frontal ones"))
-    return tuple(found)
-
-
 def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArray, list[str]]:
     """Return (H, W) float32 in [0, 1], air black, and what had to be assumed."""
     bits = int(dataset.BitsStored)
@@ -200,7 +164,6 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     return pixels, notes
 
 
-def _text(dataset: Dataset, keyword: str, most: int = 16) -> str:
-    """Return a short printable upper-case form of an element, or ""."""
-    text = str(dataset.get(keyword) or "").strip().upper()
-    return "".join(c for c in text if c.isprintable())[:most]
+def _text(dataset: Dataset, keyword: str) -> str:
+    """Return a short printable upper-case form of an element's first value, or ""."""
+    return next(iter(texts(dataset, keyword)), "")[:16]

@@ -32,7 +32,15 @@ POLARITY = Objection(
 )
 NOT_CHEST = Objection("not-chest", "it does not look like the frontal chest films that the model learnt from")
 
-_REMEDIES = {"polarity": "correct its PhotometricInterpretation or its pixels", "view": "add --any-view"}
+_REMEDIES = {
+    "view": "give a frontal one, or add --any-view (any_view=True)",
+    "tiny": "give the film itself, not a thumbnail",
+    "blank": "save or send the film again, with a window that shows it",
+    "saturated": "save or send the film again, with a window that shows it",
+    "polarity": "correct its PhotometricInterpretation or its pixels",
+}
+_MOST_FEATURES = 4 * 4096
+_LARGEST = 1e6
 
 _EXTREMES = 0.75
 """Share of black and white pixels: at most 0.49 on any of 5,000 chest films of three data sets."""
@@ -56,7 +64,9 @@ def of_image(image: NDArray[np.uint8], shape: tuple[int, ...]) -> list[Objection
     low, high = np.searchsorted(share, (0.01, 0.99))
     extremes = (counts[0] + counts[255]) / image.size
     if high - low < _LEAST_RANGE:
-        found.append(Objection("blank", "it is nearly blank, all its grey values are within 6 % of full white"))
+        found.append(
+            Objection("blank", f"it is nearly blank, 98 % of its pixels are within {_LEAST_RANGE} of 255 grey levels")
+        )
     elif extremes > _EXTREMES:
         found.append(Objection("saturated", f"{extremes:.0%} of its pixels are fully black or white"))
     return found
@@ -66,7 +76,7 @@ def rejection(source: str, gate: GateResult) -> Rejection:
     """Return what becomes of a film that the gate refuses."""
     first = gate.objections[0]
     remedy = _REMEDIES.get(first.reason, "give a frontal chest film")
-    message = f"{source} is refused, {first.message}: {remedy}, or take it all the same with --force"
+    message = f"{source} is refused, {first.message}: {remedy}; --force (force=True) takes it all the same"
     return Rejection(source, first.reason, message, gate)
 
 
@@ -115,7 +125,7 @@ def load_gate(bundle: Bundle, precision: str) -> Gate | None:
     """Return the gate of a bundle's model file; None where the bundle has none.
 
     Args:
-        bundle: an open bundle.
+        bundle: an open bundle, whose card has been checked.
         precision: of the model file.
 
     Raises:
@@ -124,20 +134,22 @@ def load_gate(bundle: Bundle, precision: str) -> Gate | None:
     facts = bundle.card.gate
     if not facts:
         return None
-    path = bundle.listed(FILE)
+    path = bundle.listed(FILE, facts["sha256"])
     try:
-        threshold, usual = (float(facts[key][precision]) for key in ("thresholds", "usual"))
-        variances = np.array(facts["variances"], np.float64)
-        rest = float(facts["rest"])
-        # Mapped, a file that claims more than it holds is refused and not allocated.
+        threshold, usual = facts["thresholds"][precision], facts["usual"][precision]
+        # Mapped, a file that claims more than it holds is refused and not allocated; of one that does, only what a
+        # model can have is read.
         content = np.load(path, mmap_mode="r", allow_pickle=False)
-        if content.dtype != np.float32 or content.ndim != 2 or len(content) != 1 + len(variances):
-            raise ValueError(f"{FILE} is {content.dtype} of shape {content.shape}")
+        if not isinstance(content, np.memmap) or content.dtype != np.float32 or content.ndim != 2:
+            raise ValueError("it is no array of float32")
+        if len(content) != 1 + len(facts["variances"]) or not 1 <= content.shape[1] <= _MOST_FEATURES:
+            raise ValueError(f"it has the shape {content.shape}")
         values = np.array(content, np.float64)
-        if not (np.isfinite(values).all() and rest > 0 and (variances >= rest).all() and threshold > 0):
-            raise ValueError("it has values that are not numbers, or no variances")
+        if not np.abs(values).max() < _LARGEST:  # NaN neither
+            raise ValueError("it has values that are no numbers")
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ModelError(
             f"the quality gate in {path} is not what the card says ({brief(error)}): export the model again"
         ) from error
-    return Gate(values[0], values[1:], variances, rest, threshold, usual)
+    variances = np.array(facts["variances"], np.float64)
+    return Gate(values[0], values[1:], variances, float(facts["rest"]), float(threshold), float(usual))

@@ -35,7 +35,14 @@ from edgecxr.runtime.types import (
 )
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
-NO_GATE_WARNING = "the model cannot tell whether a film is a chest film: export it again"
+NO_GATE_WARNING = (
+    "the model cannot tell whether a film is a chest film: export it again, with 16 or more training films and some "
+    "validation films"
+)
+LARGEST_SHARE = 0.05
+"""Of films like those of the training that a quality gate may refuse without a warning."""
+
+_LARGEST_FEATURE = 1e6
 
 
 class Predictor:
@@ -74,6 +81,7 @@ class Predictor:
         operating_point: str = "youden",
         precision: str = "fp32",
         threads: int | None = None,
+        *,
         any_view: bool = False,
         force: bool = False,
     ) -> None:
@@ -98,12 +106,18 @@ class Predictor:
         self._gate = load_gate(self.bundle, precision)
         if self._gate is None:
             self.warnings += (NO_GATE_WARNING,)
+        elif (share := self.card.gate.get("false_rejection", 0)) > LARGEST_SHARE:
+            self.warnings += (
+                f"the quality gate rests on few validation films: it refuses about {share:.0%} of good films",
+            )
         self.any_view, self.force = any_view, force
         options = {} if threads is None else {"threads": threads}
         self._backend = open_backend(backend, model, **options)
         # What a backend does not say here shows in its answers.
+        shapes = getattr(self._backend, "shapes", {})
         try:
-            check_shapes(self.card, getattr(self._backend, "shapes", {}), str(model), str(self.bundle.path / CARD))
+            check_shapes(self.card, shapes, str(model), str(self.bundle.path / CARD))
+            self._check_features(tuple(shapes.get("features", (None, None)))[1:])
         except ModelError:
             self._backend.close()
             raise
@@ -139,7 +153,7 @@ class Predictor:
     def _taken(self, film: FilmRead) -> Prediction:
         (result,) = self.look([film])
         if isinstance(result, Rejection):
-            raise InputError(result.message, result.reason)
+            raise InputError(result.message, result.reason, result.gate)
         return result
 
     @property
@@ -160,7 +174,12 @@ class Predictor:
 
         Raises:
             ModelError: the model failed, does not fit its card, or has been closed.
+            UsageError: a film was read for a model of another size.
         """
+        for film in films:
+            if len(film.image) != self.image_size:
+                side = len(film.image)
+                raise UsageError(f"{film.source} was read at {side} px, and the model needs {self.image_size} px")
         first = [self._judged(film.objections) for film in films]
         seen = [film for film, gate in zip(films, first, strict=True) if gate.verdict != "refuse"]
         results = iter(self._seen(seen) if seen else ())
@@ -197,29 +216,30 @@ class Predictor:
             exchanged = self._backend.run(box_mean(255 - images[far], self.card.size)[:, None])
             for place, distance in zip(far.tolist(), self._distances(exchanged, len(far)), strict=True):
                 more[place] = (POLARITY if distance <= self._gate.usual else NOT_CHEST,)
-        return [
-            self._judged((*film.objections, *more.get(i, ())), float(distances[i]), self._gate.threshold)
-            for i, film in enumerate(films)
-        ]
+        return [self._judged((*film.objections, *more.get(i, ())), float(distances[i])) for i, film in enumerate(films)]
 
     def _distances(self, outputs: Outputs, count: int) -> NDArray[np.float64]:
-        features = outputs.features
-        width = 0 if self._gate is None else len(self._gate.mean)
-        if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or features.shape != (count, width):
-            raise ModelError(f"the model in {self.bundle.path} has no features for its quality gate: export it again")
-        if not np.isfinite(features).all():
-            raise self._no_numbers()
         assert self._gate is not None
+        features = outputs.features
+        if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or len(features) != count:
+            features = np.empty(0, np.float32)
+        self._check_features(features.shape[1:])
+        # What is no number, or beyond all bounds, is not near anything.
+        if not np.abs(features).max() < _LARGEST_FEATURE:
+            raise self._no_numbers()
         return self._gate.distances(features)
 
-    def _judged(
-        self, objections: Sequence[Objection], distance: float | None = None, threshold: float | None = None
-    ) -> GateResult:
+    def _check_features(self, shape: tuple[object, ...]) -> None:
+        """Refuse a model that does not give what its gate was fitted to; a side that is not known is no int."""
+        if self._gate is not None and (len(shape) != 1 or (type(shape[0]) is int and shape[0] != len(self._gate.mean))):
+            raise ModelError(f"the model in {self.bundle.path} has no features for its quality gate: export it again")
+
+    def _judged(self, objections: Sequence[Objection], distance: float | None = None) -> GateResult:
         if self.any_view:
             objections = [objection for objection in objections if objection.reason != "view"]
         ordered = tuple(sorted(objections, key=lambda objection: GATE_REASONS.index(objection.reason)))
         verdict = "pass" if not ordered else "warn" if self.card.phantom else "forced" if self.force else "refuse"
-        return GateResult(verdict, ordered, distance, threshold)
+        return GateResult(verdict, ordered, distance, None if self._gate is None else self._gate.threshold)
 
     def _no_numbers(self) -> ModelError:
         return ModelError(

@@ -45,7 +45,7 @@ def to_json(result: Result, attention: bool = False) -> str:
             "message": result.message,
             "gate": None if result.gate is None else _gate(result.gate),
             "notice": NOTICE,
-        })  # fmt: skip
+        }, allow_nan=False)  # fmt: skip
     decided = {
         name: {"probability": p, "threshold": result.thresholds[name], "decision": result.decisions[name]}
         for name, p in (*result.findings.items(), ("abnormal", result.abnormal))

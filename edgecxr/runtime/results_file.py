@@ -75,7 +75,7 @@ def resumed(path: Path, predictor: Predictor) -> Iterator[ResultsFile]:
 
 def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, str], int]:
     """Return the files that there are results of, and where the last whole line ends."""
-    again = {*AGAIN, *(GATE_REASONS if predictor.force else ()), *(("view",) if predictor.any_view else ())}
+    overruled = GATE_REASONS if predictor.force else ("view",) if predictor.any_view else ()
     done: dict[str, str] = {}
     end = 0
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
@@ -86,6 +86,7 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, s
             result = json.loads(line)
             source, status = str(result["source"]), str(result["status"])
             reason, model = result.get("reason"), result.get("model", predictor.card.name)
+            of_gate = result.get("gate") is not None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"line {number} of {path} is no result of `edgecxr infer --json`: give another with --resume",
@@ -98,7 +99,7 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, s
                 f"{predictor.operating_point}: give another with --resume"
             )
         done.pop(source, None)
-        if reason not in again:
+        if reason not in AGAIN and not (of_gate and reason in overruled):
             done[source] = "ok" if status == "ok" else "rejected"
         end += len(line)
     return done, end

@@ -51,8 +51,9 @@ class GateResult:
     Attributes:
         verdict: "pass"; "warn", where the model cannot know better; "forced", where the user overruled it; "refuse".
         objections: what speaks against the film, the first one first to be named.
-        distance: from the films that the model learnt from, about 1 for these; None where it was not computed.
-        threshold: the distance above which a film is refused; None where the model has none.
+        distance: from the films that the model learnt from, about 1 for these; None of a film refused before the
+            model runs, and of a model without a gate.
+        threshold: the distance above which a film is refused; None of a model without a gate.
     """
 
     verdict: str

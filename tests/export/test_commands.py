@@ -57,7 +57,7 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
         ("prepare", "folder", films, "--workers", "1", "--size", "448"),
         ("train", "--res", "448", "--patch", "112", "--depth", "2", "--init", "random", *SHORT),
         ("distill", "--res", "28", "--teacher", "teacher-tiny-448", *SHORT),
-        ("export", "--with-teacher", "--recipe", tmp_path / "fp32.toml"),
+        ("export", "--with-teacher", "--not-chest", films, "--recipe", tmp_path / "fp32.toml"),
     ):
         typed = edgecxr(*command, runs=runs)
         assert typed.code == 0, typed
@@ -71,6 +71,14 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
         assert probability == pytest.approx(expected, abs=1e-5)
     refused = edgecxr("train", "--res", "300", runs=runs)
     assert (refused.code, refused.error) == (2, "error: --res 300: there are 224, 448")
+
+    # The files were read for the student: of the teacher, which sees 448 px, that is said.
+    cards = {
+        name: json.loads((runs / "export" / name / "card.json").read_text()) for name in (STUDENT, "teacher-tiny-448")
+    }
+    given = {name: card["gate"]["rates"]["fp32"].get("given") for name, card in cards.items()}
+    assert given["teacher-tiny-448"] is None and given[STUDENT]["images"] == 24
+    assert "--not-chest: left out for teacher-tiny-448" in typed.err
 
 
 def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe, tmp_path):

@@ -14,6 +14,7 @@ from edgecxr.export.gate import fit, no_films, threshold_of
 from edgecxr.export.not_chest import read_not_chest
 from edgecxr.export.recipe import Recipe
 from edgecxr.runtime.bundle import Bundle, write_bundle
+from edgecxr.runtime.describe import describe
 from edgecxr.runtime.gate import FILE
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import film_of
@@ -78,7 +79,7 @@ def test_a_bundle_knows_the_films_of_its_training_from_others(bundled: Bundle, f
     for rate in card["rates"]["fp32"].values():
         assert 0 <= rate["low"] <= rate["refused"] / rate["images"] <= rate["high"] <= 1
         assert rate["value"] == pytest.approx(rate["refused"] / rate["images"], abs=1e-4)
-    assert card["rates"]["fp32"]["films"]["split"] == "test"
+    assert card["false_rejection"] == pytest.approx(1 / 13), "12 validation films promise no more"
     with Predictor(as_of_patients(bundled, tmp_path / "real")) as predictor:
         images = [films.images[row] for row in films.rows("test")[:12]]
         shown = [film_of(Radiograph(image.astype(np.float32) / 255, "film")) for image in images]
@@ -128,6 +129,21 @@ def test_files_of_other_things_are_counted(finished: Finished, tmp_path: Path) -
     empty.mkdir()
     with pytest.raises(InputError, match="holds no film that can be read"):
         read_not_chest(empty)
+
+
+def test_without_a_test_split_nothing_is_said_of_films_that_set_the_threshold(
+    finished: Finished, tmp_path: Path
+) -> None:
+    images, targets, abnormal, _ = striped(60)
+    targets = np.column_stack([targets, np.zeros(60, np.float32)])
+    untested = write_prepared(
+        tmp_path / "untested", images, targets, abnormal, ["train"] * 40 + ["val"] * 20, finished.prepared.labels
+    )
+    said: list[str] = []
+    recipe = Recipe(precisions=("fp32",))
+    bundle = export_bundle(finished.student, untested, tmp_path / "bundle", recipe, None, said.append)
+    assert "films" not in bundle.card.gate["rates"]["fp32"] and "noise" in bundle.card.gate["rates"]["fp32"]
+    assert "an unknown share of films" in said[-1] and "no test films to tell" in describe(bundle)
 
 
 def test_too_few_films_give_no_gate_and_say_so(finished: Finished, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -278,16 +279,20 @@ def view_code(meaning: str) -> list[Dataset]:
         ({"Modality": "RG"}, []),
         ({"Modality": ""}, []),
         ({"Modality": None}, []),
-        ({"BodyPartExamined": "FOOT"}, ["body-part"]),
-        ({"BodyPartExamined": "PORT CHEST"}, []),
+        ({"Modality": ["DX", "CR"]}, []),
+        ({"Modality": ["CT", "MR"]}, ["modality"]),
+        *(({"BodyPartExamined": part}, []) for part in ("CHEST", "PORT CHEST", "UNKNOWN", "-", "XX", "NOT SPECIFIED")),
+        *(({"BodyPartExamined": part}, []) for part in ("PECHO", "BRUST", "CHESTABDPELVIS", ["ABDOMEN", "CHEST"])),
         ({"BodyPartExamined": "T\u00d3RAX", "SpecificCharacterSet": "ISO_IR 192"}, []),
-        ({"BodyPartExamined": "UNKNOWN"}, []),
-        ({"ViewPosition": "LL"}, ["view"]),
-        ({"ViewPosition": "LPO"}, ["view"]),
-        ({"ViewPosition": "PA"}, []),
+        *(({"BodyPartExamined": part}, ["body-part"]) for part in ("FOOT", "THORACIC SPINE", "TSPINE", "ABDOMEN")),
+        *(({"ViewPosition": view}, ["view"]) for view in ("LL", "RL", "LPO", "OBL", "LLAT", "LATERAL")),
+        *(({"ViewPosition": view}, []) for view in ("PA", "AP", "RLD", "DECUBITUS", "", "odd", ["LL", "PA"])),
         ({"ViewPosition": "", "ViewCodeSequence": view_code("left lateral")}, ["view"]),
         ({"ViewCodeSequence": view_code("right anterior oblique")}, ["view"]),
+        ({"ViewCodeSequence": view_code("antero-posterior oblique")}, ["view"]),
         ({"ViewCodeSequence": view_code("postero-anterior")}, []),
+        ({"ViewCodeSequence": view_code("right lateral decubitus")}, []),
+        ({"ViewCodeSequence": view_code("bilateral")}, []),
         ({"ViewPosition": "PA", "ViewCodeSequence": view_code("lateral")}, []),
         ({"Modality": "CT", "BodyPartExamined": "HEAD", "ViewPosition": "RL"}, ["modality", "body-part", "view"]),
     ],
@@ -295,9 +300,37 @@ def view_code(meaning: str) -> list[Dataset]:
 def test_what_a_file_says_against_being_a_frontal_chest_film(
     tmp_path: Path, elements: dict[str, Any], reasons: list[str]
 ) -> None:
-    radiograph = read(tmp_path, STORED, **WINDOW, **elements)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of values that DICOM does not allow
+        radiograph = read(tmp_path, STORED, **WINDOW, **elements)
     assert [objection.reason for objection in radiograph.objections] == reasons
     assert notes(radiograph) == ""
+
+
+@pytest.mark.parametrize(
+    ("position", "codes", "view"),
+    [
+        ("PA", None, "PA"), ("AP", None, "AP"), ("LATERAL", None, "LL"), ("RAO", None, None), ("RLD", None, None),
+        (None, view_code("antero-posterior"), "AP"), (None, view_code("left lateral"), "LL"), (None, None, None),
+    ],
+)  # fmt: skip
+def test_the_view_of_a_film_is_what_the_file_says(
+    tmp_path: Path, position: str | None, codes: list[Dataset] | None, view: str | None
+) -> None:
+    assert read(tmp_path, STORED, **WINDOW, ViewPosition=position, ViewCodeSequence=codes).view == view
+
+
+@pytest.mark.parametrize("kind", ["OB", "SH", "LO", "US"])
+def test_a_sequence_that_is_none_says_nothing(tmp_path: Path, kind: str) -> None:
+    path = write(film(STORED, **WINDOW, ViewCodeSequence=view_code("lateral")), tmp_path)
+    content = path.read_bytes()
+    place = content.index(b"\x54\x00\x20\x02SQ")
+    assert read_radiograph(path).objections
+    path.write_bytes(content[: place + 4] + kind.encode() + content[place + 6 :])
+    try:
+        assert read_radiograph(path).objections == ()
+    except InputError as error:  # where the length of it makes the rest unreadable
+        assert "attribute" not in str(error)
 
 
 # --- transfer syntaxes

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -50,13 +51,18 @@ def test_every_reason_of_the_gate_is_a_reason() -> None:
 
 
 def changed(folder: Path, content: bytes | None = None, **facts: object) -> Bundle:
-    """Return a tiny bundle whose gate was changed, its checksums in order."""
+    """Return a tiny bundle whose gate was changed, its checksums in order.
+
+    Raises:
+        ModelError: the card is none any more.
+    """
     bundle = tiny_bundle(folder)
     card = json.loads((folder / CARD).read_text())
     (folder / SUMS).unlink()
     (folder / CARD).unlink()
     if content is not None:
         (folder / FILE).write_bytes(content)
+        facts["sha256"] = hashlib.sha256(content).hexdigest()
     seal(folder, type(bundle.card).from_json(json.dumps(card | {"gate": card["gate"] | facts}), "card"))
     return Bundle.open(folder)
 
@@ -75,21 +81,36 @@ def npy(array: np.ndarray, folder: Path) -> bytes:
 
 def test_a_gate_that_is_not_what_the_card_says_is_refused(tmp_path: Path) -> None:
     huge = npy(np.zeros((1, 4), np.float32), tmp_path).replace(b"(1, 4)", b"(1, 1000000000000)")
+    np.savez(tmp_path / "a.npz", np.zeros((1, 4), np.float32))
     contents = [
         b"", b"no array", npy(np.zeros((2, 4), np.float32), tmp_path), npy(np.zeros((1, 4)), tmp_path),
-        npy(np.full((1, 4), np.nan, np.float32), tmp_path), npy(np.array([{}]), tmp_path), huge[:128] + huge[-16:],
+        npy(np.full((1, 4), np.nan, np.float32), tmp_path), npy(np.full((1, 4), 1e30, np.float32), tmp_path),
+        npy(np.array([{}]), tmp_path), npy(np.zeros((1, 0), np.float32), tmp_path), huge[:128] + huge[-16:],
+        npy(np.zeros((1, 1 << 20), np.float32), tmp_path), (tmp_path / "a.npz").read_bytes(),
     ]  # fmt: skip
     for number, content in enumerate(contents):
-        bundle = changed(tmp_path / f"content {number}".replace(" ", "-"), content)
+        bundle = changed(tmp_path / f"content-{number}", content)
         with pytest.raises(ModelError, match=r"quality gate in .* is not what the card says .*export the model again"):
             load_gate(bundle, "fp32")
-    facts: list[dict[str, object]] = [
-        {"thresholds": {}}, {"thresholds": {"fp32": "x"}}, {"variances": ["x"]}, {"rest": 0}, {"rest": None},
-        {"variances": [1.0]}, {"thresholds": {"fp32": float("nan")}}, {"usual": 3},
-    ]  # fmt: skip
-    for number, fact in enumerate(facts):
-        with pytest.raises(ModelError, match="export the model again"):
-            load_gate(changed(tmp_path / f"fact-{number}", **fact), "fp32")
+    with pytest.raises(ModelError, match=r"gate\.npy is not the file that card\.json describes"):
+        load_gate(changed(tmp_path / "another", sha256="0" * 64), "fp32")
+    with pytest.raises(ModelError, match="not what the card says"):
+        load_gate(changed(tmp_path / "lacking", thresholds={}), "fp32")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"thresholds": {"fp32": "x"}}, {"thresholds": {"fp32": True}}, {"thresholds": {"fp32": 1e999}},
+        {"thresholds": {"fp32": -1.0}}, {"thresholds": {"fp32": 10**400}}, {"thresholds": []}, {"usual": 3},
+        {"usual": {"fp32": float("nan")}}, {"variances": ["x"]}, {"variances": [[1.0, 2.0]] * 32}, {"variances": 1},
+        {"variances": [0.5]}, {"variances": [1.0] * 2000}, {"rest": 0}, {"rest": None}, {"rest": 5e-324},
+        {"rest": "1"}, {"sha256": None}, {"false_rejection": 2}, {"false_rejection": "much"},
+    ],
+)  # fmt: skip
+def test_numbers_that_no_gate_has_are_refused_with_the_card(tmp_path: Path, facts: dict[str, object]) -> None:
+    with pytest.raises(ModelError, match=r"is not a model card .*gate.*export the model again"):
+        changed(tmp_path / "model", **facts)
 
 
 def test_a_gate_without_a_checksum_is_refused(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import NOTICE
+from tests.cli_workspace import edgecxr
+from tests.runtime.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle, tiny_gate
 
 
@@ -258,9 +260,33 @@ def test_what_the_gate_refuses_is_rejected_with_its_distance(
 
 
 def test_what_the_gate_refused_is_looked_at_again_once_it_is_overruled(tmp_path: Path) -> None:
-    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    dark, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    blank = tmp_path / "blank.png"
+    Image.new("L", (80, 80), 9).save(blank)
     bundle = tiny_bundle(tmp_path / "gated", gate=tiny_gate(threshold=0.3))
     for force, rejected, lines in ((False, 1, 1), (False, 1, 1), (True, 0, 2), (False, 0, 2)):
         with Predictor(bundle, force=force) as predictor:
-            assert infer(predictor, [film], resume=results) == rejected
-        assert len(results.read_text().splitlines()) == lines
+            # A film of one grey value is not for the gate to refuse, nor for the user to take.
+            assert infer(predictor, [dark, blank], resume=results) == 1 + rejected
+        assert len(results.read_text().splitlines()) == 1 + lines
+
+
+def test_options_of_the_gate_as_a_user_types_them(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "gated", gate=tiny_gate(0.3, 0.05)).path
+    (tmp_path / "films" / "deeper").mkdir(parents=True)
+    pixels = np.tile(np.linspace(0, 90, 80), (70, 1)).astype(np.uint8)
+    near, far = film(pixels, ViewPosition="LL"), film(pixels + np.uint8(120))
+    write(near, tmp_path / "films", "lateral.dcm")
+    write(far, tmp_path / "films" / "deeper", "far.dcm")
+
+    def typed(*options: str) -> dict[str, tuple[str, str]]:
+        done = edgecxr("infer", tmp_path / "films", "--model", bundle, "--json", *options, runs=tmp_path / "runs")
+        lines = [json.loads(line) for line in done.out.splitlines()]
+        assert done.code == (3 if any(line["status"] == "rejected" for line in lines) else 0)
+        return {Path(line["source"]).name: (line.get("reason", "ok"), line["gate"]["verdict"]) for line in lines}
+
+    assert typed() == {"lateral.dcm": ("view", "refuse"), "far.dcm": ("not-chest", "refuse")}
+    assert typed("--any-view") == {"lateral.dcm": ("ok", "pass"), "far.dcm": ("not-chest", "refuse")}
+    assert typed("--force") == {"lateral.dcm": ("ok", "forced"), "far.dcm": ("ok", "forced")}
+    assert typed("--no-recursive") == {"lateral.dcm": ("view", "refuse")}
+    assert typed("--recursive", "--any-view", "--force") == {"lateral.dcm": ("ok", "pass"), "far.dcm": ("ok", "forced")}

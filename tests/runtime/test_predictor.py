@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -279,9 +280,12 @@ def test_a_film_unlike_those_of_the_training_is_refused(tmp_path: Path) -> None:
     taken = predictor.predict(DARK)
     assert taken.gate.verdict == "pass" and taken.warnings == ()
     assert (taken.gate.distance, taken.gate.threshold) == (pytest.approx(0.2121, abs=0.002), 0.5)
-    with pytest.raises(InputError, match=r"array is refused, it does not look like .*: give .* or .*--force") as caught:
+    with pytest.raises(
+        InputError, match=r"array is refused, it does not look like .*: give .*; --force .*force=True"
+    ) as caught:
         predictor.predict(BRIGHT)
     assert caught.value.reason == "not-chest"
+    assert caught.value.gate is not None and caught.value.gate.distance == pytest.approx(math.sqrt(0.365), abs=0.002)
 
 
 def test_a_film_that_looks_right_once_exchanged_has_the_wrong_polarity(tmp_path: Path) -> None:
@@ -306,7 +310,7 @@ def test_what_a_file_says_against_itself_is_refused_before_the_model_runs(
     assert [getattr(result, "reason", "ok") for result in results] == ["modality", "ok", "view"]
     refused = results[0]
     assert isinstance(refused, Rejection) and refused.gate is not None
-    assert (refused.gate.verdict, refused.gate.distance) == ("refuse", None)
+    assert (refused.gate.verdict, refused.gate.distance, refused.gate.threshold) == ("refuse", None, 0.5)
     assert [each.reason for each in refused.gate.objections] == ["modality", "view"], "the first is named"
     seen.clear()
     assert predictor.look([]) == [] and predictor.look([objecting(DARK, "view")])[0] and seen == []
@@ -335,6 +339,30 @@ def test_a_model_of_phantoms_only_warns(tmp_path: Path) -> None:
     assert isinstance(found, Prediction) and found.gate.verdict == "warn"
     assert found.warnings[0] == "so body-part" and found.warnings[-1] == PHANTOM_WARNING
     assert not any("overruled" in warning for warning in found.warnings)
+
+
+def test_a_gate_of_few_validation_films_is_warned_of(tmp_path: Path) -> None:
+    for share, warned in ((0.02, False), (0.05, False), (0.1, True)):
+        gate = tiny_gate() | {"false_rejection": share}
+        with Predictor(tiny_bundle(tmp_path / f"model-{share}", gate=gate)) as predictor:
+            assert any("refuses about 10% of good films" in said for said in predictor.warnings) is warned
+
+
+def test_a_film_that_was_read_for_another_size_is_a_usage_error(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="was read at 448 px, and the model needs 224 px"):
+        predictor.look([film_of(Radiograph(DARK, "film"), 448)])
+
+
+def test_a_model_whose_features_its_gate_does_not_know_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "model")
+    np.save(bundle.path / "gate.npy", np.zeros((1, 5), np.float32))
+    digest = hashlib.sha256((bundle.path / "gate.npy").read_bytes()).hexdigest()
+    sums = (bundle.path / "SHA256SUMS").read_text().splitlines()
+    sums = [f"{digest}  gate.npy" if line.endswith("gate.npy") else line for line in sums]
+    (bundle.path / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    card = dataclasses.replace(bundle.card, gate=bundle.card.gate | {"sha256": digest})
+    with pytest.raises(ModelError, match="no features for its quality gate"):
+        Predictor(dataclasses.replace(bundle, card=card))
 
 
 def test_features_that_the_gate_cannot_use_are_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,11 @@ METHODS = {
 DATASETS = {
     "phantom": "edgecxr.data.phantom:phantom",
     "vindr": "edgecxr.data.vindr:VinDr",
+    "vinbigdata": "edgecxr.data.vinbigdata:vinbigdata",
+    "nih": "edgecxr.data.nih:nih",
+    "chexpert": "edgecxr.data.chexpert:chexpert",
+    "mimic-cxr": "edgecxr.data.mimic:mimic",
+    "chestmnist": "edgecxr.data.chestmnist:ChestMnist",
     "folder": "edgecxr.data.folder:Folder",
 }
 

@@ -28,8 +28,20 @@ def prepare(
     path: Annotated[Path | None, typer.Argument(help="Where it lies; a phantom is made there.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the prepared data set.")] = None,
     n: Annotated[int | None, typer.Option(help="phantom: number of films.")] = None,
-    labels: Annotated[str | None, typer.Option(help="Findings, A,B,C; vindr: also vindr14, vindr22, all.")] = None,
-    merge: Annotated[str | None, typer.Option(help="vindr, phantom: readers by majority, union or mean.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Findings, A,B,C; but for folders also vindr14, nih14, chexpert5 ... or a TOML file."),
+    ] = None,
+    merge: Annotated[
+        str | None, typer.Option(help="vindr, vinbigdata, phantom: readers by majority, union or mean.")
+    ] = None,
+    uncertain: Annotated[
+        str | None, typer.Option(help="chexpert, mimic-cxr: uncertain mentions as ignore, ones or zeros.")
+    ] = None,
+    labeler: Annotated[str | None, typer.Option(help="mimic-cxr: whose labels, chexpert or negbio.")] = None,
+    any_view: Annotated[
+        bool | None, typer.Option("--any-view", help="chexpert, mimic-cxr: take lateral films, too.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="folder: what image paths are relative to.")] = None,
     ignore: Annotated[str | None, typer.Option(help="folder: columns that are no findings, A,B,C.")] = None,
     image_column: Annotated[str | None, typer.Option(help="folder: column of image paths.")] = None,
@@ -54,7 +66,8 @@ def prepare(
     options = {
         "name": name, "n": n, "merge": merge, "images": images, "image_column": image_column,
         "patient_column": patient_column, "split_column": split_column, "normal_column": normal_column,
-        "abnormal_column": abnormal_column, "boxes": boxes,
+        "abnormal_column": abnormal_column, "boxes": boxes, "uncertain": uncertain, "labeler": labeler,
+        "any_view": any_view or None,
     }  # fmt: skip
     listed = {"labels": labels, "ignore": ignore}
     with progress("films") as made:

@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.labels import SETS
 from edgecxr.errors import UsageError
 from edgecxr.registry import DATASETS, resolve
 from edgecxr.workspace import Workspace
+
+_OWN_LABELS = ("folder", "phantom")
+"""Whose labels are columns of a user's table, or made up: sets of labels mean nothing there."""
 
 
 def open_source(
@@ -44,7 +48,7 @@ def open_source(
     for key, text in listed.items():
         if text is not None:
             items = [item.strip() for item in text.split(",") if item.strip()]
-            given[key] = items[0] if key == "labels" and kind == "vindr" and _is_label_set(items) else items
+            given[key] = items[0] if key == "labels" and kind not in _OWN_LABELS and _is_label_set(items) else items
     name = given.pop("name", "phantom") if kind == "phantom" else ""
     known = inspect.signature(adapter).parameters
     wrong = [f"--{key.replace('_', '-')}" for key in given if key not in known]
@@ -60,7 +64,5 @@ def open_source(
 
 
 def _is_label_set(items: list[str]) -> bool:
-    """Whether what was typed names a set of VinDr-CXR's labels, or was meant to, rather than a single finding."""
-    from edgecxr.data.vindr import LABEL_SETS
-
-    return len(items) == 1 and items[0] not in LABEL_SETS["all"]
+    """Whether what was typed names a set of labels or a file, or was meant to, rather than a single finding."""
+    return len(items) == 1 and not any(items[0] in findings for findings in SETS.values())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import difflib
+import gzip
 import io
 import os
+import zlib
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -127,25 +129,12 @@ def is_label_value(cell: str) -> bool:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV file in UTF-8, separated by commas, semicolons or tabs.
+    """Read a CSV file in UTF-8, separated by commas, semicolons or tabs; one that ends in .gz is unpacked.
 
     Raises:
         InputError: the file is missing or empty (reason "dataset"), or not a CSV table (reason "malformed").
     """
-    # To open a FIFO would block, and a device may never end.
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path} is not a file: give the path of a CSV table", "dataset")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path} does not exist{_beside(path)}: check the path", "dataset") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
-    except ValueError as error:  # such as a lone surrogate in its name
-        raise InputError(f"{path} does not exist: check the path", "dataset") from error
+    text = _text_of(path)
     first = text.partition("\n")[0]
     separator = next((s for s in ",;\t" if s in first), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -167,13 +156,34 @@ def read_table(path: Path) -> Table:
         raise InputError(
             f"line {reader.line_num} of {path} is not CSV ({error}): save it again", "malformed"
         ) from error
-    twice = {name for name in header if header.count(name) > 1}
+    twice = {name for name in header if name and header.count(name) > 1}
     if twice:
         raise InputError(f"{path} has two columns called {sorted(twice)[0]!r}: rename one", "malformed")
     if not rows:
         raise InputError(f"{path} has no rows: give a table with one image per line", "dataset")
-    columns = {name: [row[i].strip() for row in rows] for i, name in enumerate(header)}
+    # Commas at the ends of lines, as NIH's list of boxes has them, make columns without a name.
+    columns = {name: [row[i].strip() for row in rows] for i, name in enumerate(header) if name}
     return Table(path, columns, lines)
+
+
+def _text_of(path: Path) -> str:
+    # To open a FIFO would block, and a device may never end.
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise InputError(f"{path} is not a file: give the path of a CSV table", "dataset")
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            text = file.read().decode("utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path} does not exist{_beside(path)}: check the path", "dataset") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is no whole gzip file: download it again", "malformed") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
+    except ValueError as error:  # such as a lone surrogate in its name
+        raise InputError(f"{path} does not exist: check the path", "dataset") from error
+    return text
 
 
 def listing(names: Iterable[str], most: int = 30) -> str:

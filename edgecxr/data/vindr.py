@@ -17,31 +17,15 @@ import numpy as np
 
 from edgecxr.data.boxes import CORNERS, film_corners
 from edgecxr.data.dataset import Box
-from edgecxr.data.splits import class_warnings, cut_validation, leak_warnings
+from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
+from edgecxr.data.listed import warned
+from edgecxr.data.merge import check_merge, merge_readers
+from edgecxr.data.splits import cut_validation
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.read import read_radiograph
 from edgecxr.runtime.types import FloatArray, Radiograph
 
-_LOCAL = (
-    *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation"),
-    *("Edema", "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung Opacity", "Lung cavity", "Lung cyst"),
-    *("Mediastinal shift", "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax"),
-    *("Pulmonary fibrosis", "Rib fracture", "Other lesion"),
-)
-_GLOBAL = ("COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other diseases")
-LABEL_SETS = {
-    "vindr14": (
-        *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD"),
-        *("Infiltration", "Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening"),
-        *("Pneumothorax", "Pulmonary fibrosis"),
-    ),
-    "vindr22": _LOCAL,
-    "all": _LOCAL + _GLOBAL,
-}
-"""vindr14: the paper's list. vindr22: what is marked with boxes. all: those and the diagnoses of the whole film."""
-
-MERGES = ("majority", "union", "mean")
 NORMAL = "No finding"
 
 _ALIASES = {"Other disease": "Other diseases"}  # the test table's spelling
@@ -51,15 +35,14 @@ _ENDINGS = (".dicom", ".dcm")
 class VinDr:
     """VinDr-CXR, a `CxrDataset`.
 
-    Readers are merged by image, each of them counting where a cell is not empty: "majority" (more than half), "union"
-    (any) or "mean" (soft labels). An image is abnormal unless it is "No finding" after merging; under "union" all
-    readers must agree on that. All readers' boxes count where the finding is positive (0.5 or more) after merging. Who
-    read an image is never used: it gives the label away.
+    Readers are merged by image (`edgecxr.data.merge`). An image is abnormal unless it is "No finding"
+    after merging. All readers' boxes count where the finding is positive (0.5 or more) after merging. Who read an image
+    is never used: it gives the label away.
 
     Args:
         folder: with train/, test/ and annotations/.
-        labels: a name in `LABEL_SETS`, or the findings themselves.
-        merge: one of `MERGES`.
+        labels: what `edgecxr.data.labels.choose` takes, or any columns of the tables.
+        merge: one of `edgecxr.data.merge.MERGES`.
         val_fraction: part of the training patients that becomes "val"; each image is its own patient unless
             annotations/patients.csv says more.
         seed: of that division.
@@ -81,29 +64,30 @@ class VinDr:
         name: str = "vindr",
         provenance: dict[str, Any] | None = None,
     ) -> None:
-        if merge not in MERGES:
-            raise UsageError(f"unknown merge {merge!r} (there are: {', '.join(MERGES)})")
+        check_merge(merge)
         folder = Path(folder)
         self.name = name
-        self.labels = _label_set(labels)
-        parts = [_read_split(folder, split, self.labels, merge) for split in ("train", "test")]
+        sources = _sources(labels)
+        self.labels = tuple(sources)
+        own = tuple(dict.fromkeys(part for parts in sources.values() for part in parts))
+        parts = [_read_split(folder, split, own, merge) for split in ("train", "test")]
         ids, findings, files = zip(*parts, strict=True)
         self.ids = np.concatenate(ids)
         values = np.concatenate(findings)
-        self.targets, self.abnormal = values[:, :-1], 1 - values[:, -1]
+        self.targets, self.abnormal = merged(values[:, :-1], own, sources), 1 - values[:, -1]
         self.files = files[0] + files[1]
         _check_images(folder, ids[0], ids[1], self.files)
 
         self.boxes = tuple(
             box
             for split in ("train", "test")
-            for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", self.ids, self.labels, self.targets)
+            for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", self.ids, sources, self.targets)
         )
         self.patients = _patients(folder, self.ids)
         splits = np.repeat(["train", "test"], [len(part) for part in ids])
         self.splits = cut_validation(splits, self.patients, self.abnormal, val_fraction, seed)
-        warnings = class_warnings(folder, self.labels, self.targets, self.abnormal, self.splits)
-        warnings += leak_warnings(self.patients, self.splits)
+        warnings = unknown_warnings(sources, "VinDr-CXR")
+        warnings += warned(folder, self.labels, self.targets, self.abnormal, self.patients, self.splits)
         self.provenance: dict[str, Any] = {
             "kind": "vindr",
             "source": str(folder.resolve()),
@@ -123,15 +107,13 @@ class VinDr:
         return read_radiograph(self.files[index])
 
 
-def _label_set(labels: str | Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(labels, str):
-        chosen = tuple(_ALIASES.get(label, label) for label in labels)
-        if not chosen or len(set(chosen)) < len(chosen) or NORMAL in chosen:
-            raise UsageError(f"labels must be different findings, and {NORMAL!r} is none (given: {', '.join(labels)})")
-        return chosen
-    if labels not in LABEL_SETS:
-        raise UsageError(f"unknown label set {labels!r} (there are: {', '.join(LABEL_SETS)}; or give the labels)")
-    return LABEL_SETS[labels]
+def _sources(labels: str | Sequence[str]) -> Sources:
+    if isinstance(labels, str):
+        return choose(labels, SETS["all"], "VinDr-CXR")
+    chosen = tuple(_ALIASES.get(label, label) for label in labels)
+    if not chosen or len(set(chosen)) < len(chosen) or NORMAL in chosen:
+        raise UsageError(f"labels must be different findings, and {NORMAL!r} is none (given: {', '.join(labels)})")
+    return {label: (label,) for label in chosen}
 
 
 def _read_split(
@@ -145,19 +127,7 @@ def _read_split(
     _check_rows(table)
     ids, image = np.unique(table.columns["image_id"], return_inverse=True)
     values = np.stack([table.values(label) for label in (*labels, NORMAL)], axis=1)
-    given, total = (np.zeros((len(ids), values.shape[1])) for _ in range(2))
-    np.add.at(given, image, ~np.isnan(values))
-    np.add.at(total, image, np.nan_to_num(values))
-    mean = total / np.maximum(given, 1)
-    merged = mean
-    if merge == "majority":
-        merged = np.where(mean > 0.5, 1.0, 0.0)
-    elif merge == "union":
-        # One reader who saw something outweighs those who wrote "No finding".
-        merged = np.where(mean > 0, 1.0, 0.0)
-        merged[:, -1] = mean[:, -1] == 1
-    findings: FloatArray = np.where(given > 0, merged, np.nan).astype(np.float32)
-    return ids, findings, _files(folder / split, ids)
+    return ids, merge_readers(values, image, len(ids), merge), _files(folder / split, ids)
 
 
 def _check_rows(table: Table) -> None:
@@ -196,19 +166,20 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
         )
 
 
-def _boxes(path: Path, ids: np.ndarray, labels: tuple[str, ...], targets: FloatArray) -> Iterator[Box]:
+def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -> Iterator[Box]:
     """Yield the boxes of positive findings."""
     if not path.exists():
         return
     table = read_table(path)
     table.require(("image_id", "class_name", *CORNERS))
     rows = {name: row for row, name in enumerate(ids.tolist())}
-    places = {label: place for place, label in enumerate(labels)}
+    places = {label: place for place, label in enumerate(sources)}
+    wanted = {part: label for label, parts in sources.items() for part in parts}
     names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
     for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
-        row, label = rows.get(image), _ALIASES.get(finding, finding)
+        row, label = rows.get(image), wanted.get(_ALIASES.get(finding, finding))
         # Empty corners stand beside "No finding", and beside what is said of the whole film.
-        if row is None or label not in places or math.isnan(corners[0]):
+        if row is None or label is None or math.isnan(corners[0]):
             continue
         if targets[row, places[label]] >= 0.5:
             yield Box(row, label, *corners)

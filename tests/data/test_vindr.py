@@ -6,7 +6,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from edgecxr.data.vindr import LABEL_SETS, VinDr
+from edgecxr.data.labels import SETS
+from edgecxr.data.vindr import VinDr
 from edgecxr.errors import InputError, UsageError
 
 LABELS = ["Edema", "Other diseases"]
@@ -97,8 +98,8 @@ def test_a_finding_that_is_never_positive_is_warned_of(tmp_path: Path) -> None:
 
 
 def test_the_label_sets_are_those_of_the_data_set() -> None:
-    assert [len(LABEL_SETS[name]) for name in ("vindr14", "vindr22", "all")] == [14, 22, 27]
-    assert set(LABEL_SETS["vindr14"]) < set(LABEL_SETS["vindr22"]) < set(LABEL_SETS["all"])
+    assert [len(SETS[name]) for name in ("vindr14", "vindr22", "all")] == [14, 22, 27]
+    assert set(SETS["vindr14"]) < set(SETS["vindr22"]) < set(SETS["all"])
 
 
 def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from pydicom import Dataset, dcmread
 from pydicom.sr import _concepts_dict
 
 from edgecxr import NOTICE, __version__
+from edgecxr.data.labels import SETS
 from edgecxr.data.phantom.dicom import encode
 from edgecxr.data.phantom.film import render
-from edgecxr.data.vindr import LABEL_SETS
 from edgecxr.errors import UsageError
 from edgecxr.runtime import dicom_codes, readers
 from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
@@ -383,7 +383,7 @@ def test_leaving_out_the_patient_is_about_dicom_files_alone() -> None:
 
 
 def test_every_label_of_the_data_sets_has_a_code_of_its_own() -> None:
-    named = {label: dicom_codes.finding(label) for label in (*LABEL_SETS["all"], *NIH, *PAEDIATRIC)}
+    named = {label: dicom_codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
     same = {"Effusion": "Pleural effusion", "Fibrosis": "Pulmonary fibrosis",
             "Pleural_Thickening": "Pleural thickening"}  # fmt: skip
     for one, other in same.items():
@@ -396,7 +396,7 @@ def test_every_label_of_the_data_sets_has_a_code_of_its_own() -> None:
 
 def test_codes_that_dicom_lists_mean_what_dicom_says() -> None:
     used = {code for code in vars(dicom_codes).values() if isinstance(code, dicom_codes.Code)}
-    used |= {dicom_codes.finding(label) for label in (*LABEL_SETS["all"], *NIH, *PAEDIATRIC)}
+    used |= {dicom_codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
     listed = {
         (value, scheme): meaning
         for scheme in ("DCM", "SCT")
@@ -411,7 +411,7 @@ def test_codes_that_dicom_lists_mean_what_dicom_says() -> None:
 
 def test_the_documentation_lists_every_code() -> None:
     page = (Path(__file__).parents[2] / "docs" / "dicom.md").read_text()
-    for label in (*LABEL_SETS["all"], *NIH, *PAEDIATRIC):
+    for label in (*SETS["all"], *NIH, *PAEDIATRIC):
         code = dicom_codes.finding(label)
         (row,) = [line for line in page.splitlines() if line.startswith("| `") and f"`{label}`" in line]
         assert row.endswith(f"| {code.value}, {code.scheme} | {code.meaning} |"), label

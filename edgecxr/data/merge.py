@@ -1,0 +1,44 @@
+"""Several readers' labels of a film -> one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgecxr.errors import UsageError
+from edgecxr.runtime.types import FloatArray
+
+MERGES = ("majority", "union", "mean")
+
+
+def check_merge(merge: str) -> None:
+    """Raise UsageError where there is no such way to merge readers."""
+    if merge not in MERGES:
+        raise UsageError(f"unknown merge {merge!r} (there are: {', '.join(MERGES)})")
+
+
+def merge_readers(values: FloatArray, image: NDArray[np.intp], count: int, merge: str) -> FloatArray:
+    """Merge readings by image, each reader counting where a cell is not empty.
+
+    Args:
+        values: (R, L + 1) in [0, 1] or NaN; the last column is "No finding".
+        image: (R,) the image that each reading is of, in [0, count).
+        count: of images, N.
+        merge: "majority" (more than half), "union" (any; of "No finding" all must agree) or "mean".
+
+    Returns:
+        (N, L + 1) in [0, 1], or NaN where nobody said anything.
+    """
+    given, total = (np.zeros((count, values.shape[1])) for _ in range(2))
+    np.add.at(given, image, ~np.isnan(values))
+    np.add.at(total, image, np.nan_to_num(values))
+    mean = total / np.maximum(given, 1)
+    merged = mean
+    if merge == "majority":
+        merged = np.where(mean > 0.5, 1.0, 0.0)
+    elif merge == "union":
+        # One reader who saw something outweighs those who wrote "No finding".
+        merged = np.where(mean > 0, 1.0, 0.0)
+        merged[:, -1] = mean[:, -1] == 1
+    found: FloatArray = np.where(given > 0, merged, np.nan).astype(np.float32)
+    return found

@@ -11,8 +11,8 @@ from edgecxr.cli.app import MAX_SEED, app
 from edgecxr.registry import DATASETS
 
 prepared_data = typer.Typer(
-    help="Pack films of a prepared data set for a device.",
-    epilog="Example:  edgecxr data pack vindr --n 500",
+    help="Look at a prepared data set, check it, or pack films of it for a device.",
+    epilog="Examples:  edgecxr data show  |  edgecxr data check vindr  |  edgecxr data pack vindr --n 500",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -55,6 +55,12 @@ def prepare(
     ] = 224,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
+    executor: Annotated[
+        str, typer.Option(help="processes of this machine, or ray: a cluster that sees the same files.")
+    ] = "processes",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first film that cannot be used, instead of listing it.")
+    ] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say
@@ -73,10 +79,43 @@ def prepare(
     with progress("films") as made:
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
     with progress("prepare") as update:
-        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, update, size)
+        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, update, size, executor, strict)
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())
+
+
+@prepared_data.command("show", epilog="Examples:  edgecxr data show  |  edgecxr data show nih")
+def data_show(
+    name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
+) -> None:
+    """Say what is in a data set and where it came from, and draw a few films of each finding."""
+    from edgecxr import select
+    from edgecxr.console import printable
+    from edgecxr.data.sheet import montage
+    from edgecxr.data.show import show
+    from edgecxr.workspace import Workspace
+
+    workspace = Workspace.default()
+    prepared = select.dataset(workspace, name)
+    for line in show(prepared).splitlines():
+        print(printable(line))
+    picture = workspace.root / f"montage-{prepared.name}.png"
+    montage(prepared, picture)
+    print(f"picture  {picture}")
+
+
+@prepared_data.command("check", epilog="Examples:  edgecxr data check  |  edgecxr data check nih")
+def data_check(
+    name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
+) -> None:
+    """Read all of a data set and compare it with its hashes."""
+    from edgecxr import select
+    from edgecxr.workspace import Workspace
+
+    prepared = select.dataset(Workspace.default(), name)
+    prepared.check()
+    print(f"{prepared.path}: OK, {len(prepared)} images, {prepared.hash}")
 
 
 @prepared_data.command("pack", epilog="Examples:  edgecxr data pack  |  edgecxr data pack vindr --n 500 --out test.npz")

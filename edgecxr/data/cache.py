@@ -11,6 +11,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,12 @@ from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
 
-__all__ = ["Prepared", "contact_sheet", "fingerprint", "prepare"]
+__all__ = ["EXECUTORS", "Prepared", "contact_sheet", "fingerprint", "prepare"]
+
+EXECUTORS = ("processes", "ray")
+"""What decodes films: processes of this machine, or a Ray cluster."""
+
+DUPLICATES = "duplicates.csv"
 
 
 def prepare(
@@ -38,6 +44,8 @@ def prepare(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     size: int = BASE_SIZE,
+    executor: str = "processes",
+    strict: bool = False,
 ) -> Prepared:
     """Decode and resize every image of a data set; one that was killed goes on where it was.
 
@@ -51,15 +59,21 @@ def prepare(
         workers: processes that decode; by default one per CPU.
         progress: called with (images done, images in all).
         size: 448 keeps the films at 448 px too, for teachers of that size; what is kept at 224 px stays the same.
+        executor: a key of `EXECUTORS`: "processes" of this machine, or "ray", a cluster that sees the same files.
+        strict: stop at the first image that cannot be used, instead of listing it.
 
     Raises:
-        InputError: no image can be used, or the data set contradicts itself; reason "dataset".
+        InputError: no image can be used, or the data set contradicts itself; reason "dataset". With `strict`, an image
+            cannot be used; its own reason.
+        MissingPackage: Ray is not installed.
         UsageError: another size; or `out` cannot be written, is not ours to replace, or is being written by another
             process.
-        EdgeCxrError: a worker was killed; call again to go on.
+        EdgeCxrError: the cluster failed; call again to go on.
     """
     if size not in (BASE_SIZE, LARGE_SIZE):
         raise UsageError(f"--size {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
+    if executor not in EXECUTORS:
+        raise UsageError(f"--executor {executor}: there are {', '.join(EXECUTORS)}")
     out = Path(out).resolve()
     _check(dataset)
     inputs = fingerprint(dataset)
@@ -75,9 +89,14 @@ def prepare(
         if not finished:
             refuse_foreign(out)
             journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
-            _make(dataset, out, journal, inputs, workers, progress)
+            decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict)
+            _make(dataset, out, journal, inputs, decoding)
         shutil.rmtree(work, ignore_errors=True)
     return finished or Prepared.open(out)
+
+
+def _workers(asked: int | None) -> int:
+    return max(1, asked or os.cpu_count() or 1)
 
 
 def _is_left_over(work: Path, mark: str) -> bool:
@@ -131,14 +150,13 @@ def _make(
     out: Path,
     journal: Journal,
     inputs: str,
-    workers: int | None,
-    progress: Callable[[int, int], None] | None,
+    decoding: Callable[[], None],
 ) -> None:
     # Not beside `out`: what a kill leaves behind is found and removed next time.
     new = journal.folder / "new"
     shutil.rmtree(new, ignore_errors=True)
     try:
-        decode_all(dataset, journal, max(1, workers or os.cpu_count() or 1), progress)
+        decoding()
         _refuse_empty(dataset, journal)
         new.mkdir()
         _write(new, dataset, journal, inputs)
@@ -193,6 +211,11 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
     if boxes:
         places = ([ids[box.index], box.label, *(f"{corner:.2f}" for corner in box[2:])] for box in boxes)
         _write_csv(folder / BOXES, COLUMNS, places)
+    twins = _duplicates(journal, kept)
+    if twins:
+        splits = dataset.splits.tolist()
+        lines_of = ([ids[twin], ids[first], splits[twin], splits[first]] for twin, first in twins)
+        _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same"), lines_of)
     info = {
         "format": FORMAT,
         "name": dataset.name,
@@ -202,6 +225,10 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "images": len(kept),
         "rejected": dict(Counter(o.reason for o in rejected).most_common()),
         "boxes": len(boxes),
+        "duplicates": {
+            "images": len(twins),
+            "across_splits": sum(dataset.splits[twin] != dataset.splits[first] for twin, first in twins),
+        },
         "warnings": _counted([o for o in outcomes if not o.reason]),
         "counts": _counts(dataset, kept),
         "provenance": dataset.provenance,
@@ -213,6 +240,19 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         info["large_hash"] = content_hash(folder, (LARGE,))
     atomic_write(folder / DATASET, json.dumps(info, indent=1))
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
+
+
+def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return (image, first one with the same 224 px pixels) for each image that is not the first."""
+    first: dict[bytes, int] = {}
+    twins = []
+    for start in range(0, len(kept), 256):
+        part = kept[start : start + 256]
+        for index, image in zip(part.tolist(), journal.images(part), strict=True):
+            seen = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
+            if seen != index:
+                twins.append((index, seen))
+    return twins
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:

@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.workers import follow_parent
-from edgecxr.errors import EdgeCxrError, InputError
+from edgecxr.errors import AGAIN, EdgeCxrError, InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, to_base
 from edgecxr.runtime.read import warnings_at
 from edgecxr.workspace import atomic_write
@@ -28,6 +28,8 @@ from edgecxr.workspace import atomic_write
 CHUNK = 4
 COMMIT_SECONDS = 1.0
 MARK = "inputs"
+
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,12 @@ class Journal:
 
 
 def decode_all(
-    dataset: CxrDataset, journal: Journal, workers: int, progress: Callable[[int, int], None] | None = None
+    dataset: CxrDataset,
+    journal: Journal,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+    executor: str = "processes",
+    strict: bool = False,
 ) -> None:
     """Decode what the journal does not have yet.
 
@@ -139,29 +146,46 @@ def decode_all(
         journal: made for this data set.
         workers: processes; 1 stays in this one.
         progress: called with (images done, images in all).
+        executor: "processes" of this machine, or "ray", a cluster that sees the same files.
+        strict: stop at the first image that cannot be used.
 
     Raises:
-        EdgeCxrError: a worker was killed.
+        InputError: an image cannot be used, and `strict` is set; what was decoded before is kept.
+        MissingPackage: Ray is not installed.
+        EdgeCxrError: no processes can be started, or Ray's cluster fails.
     """
     todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
     done = len(dataset) - len(todo)
     sizes = journal.sizes
-    results = (
-        _in_processes(dataset, todo, sizes, workers) if workers > 1 else (_decode(dataset, i, sizes) for i in todo)
-    )
+    if executor == "ray":
+        from edgecxr.data.ray_executor import decoded
+
+        results: Iterator[Decoded] = decoded(dataset, todo, sizes)
+    else:
+        results = (
+            _in_processes(dataset, todo, sizes, workers)
+            if workers > 1
+            else (decode_one(dataset, i, sizes) for i in todo)
+        )
     if progress:
         progress(done, len(dataset))
     # Closed at once when this is left by an exception, so that the workers end.
-    with contextlib.closing(results):
+    with contextlib.closing(results):  # type: ignore[type-var]
         for outcome, pixels in results:
             journal.add(outcome, pixels)
             done += 1
             if progress:
                 progress(done, len(dataset))
+            if strict and outcome.reason:
+                journal.commit()
+                raise InputError(
+                    f"{outcome.message} (--strict stops here; without it such films are listed)", outcome.reason
+                )
     journal.commit()
 
 
-def _decode(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
+def decode_one(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
+    """Decode one image in this process; whatever goes wrong with it is an outcome."""
     try:
         film = dataset.read(index)
         pixels = b"".join(to_base(film.pixels, size).tobytes() for size in sizes)
@@ -178,10 +202,34 @@ def _decode(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
 def _in_processes(
     dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...], workers: int
 ) -> Generator[Decoded, None, None]:
+    left = todo
+    while left:
+        found: list[int] = []
+        suspects: list[int] = []
+        try:
+            for decoded in _in_pool(dataset, left, sizes, workers, suspects):
+                found.append(decoded[0].index)
+                yield decoded
+        except BrokenProcessPool:
+            # One of those at work ended its process, and the pool with it: each is read in a process of its own.
+            for index in suspects:
+                found.append(index)
+                yield _alone(dataset, index, sizes)
+        gone = set(found)
+        left = [index for index in left if index not in gone]
+
+
+def _in_pool(
+    dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...], workers: int, suspects: list[int]
+) -> Generator[Decoded, None, None]:
+    """Decode in a pool of processes; where it breaks, `suspects` are the images that were at work.
+
+    Raises:
+        BrokenProcessPool: a process was killed, or an image ended it.
+    """
     chunks = (todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK))
     running: dict[Future[list[Decoded]], list[int]] = {}
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _start_worker, (dataset,)) as pool:
+    with ProcessPoolExecutor(workers, _SPAWN, _start_worker, (dataset,)) as pool:
         try:
             while True:
                 for chunk in islice(chunks, 3 * workers - len(running)):
@@ -191,15 +239,26 @@ def _in_processes(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield from future.result()
                     del running[future]
-        except BrokenProcessPool as error:
-            at_work = [dataset.files[chunk[0]].name for chunk in islice(running.values(), workers)]
-            raise EdgeCxrError(
-                f"a worker process was killed, perhaps for want of memory, near {', '.join(at_work)}: run the same "
-                "command again, it goes on from here; with fewer --workers it needs less memory"
-            ) from error
+        except BrokenProcessPool:
+            suspects += [index for chunk in running.values() for index in chunk]
+            raise
         finally:
             for future in running:
                 future.cancel()
+
+
+def _alone(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
+    """Decode one image in a process of its own; one that ends it is rejected."""
+    with ProcessPoolExecutor(1, _SPAWN, _start_worker, (dataset,)) as pool:
+        try:
+            return pool.submit(_decode_chunk, [index], sizes).result()[0]
+        except BrokenProcessPool:
+            return crashed(dataset, index)
+
+
+def crashed(dataset: CxrDataset, index: int) -> Decoded:
+    """Return what becomes of an image that ended the process that read it."""
+    return Outcome(index, "crash", f"{dataset.files[index]} ended the process that read it: {AGAIN}"), None
 
 
 _dataset: CxrDataset  # of a worker process
@@ -212,7 +271,7 @@ def _start_worker(dataset: CxrDataset) -> None:
 
 
 def _decode_chunk(indices: list[int], sizes: tuple[int, ...]) -> list[Decoded]:
-    return [_decode(_dataset, index, sizes) for index in indices]
+    return [decode_one(_dataset, index, sizes) for index in indices]
 
 
 def _bytes(sizes: tuple[int, ...]) -> int:

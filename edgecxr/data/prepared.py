@@ -6,6 +6,7 @@ table.csv          id, patient, split, abnormal and one column per finding; an e
 boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
+duplicates.csv     id, same_as and their splits, of images with equal pixels; only where there are any
 contact_sheet.png  a few of the images
 """
 
@@ -196,6 +197,12 @@ class Prepared:
             lines.append(f"  also at {LARGE_SIZE} px, for teachers of `edgecxr train --res {LARGE_SIZE}`")
         if len(self.boxes):
             lines.append(f"  boxes: {len(self.boxes)} around findings")
+        twins = self.info.get("duplicates", {})
+        if twins.get("images"):
+            across = twins["across_splits"]
+            leak = f", {across} of them one of another split: results will look too good" if across else ""
+            where = self.path / "duplicates.csv"
+            lines.append(f"  duplicates: {twins['images']} images have the pixels of another (see {where}){leak}")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
         if rejected:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")

@@ -32,6 +32,27 @@ def contact_sheet(prepared: Prepared, path: Path, n: int = 24) -> None:
     _draw(path, title, prepared.images[rows], prepared.ids[rows].tolist(), captions)
 
 
+def montage(prepared: Prepared, path: Path) -> None:
+    """Write a PNG with a line of up to `_COLUMNS` images for each finding that has any, and one of normal images."""
+    columns = {"normal": 1 - prepared.abnormal} | dict(zip(prepared.labels, prepared.targets.T, strict=True))
+    rows: list[int] = []
+    captions: list[str] = []
+    for label, values in columns.items():
+        found = np.flatnonzero(values >= 0.5)
+        if not len(found):
+            continue
+        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(_COLUMNS, len(found))).astype(int))]
+        # A line of its own for each: what is left of it stays empty.
+        rows += [*chosen.tolist(), *[-1] * (_COLUMNS - len(chosen))]
+        captions += [label] * _COLUMNS
+    shown = np.array(rows, np.intp)
+    images = np.where((shown >= 0)[:, None, None], prepared.images[np.maximum(shown, 0)], np.uint8(255))
+    names = ["" if row < 0 else str(prepared.ids[row]) for row in rows]
+    captions = [caption if row >= 0 else "" for caption, row in zip(captions, rows, strict=True)]
+    kind = "synthetic films, " if prepared.phantom else ""
+    _draw(path, f"{prepared.name}: {kind}a few films of each finding", images, names, captions)
+
+
 def _draw(path: Path, title: str, images: np.ndarray, names: list[str], captions: list[str]) -> None:
     font, small = ImageFont.load_default(16), ImageFont.load_default(12)
     cell = BASE_SIZE + _MARGIN

@@ -16,9 +16,10 @@ from edgecxr.data import decode
 from edgecxr.data.cache import Prepared, contact_sheet, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
-from edgecxr.errors import EdgeCxrError, InputError, UsageError
+from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
+from edgecxr.runtime.types import Radiograph
 
 COUNT = 30
 
@@ -204,15 +205,106 @@ def test_a_damaged_one_is_made_again(source: Path, tmp_path: Path) -> None:
     assert prepare(Folder(source), tmp_path / "out", 1).hash == first.hash
 
 
-def test_a_killed_worker_is_an_error_that_can_be_resumed(source: Path, tmp_path: Path) -> None:
+def test_killed_workers_cost_nothing(source: Path, tmp_path: Path) -> None:
     def kill(done: int, total: int) -> None:
-        if done == 4:
+        if done in (4, 16):
             for child in multiprocessing.active_children():
                 child.kill()
 
-    with pytest.raises(EdgeCxrError, match=r"a worker process was killed, .*run the same command again"):
-        prepare(Folder(source), tmp_path / "out", 2, kill)
-    assert len(prepare(Folder(source), tmp_path / "out", 2)) == 28
+    killed = prepare(marked(source), tmp_path / "killed", 2, kill)
+    assert contents(killed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
+
+
+class Deadly(Folder):
+    """Images of which some end the process that reads them, as a decoder's fault may."""
+
+    def read(self, index: int) -> Radiograph:
+        if index in (6, 22):
+            os._exit(9)
+        return super().read(index)
+
+
+def test_an_image_that_ends_its_process_is_rejected_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
+    prepared = prepare(Deadly(source), tmp_path / "out", 2)
+    assert len(prepared) == 26 and prepared.info["rejected"] == {"crash": 2, "not-an-image": 1, "not-found": 1}
+    with (prepared.path / "rejected.csv").open(newline="") as file:
+        messages = {row["id"]: row["message"] for row in csv.DictReader(file)}
+    assert set(messages) == {"3.png", "5.png", "6.png", "22.png"}
+    assert "6.png ended the process that read it: save or send the film again" in messages["6.png"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_strict_stops_at_the_first_image_that_cannot_be_used_and_goes_on_from_there(
+    source: Path, tmp_path: Path, workers: int
+) -> None:
+    with pytest.raises(InputError, match=r"(3|5)\.png .*--strict stops here") as caught:
+        prepare(Folder(source), tmp_path / "out", workers, strict=True)
+    assert caught.value.reason in ("not-an-image", "not-found") and not (tmp_path / "out").exists()
+    for name in ("3.png", "5.png"):
+        Image.fromarray(np.full((240, 240), 9, np.uint8) + np.eye(240, dtype=np.uint8)).save(source / name)
+    assert len(prepare(Folder(source), tmp_path / "out", workers, strict=True)) == COUNT
+
+
+def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> None:
+    for name in ("10.png", "12.png"):  # of val and train, as image 9 is of train
+        (source / name).write_bytes((source / "9.png").read_bytes())
+    prepared = prepare(Folder(source), tmp_path / "out", 1)
+    assert (prepared.path / "duplicates.csv").read_text().splitlines() == [
+        "id,same_as,split,split_of_same", "10.png,9.png,val,train", "12.png,9.png,train,train",
+    ]  # fmt: skip
+    assert prepared.info["duplicates"] == {"images": 2, "across_splits": 1}
+    assert "duplicates: 2 images have the pixels of another" in prepared.describe()
+    assert "1 of them one of another split" in prepared.describe()
+    without = prepare(Folder(source, labels=["Edema"]), tmp_path / "other", 1)
+    assert without.info["duplicates"]["images"] == 2
+
+
+RAY = """
+import os, signal, sys
+from pathlib import Path
+import ray
+from edgecxr.data.cache import prepare
+from edgecxr.data.folder import Folder
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+def workers():
+    names = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            names[int(path.parent.name)] = path.read_bytes()
+        except OSError:
+            pass
+    return [pid for pid, name in names.items() if name.startswith(b"ray::_decode")]
+killed = []
+def progress(done, total):
+    if done >= 4 and not killed:
+        killed.extend(workers()[:1])
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+folder, out, kind = sys.argv[1:]
+source = Folder(folder, boxes=folder + "/boxes.csv")
+if kind == "deadly":
+    from tests.data.test_cache import Deadly
+    source = Deadly(folder)
+prepare(source, out, None, progress, executor="ray")
+print("killed", len(killed))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["whole", "deadly"])
+def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("ray")
+    words = [str(word) for word in (source, tmp_path / "ray", kind)]
+    done = subprocess.run(
+        [sys.executable, "-c", RAY, *words], capture_output=True, text=True, timeout=240,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    if kind == "whole":
+        assert "killed 1" in done.stdout
+        assert contents(tmp_path / "ray") == contents(prepare(marked(source), tmp_path / "here", 1).path)
+    else:
+        assert Prepared.open(tmp_path / "ray").info["rejected"]["crash"] == 2
 
 
 def test_nothing_usable_is_an_error(source: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def make_bundle(folder: Path) -> None:
     import numpy as np
     import torch
 
-    from edgecxr.export.gate import fit
+    from edgecxr.export.gate import fit, written
     from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
     from edgecxr.runtime.bundle import write_bundle
@@ -199,10 +199,8 @@ def make_bundle(folder: Path) -> None:
         export_fp32(TwoHeadViT("tiny", 28, 4, len(labels)).eval(), card, file)
         features = OnnxRuntimeBackend(file).run(np.random.default_rng(0).random((256, 1, 28, 28), np.float32)).features
         assert features is not None
-        gate = fit(features)
-        np.save(Path(scratch, FILE), np.concatenate([gate.mean[None], gate.components]).astype(np.float32))
         far = {"fp32": 1e6}  # it has learnt from nothing, so it lets all films by
-        facts = {"thresholds": far, "usual": far, "variances": gate.variances.tolist(), "rest": gate.rest, "rates": {}}
+        facts = written(fit(features), Path(scratch)) | {"thresholds": far, "usual": far, "rates": {}}
         card = replace(card, gate=facts)
         write_bundle(folder, card, {MODEL_FILE: file, FILE: Path(scratch, FILE)})
 

@@ -101,18 +101,21 @@ def add_gate(
                 if kind == "given":
                     objected = np.array([bool(film.objections) for film in not_chest])
                     rates[precision]["given-all-checks"] = _rate(far | objected)
-    np.save(folder / FILE, np.concatenate([gate.mean[None], gate.components]).astype(np.float32))
     return {
-        "sha256": sha256_of(folder / FILE),
+        **written(gate, folder),
         "false_rejection": max(FALSE_REJECTION, 1 / (len(validation) + 1)),
         "fitted_on": {"data": prepared.name, "split": "train", "images": len(chosen)},
         "threshold_from": {"data": prepared.name, "split": "val", "images": len(validation)},
-        "variances": gate.variances.tolist(),
-        "rest": gate.rest,
         "thresholds": thresholds,
         "usual": usual,
         "rates": rates,
     }
+
+
+def written(gate: Gate, folder: Path) -> dict[str, Any]:
+    """Write a gate's file into a folder, and return what the card says of it but for thresholds and rates."""
+    np.save(folder / FILE, np.concatenate([gate.mean[None], gate.components]).astype(np.float32))
+    return {"sha256": sha256_of(folder / FILE), "variances": gate.variances.tolist(), "rest": gate.rest}
 
 
 def fit(features: FloatArray, components: int = COMPONENTS) -> Gate:

@@ -52,6 +52,20 @@ def progress(task: str) -> Iterator[Progress]:
             lines.end()
 
 
+def with_rate(update: Progress, what: str) -> Progress:
+    """Return `update` so that it also says how many of `what` are done in a second, since it was first told of one."""
+    began: list[tuple[float, int]] = []
+
+    def counted(done: int, total: int) -> None:
+        now = time.monotonic()
+        if not began:
+            began.append((now, done))  # a resumed task starts with some of it done
+        past, first = now - began[0][0], began[0][1]
+        update(done, total, f"{(done - first) / past:.1f} {what}/s" if past > 1 else "")
+
+    return counted
+
+
 @contextmanager
 def _bar(task: str) -> Iterator[Progress]:
     from rich.console import Console

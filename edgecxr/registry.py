@@ -42,6 +42,9 @@ DATASETS = {
     "folder": "edgecxr.data.folder:Folder",
 }
 
+EXECUTORS = ("processes", "ray")
+"""What reads films: processes of this machine, or a Ray cluster that sees the same files."""
+
 
 def resolve(table: dict[str, str], name: str, what: str) -> Any:
     """Return the object that `name` stands for in `table`.

@@ -46,6 +46,21 @@ def test_the_time_left_of_a_resumed_task_counts_only_what_was_done_now(
     assert lines_of(capsys) == ["films: 90/100, about 20 s left"]
 
 
+def test_a_rate_counts_what_was_done_since_the_task_began(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: now)
+    with console.progress("prepare") as update:
+        counted = console.with_rate(update, "films")
+        counted(80, 100)  # of an earlier run
+        now = 20.0
+        counted(90, 100)
+        now = 25.0
+        counted(100, 100)
+    assert lines_of(capsys) == ["prepare: 90/100, about 20 s left, 0.5 films/s", "prepare: 100/100, 0.8 films/s"]
+
+
 def test_the_last_line_is_printed_once_with_its_last_note(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(KeyError), console.progress("train") as update:
         update(10, 10, "epoch 1/1")

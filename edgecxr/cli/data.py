@@ -63,7 +63,7 @@ def prepare(
     ] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
-    from edgecxr.console import progress, say
+    from edgecxr.console import progress, say, with_rate
     from edgecxr.data.cache import prepare as prepare_cache
     from edgecxr.data.source import open_source
     from edgecxr.workspace import Workspace
@@ -79,7 +79,8 @@ def prepare(
     with progress("films") as made:
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
     with progress("prepare") as update:
-        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, update, size, executor, strict)
+        counted = with_rate(update, "films")
+        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, counted, size, executor, strict)
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())

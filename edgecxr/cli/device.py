@@ -61,6 +61,9 @@ def infer(
     time_limit: Annotated[
         float, typer.Option(min=0.1, max=86400, metavar="SECONDS", help="For reading one file.")
     ] = 30,
+    executor: Annotated[
+        str, typer.Option(help="What reads films: processes, or ray: a cluster that sees the same files.")
+    ] = "processes",
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import select
@@ -69,7 +72,7 @@ def infer(
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
-    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit)
+    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor)
     asked.check()
     bundle = select.bundle(Workspace.default(), model)
     films = find_inputs(paths, recursive)

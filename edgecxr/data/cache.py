@@ -26,16 +26,14 @@ from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.errors import InputError, UsageError
+from edgecxr.registry import EXECUTORS
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
 
-__all__ = ["EXECUTORS", "Prepared", "contact_sheet", "fingerprint", "prepare"]
+__all__ = ["Prepared", "contact_sheet", "fingerprint", "prepare"]
 
-EXECUTORS = ("processes", "ray")
-"""What decodes films: processes of this machine, or a Ray cluster."""
-
-DUPLICATES = "duplicates.csv"
+DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
 
 
 def prepare(
@@ -59,7 +57,7 @@ def prepare(
         workers: processes that decode; by default one per CPU.
         progress: called with (images done, images in all).
         size: 448 keeps the films at 448 px too, for teachers of that size; what is kept at 224 px stays the same.
-        executor: a key of `EXECUTORS`: "processes" of this machine, or "ray", a cluster that sees the same files.
+        executor: "processes" of this machine, or "ray", a cluster that sees the same files.
         strict: stop at the first image that cannot be used, instead of listing it.
 
     Raises:
@@ -216,6 +214,8 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         splits = dataset.splits.tolist()
         lines_of = ([ids[twin], ids[first], splits[twin], splits[first]] for twin, first in twins)
         _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same"), lines_of)
+    if dataset.unlisted:
+        _write_csv(folder / UNLISTED, ("file",), ([str(file)] for file in dataset.unlisted))
     info = {
         "format": FORMAT,
         "name": dataset.name,
@@ -224,6 +224,8 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "size": BASE_SIZE,
         "images": len(kept),
         "rejected": dict(Counter(o.reason for o in rejected).most_common()),
+        "unlisted": len(dataset.unlisted),
+        "films": _sizes([o.shape for o in outcomes if o.shape]),
         "boxes": len(boxes),
         "duplicates": {
             "images": len(twins),
@@ -240,6 +242,15 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         info["large_hash"] = content_hash(folder, (LARGE,))
     atomic_write(folder / DATASET, json.dumps(info, indent=1))
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
+
+
+def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
+    """Return the smallest, median and largest number of rows and columns of films."""
+    rows, columns = np.sort(np.array(shapes), axis=0).T
+    return {
+        name: [int(values[i]) for i in (0, len(values) // 2, -1)]
+        for name, values in (("rows", rows), ("columns", columns))
+    }
 
 
 def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]:

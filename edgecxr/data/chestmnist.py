@@ -44,6 +44,7 @@ class ChestMnist:
     """
 
     boxes: tuple[Box, ...] = ()
+    unlisted: tuple[Path, ...] = ()
 
     def __init__(
         self, path: Path, labels: str | Sequence[str] | None = None, seed: int = 0, name: str = "chestmnist"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgecxr.data.labels import SETS, choose, merged, unknown_warnings
-from edgecxr.data.listed import Listed, any_there, divided, expected, warned
+from edgecxr.data.listed import Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.table import Table, read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.types import FloatArray
@@ -58,7 +58,8 @@ def chexpert(
     folder = Path(folder)
     found = expected(folder, tuple(_SPLITS.values()), "CheXpert")
     sources = choose(labels, OWN, "CheXpert")
-    parts = [_rows(read_table(found[file]), split, uncertain, any_view) for split, file in _SPLITS.items()]
+    listed: list[str] = []  # lateral films too
+    parts = [_rows(read_table(found[file]), split, uncertain, any_view, listed) for split, file in _SPLITS.items()]
     places, own, abnormal, splits = (np.concatenate(column) for column in zip(*parts, strict=True))
     if len(np.unique(places)) < len(places):
         raise InputError(f"{folder}: an image is listed twice in train.csv and valid.csv: remove one line", "dataset")
@@ -74,7 +75,11 @@ def chexpert(
         "warnings": unknown_warnings(sources, "CheXpert")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
-    return Listed(name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance)
+    known = [folder / place for place in listed]
+    unlisted = without_a_line([folder / "train", folder / "valid"], known)
+    return Listed(
+        name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted
+    )
 
 
 def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
@@ -104,9 +109,9 @@ def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
 
 
 def _rows(
-    table: Table, split: str, uncertain: str, any_view: bool
+    table: Table, split: str, uncertain: str, any_view: bool, listed: list[str]
 ) -> tuple[np.ndarray, FloatArray, FloatArray, np.ndarray]:
-    """Return place of the file, findings, abnormal and split of the films of a table."""
+    """Return place of the file, findings, abnormal and split of the films of a table; `listed` gets all places."""
     table.require(("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
     rows, places = [], []
@@ -118,6 +123,7 @@ def _rows(
                 "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg: correct it",
                 "dataset",
             )
+        listed.append(place[1])
         if any_view or view == "Frontal":
             rows.append(row)
             places.append(place[1])

@@ -51,6 +51,7 @@ class CxrDataset(Protocol):
         splits: (N,) "train", "val" or "test".
         boxes: where findings are, of any image in any order; empty where nobody has marked them.
         files: the N image files; their sizes and times tell whether a prepared copy is still that of these images.
+        unlisted: image files beside them that no line of a table names, for people to look after.
         provenance: JSON-ready: where it came from and how its labels were made; "phantom" is true for synthetic films,
             "warnings" are for people.
     """
@@ -64,6 +65,7 @@ class CxrDataset(Protocol):
     splits: NDArray[np.str_]
     boxes: tuple[Box, ...]
     files: tuple[Path, ...]
+    unlisted: tuple[Path, ...]
     provenance: dict[str, Any]
 
     def __len__(self) -> int:

@@ -109,6 +109,7 @@ class Folder:
         warnings += leak_warnings(self.patients, self.splits)
         warnings += class_warnings(path, self.labels, self.targets, self.abnormal, self.splits)
         self.boxes: tuple[Box, ...] = ()
+        self.unlisted: tuple[Path, ...] = ()  # whatever else a user keeps beside a table
         if boxes is not None:
             self.boxes, unknown = listed_boxes(read_table(Path(boxes)), table, image_column, self.files, self.labels)
             warnings += unknown

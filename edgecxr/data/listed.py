@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from edgecxr.data.table import listing
 from edgecxr.errors import InputError
 from edgecxr.runtime.read import read_radiograph
 from edgecxr.runtime.types import FloatArray, Radiograph
+
+IMAGES = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
+"""What data sets' image files end in."""
 
 NO_PATIENTS = "patients are not known: each image counts as a patient of its own"
 
@@ -34,6 +38,7 @@ class Listed:
     files: tuple[Path, ...]
     provenance: dict[str, Any]
     boxes: tuple[Box, ...] = ()
+    unlisted: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -116,6 +121,24 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
             "dataset",
         )
     return found
+
+
+def without_a_line(places: Iterable[Path], files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the image files below folders that are not among those that a table lists, sorted.
+
+    Args:
+        places: folders, searched with their subfolders; those that do not exist hold nothing.
+        files: that the table lists.
+    """
+    listed = {os.fspath(file) for file in files}
+    found = []
+    for place in places:
+        for parent, _, names in os.walk(place):
+            for name in names:
+                path = f"{parent}{os.sep}{name}"  # hundreds of thousands: a Path each would take its time
+                if name.lower().endswith(IMAGES) and path not in listed:
+                    found.append(path)
+    return tuple(map(Path, sorted(found)))
 
 
 def any_there(folder: Path, files: Sequence[Path]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgecxr.data.chexpert import OWN, observations
 from edgecxr.data.labels import choose, merged, unknown_warnings
-from edgecxr.data.listed import Listed, any_there, divided, expected, warned
+from edgecxr.data.listed import Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.splits import SYNONYMS
 from edgecxr.data.table import listing, read_table
 from edgecxr.errors import InputError, UsageError
@@ -110,7 +110,10 @@ def mimic(
         "warnings": notes + unknown_warnings(sources, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
-    return Listed(name, tuple(sources), np.array(dicoms), targets, abnormal, patients, splits, files, provenance)
+    known = _files(folder, columns[2], columns[1], columns[0])
+    unlisted = without_a_line([folder / "files"], known)
+    ids = np.array(dicoms)
+    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted)
 
 
 def _files(folder: Path, subjects: list[str], studies: list[str], dicoms: list[str]) -> tuple[Path, ...]:

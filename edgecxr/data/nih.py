@@ -18,7 +18,7 @@ import numpy as np
 from edgecxr.data.boxes import listed_boxes
 from edgecxr.data.dataset import Box
 from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
-from edgecxr.data.listed import Listed, any_there, divided, expected, warned
+from edgecxr.data.listed import Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError
 
@@ -59,6 +59,7 @@ def nih(
     table.require(("Image Index", "Finding Labels", "Patient ID"))
     sources = choose(labels, OWN, "NIH ChestX-ray14")
     splits, listed = _splits(table, {split: found[file] for split, file in _LISTS.items()})
+    lacking = [image for image, there in zip(table.columns["Image Index"], listed.tolist(), strict=True) if not there]
     table = _only(table, listed)
     own, abnormal = _targets(table)
     targets = merged(own, OWN, sources)
@@ -67,9 +68,8 @@ def nih(
     any_there(folder, files)
     boxes, notes = _boxes(folder, table, files, sources)
     splits = divided(splits[listed], patients, abnormal, val_fraction, seed)
-    left_out = len(listed) - int(listed.sum())
-    if left_out:
-        notes.append(f"images of {found[_ENTRIES].name} in neither list, left out: {left_out}")
+    if lacking:
+        notes.append(f"images of {found[_ENTRIES].name} in neither list, left out: {len(lacking)}")
     provenance: dict[str, Any] = {
         "kind": "nih", "source": str(folder.resolve()), "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
@@ -77,7 +77,8 @@ def nih(
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
     ids = np.array(table.columns["Image Index"])
-    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, boxes)
+    unlisted = without_a_line(_places(folder), [*files, *_files(folder, lacking)])
+    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, boxes, unlisted)
 
 
 def _splits(table: Table, lists: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +130,17 @@ def _targets(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 def _files(folder: Path, images: list[str]) -> tuple[Path, ...]:
     """Return where each film lies: in one of twelve folders, or in one."""
-    places = [folder / "images", folder, *sorted(folder.glob("images_*/images")), *sorted(folder.glob("images_*"))]
     where: dict[str, Path] = {}
-    for place in places:
-        if place.is_dir():
-            for entry in place.iterdir():
-                where.setdefault(entry.name, entry)
+    for place in _places(folder):
+        for parent in (place, place / "images"):
+            if parent.is_dir():
+                for entry in parent.iterdir():
+                    where.setdefault(entry.name, entry)
     return tuple(where.get(image, folder / "images" / image) for image in images)
+
+
+def _places(folder: Path) -> list[Path]:
+    return [folder / "images", *sorted(folder.glob("images_*"))]
 
 
 def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources) -> tuple[tuple[Box, ...], list[str]]:

@@ -6,6 +6,7 @@ table.csv          id, patient, split, abnormal and one column per finding; an e
 boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
+unlisted.csv       files beside the images that no line of a table names; only where there are any
 duplicates.csv     id, same_as and their splits, of images with equal pixels; only where there are any
 contact_sheet.png  a few of the images
 """
@@ -197,6 +198,8 @@ class Prepared:
             lines.append(f"  also at {LARGE_SIZE} px, for teachers of `edgecxr train --res {LARGE_SIZE}`")
         if len(self.boxes):
             lines.append(f"  boxes: {len(self.boxes)} around findings")
+        if self.info.get("unlisted"):
+            lines.append(f"  images that no line names: {self.info['unlisted']} (see {self.path / 'unlisted.csv'})")
         twins = self.info.get("duplicates", {})
         if twins.get("images"):
             across = twins["across_splits"]

@@ -1,21 +1,18 @@
 """Decoding a data set on a Ray cluster, whose nodes see the same files: the same code for each file as on one machine.
 
-A cluster is found as Ray finds it: by RAY_ADDRESS, or the one that `ray start --head` started on this machine; else one
-is started here for the while. Ray starts a task anew whose process or node has died; an image that ends its process
+Ray starts a task anew whose process or node has died; an image that ends its process
 alone, too, is rejected.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Generator
 from typing import Any
 
 import edgecxr
 from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.decode import CHUNK, Decoded, crashed, decode_one
-from edgecxr.errors import EdgeCxrError, MissingPackage, brief
+from edgecxr.runtime.ray_readers import connect, failed
 
 _RETRIES = 3
 _AHEAD = 3
@@ -34,25 +31,14 @@ def decoded(dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...]) -> Gen
         MissingPackage: Ray is not installed.
         EdgeCxrError: the cluster cannot be reached or fails, or its nodes have another edgecxr.
     """
-    ray = _ray()
-    own = not ray.is_initialized()
+    ray = connect()
     try:
-        if own:
-            # Of this program only what it was asked for goes to the terminal.
-            ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level=logging.ERROR)
         chunk = ray.remote(num_cpus=1, max_retries=_RETRIES)(_decode_chunk)
         yield from _results(ray, chunk, dataset, todo, sizes)
     except ray.exceptions.RayError as error:
-        raise EdgeCxrError(
-            f"the Ray cluster failed ({brief(error)}): see `ray status`; the same command goes on from here"
-        ) from error
-    except ConnectionError as error:
-        raise EdgeCxrError(
-            f"no Ray cluster can be reached ({brief(error)}): start one with `ray start --head`, or set RAY_ADDRESS"
-        ) from error
+        raise failed(error) from error
     finally:
-        if own:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _results(
@@ -84,14 +70,3 @@ def _decode_chunk(dataset: CxrDataset, indices: list[int], sizes: tuple[int, ...
     if edgecxr.__version__ != version:
         raise RuntimeError(f"this node has edgecxr {edgecxr.__version__}, not {version}: install the same on all nodes")
     return [decode_one(dataset, index, sizes) for index in indices]
-
-
-def _ray() -> Any:
-    # Ray would report its use over the network; nothing shall leave a machine unasked.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns of what it will do one day
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingPackage("ray", "ray", "--executor ray") from error
-    return ray

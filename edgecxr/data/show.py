@@ -17,6 +17,12 @@ def show(prepared: Prepared) -> str:
     """Return a few lines, and a table of prevalences: positive films, and their share of those that are known."""
     lines = [prepared.describe(), "", *_table(prepared), ""]
     origin = prepared.info["provenance"]
+    films = prepared.info.get("films")
+    if films:
+        ends = [f"{films['rows'][i]} x {films['columns'][i]}" for i in (0, 1, 2)]
+        lines.append(f"films    rows and columns from {ends[0]} to {ends[2]}, median {ends[1]}, each by itself")
+    stored = sum(path.stat().st_size for path in prepared.path.iterdir())
+    lines.append(f"takes    {stored / 1e6:.1f} MB")
     facts = {key: value for key, value in origin.items() if key not in _QUIET}
     lines.append(f"from     {origin.get('kind', '?')}, {origin.get('source', 'of unknown place')}")
     if facts:

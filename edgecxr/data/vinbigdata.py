@@ -20,7 +20,7 @@ import numpy as np
 from edgecxr.data.boxes import CORNERS, film_corners
 from edgecxr.data.dataset import Box
 from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
-from edgecxr.data.listed import NO_PATIENTS, Listed, any_there, divided, expected, warned
+from edgecxr.data.listed import IMAGES, NO_PATIENTS, Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.merge import check_merge, merge_readers
 from edgecxr.data.table import Table, read_table
 from edgecxr.errors import InputError
@@ -33,8 +33,6 @@ OWN = (
 )
 NORMAL = 14
 assert set(OWN) == set(SETS["vindr14"])
-
-_ENDINGS = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
 
 
 def vinbigdata(
@@ -90,7 +88,8 @@ def vinbigdata(
         ],
     }  # fmt: skip
     boxes = _boxes(folder, table, classes, ids, files, sources, targets)
-    return Listed(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes)
+    unlisted = without_a_line([found["train"]], files)
+    return Listed(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
 
 
 def _classes(table: Table) -> np.ndarray:
@@ -110,7 +109,7 @@ def _classes(table: Table) -> np.ndarray:
 def _files(folder: Path, ids: list[str]) -> tuple[Path, ...]:
     found: dict[str, Path] = {}
     for entry in folder.iterdir():
-        if entry.suffix.lower() in _ENDINGS:
+        if entry.suffix.lower() in IMAGES:
             found.setdefault(entry.stem, entry)
     return tuple(found.get(name, folder / f"{name}.dicom") for name in ids)
 

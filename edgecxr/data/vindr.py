@@ -18,7 +18,7 @@ import numpy as np
 from edgecxr.data.boxes import CORNERS, film_corners
 from edgecxr.data.dataset import Box
 from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
-from edgecxr.data.listed import warned
+from edgecxr.data.listed import warned, without_a_line
 from edgecxr.data.merge import check_merge, merge_readers
 from edgecxr.data.splits import cut_validation
 from edgecxr.data.table import Table, listing, read_table
@@ -83,6 +83,7 @@ class VinDr:
             for split in ("train", "test")
             for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", self.ids, sources, self.targets)
         )
+        self.unlisted = without_a_line((folder / "train", folder / "test"), self.files)
         self.patients = _patients(folder, self.ids)
         splits = np.repeat(["train", "test"], [len(part) for part in ids])
         self.splits = cut_validation(splits, self.patients, self.abnormal, val_fraction, seed)

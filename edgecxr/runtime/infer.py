@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from edgecxr.console import printable, progress, say
 from edgecxr.errors import UsageError
-from edgecxr.registry import load
+from edgecxr.registry import EXECUTORS, load
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
@@ -25,10 +25,12 @@ from edgecxr.workspace import atomic_write
 
 if TYPE_CHECKING:
     from edgecxr.runtime.dicom_results import DicomResults
+    from edgecxr.runtime.ray_readers import RayReaders
 
 _LONGEST = 200
 _MANY = 10
 _BATCH = 16
+
 _DICOM_RESULTS = "edgecxr.runtime.dicom_results:DicomResults"
 
 
@@ -45,6 +47,7 @@ class Asked:
         resume: a file of JSON lines to append to what it lacks, instead of standard output; or None.
         workers: processes that read films; None takes one for each core.
         time_limit: seconds for one file.
+        executor: what reads films: "processes" of this machine, or "ray", a cluster that sees the same files.
     """
 
     as_json: bool = False
@@ -55,9 +58,12 @@ class Asked:
     resume: Path | None = None
     workers: int | None = None
     time_limit: float = TIME_LIMIT
+    executor: str = "processes"
 
     def check(self) -> None:
         """Raise UsageError where options do not go together, MissingPackage where one needs what is not installed."""
+        if self.executor not in EXECUTORS:
+            raise UsageError(f"--executor {self.executor}: there are {', '.join(EXECUTORS)}")
         if self.attention and not self.as_json:
             raise UsageError("--attention puts the map into the JSON: add --json, or --overlay DIR to see it")
         if self.resume is not None and not self.as_json:
@@ -71,12 +77,16 @@ class Asked:
             load(_DICOM_RESULTS, "--dicom")
 
 
-def readers_for(asked: Asked, films: int) -> Readers:
+def readers_for(asked: Asked, films: int) -> Readers | RayReaders:
     """Return the processes that will read so many films; made before a model is loaded, which starts threads."""
+    if asked.executor == "ray":
+        from edgecxr.runtime.ray_readers import RayReaders
+
+        return RayReaders(asked.time_limit)
     return Readers(max(1, min(asked.workers or len(os.sched_getaffinity(0)), films)), asked.time_limit)
 
 
-def infer_paths(predictor: Predictor, readers: Readers, films: list[Path], asked: Asked) -> int:
+def infer_paths(predictor: Predictor, readers: Readers | RayReaders, films: list[Path], asked: Asked) -> int:
     """Predict from files and print the results as they come.
 
     Args:

@@ -359,6 +359,37 @@ def test_what_is_no_chestmnist_is_refused(tmp_path: Path) -> None:
         ChestMnist(tmp_path)
 
 
+# ---- images without a line, lines without an image
+
+
+@pytest.mark.parametrize(
+    ("open_", "layout", "place"),
+    [
+        (nih, nih_layout, "images_002/images/00099999_000.png"),
+        (chexpert, chexpert_layout, "train/patient00009/study1/view1_frontal.jpg"),
+        (mimic, mimic_layout, "files/p10/p10000032/s50414267/other.jpg"),
+        (vinbigdata, vinbigdata_layout, "train/99.dicom"),
+    ],
+)
+def test_images_that_no_line_names_are_listed(
+    tmp_path: Path, open_: Callable[[Path], CxrDataset], layout: Callable[[Path], Path], place: str
+) -> None:
+    folder = layout(tmp_path / "set")
+    whole = open_(folder)
+    # Not even those that were left out: lateral films, films without labels.
+    assert whole.unlisted == ()
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).write_bytes(whole.files[0].read_bytes())
+    (folder / "notes.txt").write_text("mine")
+    whole.files[1].unlink()
+    dataset = open_(folder)
+    assert dataset.unlisted == (folder / place,)
+    prepared = prepare(dataset, tmp_path / "out", 1)
+    assert (prepared.path / "unlisted.csv").read_text().splitlines() == ["file", str(folder / place)]
+    assert "images that no line names: 1 (see" in prepared.describe()
+    assert prepared.info["rejected"] == {"not-found": 1}
+
+
 # ---- as they are typed
 
 

@@ -24,6 +24,7 @@ def test_a_data_set_says_what_is_in_it_and_where_it_came_from(tmp_path: Path) ->
     )
     assert effusion.endswith("1 (33.3%)") and ild.split()[1:] == ["not", "known"] * 3
     assert f"from     nih, {tmp_path / 'nih'}" in shown.out
+    assert "films    rows and columns from 96 x 96 to 96 x 96" in shown.out and "takes    " in shown.out
     assert "label    Nodule/Mass: Nodule, Mass" in shown.out and "label    ILD: not known there" in shown.out
     assert "warning  NIH ChestX-ray14 does not know of Aortic enlargement" in shown.out
     assert "film     the image has only 96 x 96 pixels; it was enlarged to 224 x 224: 10" in shown.out

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +292,29 @@ def test_options_of_the_gate_as_a_user_types_them(tmp_path: Path) -> None:
     assert typed("--force") == {"lateral.dcm": ("ok", "forced"), "far.dcm": ("ok", "forced")}
     assert typed("--no-recursive") == {"lateral.dcm": ("view", "refuse")}
     assert typed("--recursive", "--any-view", "--force") == {"lateral.dcm": ("ok", "pass"), "far.dcm": ("ok", "forced")}
+
+
+@pytest.mark.slow
+def test_a_cluster_reads_films_as_this_machine_does(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    bundle = tiny_bundle(tmp_path / "model").path
+    for number in range(20):
+        png(tmp_path / "films" / f"{number:02}.png", 100 + 5 * number)
+    (tmp_path / "films" / "05b.png").write_text("no film")
+    found = []
+    for executor in ("processes", "ray"):
+        typed = [sys.executable, "-m", "edgecxr", "infer", "films", "--model", str(bundle), "--json"]
+        done = subprocess.run(
+            [*typed, "--executor", executor], cwd=tmp_path, capture_output=True, text=True, timeout=240,
+            env=os.environ | {"EDGECXR_RUNS": str(tmp_path / "runs"), "TMPDIR": "/tmp"},
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr[-2000:]
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert len(lines) == 21
+        found.append([{key: value for key, value in line.items() if key != "timings_ms"} for line in lines])
+    assert found[0] == found[1]
+
+
+def test_an_executor_that_there_is_not_is_named(tmp_path: Path, predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="--executor dask: there are processes, ray"):
+        infer(predictor, [png(tmp_path / "a.png")], executor="dask")

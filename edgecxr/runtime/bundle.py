@@ -278,8 +278,7 @@ def sha256_of(path: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        # Into one buffer: of a new one for each block the system would hand out and clear all pages, a tenth of the time
-        # that a short `infer` takes.
+        # Into one buffer: of a new one for each block the system would hand out and clear all pages.
         buffer = memoryview(bytearray(_BLOCK))
         with path.open("rb", buffering=0) as file:
             while count := file.readinto(buffer):

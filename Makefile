@@ -35,6 +35,7 @@ bench: $(VENV)/.all
 	$(BIN)/python benchmarks/throughput.py --patch 32 --out build/bench/throughput.json
 	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
 	$(BIN)/python benchmarks/folder.py --films 300 --many 1000 --out build/bench/folder.json
+	$(BIN)/python benchmarks/decode.py --films 60 --out build/bench/decode.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

@@ -30,7 +30,9 @@ from tests.tiny_bundle import LABELS, tiny_bundle
 GROUP = typer.main.get_command(app)
 assert isinstance(GROUP, TyperGroup)
 TOP = GROUP.commands
-COMMANDS = [(name,) for name in TOP if name != "bundle"] + [("bundle", "show"), ("bundle", "verify")]
+GROUPS = {"bundle": ("show", "verify"), "data": ("show", "check", "pack")}
+COMMANDS = [(name,) for name in TOP if name not in GROUPS]
+COMMANDS += [(group, name) for group, names in GROUPS.items() for name in names]
 
 
 @pytest.fixture
@@ -372,7 +374,9 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path, group: tuple[str, ...]
 
 
 def test_a_data_set_is_asked_for_by_the_names_that_there_are(tmp_path: Path) -> None:
-    assert "'phantom|vindr|folder" in edgecxr("prepare", runs=tmp_path).error
+    assert (
+        "'phantom|vindr|vinbigdata|nih|chexpert|mimic-cxr|chestmnist|folder" in edgecxr("prepare", runs=tmp_path).error
+    )
 
 
 def test_a_command_with_a_slip_of_the_finger_is_offered_the_right_one(tmp_path: Path) -> None:
@@ -401,7 +405,7 @@ def test_every_option_has_a_help_text() -> None:
 
 def test_the_summaries_of_the_commands_fit_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    for group in ((), ("bundle",)):
+    for group in ((), *((name,) for name in GROUPS)):
         commands = edgecxr(*group, "--help", runs=tmp_path).out.partition("Commands:\n")[2]
         assert commands and "..." not in commands
 

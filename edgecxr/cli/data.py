@@ -11,7 +11,7 @@ from edgecxr.cli.app import MAX_SEED, app
 from edgecxr.registry import DATASETS
 
 prepared_data = typer.Typer(
-    help="Look at a prepared data set, check it, or pack films of it for a device.",
+    help="Look at a prepared data set, check it, or pack films of it.",
     epilog="Examples:  edgecxr data show  |  edgecxr data check vindr  |  edgecxr data pack vindr --n 500",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -90,7 +90,7 @@ def prepare(
 def data_show(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
 ) -> None:
-    """Say what is in a data set and where it came from, and draw a few films of each finding."""
+    """Say what is in a data set. Draws a few films of each finding, too."""
     from edgecxr import select
     from edgecxr.console import printable
     from edgecxr.data.sheet import montage
@@ -129,7 +129,7 @@ def data_pack(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
 ) -> None:
-    """Put labelled films into one file for `benchmark --data FILE` on a device. It holds no names of patients."""
+    """Put labelled films into one file for a device. It is for `benchmark --data FILE`, and names no patients."""
     from edgecxr import select
     from edgecxr.data.pack import pack
     from edgecxr.workspace import Workspace

@@ -3,7 +3,7 @@
 train.csv                  image_id, class_name, class_id 0 to 14 (14: No finding), rad_id, x_min, y_min, x_max, y_max
 train/*.dicom, *.png ...   the films, or one of the editions of smaller pictures
 train_meta.csv             image_id, dim0, dim1: rows and columns of the films in whose pixels boxes are; only of the
-                           editions of smaller pictures
+                           editions of smaller pictures, some of which have height and width in train.csv instead
 
 Every film was read by three radiologists. There is no test split, so one is cut from these films, too.
 """
@@ -127,7 +127,7 @@ def _boxes(
     rows = {name: row for row, name in enumerate(ids.tolist())}
     wanted = {part: label for label, parts in sources.items() for part in parts}
     column = {label: place for place, label in enumerate(sources)}
-    shapes = _shapes(folder)
+    shapes = _shapes(folder, table)
     scales: dict[int, tuple[float, float]] = {}
     found = []
     for image, number, corners in zip(table.columns["image_id"], classes, film_corners(table).tolist(), strict=True):
@@ -143,14 +143,17 @@ def _boxes(
     return tuple(found)
 
 
-def _shapes(folder: Path) -> dict[str, tuple[float, float]]:
+def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
     """Return the rows and columns of films, by image, where an edition of smaller pictures says them."""
-    path = folder / "train_meta.csv"
-    if not path.exists():
+    path, names = folder / "train_meta.csv", ("dim0", "dim1")
+    if path.exists():
+        table = read_table(path)
+        table.require(("image_id", *names))
+    elif {"height", "width"} <= set(table.columns):
+        names = ("height", "width")
+    else:
         return {}
-    table = read_table(path)
-    table.require(("image_id", "dim0", "dim1"))
-    rows, columns = table.numbers("dim0").tolist(), table.numbers("dim1").tolist()
+    rows, columns = (table.numbers(name).tolist() for name in names)
     return dict(zip(table.columns["image_id"], zip(rows, columns, strict=True), strict=True))
 
 

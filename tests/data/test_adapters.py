@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
 import shutil
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from edgecxr.data import chexpert as chexpert_module
 from edgecxr.data.cache import prepare
@@ -37,6 +39,7 @@ from tests.data.layouts import (
     table,
     vinbigdata_layout,
 )
+from tests.runtime.dicom_files import without_transfer_syntax
 
 NAN = float("nan")
 
@@ -308,6 +311,13 @@ def test_vinbigdata_of_smaller_pictures_has_smaller_boxes(tmp_path: Path) -> Non
     boxes = [tuple(box[2:]) for box in dataset.boxes if box.label == "Cardiomegaly"]
     assert boxes[0] == (10, 20, 30, 40) and dataset.files[0].suffix == ".png"
     dataset.read(0)
+    # Another edition has the sizes of the films in the table itself.
+    (tmp_path / "train_meta.csv").unlink()
+    with (tmp_path / "train.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    table(tmp_path / "train.csv", (*header, "width", "height"), [(*line, 192, 96) for line in lines])
+    boxes = [tuple(box[2:]) for box in vinbigdata(tmp_path).boxes if box.label == "Cardiomegaly"]
+    assert boxes[0] == (5, 20, 15, 40)
 
 
 def test_what_is_no_vinbigdata_is_refused(tmp_path: Path) -> None:
@@ -357,6 +367,35 @@ def test_what_is_no_chestmnist_is_refused(tmp_path: Path) -> None:
     chestmnist_layout(tmp_path / "chestmnist_64.npz")
     with pytest.raises(InputError, match=r"it holds chestmnist\.npz, chestmnist_64\.npz"):
         ChestMnist(tmp_path)
+
+
+def test_films_of_vinbigdata_without_pixels_or_transfer_syntax(tmp_path: Path) -> None:
+    folder = vinbigdata_layout(tmp_path / "set")
+    without_transfer_syntax(folder / "train" / "0a.dicom")
+    empty = dcmread(folder / "train" / "0b.dicom")
+    del empty.PixelData
+    empty.save_as(folder / "train" / "0b.dicom")
+    (folder / "train" / "0c.dicom").unlink()
+    prepared = prepare(vinbigdata(folder), tmp_path / "out", 1)
+    assert prepared.info["rejected"] == {"no-pixels": 1, "not-found": 1}
+    assert {"0a"} < set(prepared.ids.tolist()) and not {"0b", "0c"} & set(prepared.ids.tolist())
+
+
+@pytest.mark.slow
+def test_findings_that_a_data_set_does_not_know_are_neither_trained_on_nor_scored(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder, runs = nih_layout(tmp_path / "set"), tmp_path / "runs"
+    short = ("--depth", "2", "--epochs", "1", "--batch", "4")
+    for command in (
+        ("prepare", "nih", folder, "--labels", "vindr14", "--workers", "1"),
+        ("train", "--init", "random", "--patch", "56", *short),
+        ("evaluate",),
+    ):
+        typed = edgecxr(*command, runs=runs)
+        assert typed.code == 0, typed
+    record = json.loads((runs / "teacher-tiny-224" / "card.json").read_text())["metrics"]["nih/test"]
+    assert record["skipped"]["ILD"] == {"positives": 0, "negatives": 0}
+    assert "Pleural effusion" in record["findings"]["labels"] and "ILD" not in record["findings"]["labels"]
 
 
 # ---- images without a line, lines without an image

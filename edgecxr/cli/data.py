@@ -30,7 +30,7 @@ def prepare(
     n: Annotated[int | None, typer.Option(help="phantom: number of films.")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Findings, A,B,C; but for folders also vindr14, nih14, chexpert5 ... or a TOML file."),
+        typer.Option(help="Findings, A,B,C; or (not for a folder) vindr14, nih14, chexpert5 ... or a TOML file."),
     ] = None,
     merge: Annotated[
         str | None, typer.Option(help="vindr, vinbigdata, phantom: readers by majority, union or mean.")
@@ -65,6 +65,7 @@ def prepare(
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say, with_rate
     from edgecxr.data.cache import prepare as prepare_cache
+    from edgecxr.data.cache import replaces
     from edgecxr.data.source import open_source
     from edgecxr.workspace import Workspace
 
@@ -78,6 +79,9 @@ def prepare(
     listed = {"labels": labels, "ignore": ignore}
     with progress("films") as made:
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
+    note = replaces(workspace.data_dir(source.name), source)
+    if note:
+        say(note)
     with progress("prepare") as update:
         counted = with_rate(update, "films")
         prepared = prepare_cache(source, workspace.data_dir(source.name), workers, counted, size, executor, strict)

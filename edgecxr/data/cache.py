@@ -93,6 +93,17 @@ def prepare(
     return finished or Prepared.open(out)
 
 
+def replaces(out: Path, dataset: CxrDataset) -> str:
+    """Return a line that says that a data set with other findings is going to be replaced; "" where none is."""
+    try:
+        there = Prepared.open(out)
+    except InputError:
+        return ""
+    if there.labels == dataset.labels:
+        return ""
+    return f"{out} has other findings ({', '.join(there.labels)}) and is going to be replaced; --name keeps both"
+
+
 def _workers(asked: int | None) -> int:
     return max(1, asked or os.cpu_count() or 1)
 

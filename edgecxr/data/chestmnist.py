@@ -68,7 +68,7 @@ class ChestMnist:
             "labels_from": {label: list(parts) for label, parts in sources.items()},
             "warnings": [
                 NO_PATIENTS,
-                *unknown_warnings(sources, "ChestMNIST"),
+                *unknown_warnings(sources, OWN, "ChestMNIST"),
                 *warned(path, self.labels, self.targets, self.abnormal, self.patients, self.splits),
             ],
         }  # fmt: skip

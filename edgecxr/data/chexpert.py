@@ -72,7 +72,7 @@ def chexpert(
         "kind": "chexpert", "source": str(folder.resolve()), "uncertain": uncertain, "any_view": any_view,
         "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
-        "warnings": unknown_warnings(sources, "CheXpert")
+        "warnings": unknown_warnings(sources, OWN, "CheXpert")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
     known = [folder / place for place in listed]

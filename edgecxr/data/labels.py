@@ -127,10 +127,15 @@ def merged(values: FloatArray, own: Sequence[str], sources: Sources) -> FloatArr
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def unknown_warnings(sources: Sources, where: str) -> list[str]:
-    """Return a warning that names the findings that a data set does not know."""
+def unknown_warnings(sources: Sources, own: Sequence[str], where: str) -> list[str]:
+    """Return warnings that name the findings that a data set does not know, and those of its own that are left out."""
     unknown = [label for label, parts in sources.items() if not parts]
-    return [f"{where} does not know of {', '.join(unknown)}: left unknown"] if unknown else []
+    used = {part for parts in sources.values() for part in parts}
+    left = [label for label in own if label not in used]
+    notes = [f"{where} does not know of {', '.join(unknown)}: left unknown"] if unknown else []
+    if left:
+        notes.append(f"{where} has {', '.join(left)}, too: left out, but for abnormal")
+    return notes
 
 
 def _made_of(label: str, own: Sequence[str]) -> tuple[str, ...]:

@@ -102,6 +102,11 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
     Raises:
         InputError: one is missing; the message says what was expected and what was found. Reason "dataset".
     """
+    if not folder.is_dir():
+        state = "is a file" if folder.exists() else "does not exist"
+        raise InputError(
+            f"{folder} {state}: give the folder of {what}, which holds {paths[0].replace('|', ' or ')}", "dataset"
+        )
     found: dict[str, Path] = {}
     missing = []
     for path in paths:

@@ -107,7 +107,7 @@ def mimic(
         "kind": "mimic-cxr", "source": str(folder.resolve()), "labeler": labeler, "uncertain": uncertain,
         "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
-        "warnings": notes + unknown_warnings(sources, "MIMIC-CXR")
+        "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
     known = _files(folder, columns[2], columns[1], columns[0])

@@ -73,7 +73,7 @@ def nih(
     provenance: dict[str, Any] = {
         "kind": "nih", "source": str(folder.resolve()), "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
-        "warnings": notes + unknown_warnings(sources, "NIH ChestX-ray14")
+        "warnings": notes + unknown_warnings(sources, OWN, "NIH ChestX-ray14")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
     ids = np.array(table.columns["Image Index"])
@@ -120,7 +120,8 @@ def _targets(table: Table) -> tuple[np.ndarray, np.ndarray]:
         unknown = [label for label in named if label not in place and label != NORMAL]
         if unknown or (NORMAL in named and len(named) > 1):
             raise InputError(
-                f"line {table.lines[row]} of {table.path}: {cell!r} are no findings of NIH ChestX-ray14: correct it",
+                f"line {table.lines[row]} of {table.path}: {cell!r} holds what is no finding of NIH ChestX-ray14 "
+                f"({listing(unknown or named, 3)}): correct it",
                 "dataset",
             )
         own[row, [place[label] for label in named if label != NORMAL]] = 1

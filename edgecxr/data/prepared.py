@@ -189,7 +189,7 @@ class Prepared:
             f"{self.name}{' (synthetic phantom films)' if self.phantom else ''}: {len(self)} images in {self.path}"
         ]
         for split, counts in self.info["counts"].items():
-            found = ", ".join(f"{label} {classes['positive']}" for label, classes in counts["labels"].items())
+            found = ", ".join(f"{label} {_positive(classes)}" for label, classes in counts["labels"].items())
             abnormal = counts["abnormal"]["positive"]
             lines.append(
                 f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {found}"
@@ -220,8 +220,14 @@ class Prepared:
         large = None if self.large is None else content_hash(self.path, (LARGE,))
         if content_hash(self.path) != self.hash or large != self.info.get("large_hash"):
             raise InputError(
-                f"images or table of {self.path} have changed since they were prepared: {_REMEDY}", "dataset"
+                f"images or table of {self.path} have changed since they were prepared: delete it, and {_REMEDY}",
+                "dataset",
             )
+
+
+def _positive(classes: dict[str, int]) -> str:
+    known = classes["positive"] + classes["negative"]
+    return str(classes["positive"]) if known or not classes["unknown"] else "not known"
 
 
 def content_hash(folder: Path, names: Sequence[str] = (IMAGES, "table.csv")) -> str:

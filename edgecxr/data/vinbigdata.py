@@ -83,7 +83,7 @@ def vinbigdata(
         "labels_from": {label: list(parts) for label, parts in sources.items()},
         "warnings": [
             NO_PATIENTS,
-            *unknown_warnings(sources, "VinBigData"),
+            *unknown_warnings(sources, OWN, "VinBigData"),
             *warned(folder, tuple(sources), targets, abnormal, ids, splits),
         ],
     }  # fmt: skip

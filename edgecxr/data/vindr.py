@@ -87,7 +87,7 @@ class VinDr:
         self.patients = _patients(folder, self.ids)
         splits = np.repeat(["train", "test"], [len(part) for part in ids])
         self.splits = cut_validation(splits, self.patients, self.abnormal, val_fraction, seed)
-        warnings = unknown_warnings(sources, "VinDr-CXR")
+        warnings = unknown_warnings(sources, own, "VinDr-CXR")
         warnings += warned(folder, self.labels, self.targets, self.abnormal, self.patients, self.splits)
         self.provenance: dict[str, Any] = {
             "kind": "vindr",

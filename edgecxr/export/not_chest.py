@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from edgecxr.console import progress, say
-from edgecxr.errors import InputError
+from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.find import find_inputs
 from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.read import FilmRead
@@ -17,8 +17,12 @@ def read_not_chest(folder: Path) -> list[FilmRead]:
     """Return what can be read of a folder, at 224 px; call it before anything starts threads, torch above all.
 
     Raises:
+        UsageError: there is no such folder.
         InputError: none of its files can be read; reason "not-found".
     """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"--not-chest {folder} {what}: give a folder with films of other things")
     paths = find_inputs([folder])
     films: list[FilmRead] = []
     with Readers(len(os.sched_getaffinity(0))) as readers, progress("not chest") as update:

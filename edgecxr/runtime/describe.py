@@ -112,7 +112,7 @@ def _gate(card: ModelCard) -> list[str]:
         refused = f"refuses {_share(rates['films'])} test films" if "films" in rates else "no test films to tell"
         lines.append(f"{precision}, from a distance of {card.gate['thresholds'][precision]:.3g}: {refused}")
         others = [f"{kind} {_share(rate)}" for kind, rate in rates.items() if kind != "films"]
-        lines.append(f"  of what is no chest film {', '.join(others)}")
+        lines.append(f"  of what is no chest film: {', '.join(others)}")
     return lines
 
 

@@ -74,7 +74,7 @@ class DicomResults:
             return f"no DICOM result of {printable(film.source)}: {printable(other)} has the same SOPInstanceUID"
         if not self._patient:
             # What the reader says of a film may quote it; that the gate was overruled names reasons only.
-            forced = warnings_of(prediction.gate)[-1:] if prediction.gate.verdict == "forced" else ()
+            forced = warnings_of(prediction.gate)[:1] if prediction.gate.verdict == "forced" else ()
             prediction = replace(prediction, warnings=(*forced, *self._of_model))
         targets: list[tuple[Path, bytes]] = []
         # A patient's name that is part of the film itself cannot be left out of its picture.

@@ -27,11 +27,6 @@ FILE = "gate.npy"
 TINY = 64
 """Pixels of the shorter side, below which an image is a thumbnail and no film."""
 
-POLARITY = Objection(
-    "polarity", "it looks like a chest film once black and white are exchanged, so its polarity seems to be wrong"
-)
-NOT_CHEST = Objection("not-chest", "it does not look like the frontal chest films that the model learnt from")
-
 _REMEDIES = {
     "view": "give a frontal one, or add --any-view (any_view=True)",
     "tiny": "give the film itself, not a thumbnail",
@@ -72,6 +67,27 @@ def of_image(image: NDArray[np.uint8], shape: tuple[int, ...]) -> list[Objection
     return found
 
 
+def far_away(distance: float, exchanged: float, gate: Gate) -> Objection:
+    """Return what is said of a film that lies too far from those that the model learnt from.
+
+    Args:
+        distance: of the film.
+        exchanged: of the same film with black and white exchanged.
+        gate: whose thresholds count.
+    """
+    how_far = f"distance {distance:.2f}, at most {gate.threshold:.2f}"
+    if exchanged <= gate.usual:
+        return Objection(
+            "polarity",
+            f"it looks like a chest film once black and white are exchanged ({how_far}; exchanged {exchanged:.2f}), so "
+            "its polarity seems to be wrong",
+        )
+    return Objection(
+        "not-chest",
+        f"it does not look like the upright frontal chest films that the model learnt from ({how_far})",
+    )
+
+
 def rejection(source: str, gate: GateResult) -> Rejection:
     """Return what becomes of a film that the gate refuses."""
     first = gate.objections[0]
@@ -83,10 +99,10 @@ def rejection(source: str, gate: GateResult) -> Rejection:
 def warnings_of(gate: GateResult) -> tuple[str, ...]:
     """Return the warnings that go with a prediction of a film against which something speaks."""
     messages = tuple(objection.message for objection in gate.objections)
-    if gate.verdict == "forced":
-        reasons = ", ".join(objection.reason for objection in gate.objections)
-        messages += (f"the quality gate refuses this film ({reasons}) and was overruled by --force",)
-    return messages
+    if gate.verdict != "forced":
+        return messages
+    reasons = ", ".join(objection.reason for objection in gate.objections)
+    return (f"the quality gate refuses this film ({reasons}) and was overruled by --force", *messages)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,6 +137,8 @@ def infer_paths(predictor: Predictor, readers: Readers | RayReaders, films: list
                 print(line, flush=True)
             else:
                 earlier.add(line)
+        if earlier is not None and todo:
+            say(f"{len(films) - rejected} predicted, {rejected} rejected, in {printable(str(asked.resume))}")
     return rejected
 
 

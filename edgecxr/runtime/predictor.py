@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import CARD, Bundle
 from edgecxr.runtime.card_check import check_shapes
-from edgecxr.runtime.gate import NOT_CHEST, POLARITY, load_gate, rejection, warnings_of
+from edgecxr.runtime.gate import far_away, load_gate, rejection, warnings_of
 from edgecxr.runtime.preprocess import INPUT_SIZES, box_mean, source_size
 from edgecxr.runtime.read import FilmRead, checked, film_of, read_film
 from edgecxr.runtime.types import (
@@ -184,7 +185,7 @@ class Predictor:
         seen = [film for film, gate in zip(films, first, strict=True) if gate.verdict != "refuse"]
         results = iter(self._seen(seen) if seen else ())
         return [
-            rejection(film.source, gate) if gate.verdict == "refuse" else next(results)
+            self._refused(film, gate) if gate.verdict == "refuse" else next(results)
             for film, gate in zip(films, first, strict=True)
         ]
 
@@ -199,10 +200,13 @@ class Predictor:
         gates = self._gates(films, images, outputs)
         for film, gate, row, attention in zip(films, gates, probabilities, outputs.attention, strict=True):
             if gate.verdict == "refuse":
-                yield rejection(film.source, gate)
+                yield self._refused(film, gate)
             else:
                 named = dict(zip((*self.card.labels, ABNORMAL), row, strict=True))
                 yield self._prediction(film, gate, named, attention, shares)
+
+    def _refused(self, film: FilmRead, gate: GateResult) -> Rejection:
+        return replace(rejection(film.source, gate), model=self.card.name, precision=self.precision)
 
     def _gates(self, films: Sequence[FilmRead], images: NDArray[np.uint8], outputs: Outputs) -> list[GateResult]:
         """Return what the gate makes of films that the model has seen."""
@@ -215,7 +219,7 @@ class Predictor:
             # The same films with black and white exchanged: where these look as most films do, the polarity is wrong.
             exchanged = self._backend.run(box_mean(255 - images[far], self.card.size)[:, None])
             for place, distance in zip(far.tolist(), self._distances(exchanged, len(far)), strict=True):
-                more[place] = (POLARITY if distance <= self._gate.usual else NOT_CHEST,)
+                more[place] = (far_away(float(distances[place]), float(distance), self._gate),)
         return [self._judged((*film.objections, *more.get(i, ())), float(distances[i])) for i, film in enumerate(films)]
 
     def _distances(self, outputs: Outputs, count: int) -> NDArray[np.float64]:
@@ -282,6 +286,7 @@ class Predictor:
             timings_ms=timings,
             warnings=(*film.warnings, *warnings_of(gate), *self.warnings),
             gate=gate,
+            precision=self.precision,
         )
 
     def _probabilities(self, outputs: Outputs, count: int) -> list[list[float]]:

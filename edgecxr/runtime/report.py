@@ -43,6 +43,8 @@ def to_json(result: Result, attention: bool = False) -> str:
             "schema": SCHEMA,
             "reason": result.reason,
             "message": result.message,
+            "model": result.model,
+            "precision": result.precision,
             "gate": None if result.gate is None else _gate(result.gate),
             "notice": NOTICE,
         }, allow_nan=False)  # fmt: skip
@@ -55,6 +57,7 @@ def to_json(result: Result, attention: bool = False) -> str:
         "status": "ok",
         "schema": SCHEMA,
         "model": result.model,
+        "precision": result.precision,
         "operating_point": result.operating_point,
         "abnormal": decided.pop("abnormal"),
         "findings": decided,

@@ -85,7 +85,8 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, s
         try:
             result = json.loads(line)
             source, status = str(result["source"]), str(result["status"])
-            reason, model = result.get("reason"), result.get("model", predictor.card.name)
+            reason, model = result.get("reason"), result.get("model") or predictor.card.name
+            precision = result.get("precision") or predictor.precision
             of_gate = result.get("gate") is not None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
@@ -93,10 +94,11 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, s
                 "malformed",
             ) from error
         point = result.get("operating_point", predictor.operating_point)
-        if (model, point) != (predictor.card.name, predictor.operating_point):
+        if (model, precision, point) != (predictor.card.name, predictor.precision, predictor.operating_point):
+            ours = f"{predictor.card.name} ({predictor.precision}) at {predictor.operating_point}"
             raise UsageError(
-                f"{path} has results of {brief(model)} at {brief(point)}, not of {predictor.card.name} at "
-                f"{predictor.operating_point}: give another with --resume"
+                f"{path} has results of {brief(model)} ({brief(precision)}) at {brief(point)}, not of {ours}: give "
+                "another with --resume"
             )
         done.pop(source, None)
         if reason not in AGAIN and not (of_gate and reason in overruled):

@@ -123,6 +123,7 @@ class Prediction:
         timings_ms: milliseconds of "read" (for a path), "preprocess" and "model".
         warnings: of the reader, of the quality gate and of the bundle.
         gate: what the quality gate makes of the film.
+        precision: of the model file that ran.
     """
 
     findings: dict[str, float]
@@ -136,6 +137,7 @@ class Prediction:
     timings_ms: dict[str, float]
     warnings: tuple[str, ...] = ()
     gate: GateResult = GateResult("pass")
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -146,13 +148,17 @@ class Rejection:
         source: the path of the image.
         reason: one of `edgecxr.errors.REASONS`, meant for programs.
         message: what is wrong and what to do, one line.
-        gate: what the quality gate makes of it; None where it could not be read at all.
+        gate: what the quality gate makes of it; None where it could not be read at all, as are the next two.
+        model: name of the model whose quality gate refuses it.
+        precision: of its model file.
     """
 
     source: str
     reason: str
     message: str
     gate: GateResult | None = None
+    model: str | None = None
+    precision: str | None = None
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def test_a_folder_that_is_not_nih_says_what_is_missing(
 
 
 def test_a_finding_that_nih_does_not_have_is_named_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"line 3 of .*'Edema\|Edemma' are no findings"):
+    with pytest.raises(InputError, match=r"line 3 of .*'Edema\|Edemma' holds what is no finding .*\(Edemma\)"):
         nih(
             nih_layout(
                 tmp_path,
@@ -136,6 +136,13 @@ def test_a_finding_that_nih_does_not_have_is_named_with_its_line(tmp_path: Path)
                 test=("00000002_000.png",),
             )
         )
+
+
+def test_a_place_that_is_no_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text("a")
+    for place, said in ((tmp_path / "gone", "does not exist"), (tmp_path / "file.csv", "is a file")):
+        with pytest.raises(InputError, match=rf"{said}: give the folder of NIH ChestX-ray14, which holds Data_Entry"):
+            nih(place)
 
 
 @pytest.mark.corpus
@@ -448,6 +455,16 @@ def test_each_is_prepared_by_its_name(
     layout(tmp_path / "set")
     typed = edgecxr("prepare", kind, tmp_path / "set", *options, "--workers", "1", runs=tmp_path / "runs")
     assert typed.code == 0 and f"{kind}: {images} images in" in typed.out, typed
+
+
+def test_a_set_with_other_findings_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    nih_layout(tmp_path / "set")
+    typed = ("prepare", "nih", tmp_path / "set", "--workers", "1")
+    assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
+    assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
+    again = edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs")
+    assert again.code == 0 and "has other findings (Atelectasis, " in again.err and "--name keeps both" in again.err
+    assert "ILD not known" in again.out
 
 
 def test_workers_give_the_same_bytes_as_one_process(tmp_path: Path) -> None:

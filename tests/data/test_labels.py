@@ -38,9 +38,11 @@ def test_findings_of_another_set_are_made_of_those_that_mean_the_same() -> None:
         "Pneumothorax": ("Pneumothorax",),
         "Pulmonary fibrosis": ("Fibrosis",),
     }
-    assert unknown_warnings(of_nih, "NIH") == [
-        "NIH does not know of Aortic enlargement, Calcification, ILD, Lung Opacity, Other lesion: left unknown"
+    assert unknown_warnings(of_nih, NIH, "NIH") == [
+        "NIH does not know of Aortic enlargement, Calcification, ILD, Lung Opacity, Other lesion: left unknown",
+        "NIH has Pneumonia, Edema, Emphysema, Hernia, too: left out, but for abnormal",
     ]
+    assert unknown_warnings(choose(None, NIH, "NIH"), NIH, "NIH") == []
     of_vindr = choose("nih14", VINDR, "VinDr")
     assert of_vindr["Effusion"] == ("Pleural effusion",) and of_vindr["Pleural_Thickening"] == ("Pleural thickening",)
     # A nodule or mass is no nodule.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError
+from edgecxr.errors import InputError, UsageError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.gate import fit, no_films, threshold_of
 from edgecxr.export.not_chest import read_not_chest
@@ -129,6 +129,9 @@ def test_files_of_other_things_are_counted(finished: Finished, tmp_path: Path) -
     empty.mkdir()
     with pytest.raises(InputError, match="holds no film that can be read"):
         read_not_chest(empty)
+    for place, said in ((tmp_path / "gone", "does not exist"), (folder / "0.dcm", "is a file")):
+        with pytest.raises(UsageError, match=f"--not-chest .* {said}"):
+            read_not_chest(place)
 
 
 def test_without_a_test_split_nothing_is_said_of_films_that_set_the_threshold(

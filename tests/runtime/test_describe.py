@@ -38,7 +38,7 @@ def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
         "data     shades (synthetic phantom films): images train 70, test 30",
         "result   shades test, 30 images: AUROC findings (macro) 0.812 (0.750 - 0.875)",
         "gate     fp32, from a distance of 9: refuses 0/10 (0.0% - 28.0%) test films",
-        "gate       of what is no chest film noise 0/10 (0.0% - 28.0%)",
+        "gate       of what is no chest film: noise 0/10 (0.0% - 28.0%)",
         "file     model.onnx, fp32, opset 13, 0.0 MB",
     ]
     table = [line.replace(SECOND, "second").split() for line in lines[8:]]

@@ -105,6 +105,7 @@ def test_what_a_file_of_results_has_is_not_done_again(
         assert sources == [*map(str, films[:2]), str(bad), *map(str, films[2:])]
     printed = capsys.readouterr()
     assert printed.out == "" and "3 of 5 files are in" in printed.err
+    assert f"4 predicted, 1 rejected, in {results}" in printed.err
 
 
 def test_what_may_be_mended_is_looked_at_again(tmp_path: Path, predictor: Predictor) -> None:
@@ -140,10 +141,23 @@ def test_results_of_another_model_are_not_mixed(tmp_path: Path, predictor: Predi
     infer(predictor, [film], resume=results)
     with (
         Predictor(tiny_bundle(tmp_path / "other", name="another")) as other,
-        pytest.raises(UsageError, match="results of tiny-test at youden, not of another"),
+        pytest.raises(UsageError, match=r"results of tiny-test \(fp32\) at youden, not of another \(fp32\)"),
     ):
         infer(other, [film, png(tmp_path / "b.png")], resume=results)
     assert len(results.read_text().splitlines()) == 1
+
+
+def test_results_of_another_precision_and_refusals_of_another_model_are_not_mixed(tmp_path: Path) -> None:
+    dark, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    for name, precision in (("tiny-test", "fp32"), ("another", "fp32"), ("tiny-test", "int8")):
+        bundle = tiny_bundle(tmp_path / f"{name}-{precision}", name=name, gate=tiny_gate(threshold=0.3))
+        with Predictor(bundle) as predictor:
+            predictor.precision = precision
+            if (name, precision) == ("tiny-test", "fp32"):
+                assert infer(predictor, [dark], resume=results) == 1  # refused by the gate
+            else:
+                with pytest.raises(UsageError, match=rf"not of {name} \({precision}\)"):
+                    infer(predictor, [dark, png(tmp_path / "b.png")], resume=results)
 
 
 def test_two_runs_do_not_write_to_one_file(tmp_path: Path, predictor: Predictor) -> None:

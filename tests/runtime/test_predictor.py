@@ -329,8 +329,8 @@ def test_the_gate_can_be_overruled_and_the_result_says_so(tmp_path: Path) -> Non
     assert isinstance(usual, Prediction) and (usual.gate.verdict, usual.warnings) == ("pass", ())
     assert isinstance(both, Prediction) and both.gate.verdict == "forced"
     assert [each.reason for each in both.gate.objections] == ["modality", "polarity"]
-    assert both.warnings[0] == "so modality"
-    assert both.warnings[-1] == "the quality gate refuses this film (modality, polarity) and was overruled by --force"
+    assert both.warnings[1] == "so modality"
+    assert both.warnings[0] == "the quality gate refuses this film (modality, polarity) and was overruled by --force"
 
 
 def test_a_model_of_phantoms_only_warns(tmp_path: Path) -> None:

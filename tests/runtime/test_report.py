@@ -64,6 +64,7 @@ def test_a_prediction_is_one_object_with_every_probability_and_decision() -> Non
         "status": "ok",
         "schema": 1,
         "model": "student-28",
+        "precision": "fp32",
         "operating_point": "youden",
         "abnormal": {"probability": 0.75, "threshold": 0.5, "decision": True},
         "findings": {
@@ -114,6 +115,8 @@ def test_a_rejection_is_one_object() -> None:
         "schema": 1,
         "reason": "no-pixels",
         "message": "bad.dcm has no pixels: send it again",
+        "model": None,
+        "precision": None,
         "gate": None,
         "notice": NOTICE,
     }

@@ -22,8 +22,10 @@ def test_a_slip_of_the_keyboard_gets_a_hint_and_the_choice():
         resolve(METHODS, "mlcack", "method")
     names = "none, vanilla, hinton, last-block, one-to-one, mlcak"
     assert str(error.value) == f"unknown method 'mlcack'; did you mean 'mlcak'? (there are: {names})"
-    with pytest.raises(UsageError, match=r"^unknown data set 'xyz' \(there are: phantom, vindr, folder\)$"):
+    with pytest.raises(UsageError) as error:
         check(DATASETS, "xyz", "data set")
+    names = "phantom, vindr, vinbigdata, nih, chexpert, mimic-cxr, chestmnist, folder"
+    assert str(error.value) == f"unknown data set 'xyz' (there are: {names})"
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):

@@ -78,6 +78,8 @@ def prepare(
     }  # fmt: skip
     listed = {"labels": labels, "ignore": ignore}
     with progress("films") as made:
+        if executor == "ray" and path is not None:
+            path = path.absolute()  # where a node's processes run, what was typed may mean another place
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
     note = replaces(workspace.data_dir(source.name), source)
     if note:

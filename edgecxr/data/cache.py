@@ -25,6 +25,7 @@ from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
+from edgecxr.data.table import read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import EXECUTORS
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
@@ -79,6 +80,8 @@ def prepare(
     mark = inputs if size == BASE_SIZE else f"{inputs} {size}"
     finished = _finished(out, inputs, size)
     work = out.with_name(f".{out.name}.partial")
+    if finished and strict:
+        _refuse_rejected(finished)
     if finished and not _is_left_over(work, mark):
         return finished
     with sole_writer(out):
@@ -91,6 +94,14 @@ def prepare(
             _make(dataset, out, journal, inputs, decoding)
         shutil.rmtree(work, ignore_errors=True)
     return finished or Prepared.open(out)
+
+
+def _refuse_rejected(prepared: Prepared) -> None:
+    """Raise InputError for the first image that was rejected when a data set was prepared without --strict."""
+    table = read_table(prepared.path / "rejected.csv") if prepared.info["rejected"] else None
+    if table is not None:
+        message = f"{table.columns['message'][0]} (listed in {table.path}; --strict takes no data set with such films)"
+        raise InputError(message, table.columns["reason"][0])
 
 
 def replaces(out: Path, dataset: CxrDataset) -> str:
@@ -116,7 +127,9 @@ def _is_left_over(work: Path, mark: str) -> bool:
 def fingerprint(dataset: CxrDataset) -> str:
     """Return a SHA-256 of a data set's table and boxes and of the sizes and times of its files."""
     digest = hashlib.sha256()
-    head = (FORMAT, BASE_SIZE, dataset.name, dataset.labels, dataset.provenance)
+    # Words for people may change and mean the same.
+    origin = {key: value for key, value in dataset.provenance.items() if key != "warnings"}
+    head = (FORMAT, BASE_SIZE, dataset.name, dataset.labels, origin)
     digest.update(json.dumps(head, sort_keys=True).encode())
     for names in (dataset.ids, dataset.patients, dataset.splits):
         digest.update(json.dumps(names.tolist()).encode())

@@ -27,6 +27,7 @@ NORMAL = "No Finding"
 UNCERTAIN = {"ignore": "", "ones": "1", "zeros": "0"}
 """What an uncertain mention counts as (Irvin et al., "CheXpert", AAAI 2019, section 4)."""
 
+_DOUBT = ("-1", "-1.0")
 _SPLITS = {"train": "train.csv", "test": "valid.csv"}
 _PLACE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\w+)/.+)")
 
@@ -86,7 +87,8 @@ def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
     """Return the 13 findings (N, 13) and whether a film is not normal (N,) of a table of the CheXpert labeler.
 
     What a report does not mention counts as absent, as it does for who made the labels. A film is normal where No
-    Finding is 1: where nothing but support devices is positive or uncertain.
+    Finding is 1, and abnormal where something else than support devices is positive; where all that is mentioned is
+    uncertain, so is whether the film is normal.
 
     Args:
         table: with the 14 observations: 1, 0, -1 or empty.
@@ -102,10 +104,16 @@ def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
     columns = dict(table.columns)
     for label in (*OWN, NORMAL):
         cells = [cell or "0" for cell in columns[label]]
-        columns[label] = [UNCERTAIN[uncertain] if cell in ("-1", "-1.0") else cell for cell in cells]
-    table = dataclasses.replace(table, columns=columns)
+        columns[label] = [UNCERTAIN[uncertain] if cell in _DOUBT else cell for cell in cells]
+    given, table = table, dataclasses.replace(table, columns=columns)
     own = np.stack([table.values(label) for label in OWN], axis=1)
-    return own, 1 - table.values(NORMAL)
+    abnormal = 1 - table.values(NORMAL)
+    findings = [label for label in OWN if label != "Support Devices"]
+    doubts = np.array([[cell in _DOUBT for cell in given.columns[label]] for label in findings]).any(axis=0)
+    sure = np.array([[cell in ("1", "1.0") for cell in given.columns[label]] for label in findings]).any(axis=0)
+    doubtful = doubts & ~sure & (abnormal == 1)
+    abnormal[doubtful] = float(UNCERTAIN[uncertain] or "nan")
+    return own, abnormal
 
 
 def _rows(

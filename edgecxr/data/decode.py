@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +29,9 @@ from edgecxr.workspace import atomic_write
 CHUNK = 4
 COMMIT_SECONDS = 1.0
 MARK = "inputs"
+
+_MOST_CRASHES = 20
+"""Images in a row that may end their processes; more are the machine's doing."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -211,10 +215,10 @@ def _in_processes(
                 found.append(decoded[0].index)
                 yield decoded
         except BrokenProcessPool:
-            # One of those at work ended its process, and the pool with it: each is read in a process of its own.
-            for index in suspects:
-                found.append(index)
-                yield _alone(dataset, index, sizes)
+            # One of those at work ended its process, and the pool with it: they are read one by one.
+            for decoded in _one_by_one(dataset, suspects, sizes):
+                found.append(decoded[0].index)
+                yield decoded
         gone = set(found)
         left = [index for index in left if index not in gone]
 
@@ -247,13 +251,32 @@ def _in_pool(
                 future.cancel()
 
 
-def _alone(dataset: CxrDataset, index: int, sizes: tuple[int, ...]) -> Decoded:
-    """Decode one image in a process of its own; one that ends it is rejected."""
-    with ProcessPoolExecutor(1, _SPAWN, _start_worker, (dataset,)) as pool:
-        try:
-            return pool.submit(_decode_chunk, [index], sizes).result()[0]
-        except BrokenProcessPool:
-            return crashed(dataset, index)
+def _one_by_one(dataset: CxrDataset, indices: list[int], sizes: tuple[int, ...]) -> Generator[Decoded, None, None]:
+    """Decode images in one process, of which a new one is started whenever it ends; an image that ends two is rejected.
+
+    Raises:
+        EdgeCxrError: one process after the other ends: that is no image's doing.
+    """
+    waiting = deque(indices)
+    in_a_row, suspect = 0, -1
+    while waiting:
+        with ProcessPoolExecutor(1, _SPAWN, _start_worker, (dataset,)) as pool:
+            try:
+                while waiting:
+                    yield pool.submit(_decode_chunk, [waiting[0]], sizes).result()[0]
+                    waiting.popleft()
+                    in_a_row = 0
+            except BrokenProcessPool as error:
+                in_a_row += 1
+                if in_a_row == _MOST_CRASHES:
+                    raise EdgeCxrError(
+                        f"{_MOST_CRASHES} processes in a row ended at once, near {dataset.files[waiting[0]]}: is there "
+                        "too little memory, or does a program call this outside `if __name__ == '__main__'`?"
+                    ) from error
+                if waiting[0] == suspect:  # once may be anybody's doing
+                    yield crashed(dataset, waiting.popleft())
+                else:
+                    suspect = waiting[0]
 
 
 def crashed(dataset: CxrDataset, index: int) -> Decoded:

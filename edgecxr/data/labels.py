@@ -127,6 +127,20 @@ def merged(values: FloatArray, own: Sequence[str], sources: Sources) -> FloatArr
     return np.stack(columns, axis=1).astype(np.float32)
 
 
+def wanted_of(sources: Sources) -> dict[str, list[str]]:
+    """Return the wanted findings that each of a data set's own is part of."""
+    wanted: dict[str, list[str]] = {}
+    for label, parts in sources.items():
+        for part in parts:
+            wanted.setdefault(part, []).append(label)
+    return wanted
+
+
+def is_finding(name: str) -> bool:
+    """Whether one of the sets has a finding of that name; case, blanks and underscores do not count."""
+    return any(_plain(name) == _plain(label) for labels in SETS.values() for label in labels)
+
+
 def unknown_warnings(sources: Sources, own: Sequence[str], where: str) -> list[str]:
     """Return warnings that name the findings that a data set does not know, and those of its own that are left out."""
     unknown = [label for label, parts in sources.items() if not parts]
@@ -144,8 +158,9 @@ def _made_of(label: str, own: Sequence[str]) -> tuple[str, ...]:
     for name in (label, *group):
         if _plain(name) in names:
             return (names[_plain(name)],)
-    parts = tuple(names[_plain(part)] for part in PARTS.get(label, ()) if _plain(part) in names)
-    return parts if len(parts) == len(PARTS.get(label, ())) else ()
+    wanted = next((parts for whole, parts in PARTS.items() if _plain(whole) == _plain(label)), ())
+    parts = tuple(names[_plain(part)] for part in wanted if _plain(part) in names)
+    return parts if len(parts) == len(wanted) else ()
 
 
 def _plain(name: str) -> str:

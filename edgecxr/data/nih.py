@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecxr.data.boxes import listed_boxes
 from edgecxr.data.dataset import Box
-from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
+from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
 from edgecxr.data.listed import Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError
@@ -25,7 +25,7 @@ from edgecxr.errors import InputError
 OWN = SETS["nih14"]
 NORMAL = "No Finding"
 
-_ENTRIES = "Data_Entry_2017.csv|Data_Entry_2017_v2020.csv"
+_ENTRIES = "Data_Entry_2017_v2020.csv|Data_Entry_2017.csv"  # the later one corrects the earlier
 _LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 _BOXES = "BBox_List_2017.csv"
 _SIDE = 1024  # of NIH's films, in whose pixels boxes are
@@ -71,7 +71,8 @@ def nih(
     if lacking:
         notes.append(f"images of {found[_ENTRIES].name} in neither list, left out: {len(lacking)}")
     provenance: dict[str, Any] = {
-        "kind": "nih", "source": str(folder.resolve()), "val_fraction": val_fraction, "seed": seed, "phantom": False,
+        "kind": "nih", "source": str(folder.resolve()), "table": found[_ENTRIES].name, "val_fraction": val_fraction,
+        "seed": seed, "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "NIH ChestX-ray14")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
@@ -150,11 +151,11 @@ def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources
         return (), []
     listed = read_table(path)
     columns = {_RENAMED.get(column, column): cells for column, cells in listed.columns.items()}
-    wanted = {part: label for label, parts in sources.items() for part in parts}
-    findings = columns.get("Finding Label", [])
-    columns["Finding Label"] = [wanted.get(_ALIASES.get(cell, cell), cell) for cell in findings]
+    columns["Finding Label"] = [_ALIASES.get(cell, cell) for cell in columns.get("Finding Label", [])]
     listed = dataclasses.replace(listed, columns=columns)
-    boxes, notes = listed_boxes(listed, table, "Image Index", files, tuple(sources))
+    own, notes = listed_boxes(listed, table, "Image Index", files, OWN)
+    wanted = wanted_of(sources)
+    boxes = [box._replace(label=label) for box in own for label in wanted.get(box.label, [])]
     # Editions of smaller films have the same list.
     scales: dict[int, tuple[float, float]] = {}
     for box in boxes:

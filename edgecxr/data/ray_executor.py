@@ -12,7 +12,7 @@ from typing import Any
 import edgecxr
 from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.decode import CHUNK, Decoded, crashed, decode_one
-from edgecxr.runtime.ray_readers import connect, failed
+from edgecxr.runtime.ray_readers import check_seen, check_version, connected
 
 _RETRIES = 3
 _AHEAD = 3
@@ -31,20 +31,15 @@ def decoded(dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...]) -> Gen
         MissingPackage: Ray is not installed.
         EdgeCxrError: the cluster cannot be reached or fails, or its nodes have another edgecxr.
     """
-    ray = connect()
-    try:
+    with connected() as ray:
         chunk = ray.remote(num_cpus=1, max_retries=_RETRIES)(_decode_chunk)
         yield from _results(ray, chunk, dataset, todo, sizes)
-    except ray.exceptions.RayError as error:
-        raise failed(error) from error
-    finally:
-        ray.shutdown()
 
 
 def _results(
     ray: Any, chunk: Any, dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...]
 ) -> Generator[Decoded, None, None]:
-    shared = ray.put(dataset)
+    shared = ray.put(dataset)  # handed over in a list: else Ray would unpickle it anew for each task
     chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
     chunks.reverse()
     running: dict[Any, list[int]] = {}
@@ -52,12 +47,14 @@ def _results(
         cores = int(ray.cluster_resources().get("CPU", 1))
         while chunks and len(running) < _AHEAD * cores:
             part = chunks.pop()
-            running[chunk.remote(shared, part, sizes, edgecxr.__version__)] = part
+            running[chunk.remote([shared], part, sizes, edgecxr.__version__)] = part
         ready, _ = ray.wait(list(running), num_returns=1)
         for task in ready:
             part = running.pop(task)
             try:
-                yield from ray.get(task)
+                for outcome, pixels in ray.get(task):
+                    check_seen(outcome.reason, dataset.files[outcome.index])
+                    yield outcome, pixels
             except ray.exceptions.WorkerCrashedError:
                 # After all retries: one of them ends its process. Alone, it shows which.
                 if len(part) == 1:
@@ -66,7 +63,15 @@ def _results(
                     chunks += [[index] for index in part]
 
 
-def _decode_chunk(dataset: CxrDataset, indices: list[int], sizes: tuple[int, ...], version: str) -> list[Decoded]:
-    if edgecxr.__version__ != version:
-        raise RuntimeError(f"this node has edgecxr {edgecxr.__version__}, not {version}: install the same on all nodes")
-    return [decode_one(dataset, index, sizes) for index in indices]
+_held: dict[str, CxrDataset] = {}  # of a process of the cluster
+
+
+def _decode_chunk(shared: list[Any], indices: list[int], sizes: tuple[int, ...], version: str) -> list[Decoded]:
+    check_version(version)
+    name = shared[0].hex()
+    if name not in _held:
+        import ray
+
+        _held.clear()
+        _held[name] = ray.get(shared[0])
+    return [decode_one(_held[name], index, sizes) for index in indices]

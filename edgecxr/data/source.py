@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.data.dataset import CxrDataset
-from edgecxr.data.labels import SETS
+from edgecxr.data.labels import is_finding
 from edgecxr.errors import UsageError
 from edgecxr.registry import DATASETS, resolve
 from edgecxr.workspace import Workspace
@@ -65,4 +65,4 @@ def open_source(
 
 def _is_label_set(items: list[str]) -> bool:
     """Whether what was typed names a set of labels or a file, or was meant to, rather than a single finding."""
-    return len(items) == 1 and not any(items[0] in findings for findings in SETS.values())
+    return len(items) == 1 and not is_finding(items[0])

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgecxr.data.boxes import CORNERS, film_corners
 from edgecxr.data.dataset import Box
-from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
+from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
 from edgecxr.data.listed import IMAGES, NO_PATIENTS, Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.merge import check_merge, merge_readers
 from edgecxr.data.table import Table, read_table
@@ -87,7 +87,11 @@ def vinbigdata(
             *warned(folder, tuple(sources), targets, abnormal, ids, splits),
         ],
     }  # fmt: skip
-    boxes = _boxes(folder, table, classes, ids, files, sources, targets)
+    boxes, unscaled = _boxes(folder, table, classes, ids, files, sources, targets)
+    if unscaled:
+        provenance["warnings"].append(
+            f"boxes left out: {unscaled}; neither train_meta.csv nor train.csv has the sizes of the films they are of"
+        )
     unlisted = without_a_line([found["train"]], files)
     return Listed(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
 
@@ -122,25 +126,33 @@ def _boxes(
     files: tuple[Path, ...],
     sources: Sources,
     targets: np.ndarray,
-) -> tuple[Box, ...]:
-    """Return all readers' boxes of findings that are positive after merging, in pixels of the files."""
+) -> tuple[tuple[Box, ...], int]:
+    """Return all readers' boxes of findings that are positive after merging, in pixels of the files.
+
+    Also how many are left out, since nothing says which part of a smaller picture they are.
+    """
     rows = {name: row for row, name in enumerate(ids.tolist())}
-    wanted = {part: label for label, parts in sources.items() for part in parts}
+    wanted = wanted_of(sources)
     column = {label: place for place, label in enumerate(sources)}
     shapes = _shapes(folder, table)
-    scales: dict[int, tuple[float, float]] = {}
+    scales: dict[int, tuple[float, float] | None] = {}
     found = []
+    unscaled = 0
     for image, number, corners in zip(table.columns["image_id"], classes, film_corners(table).tolist(), strict=True):
-        label = wanted.get(OWN[number]) if number != NORMAL else None
         row = rows[image]
-        if label is None or math.isnan(corners[0]) or not targets[row, column[label]] >= 0.5:
-            continue
-        if row not in scales:
-            scales[row] = _scale(files[row], shapes.get(image))
-        across, down = scales[row]
-        x_min, y_min, x_max, y_max = corners
-        found.append(Box(row, label, x_min * across, y_min * down, x_max * across, y_max * down))
-    return tuple(found)
+        labels = [] if number == NORMAL or math.isnan(corners[0]) else wanted.get(OWN[number], [])
+        for label in labels:
+            if not targets[row, column[label]] >= 0.5:
+                continue
+            if row not in scales:
+                scales[row] = _scale(files[row], shapes.get(image))
+            scale = scales[row]
+            if scale is None:
+                unscaled += 1
+                continue
+            x_min, y_min, x_max, y_max = corners
+            found.append(Box(row, label, x_min * scale[0], y_min * scale[1], x_max * scale[0], y_max * scale[1]))
+    return tuple(found), unscaled
 
 
 def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
@@ -157,10 +169,12 @@ def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
     return dict(zip(table.columns["image_id"], zip(rows, columns, strict=True), strict=True))
 
 
-def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float]:
-    """Return by what the coordinates of boxes are multiplied, along columns and rows."""
-    if shape is None or file.suffix.lower() in (".dicom", ".dcm"):
+def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return by what the coordinates of boxes are multiplied, along columns and rows; None where it is not known."""
+    if file.suffix.lower() in (".dicom", ".dcm"):
         return 1.0, 1.0
+    if shape is None:
+        return None
     from PIL import Image
 
     try:

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgecxr.data.boxes import CORNERS, film_corners
 from edgecxr.data.dataset import Box
-from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings
+from edgecxr.data.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
 from edgecxr.data.listed import warned, without_a_line
 from edgecxr.data.merge import check_merge, merge_readers
 from edgecxr.data.splits import cut_validation
@@ -175,15 +175,16 @@ def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -
     table.require(("image_id", "class_name", *CORNERS))
     rows = {name: row for row, name in enumerate(ids.tolist())}
     places = {label: place for place, label in enumerate(sources)}
-    wanted = {part: label for label, parts in sources.items() for part in parts}
+    wanted = wanted_of(sources)
     names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
     for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
-        row, label = rows.get(image), wanted.get(_ALIASES.get(finding, finding))
+        row = rows.get(image)
         # Empty corners stand beside "No finding", and beside what is said of the whole film.
-        if row is None or label is None or math.isnan(corners[0]):
+        if row is None or math.isnan(corners[0]):
             continue
-        if targets[row, places[label]] >= 0.5:
-            yield Box(row, label, *corners)
+        for label in wanted.get(_ALIASES.get(finding, finding), []):
+            if targets[row, places[label]] >= 0.5:
+                yield Box(row, label, *corners)
 
 
 def _patients(folder: Path, ids: np.ndarray) -> np.ndarray:

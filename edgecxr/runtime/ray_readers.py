@@ -10,6 +10,8 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +20,7 @@ from typing import Any
 import edgecxr
 from edgecxr.errors import EdgeCxrError, MissingPackage, brief
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
+from edgecxr.runtime.types import Rejection
 
 _CHUNK = 32
 """Films for one task, which starts a process: fewer would wait for these."""
@@ -26,14 +29,16 @@ _RETRIES = 3
 _AHEAD = 2
 
 
-def connect() -> Any:
-    """Return Ray, connected to its cluster as Ray finds it.
+@contextmanager
+def connected() -> Iterator[Any]:
+    """Give Ray, connected to a cluster; one that was connected to before stays so, another is left at the end.
 
-    That is by RAY_ADDRESS, or the cluster that `ray start --head` started on this machine; else one is started here.
+    RAY_ADDRESS names the cluster ("auto": the one that `ray start` started on this machine); without it one is started
+    here for the while. What else runs on this machine is not joined unasked: its answers are pickles.
 
     Raises:
         MissingPackage: Ray is not installed.
-        EdgeCxrError: no cluster can be reached.
+        EdgeCxrError: the cluster cannot be reached, or fails.
     """
     # Ray would report its use over the network; nothing shall leave a machine unasked.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,22 +47,41 @@ def connect() -> Any:
         import ray
     except ImportError as error:
         raise MissingPackage("ray", "ray", "--executor ray") from error
-    if not ray.is_initialized():
-        try:
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    own = not ray.is_initialized()
+    try:
+        if own:
             # Of the tasks nothing goes to this program's terminal.
-            ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise EdgeCxrError(
-                f"no Ray cluster can be reached ({brief(error)}): start one with `ray start --head`, or set RAY_ADDRESS"
-            ) from error
-    return ray
+            options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EdgeCxrError(
+            f"the Ray cluster at {address} cannot be reached ({brief(error)}): start one with `ray start --head` and "
+            "set RAY_ADDRESS=auto, or leave it out"
+        ) from error
+    try:
+        yield ray
+    except ray.exceptions.RayTaskError as error:  # what a task raised
+        raise EdgeCxrError(f"the Ray cluster failed: {brief(error.cause, 320)}") from error
+    except ray.exceptions.RayError as error:
+        raise EdgeCxrError(
+            f"the Ray cluster failed ({brief(error)}): see `ray status`, and type the same again"
+        ) from error
+    finally:
+        if own:
+            ray.shutdown()
 
 
-def failed(error: Exception) -> EdgeCxrError:
-    """Return what is said when a cluster fails."""
-    return EdgeCxrError(
-        f"the Ray cluster failed ({brief(error)}): see `ray status`; the same command goes on from here"
-    )
+def check_version(version: str) -> None:
+    """Raise RuntimeError where this node has another edgecxr than the program that asks."""
+    if edgecxr.__version__ != version:
+        raise RuntimeError(f"a node has edgecxr {edgecxr.__version__}, not {version}: install the same on all nodes")
+
+
+def check_seen(reason: str, path: Path) -> None:
+    """Raise EdgeCxrError where a node does not find a file that there is: it would reject all that it gets."""
+    if reason == "not-found" and path.exists():
+        raise EdgeCxrError(f"a node of the Ray cluster does not see {path}: mount it there under the same path")
 
 
 class RayReaders:
@@ -69,7 +93,8 @@ class RayReaders:
 
     def __init__(self, time_limit: float = TIME_LIMIT) -> None:
         self._time_limit = time_limit
-        self._ray = connect()
+        self._cluster = ExitStack()
+        self._ray = self._cluster.enter_context(connected())
 
     def read(
         self, paths: Iterable[Path], size: int, display: bool = False, most: int = 1, header: str | None = None
@@ -81,23 +106,27 @@ class RayReaders:
         """
         ray = self._ray
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_read)
-        source = (str(path) for path in paths)
+        source = iter(paths)
         chunks = iter(lambda: list(islice(source, _CHUNK)), [])
-        running: deque[Any] = deque()
-        try:
-            ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-            for chunk in chunks:
-                running.append(task.remote(chunk, size, display, header, self._time_limit, edgecxr.__version__))
-                if len(running) >= ahead:
-                    yield from _parts(ray.get(running.popleft()), most)
-            while running:
-                yield from _parts(ray.get(running.popleft()), most)
-        except ray.exceptions.RayError as error:
-            raise failed(error) from error
+        running: deque[tuple[list[Path], Any]] = deque()
+        ahead = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for chunk in chunks:
+            # Where a node's processes run, what was typed may mean another place.
+            names = [os.fspath(path.absolute()) for path in chunk]
+            running.append((chunk, task.remote(names, size, display, header, self._time_limit, edgecxr.__version__)))
+            if len(running) >= ahead:
+                yield from _parts(self._got(*running.popleft()), most)
+        while running:
+            yield from _parts(self._got(*running.popleft()), most)
 
-    def close(self) -> None:
-        """Leave the cluster."""
-        self._ray.shutdown()
+    def _got(self, paths: list[Path], task: Any) -> list[Read]:
+        found = []
+        for path, one in zip(paths, self._ray.get(task), strict=True):
+            if isinstance(one, Rejection):
+                check_seen(one.reason, path)
+                one = replace(one, message=one.message.replace(os.fspath(path.absolute()), str(path)))
+            found.append(replace(one, source=str(path)))
+        return found
 
     def __enter__(self) -> RayReaders:
         return self
@@ -105,7 +134,7 @@ class RayReaders:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        self._cluster.__exit__(kind, error, traceback)
 
 
 def _parts(found: list[Read], most: int) -> Iterator[list[Read]]:
@@ -116,7 +145,6 @@ def _parts(found: list[Read], most: int) -> Iterator[list[Read]]:
 def _read(
     paths: list[str], size: int, display: bool, header: str | None, time_limit: float, version: str
 ) -> list[Read]:
-    if edgecxr.__version__ != version:
-        raise RuntimeError(f"this node has edgecxr {edgecxr.__version__}, not {version}: install the same on all nodes")
+    check_version(version)
     with Readers(1, time_limit) as readers:
         return [one for part in readers.read(map(Path, paths), size, display, header=header) for one in part]

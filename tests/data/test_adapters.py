@@ -194,7 +194,10 @@ def test_chexpert_has_each_observation_of_each_line(tmp_path: Path, uncertain: s
     for row, says in enumerate(frontal.values()):
         expected = [value if says.get(label) == -1 else says.get(label, 0.0) for label in dataset.labels]
         np.testing.assert_array_equal(dataset.targets[row], expected)
-        assert dataset.abnormal[row] == 1 - says.get("No Finding", 0.0)
+        # Uncertain of all that it mentions, a report is uncertain of whether the film is normal.
+        sure = any(says.get(label) == 1 for label in dataset.labels if label != "Support Devices")
+        doubtful = -1 in says.values() and not sure
+        np.testing.assert_array_equal(dataset.abnormal[row], value if doubtful else 1 - says.get("No Finding", 0.0))
     assert dataset.patients.tolist() == [image.split("/")[1] for image in frontal]
     assert [split == "test" for split in dataset.splits] == [image.startswith("valid") for image in frontal]
     assert "val" in dataset.splits
@@ -247,7 +250,8 @@ def test_mimic_joins_its_tables(tmp_path: Path, ending: str, packed: bool) -> No
     assert named(dataset, "02aa804e-bde0afdd") == {"abnormal": 0}
     effusion = named(dataset, "2a2277a9-b0ded155")
     assert effusion.pop("Edema") == 1 and np.isnan(effusion["Pleural Effusion"]) and effusion["abnormal"] == 1
-    assert np.isnan(named(dataset, "096052b7-d256dc40")["Consolidation"])
+    doubtful = named(dataset, "096052b7-d256dc40")
+    assert np.isnan(doubtful["Consolidation"]) and np.isnan(doubtful["abnormal"])
     assert dataset.patients.tolist() == ["10000032", "10000033", "10000034", "10000764", "10000765"]
     assert all(file.exists() and file.suffix == ending for file in dataset.files)
     said = dataset.provenance["warnings"]
@@ -318,8 +322,11 @@ def test_vinbigdata_of_smaller_pictures_has_smaller_boxes(tmp_path: Path) -> Non
     boxes = [tuple(box[2:]) for box in dataset.boxes if box.label == "Cardiomegaly"]
     assert boxes[0] == (10, 20, 30, 40) and dataset.files[0].suffix == ".png"
     dataset.read(0)
-    # Another edition has the sizes of the films in the table itself.
+    # Without the sizes of the films nobody knows where a box lies in a smaller picture.
     (tmp_path / "train_meta.csv").unlink()
+    unknown = vinbigdata(tmp_path)
+    assert unknown.boxes == () and any("boxes left out: " in text for text in unknown.provenance["warnings"])
+    # Another edition has them in the table itself.
     with (tmp_path / "train.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
     table(tmp_path / "train.csv", (*header, "width", "height"), [(*line, 192, 96) for line in lines])

@@ -16,7 +16,7 @@ from edgecxr.data import decode
 from edgecxr.data.cache import Prepared, contact_sheet, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
 from edgecxr.runtime.types import Radiograph
@@ -206,12 +206,16 @@ def test_a_damaged_one_is_made_again(source: Path, tmp_path: Path) -> None:
 
 
 def test_killed_workers_cost_nothing(source: Path, tmp_path: Path) -> None:
+    gone = []
+
     def kill(done: int, total: int) -> None:
         if done in (4, 16):
             for child in multiprocessing.active_children():
                 child.kill()
+                gone.append(child.pid)
 
     killed = prepare(marked(source), tmp_path / "killed", 2, kill)
+    assert len(set(gone)) >= 3, "of the second time too"
     assert contents(killed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
 
 
@@ -233,6 +237,21 @@ def test_an_image_that_ends_its_process_is_rejected_and_the_rest_goes_on(source:
     assert "6.png ended the process that read it: save or send the film again" in messages["6.png"]
 
 
+class Hopeless(Folder):
+    """Images of which each ends the process that reads it: that is no image's doing."""
+
+    def read(self, index: int) -> Radiograph:
+        os._exit(9)
+
+
+def test_processes_that_end_one_after_the_other_are_the_machine_s_doing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "_MOST_CRASHES", 3)
+    with pytest.raises(EdgeCxrError, match=r"3 processes in a row ended at once, near .*too little memory"):
+        prepare(Hopeless(source), tmp_path / "out", 2)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_strict_stops_at_the_first_image_that_cannot_be_used_and_goes_on_from_there(
     source: Path, tmp_path: Path, workers: int
@@ -243,6 +262,15 @@ def test_strict_stops_at_the_first_image_that_cannot_be_used_and_goes_on_from_th
     for name in ("3.png", "5.png"):
         Image.fromarray(np.full((240, 240), 9, np.uint8) + np.eye(240, dtype=np.uint8)).save(source / name)
     assert len(prepare(Folder(source), tmp_path / "out", workers, strict=True)) == COUNT
+
+
+def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, tmp_path: Path) -> None:
+    prepare(Folder(source), tmp_path / "out", 1)
+    with pytest.raises(
+        InputError, match=r"3\.png .*rejected\.csv; --strict takes no data set with such films"
+    ) as caught:
+        prepare(Folder(source), tmp_path / "out", 1, strict=True)
+    assert caught.value.reason == "not-an-image"
 
 
 def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> None:
@@ -282,16 +310,23 @@ def progress(done, total):
             os.kill(pid, signal.SIGKILL)
 folder, out, kind = sys.argv[1:]
 source = Folder(folder, boxes=folder + "/boxes.csv")
+if kind == "unseen":
+    from edgecxr.errors import InputError
+    class Unseen(Folder):
+        def read(self, index):
+            raise InputError("gone", "not-found")
+    source = Unseen(folder)
 if kind == "deadly":
     from tests.data.test_cache import Deadly
     source = Deadly(folder)
 prepare(source, out, None, progress, executor="ray")
+assert ray.is_initialized(), "somebody else's cluster stays"
 print("killed", len(killed))
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["whole", "deadly"])
+@pytest.mark.parametrize("kind", ["whole", "deadly", "unseen"])
 def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("ray")
     words = [str(word) for word in (source, tmp_path / "ray", kind)]
@@ -299,12 +334,16 @@ def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_p
         [sys.executable, "-c", RAY, *words], capture_output=True, text=True, timeout=240,
         env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp"},
     )  # fmt: skip
+    if kind == "unseen":
+        assert done.returncode and "a node of the Ray cluster does not see" in done.stderr
+        return
     assert done.returncode == 0, done.stderr[-2000:]
     if kind == "whole":
         assert "killed 1" in done.stdout
         assert contents(tmp_path / "ray") == contents(prepare(marked(source), tmp_path / "here", 1).path)
     else:
-        assert Prepared.open(tmp_path / "ray").info["rejected"]["crash"] == 2
+        expected = prepare(Deadly(source), tmp_path / "here", 2)
+        assert contents(tmp_path / "ray") == contents(expected.path) and expected.info["rejected"]["crash"] == 2
 
 
 def test_nothing_usable_is_an_error(source: Path, tmp_path: Path) -> None:
@@ -505,7 +544,7 @@ def test_the_fingerprint_tells_boxes_apart_and_does_not_change() -> None:
         boxes=(),
     )
     # As of format 2: what is prepared now need not be decoded again as long as films give the same pixels.
-    assert fingerprint(dataset) == "2e51ba8f27105e0cbcff224ddf18e46b48e31f9203fbe46d33f5f2a975cf337b"
+    assert fingerprint(dataset) == "c282ee79efa8b0be9406cb31575315a788d58bf730737fa71ef2d2b6d259a202"
     seen = {fingerprint(dataset)}
     for box in (Box(0, "Edema", 1, 2, 3, 4), Box(0, "Edema", 1, 2, 3, 4.5), Box(1, "Edema", 1, 2, 3, 4)):
         dataset.boxes = (box,)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecxr.data.labels import SETS, choose, merged, unknown_warnings
+from edgecxr.data.labels import SETS, choose, is_finding, merged, unknown_warnings, wanted_of
 from edgecxr.errors import UsageError
 
 NIH, VINDR, CHEXPERT = SETS["nih14"], SETS["all"], SETS["chexpert13"]
@@ -62,10 +62,11 @@ def test_a_finding_in_parts_is_positive_if_any_is_and_negative_if_all_are() -> N
 
 
 def test_findings_that_are_named_must_be_known(tmp_path: Path) -> None:
-    assert choose(["pleural effusion", "Nodule/Mass"], NIH, "NIH") == {
+    assert choose(["pleural effusion", "nodule/mass"], NIH, "NIH") == {
         "pleural effusion": ("Effusion",),
-        "Nodule/Mass": ("Nodule", "Mass"),
+        "nodule/mass": ("Nodule", "Mass"),
     }
+    assert is_finding("pleural_effusion") and not is_finding("vindr14")
     for labels, said in (
         (["Effusio"], "NIH does not know of Effusio; did you mean 'Effusion'?"),
         (["Effusion", "Effusion"], "different findings"),
@@ -76,6 +77,11 @@ def test_findings_that_are_named_must_be_known(tmp_path: Path) -> None:
             choose(labels, NIH, "NIH")
     with pytest.raises(UsageError, match="knows none of"):
         choose("nih14", ("COPD",), "this")
+
+
+def test_a_finding_may_be_part_of_several() -> None:
+    sources = {"Opacity": ("Infiltration", "Consolidation"), "Infiltration": ("Infiltration",), "Hernia": ()}
+    assert wanted_of(sources) == {"Infiltration": ["Opacity", "Infiltration"], "Consolidation": ["Opacity"]}
 
 
 def test_a_file_says_what_findings_are_made_of(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
 from edgecxr.runtime.types import Radiograph
+from tests.on_a_cluster import ran
 
 COUNT = 30
 
@@ -330,10 +331,7 @@ print("killed", len(killed))
 def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("ray")
     words = [str(word) for word in (source, tmp_path / "ray", kind)]
-    done = subprocess.run(
-        [sys.executable, "-c", RAY, *words], capture_output=True, text=True, timeout=240,
-        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "TMPDIR": "/tmp"},
-    )  # fmt: skip
+    done = ran([sys.executable, "-c", RAY, *words])
     if kind == "unseen":
         assert done.returncode and "a node of the Ray cluster does not see" in done.stderr
         return

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import edgecxr
+from tests.on_a_cluster import ran
 from tests.runtime.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle, tiny_gate
 
@@ -318,10 +318,7 @@ def test_a_cluster_reads_films_as_this_machine_does(tmp_path: Path) -> None:
     found = []
     for executor in ("processes", "ray"):
         typed = [sys.executable, "-m", "edgecxr", "infer", "films", "--model", str(bundle), "--json"]
-        done = subprocess.run(
-            [*typed, "--executor", executor], cwd=tmp_path, capture_output=True, text=True, timeout=240,
-            env=os.environ | {"EDGECXR_RUNS": str(tmp_path / "runs"), "TMPDIR": "/tmp"},
-        )  # fmt: skip
+        done = ran([*typed, "--executor", executor], tmp_path, EDGECXR_RUNS=str(tmp_path / "runs"))
         assert done.returncode == 3, done.stderr[-2000:]
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(lines) == 21

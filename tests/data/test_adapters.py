@@ -106,7 +106,7 @@ def test_nih_films_in_one_folder_and_the_later_table_are_found(tmp_path: Path) -
         ),
         (
             lambda folder: (folder / "Data_Entry_2017.csv").unlink(),
-            r"Data_Entry_2017\.csv or Data_Entry_2017_v2020\.csv",
+            r"Data_Entry_2017_v2020\.csv or Data_Entry_2017\.csv",
         ),
         (
             lambda folder: (folder / "test_list.txt").write_text("gone.png\n"),

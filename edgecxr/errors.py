@@ -84,7 +84,7 @@ class InputError(EdgeCxrError):
     def __init__(self, message: str, reason: str, gate: GateResult | None = None) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
-        # Both go to the base class so that the error survives pickling between processes.
+        # All go to the base class so that the error survives pickling between processes.
         super().__init__(message, reason, gate)
         self.reason = reason
         self.gate = gate

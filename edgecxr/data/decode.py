@@ -156,7 +156,7 @@ def decode_all(
     Raises:
         InputError: an image cannot be used, and `strict` is set; what was decoded before is kept.
         MissingPackage: Ray is not installed.
-        EdgeCxrError: no processes can be started, or Ray's cluster fails.
+        EdgeCxrError: several processes in a row end at once, or Ray's cluster fails.
     """
     todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
     done = len(dataset) - len(todo)

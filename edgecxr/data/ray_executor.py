@@ -1,7 +1,6 @@
 """Decoding a data set on a Ray cluster, whose nodes see the same files: the same code for each file as on one machine.
 
-Ray starts a task anew whose process or node has died; an image that ends its process
-alone, too, is rejected.
+Ray starts a task anew whose process or node has died; an image that ends its process alone, too, is rejected.
 """
 
 from __future__ import annotations

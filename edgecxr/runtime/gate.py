@@ -1,10 +1,10 @@
 """The quality gate: whether a film is one that a model should look at at all.
 
-What a file and its pixels say of themselves is found where it is read (`of_image`, `edgecxr.runtime.dicom`). Whether it
-is a frontal chest film is judged by the model: how far what its first block makes of the film lies from what that made
-of the films it was trained on. The distance is that of probabilistic PCA (Tipping and Bishop, "Probabilistic principal
-component analysis", J. R. Stat. Soc. B 61, 1999): the Mahalanobis distance for a covariance of a few components and
-equal variance in all other directions.
+What a file and its pixels say of themselves is found where it is read (`of_image`, `edgecxr.runtime.dicom_stated`).
+Whether it is a frontal chest film is judged by the model: how far what its first block makes of the film lies from what
+that made of the films it was trained on. The distance is that of probabilistic PCA (Tipping and Bishop, "Probabilistic
+principal component analysis", J. R. Stat. Soc. B 61, 1999): the Mahalanobis distance for a covariance of a few
+components and equal variance in all other directions.
 """
 
 from __future__ import annotations

@@ -55,6 +55,9 @@ def prepare(
     ] = 224,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of phantom films and of random splits.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one per CPU by default.")] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="For one film; one that takes longer, twice, is listed.")
+    ] = 120,
     executor: Annotated[
         str, typer.Option(help="processes of this machine, or ray: a cluster that sees the same files.")
     ] = "processes",
@@ -86,7 +89,8 @@ def prepare(
         say(note)
     with progress("prepare") as update:
         counted = with_rate(update, "films")
-        prepared = prepare_cache(source, workspace.data_dir(source.name), workers, counted, size, executor, strict)
+        out = workspace.data_dir(source.name)
+        prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit)
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())

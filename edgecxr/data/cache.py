@@ -22,7 +22,8 @@ import edgecxr
 from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.boxes import BOXES, COLUMNS, scaled
 from edgecxr.data.dataset import SPLITS, CxrDataset
-from edgecxr.data.decode import MARK, Journal, Outcome, decode_all
+from edgecxr.data.decode import TIME_LIMIT, decode_all
+from edgecxr.data.journal import MARK, Journal, Outcome
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.data.table import read_table
@@ -45,6 +46,7 @@ def prepare(
     size: int = BASE_SIZE,
     executor: str = "processes",
     strict: bool = False,
+    time_limit: float = TIME_LIMIT,
 ) -> Prepared:
     """Decode and resize every image of a data set; one that was killed goes on where it was.
 
@@ -52,27 +54,30 @@ def prepare(
     returned at once, if it has what is asked for; another is replaced when the new one is complete.
 
     Args:
-        dataset: picklable; with more than one worker, the calling program must be importable (`if __name__ ==
-            "__main__"`).
+        dataset: its films; the calling program must be importable (`if __name__ == "__main__"`), since processes of
+            their own read them.
         out: the folder to write, such as runs/data/vindr.
         workers: processes that decode; by default one per CPU.
         progress: called with (images done, images in all).
         size: 448 keeps the films at 448 px too, for teachers of that size; what is kept at 224 px stays the same.
         executor: "processes" of this machine, or "ray", a cluster that sees the same files.
         strict: stop at the first image that cannot be used, instead of listing it.
+        time_limit: seconds for one image, at least 1.
 
     Raises:
         InputError: no image can be used, or the data set contradicts itself; reason "dataset". With `strict`, an image
             cannot be used; its own reason.
         MissingPackage: Ray is not installed.
-        UsageError: another size; or `out` cannot be written, is not ours to replace, or is being written by another
-            process.
+        UsageError: another size or a shorter limit; or `out` cannot be written, is not ours to replace, or is being
+            written by another process.
         EdgeCxrError: the cluster failed; call again to go on.
     """
     if size not in (BASE_SIZE, LARGE_SIZE):
         raise UsageError(f"--size {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
     if executor not in EXECUTORS:
         raise UsageError(f"--executor {executor}: there are {', '.join(EXECUTORS)}")
+    if not time_limit >= 1:
+        raise UsageError(f"--time-limit {time_limit:g}: give at least 1 second")
     out = Path(out).resolve()
     _check(dataset)
     inputs = fingerprint(dataset)
@@ -90,7 +95,7 @@ def prepare(
         if not finished:
             refuse_foreign(out)
             journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
-            decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict)
+            decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict, time_limit)
             _make(dataset, out, journal, inputs, decoding)
         shutil.rmtree(work, ignore_errors=True)
     return finished or Prepared.open(out)

@@ -6,12 +6,17 @@ train_images, val_images, test_images (N, S, S) uint8; train_labels, val_labels,
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 from numpy.typing import NDArray
 
 from edgecxr.data.dataset import SPLITS, Box
@@ -29,8 +34,8 @@ OWN = SETS["nih14"]
 class ChestMnist:
     """ChestMNIST, a `CxrDataset` whose films lie in one file.
 
-    The images of a split are read into memory at first use, in each process that reads some: 60 MB of the training
-    films at 28 px, 4 GB at 224 px; with few gigabytes give fewer --workers.
+    Images are taken out of the packed file one after the other, since all of them may need 6 GB; going back to an
+    earlier one begins anew.
 
     Args:
         path: one of the files, or a folder that holds exactly one.
@@ -62,7 +67,7 @@ class ChestMnist:
         self.patients = self.ids
         self.files = (path,) * len(self.ids)
         self._counts = counts
-        self._images: dict[str, NDArray[np.uint8]] = {}
+        self._images: dict[str, _Images] = {}
         self.provenance: dict[str, Any] = {
             "kind": "chestmnist", "source": str(path.resolve()), "phantom": False,
             "labels_from": {label: list(parts) for label, parts in sources.items()},
@@ -77,17 +82,46 @@ class ChestMnist:
         """Return the number of images."""
         return len(self.ids)
 
-    def read(self, index: int) -> Radiograph:
-        """Return image `index`; raises `InputError` where it cannot be used."""
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        """Return what reads image `index`, its pixels in hand.
+
+        Raises:
+            InputError: the file is damaged, or has other images than labels; reason "dataset".
+        """
         split = str(self.splits[index])
         if split not in self._images:
-            self._images = {split: _array(self.files[0], f"{split}_images")}  # one at a time: they are large
-        film = from_array(self._images[split][index - sum(self._counts[: SPLITS.index(split)])])
-        return checked(Radiograph(film.pixels, str(self.ids[index]), None, film.warnings))
+            self._images = {split: _Images(self.files[0], split, self._counts[SPLITS.index(split)])}
+        pixels = self._images[split][index - sum(self._counts[: SPLITS.index(split)])]
+        return partial(_film, pixels, str(self.ids[index]))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the images out: each process reads its own."""
-        return self.__dict__ | {"_images": {}}
+
+class _Images:
+    """The images of a split in the packed file.
+
+    Raises:
+        InputError: they cannot be read, or are not so many; reason "dataset".
+    """
+
+    def __init__(self, path: Path, split: str, count: int) -> None:
+        self._path, self._name = path, f"{split}_images"
+        with _refused(path, self._name):
+            self._stream = zipfile.ZipFile(path).open(f"{self._name}.npy")  # noqa: SIM115  # for as long as there are films
+            read_header = {1: read_array_header_1_0, 2: read_array_header_2_0}[read_magic(self._stream)[0]]
+            shape, in_columns, kind = read_header(self._stream)
+            if kind != np.uint8 or in_columns or len(shape) != 3 or shape[0] != count:
+                raise ValueError(f"{kind} {shape} for {count} labels")
+            self._shape, self._first = shape[1:], self._stream.tell()
+
+    def __getitem__(self, place: int) -> NDArray[np.uint8]:
+        area = math.prod(self._shape)
+        with _refused(self._path, self._name):
+            self._stream.seek(self._first + place * area)
+            return np.frombuffer(self._stream.read(area), np.uint8).reshape(self._shape)
+
+
+def _film(pixels: NDArray[np.uint8], name: str) -> Radiograph:
+    found = from_array(pixels)
+    return checked(Radiograph(found.pixels, name, None, found.warnings))
 
 
 def _file(path: Path) -> Path:
@@ -103,12 +137,18 @@ def _file(path: Path) -> Path:
 
 
 def _array(path: Path, name: str) -> NDArray[Any]:
+    with _refused(path, name), np.load(path, allow_pickle=False) as file:
+        return np.asarray(file[name])
+
+
+@contextmanager
+def _refused(path: Path, name: str) -> Iterator[None]:
+    """Turn what goes wrong with an array of the file into an InputError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return np.asarray(file[name])
+        yield
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: give a chestmnist*.npz of MedMNIST", "dataset") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path} is no ChestMNIST, {name} cannot be read ({type(error).__name__}: {error}): give a "
             "chestmnist*.npz of MedMNIST",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ class Box(NamedTuple):
     Attributes:
         index: of the image in its data set.
         label: the finding.
-        x_min: left border, in columns of the film as `CxrDataset.read` gives it.
+        x_min: left border, in columns of the film as it is read.
         y_min: upper border, in rows.
         x_max: right border, in columns.
         y_max: lower border, in rows.
@@ -36,10 +37,9 @@ class Box(NamedTuple):
 
 
 class CxrDataset(Protocol):
-    """A labelled set of chest X-rays that reads one image at a time.
+    """A labelled set of chest X-rays, of which each can be read on its own.
 
-    Implementations are plain picklable objects, so that worker processes can read images; they check their tables when
-    they are made and raise `InputError` with reason "dataset" there.
+    Implementations check their tables when they are made and raise `InputError` with reason "dataset" there.
 
     Attributes:
         name: the name of the prepared data set, such as "vindr".
@@ -72,6 +72,9 @@ class CxrDataset(Protocol):
         """Return the number of images."""
         ...
 
-    def read(self, index: int) -> Radiograph:
-        """Read image `index`; raises `InputError` where it cannot be used."""
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        """Return what reads image `index`, and raises `InputError` where it cannot be used.
+
+        It is picklable and small, for another process, which is not given the whole data set.
+        """
         ...

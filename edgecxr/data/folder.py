@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,9 @@ class Folder:
         """Return the number of images."""
         return len(self.ids)
 
-    def read(self, index: int) -> Radiograph:
-        """Read image `index`; raises `InputError` where it cannot be used."""
-        return read_radiograph(self.files[index])
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        """Return what reads image `index`."""
+        return partial(read_radiograph, self.files[index])
 
 
 def _default_name(path: Path) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ class Listed:
         """Return the number of images."""
         return len(self.ids)
 
-    def read(self, index: int) -> Radiograph:
-        """Read image `index`; raises `InputError` where it cannot be used."""
-        return read_radiograph(self.files[index])
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        """Return what reads image `index`."""
+        return partial(read_radiograph, self.files[index])
 
 
 def divided(

@@ -1,76 +1,70 @@
-"""Decoding a data set on a Ray cluster, whose nodes see the same files: the same code for each file as on one machine.
+"""Decoding a data set on a Ray cluster, whose nodes see the same files: each core does what a process here would do.
 
-Ray starts a task anew whose process or node has died; an image that ends its process alone, too, is rejected.
+Ray starts a task anew whose node has died. What a film may do to the process that reads it is contained on the node, as
+it is on this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import edgecxr
-from edgecxr.data.dataset import CxrDataset
-from edgecxr.data.decode import CHUNK, Decoded, crashed, decode_one
+from edgecxr.data.decode import Decoded, Film, decode_in
+from edgecxr.processes import Processes
 from edgecxr.runtime.ray_readers import check_seen, check_version, connected
+
+_CHUNK = 4
+"""Films for one task."""
 
 _RETRIES = 3
 _AHEAD = 3
 """Tasks for each core of the cluster that may wait: more would fill the cluster's memory with pixels."""
 
 
-def decoded(dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...]) -> Generator[Decoded, None, None]:
+def decoded(films: Iterable[Film], sizes: tuple[int, ...], time_limit: float) -> Generator[Decoded, None, None]:
     """Decode images on a Ray cluster, in the order in which they get ready.
 
     Args:
-        dataset: picklable; its files are seen by all nodes.
-        todo: indices of the images.
+        films: picklable; their files are seen by all nodes.
         sizes: sides of the images that are kept.
+        time_limit: seconds for one image.
 
     Raises:
         MissingPackage: Ray is not installed.
         EdgeCxrError: the cluster cannot be reached or fails, or its nodes have another edgecxr.
     """
     with connected() as ray:
-        chunk = ray.remote(num_cpus=1, max_retries=_RETRIES)(_decode_chunk)
-        yield from _results(ray, chunk, dataset, todo, sizes)
+        yield from _results(ray, iter(films), sizes, time_limit)
 
 
 def _results(
-    ray: Any, chunk: Any, dataset: CxrDataset, todo: list[int], sizes: tuple[int, ...]
+    ray: Any, films: Iterable[Film], sizes: tuple[int, ...], time_limit: float
 ) -> Generator[Decoded, None, None]:
-    shared = ray.put(dataset)  # handed over in a list: else Ray would unpickle it anew for each task
-    chunks = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-    chunks.reverse()
-    running: dict[Any, list[int]] = {}
-    while chunks or running:
-        cores = int(ray.cluster_resources().get("CPU", 1))
-        while chunks and len(running) < _AHEAD * cores:
-            part = chunks.pop()
-            running[chunk.remote([shared], part, sizes, edgecxr.__version__)] = part
+    task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_decode_chunk)
+    chunks = iter(lambda: list(islice(films, _CHUNK)), [])
+    running: dict[Any, dict[int, Path]] = {}
+    while True:
+        cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        for chunk in islice(chunks, max(0, _AHEAD * cores - len(running))):
+            files = {film.index: film.file for film in chunk}
+            running[task.remote(chunk, sizes, time_limit, edgecxr.__version__)] = files
+        if not running:
+            return
         ready, _ = ray.wait(list(running), num_returns=1)
-        for task in ready:
-            part = running.pop(task)
-            try:
-                for outcome, pixels in ray.get(task):
-                    check_seen(outcome.reason, dataset.files[outcome.index])
-                    yield outcome, pixels
-            except ray.exceptions.WorkerCrashedError:
-                # After all retries: one of them ends its process. Alone, it shows which.
-                if len(part) == 1:
-                    yield crashed(dataset, part[0])
-                else:
-                    chunks += [[index] for index in part]
+        for one in ready:
+            files = running.pop(one)
+            for outcome, pixels in ray.get(one):
+                check_seen(outcome.reason, files[outcome.index])
+                yield outcome, pixels
 
 
-_held: dict[str, CxrDataset] = {}  # of a process of the cluster
+_processes: dict[float, Processes] = {}  # of a process of the cluster: it ends with that
 
 
-def _decode_chunk(shared: list[Any], indices: list[int], sizes: tuple[int, ...], version: str) -> list[Decoded]:
+def _decode_chunk(chunk: list[Film], sizes: tuple[int, ...], time_limit: float, version: str) -> list[Decoded]:
     check_version(version)
-    name = shared[0].hex()
-    if name not in _held:
-        import ray
-
-        _held.clear()
-        _held[name] = ray.get(shared[0])
-    return [decode_one(_held[name], index, sizes) for index in indices]
+    processes = _processes.setdefault(time_limit, Processes(1, time_limit))
+    return list(decode_in(processes, chunk, sizes, time_limit))

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ class VinDr:
         """Return the number of images."""
         return len(self.ids)
 
-    def read(self, index: int) -> Radiograph:
-        """Read image `index`; raises `InputError` where it cannot be used."""
-        return read_radiograph(self.files[index])
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        """Return what reads image `index`."""
+        return partial(read_radiograph, self.files[index])
 
 
 def _sources(labels: str | Sequence[str]) -> Sources:

@@ -1,9 +1,6 @@
 import csv
 import json
-import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,56 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data import decode
 from edgecxr.data.cache import Prepared, contact_sheet, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
-from edgecxr.errors import EdgeCxrError, InputError, UsageError
+from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import Radiograph
-from tests.on_a_cluster import ran
-
-COUNT = 30
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """30 images of noise with two findings; image 3 is text, image 5 is missing, image 7 is small, image 8 is wide."""
-    folder = tmp_path / "films"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    lines = ["image,patient,split,Edema,Nodule\n"]
-    for i in range(COUNT):
-        shape = (100, 100) if i == 7 else (240, 480 if i == 8 else 240)
-        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(folder / f"{i}.png")
-        lines.append(f"{i}.png,p{i},{('train', 'val', 'test')[i % 3]},{i % 2},{'' if i == 1 else 0.5}\n")
-    (folder / "3.png").write_text("not a film")
-    (folder / "5.png").unlink()
-    (folder / "labels.csv").write_text("".join(lines))
-    (folder / "boxes.csv").write_text(BOXES)
-    return folder
-
-
-BOXES = """image,label,x_min,y_min,x_max,y_max
-9.png,Nodule,120,60,240,120
-9.png,Edema,-10,200,60,300
-3.png,Nodule,1,1,9,9
-5.png,Nodule,1,1,9,9
-9.png,Edema,240,10,300,20
-9.png,Edema,10,10,10,20
-7.png,Nodule,50,0,100,25
-8.png,Nodule,48,24,96.5,60
-8.png,Nodule,24,24,96.5,60
-"""
-
-
-def marked(folder: Path) -> Folder:
-    return Folder(folder, boxes=folder / "boxes.csv")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
 
 
 def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, tmp_path: Path) -> None:
@@ -72,7 +26,7 @@ def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, t
     assert seen == [(i, COUNT) for i in range(COUNT + 1)]
     assert prepared.images.shape == (28, 224, 224)
     for row in (0, 3, 5, 27):
-        np.testing.assert_array_equal(prepared.images[row], to_base(dataset.read(kept[row]).pixels))
+        np.testing.assert_array_equal(prepared.images[row], to_base(dataset.reader(kept[row])().pixels))
     assert prepared.labels == ("Edema", "Nodule")
     for name in ("ids", "patients", "splits", "targets", "abnormal"):
         np.testing.assert_array_equal(getattr(prepared, name), getattr(dataset, name)[kept])
@@ -95,81 +49,6 @@ def test_rejected_images_and_warnings_are_recorded(source: Path, tmp_path: Path)
     assert val["labels"]["Edema"] == {"positive": 5, "negative": 5, "unknown": 0}
     assert val["labels"]["Nodule"] == {"positive": 9, "negative": 0, "unknown": 1}
     assert "source" not in prepared.summary()["provenance"]
-
-
-def test_more_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    one = prepare(marked(source), tmp_path / "one", 1)
-    two = prepare(marked(source), tmp_path / "two", 2)
-    assert contents(one.path) == contents(two.path)
-    assert {path.name for path in tmp_path.iterdir()} == {"films", "one", "two"}
-
-
-KILLED = """
-import os, signal, sys
-from edgecxr.data import decode
-from edgecxr.data.cache import prepare
-from edgecxr.data.folder import Folder
-decode.COMMIT_SECONDS = 0
-def progress(done, total):
-    if done == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-folder, out, workers, size = sys.argv[1:]
-prepare(Folder(folder, boxes=folder + "/boxes.csv"), out, int(workers), progress, int(size))
-"""
-
-
-@pytest.mark.parametrize(("workers", "size"), [(1, 224), (2, 224), (2, 448)])
-def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers: int, size: int) -> None:
-    out = tmp_path / "out"
-    words = [str(word) for word in (source, out, workers, size)]
-    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True)
-    assert killed.returncode == -9
-    assert not out.exists()
-    with (tmp_path / ".out.partial" / "journal.jsonl").open("a") as file:
-        file.write('[20, "", "')  # a line that the crash cut off
-    seen: list[int] = []
-    resumed = prepare(marked(source), out, 1, lambda done, total: seen.append(done), size)
-    # All but the rejected of the first twelve are done; those are tried again, since their cause may have been mended.
-    assert 9 <= seen[0] <= 12
-    assert seen == list(range(seen[0], COUNT + 1))
-    assert contents(resumed.path) == contents(prepare(marked(source), tmp_path / "whole", 1, size=size).path)
-    assert len(resumed.boxes) == 5
-    assert not (tmp_path / ".out.partial").exists()
-
-
-def interrupt(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "COMMIT_SECONDS", 0)
-
-    def stop(done: int, total: int) -> None:
-        if done == 12:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        prepare(Folder(source), out, 1, stop)
-
-
-def test_work_on_other_inputs_is_thrown_away(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = tmp_path / "out"
-    interrupt(source, out, monkeypatch)
-    Image.effect_noise((240, 240), 50).save(source / "0.png")
-    seen: list[int] = []
-    prepared = prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
-    assert seen[0] == 0
-    np.testing.assert_array_equal(prepared.images[0], to_base(Folder(source).read(0).pixels))
-
-
-def test_work_of_before_the_sizes_of_films_were_kept_counts_as_not_done(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    interrupt(source, out, monkeypatch)
-    journal = tmp_path / ".out.partial" / "journal.jsonl"
-    done = [json.loads(line) for line in journal.read_text().split("\n") if line]
-    assert [line[4] for line in done if line[0] in (0, 3, 7, 8)] == [[240, 240], None, [100, 100], [240, 480]]
-    journal.write_text("".join(json.dumps(line[:4]) + "\n" for line in done))
-    seen: list[int] = []
-    prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
-    assert seen[0] == 0
 
 
 def test_a_finished_one_is_returned_at_once_until_its_inputs_change(source: Path, tmp_path: Path) -> None:
@@ -206,65 +85,6 @@ def test_a_damaged_one_is_made_again(source: Path, tmp_path: Path) -> None:
     assert prepare(Folder(source), tmp_path / "out", 1).hash == first.hash
 
 
-def test_killed_workers_cost_nothing(source: Path, tmp_path: Path) -> None:
-    gone = []
-
-    def kill(done: int, total: int) -> None:
-        if done in (4, 16):
-            for child in multiprocessing.active_children():
-                child.kill()
-                gone.append(child.pid)
-
-    killed = prepare(marked(source), tmp_path / "killed", 2, kill)
-    assert len(set(gone)) >= 3, "of the second time too"
-    assert contents(killed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
-
-
-class Deadly(Folder):
-    """Images of which some end the process that reads them, as a decoder's fault may."""
-
-    def read(self, index: int) -> Radiograph:
-        if index in (6, 22):
-            os._exit(9)
-        return super().read(index)
-
-
-def test_an_image_that_ends_its_process_is_rejected_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
-    prepared = prepare(Deadly(source), tmp_path / "out", 2)
-    assert len(prepared) == 26 and prepared.info["rejected"] == {"crash": 2, "not-an-image": 1, "not-found": 1}
-    with (prepared.path / "rejected.csv").open(newline="") as file:
-        messages = {row["id"]: row["message"] for row in csv.DictReader(file)}
-    assert set(messages) == {"3.png", "5.png", "6.png", "22.png"}
-    assert "6.png ended the process that read it: save or send the film again" in messages["6.png"]
-
-
-class Hopeless(Folder):
-    """Images of which each ends the process that reads it: that is no image's doing."""
-
-    def read(self, index: int) -> Radiograph:
-        os._exit(9)
-
-
-def test_processes_that_end_one_after_the_other_are_the_machine_s_doing(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decode, "_MOST_CRASHES", 3)
-    with pytest.raises(EdgeCxrError, match=r"3 processes in a row ended at once, near .*too little memory"):
-        prepare(Hopeless(source), tmp_path / "out", 2)
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_strict_stops_at_the_first_image_that_cannot_be_used_and_goes_on_from_there(
-    source: Path, tmp_path: Path, workers: int
-) -> None:
-    with pytest.raises(InputError, match=r"(3|5)\.png .*--strict stops here") as caught:
-        prepare(Folder(source), tmp_path / "out", workers, strict=True)
-    assert caught.value.reason in ("not-an-image", "not-found") and not (tmp_path / "out").exists()
-    for name in ("3.png", "5.png"):
-        Image.fromarray(np.full((240, 240), 9, np.uint8) + np.eye(240, dtype=np.uint8)).save(source / name)
-    assert len(prepare(Folder(source), tmp_path / "out", workers, strict=True)) == COUNT
-
-
 def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, tmp_path: Path) -> None:
     prepare(Folder(source), tmp_path / "out", 1)
     with pytest.raises(
@@ -288,62 +108,6 @@ def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> No
     assert without.info["duplicates"]["images"] == 2
 
 
-RAY = """
-import os, signal, sys
-from pathlib import Path
-import ray
-from edgecxr.data.cache import prepare
-from edgecxr.data.folder import Folder
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-def workers():
-    names = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            names[int(path.parent.name)] = path.read_bytes()
-        except OSError:
-            pass
-    return [pid for pid, name in names.items() if name.startswith(b"ray::_decode")]
-killed = []
-def progress(done, total):
-    if done >= 4 and not killed:
-        killed.extend(workers()[:1])
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
-folder, out, kind = sys.argv[1:]
-source = Folder(folder, boxes=folder + "/boxes.csv")
-if kind == "unseen":
-    from edgecxr.errors import InputError
-    class Unseen(Folder):
-        def read(self, index):
-            raise InputError("gone", "not-found")
-    source = Unseen(folder)
-if kind == "deadly":
-    from tests.data.test_cache import Deadly
-    source = Deadly(folder)
-prepare(source, out, None, progress, executor="ray")
-assert ray.is_initialized(), "somebody else's cluster stays"
-print("killed", len(killed))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["whole", "deadly", "unseen"])
-def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("ray")
-    words = [str(word) for word in (source, tmp_path / "ray", kind)]
-    done = ran([sys.executable, "-c", RAY, *words])
-    if kind == "unseen":
-        assert done.returncode and "a node of the Ray cluster does not see" in done.stderr
-        return
-    assert done.returncode == 0, done.stderr[-2000:]
-    if kind == "whole":
-        assert "killed 1" in done.stdout
-        assert contents(tmp_path / "ray") == contents(prepare(marked(source), tmp_path / "here", 1).path)
-    else:
-        expected = prepare(Deadly(source), tmp_path / "here", 2)
-        assert contents(tmp_path / "ray") == contents(expected.path) and expected.info["rejected"]["crash"] == 2
-
-
 def test_nothing_usable_is_an_error(source: Path, tmp_path: Path) -> None:
     for path in source.glob("*.png"):
         path.write_text("not a film")
@@ -351,21 +115,6 @@ def test_nothing_usable_is_an_error(source: Path, tmp_path: Path) -> None:
         prepare(Folder(source), tmp_path / "out", 1)
     assert caught.value.reason == "dataset"
     assert not (tmp_path / "out").exists()
-
-
-def test_a_fault_of_a_decoder_rejects_its_image_only(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = Folder(source)
-    read = dataset.read
-
-    def faulty(index: int) -> object:
-        return 1 / 0 if index == 0 else read(index)
-
-    monkeypatch.setattr(dataset, "read", faulty)
-    prepared = prepare(dataset, tmp_path / "out", 1)
-    assert prepared.info["rejected"]["undecodable"] == 1
-    assert "0.png: ZeroDivisionError: division by zero" in (prepared.path / "rejected.csv").read_text()
 
 
 def test_folders_of_other_people_are_not_replaced(source: Path, tmp_path: Path) -> None:
@@ -455,16 +204,6 @@ def test_what_has_448_px_serves_224_px_and_what_has_not_is_made_again(source: Pa
     assert again(448).large is not None and len(calls) == COUNT + 1
     with pytest.raises(UsageError, match="--size 300: there are 224, 448"):
         again(300)
-
-
-def test_work_on_one_size_is_not_taken_for_work_on_the_other(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupt(source, tmp_path / "out", monkeypatch)
-    seen: list[int] = []
-    prepared = prepare(Folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
-    assert seen[0] == 0
-    assert contents(prepared.path) == contents(prepare(Folder(source), tmp_path / "whole", 1, size=448).path)
 
 
 def test_damaged_films_at_448_px_are_noticed(source: Path, tmp_path: Path) -> None:

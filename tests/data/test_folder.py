@@ -245,7 +245,7 @@ def test_real_tables_are_taken_as_they_are(name: str, labels: int, counts: list[
     assert len(dataset.labels) == labels
     assert [int((dataset.splits == split).sum()) for split in ("train", "val", "test")] == counts
     assert dataset.provenance["warnings"] == []
-    assert dataset.read(0).pixels.max() <= 1
+    assert dataset.reader(0)().pixels.max() <= 1
 
 
 def test_nothing_found_and_not_all_known_is_neither_normal_nor_abnormal(tmp_path: Path) -> None:

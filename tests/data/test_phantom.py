@@ -297,5 +297,5 @@ def test_the_data_set_opens_with_its_provenance_and_patients(folder, files):
     assert (dataset.provenance["seed"], dataset.provenance["n"]) == (3, N)
     assert set(dataset.ids) == {path.stem for path in files}
     assert len(set(dataset.patients)) == len({dcmread(path).PatientID for path in files})
-    assert dataset.read(0).pixels.max() <= 1
+    assert dataset.reader(0)().pixels.max() <= 1
     assert phantom is resolve(DATASETS, "phantom", "data set")

@@ -146,11 +146,11 @@ def test_films_are_read_and_a_missing_one_is_rejected_alone(tmp_path: Path) -> N
     write_film(folder / "train" / "a.DCM")
     (folder / "train" / "b.dicom").unlink()
     dataset = VinDr(folder, LABELS)
-    film = dataset.read(0)
+    film = dataset.reader(0)()
     assert film.pixels.shape == (16, 16)
     assert film.pixels.max() <= 1
     with pytest.raises(InputError) as caught:
-        dataset.read(1)
+        dataset.reader(1)()
     assert caught.value.reason == "not-found"
 
 

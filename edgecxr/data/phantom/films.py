@@ -28,8 +28,8 @@ import numpy as np
 from edgecxr.data.phantom.anatomy import patient_of, stream
 from edgecxr.data.phantom.disease import LABELS, NO_FINDING
 from edgecxr.data.phantom.film import Box, FilmPlan, plan, render
-from edgecxr.data.workers import follow_parent
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
+from edgecxr.processes import follow_parent
 from edgecxr.workspace import atomic_write, writing
 
 if TYPE_CHECKING:

@@ -1,0 +1,266 @@
+"""Processes that work for this one, each of which may end, or be ended, without harm to what the others do."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from edgecxr.errors import EdgeCxrError
+
+_MOST_ENDS = 20
+"""Processes that may end one after the other without a result; more are the machine's doing, and no item's."""
+
+_AHEAD = 2
+"""Items that a process has been given: that it works on, and the next, so that it need not wait for this process."""
+
+# Forked from a process that has no threads and has loaded what nearly all of them need: this one may have threads.
+_FORKED = multiprocessing.get_context("forkserver")
+_LOADED = ["edgecxr.runtime.dicom", "edgecxr.runtime.image", "edgecxr.data.decode"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What comes of an item whose process has ended twice.
+
+    Attributes:
+        reason: "crash", or "too-slow" where it was ended for its slowness.
+    """
+
+    reason: str
+
+
+@dataclass(eq=False)
+class _Job(Generic[T]):
+    """An item, whether a process has ended with it before, and what a process makes of it."""
+
+    item: T
+    suspect: bool = False
+    future: Future[Any] | None = None
+
+
+class _Queue(Generic[T]):
+    """Items that wait for a process, and those that have lost one.
+
+    Attributes:
+        first: jobs that come before the items that are left.
+        ended_in_a_row: processes that have ended since the last result.
+    """
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self.first: deque[_Job[T]] = deque()
+        self._fresh = map(_Job, items)
+        self._last: deque[_Job[T]] = deque()
+        self.ended_in_a_row = 0
+
+    def following(self) -> _Job[T] | None:
+        """Return the job whose turn it is; None where there are none left."""
+        if self.first:
+            return self.first.popleft()
+        return next(self._fresh, None) or (self._last.popleft() if self._last else None)
+
+    def rejects(self, job: _Job[T], rest: list[_Job[T]], reason: str) -> bool:
+        """Take back what an ended process had; whether the job that it worked on has had its two tries.
+
+        Raises:
+            EdgeCxrError: processes end one after the other.
+        """
+        self.first.extend(rest)
+        self.ended_in_a_row += reason == "crash"
+        if self.ended_in_a_row == _MOST_ENDS:
+            raise EdgeCxrError(
+                f"{_MOST_ENDS} processes in a row have ended, the last one with {job.item}: is there too little "
+                "memory? Type the same again to go on"
+            )
+        if job.suspect:
+            return True
+        job.suspect = True
+        if reason == "crash":
+            self.first.appendleft(job)
+        else:
+            self._last.append(job)
+        return False
+
+
+class Processes:
+    """A few processes, each of which works on one item at a time and is replaced when it has ended.
+
+    Used as a context manager, by one thread. The calling program must be importable (`if __name__ == "__main__"`).
+
+    Args:
+        count: of processes; each is started when there is something for it.
+        time_limit: seconds for one item, or infinity.
+    """
+
+    def __init__(self, count: int, time_limit: float) -> None:
+        self._time_limit = time_limit
+        self._all = [_Process() for _ in range(count)]
+
+    def run(self, work: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R | Ended], None, None]:
+        """Work off items and yield each with what came of it, in the order in which they get ready.
+
+        An item whose process ends is tried once more, since anything may have ended it; one that was too slow, after
+        all others.
+
+        Args:
+            work: importable; what it raises is raised here.
+            items: picklable, consumed as processes get free; str() names one in a message.
+
+        Raises:
+            EdgeCxrError: processes end one after the other, or before they begin.
+        """
+        queue = _Queue(items)
+        try:
+            while self._hand_out(work, queue):
+                busy = [process for process in self._all if process.jobs]
+                self._wait(busy)
+                for process in busy:
+                    for job, result in process.results():
+                        queue.ended_in_a_row = 0
+                        yield job.item, result
+                    reason = process.why_ended(self._time_limit)
+                    if reason:
+                        # One that waits for a disk cannot be ended before the disk answers.
+                        job, *rest = process.end(wait=reason == "crash")
+                        if queue.rejects(job, rest, reason):
+                            yield job.item, Ended(reason)
+        finally:
+            for process in self._all:
+                if process.jobs:  # whoever asked has gone
+                    process.end()
+
+    def close(self) -> None:
+        """End all processes, whatever they do."""
+        for process in self._all:
+            process.end()
+
+    def __enter__(self) -> Processes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _hand_out(self, work: Callable[[T], R], queue: _Queue[T]) -> bool:
+        """Give jobs to all processes that have room; False where there are none left, nor at work."""
+        for process in self._all:
+            while process.has_room() and (job := queue.following()):
+                if not process.give(work, job):
+                    queue.first.appendleft(job)
+                    break
+        return any(process.jobs for process in self._all)
+
+    def _wait(self, busy: list[_Process]) -> None:
+        """Wait until one has a result, or has ended, or is overdue."""
+        soonest = min(process.began for process in busy) + self._time_limit
+        left = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
+        wait([process.jobs[0].future for process in busy if process.jobs[0].future], left, FIRST_COMPLETED)
+
+
+class _Process:
+    """One process, started with its first job and anew when it has ended.
+
+    Attributes:
+        jobs: that it was given; it works on the first.
+        began: when it began with that.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: deque[_Job[Any]] = deque()
+        self.began = 0.0
+        self._pool: ProcessPoolExecutor | None = None
+        self._pid = 0
+
+    def has_room(self) -> bool:
+        return len(self.jobs) < _AHEAD
+
+    def give(self, work: Callable[[Any], Any], job: _Job[Any]) -> bool:
+        """Give it a job; False where it has ended with those that it has, which is for `why_ended` to find."""
+        while True:
+            try:
+                job.future = (self._pool or self._start()).submit(work, job.item)
+                break
+            except BrokenProcessPool:
+                if self.jobs:
+                    return False
+                self.end()  # it was idle: nothing is lost
+        if not self.jobs:
+            self.began = time.monotonic()
+        self.jobs.append(job)
+        return True
+
+    def results(self) -> Generator[tuple[_Job[Any], Any], None, None]:
+        """Yield the jobs that are done with their results."""
+        while self.jobs and (future := self.jobs[0].future) and future.done():
+            if isinstance(future.exception(), BrokenProcessPool):
+                return
+            job = self.jobs.popleft()
+            self.began = time.monotonic()
+            yield job, future.result()
+
+    def why_ended(self, time_limit: float) -> str:
+        """Return "crash" where it has ended, "too-slow" where it must be ended, else ""."""
+        if not self.jobs:
+            return ""
+        future = self.jobs[0].future
+        assert future
+        if future.done():
+            return "crash" if isinstance(future.exception(), BrokenProcessPool) else ""
+        return "too-slow" if time.monotonic() > self.began + time_limit else ""
+
+    def end(self, wait: bool = True) -> list[_Job[Any]]:
+        """End the process, if there is one, and return the jobs that it had; without `wait` it may take its time."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            if self._pid:
+                with contextlib.suppress(OSError):
+                    os.kill(self._pid, signal.SIGKILL)
+            pool.shutdown(wait, cancel_futures=True)
+        jobs = list(self.jobs)
+        self.jobs.clear()
+        return jobs
+
+    def _start(self) -> ProcessPoolExecutor:
+        _FORKED.set_forkserver_preload(_LOADED)
+        self._pid = 0
+        self._pool = ProcessPoolExecutor(1, _FORKED, follow_parent)
+        try:
+            # The time that it takes to start is not the first item's.
+            self._pid = self._pool.submit(os.getpid).result()
+            return self._pool
+        except BrokenProcessPool as error:
+            self.end()
+            raise EdgeCxrError(
+                "a process ended before it began to work: is there too little memory, or does a program call this "
+                "outside `if __name__ == '__main__'`?"
+            ) from error
+
+
+def follow_parent() -> None:
+    """Let this process end when its parent is gone, and not by Ctrl-C, which the parent answers for all.
+
+    Workers of a parent that was killed would otherwise work on, and then wait for ever.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

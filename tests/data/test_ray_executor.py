@@ -1,0 +1,69 @@
+"""Preparing on a Ray cluster that loses what it has."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgecxr.data.cache import prepare
+from tests.data.noise import contents, marked
+from tests.data.test_decode import Deadly
+from tests.on_a_cluster import ran
+
+RAY = """
+import os, signal, sys
+from functools import partial
+from pathlib import Path
+import ray
+from edgecxr.data.cache import prepare
+from edgecxr.data.folder import Folder
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+def workers():
+    names = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            names[int(path.parent.name)] = path.read_bytes()
+        except OSError:
+            pass
+    return [pid for pid, name in names.items() if name.startswith(b"ray::_decode")]
+killed = []
+def progress(done, total):
+    if done >= 4 and not killed:
+        killed.extend(workers()[:1])
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+folder, out, kind = sys.argv[1:]
+source = Folder(folder, boxes=folder + "/boxes.csv")
+if kind == "unseen":
+    from edgecxr.runtime.read import read_radiograph
+    class Unseen(Folder):
+        def reader(self, index):
+            return partial(read_radiograph, "/gone.png")
+    source = Unseen(folder)
+if kind == "deadly":
+    from tests.data.test_decode import Deadly
+    source = Deadly(folder)
+prepare(source, out, None, progress, executor="ray")
+assert ray.is_initialized(), "somebody else's cluster stays"
+print("killed", len(killed))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["whole", "deadly", "unseen"])
+def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("ray")
+    words = [str(word) for word in (source, tmp_path / "ray", kind)]
+    done = ran([sys.executable, "-c", RAY, *words])
+    if kind == "unseen":
+        assert done.returncode and "a node of the Ray cluster does not see" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr[-2000:]
+    if kind == "whole":
+        assert "killed 1" in done.stdout
+        assert contents(tmp_path / "ray") == contents(prepare(marked(source), tmp_path / "here", 1).path)
+    else:
+        expected = prepare(Deadly(source), tmp_path / "here", 2)
+        assert contents(tmp_path / "ray") == contents(expected.path) and expected.info["rejected"]["crash"] == 2

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from typing import Any
 
 import edgecxr
 from edgecxr.errors import EdgeCxrError, MissingPackage, brief
+from edgecxr.processes import Ended, Processes
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.types import Rejection
 
@@ -142,9 +144,21 @@ def _parts(found: list[Read], most: int) -> Iterator[list[Read]]:
         yield found[start : start + most]
 
 
+_processes = Processes(1, float("inf"))  # of a process of the cluster: it ends with that
+
+
 def _read(
     paths: list[str], size: int, display: bool, header: str | None, time_limit: float, version: str
 ) -> list[Read]:
     check_version(version)
+    # A process of the cluster has threads, and `Readers` must not fork one that has.
+    work = partial(_read_here, size=size, display=display, header=header, time_limit=time_limit)
+    ((_, found),) = _processes.run(work, [paths])
+    if isinstance(found, Ended):
+        raise EdgeCxrError(f"the process that reads {paths[0]} and {len(paths) - 1} more films ended twice")
+    return found
+
+
+def _read_here(paths: list[str], size: int, display: bool, header: str | None, time_limit: float) -> list[Read]:
     with Readers(1, time_limit) as readers:
         return [one for part in readers.read(map(Path, paths), size, display, header=header) for one in part]

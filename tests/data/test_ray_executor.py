@@ -67,3 +67,36 @@ def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_p
     else:
         expected = prepare(Deadly(source), tmp_path / "here", 2)
         assert contents(tmp_path / "ray") == contents(expected.path) and expected.info["rejected"]["crash"] == 2
+
+
+NODES = """
+import sys, time
+import ray
+from ray.cluster_utils import Cluster
+from edgecxr.data.cache import prepare
+from edgecxr.data.folder import Folder
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+second = cluster.add_node(num_cpus=1)
+ray.init(address=cluster.address, log_to_driver=False)
+cores = ray.cluster_resources()["CPU"]
+lost = []
+def progress(done, total):
+    if done >= 4 and not lost:
+        cluster.remove_node(second, allow_graceful=False)
+        lost.append(second)
+folder, out = sys.argv[1:]
+prepare(Folder(folder, boxes=folder + "/boxes.csv"), out, None, progress, executor="ray")
+until = time.monotonic() + 60  # the cluster takes a while to count
+while len([node for node in ray.nodes() if node["Alive"]]) > 1 and time.monotonic() < until:
+    time.sleep(0.2)
+print("cores", cores, "nodes left", len([node for node in ray.nodes() if node["Alive"]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_node_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = ran([sys.executable, "-c", NODES, str(source), str(tmp_path / "ray")])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "cores 2.0 nodes left 1" in done.stdout
+    assert contents(tmp_path / "ray") == contents(prepare(marked(source), tmp_path / "here", 1).path)

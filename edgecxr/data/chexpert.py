@@ -2,13 +2,22 @@
 
 train.csv, valid.csv     Path, Sex, Age, Frontal/Lateral, AP/PA, and 14 observations: 1, 0, -1 (uncertain) or empty
 train/patient00001/study1/view1_frontal.jpg ...
+test_labels.csv          Path and the observations; or groundtruth.csv, with Study instead of Path; may be missing
+test/patient64741/study1/view1_frontal.jpg ...
 
-Films of valid.csv, which radiologists read, are the test split; "val" is cut from the training patients.
+or, as the full films are downloaded:
+
+CheXpert-v1.0 batch 1 (validate & csv)/train.csv, valid.csv, valid/patient64541 ...
+CheXpert-v1.0 batch 2 (train 1)/patient00001 ...
+
+Films of valid.csv, which radiologists read, are the validation split where the test set is there. Where it is not, they
+are the test split, and "val" is cut from the training patients.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,8 +37,11 @@ UNCERTAIN = {"ignore": "", "ones": "1", "zeros": "0"}
 """What an uncertain mention counts as (Irvin et al., "CheXpert", AAAI 2019, section 4)."""
 
 _DOUBT = ("-1", "-1.0")
-_SPLITS = {"train": "train.csv", "test": "valid.csv"}
-_PLACE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\w+)/.+)")
+_TABLES = {"train": "train.csv", "valid": "valid.csv"}
+_TEST_TABLES = ("test_labels.csv", "test.csv", "groundtruth.csv")
+_FIRST_BATCH = "CheXpert-v1.0 batch 1 (validate & csv)"
+_BATCHES = "CheXpert-v1.0 batch *"
+_PLACE = re.compile(r"(?:.*/)?((?:train|valid|test)/patient\w+/.+)")
 
 
 def chexpert(
@@ -57,30 +69,84 @@ def chexpert(
         UsageError: unknown labels or handling of uncertainty.
     """
     folder = Path(folder)
-    found = expected(folder, tuple(_SPLITS.values()), "CheXpert")
+    tables = _tables(folder)
     sources = choose(labels, OWN, "CheXpert")
+    films = _Films(folder)
     listed: list[str] = []  # lateral films too
-    parts = [_rows(read_table(found[file]), split, uncertain, any_view, listed) for split, file in _SPLITS.items()]
+    notes = []
+    if "test" in tables and "Study" in tables["test"].columns:
+        tables["test"], lacking = _by_film(tables["test"], films)
+        notes += [f"studies of {tables['test'].path.name} without films, left out: {lacking}"] if lacking else []
+    parts = [_rows(table, split, uncertain, any_view, listed) for split, table in tables.items()]
     places, own, abnormal, splits = (np.concatenate(column) for column in zip(*parts, strict=True))
     if len(np.unique(places)) < len(places):
-        raise InputError(f"{folder}: an image is listed twice in train.csv and valid.csv: remove one line", "dataset")
-    files = tuple(folder / place for place in places.tolist())
+        names = " and ".join(table.path.name for table in tables.values())
+        raise InputError(f"{folder}: an image is listed twice in {names}: remove one line", "dataset")
+    files = tuple(films.file(place) for place in places.tolist())
     any_there(folder, files)
     patients = np.array([place.split("/")[1] for place in places.tolist()])
     targets = merged(own, OWN, sources)
+    splits[splits == "valid"] = "val" if "test" in tables else "test"
     splits = divided(splits, patients, abnormal, val_fraction, seed)
     provenance: dict[str, Any] = {
         "kind": "chexpert", "source": str(folder.resolve()), "uncertain": uncertain, "any_view": any_view,
+        "tables": [table.path.name for table in tables.values()],
         "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
-        "warnings": unknown_warnings(sources, OWN, "CheXpert")
+        "warnings": notes + unknown_warnings(sources, OWN, "CheXpert")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
-    known = [folder / place for place in listed]
-    unlisted = without_a_line([folder / "train", folder / "valid"], known)
+    unlisted = without_a_line(films.folders, [films.file(place) for place in listed])
     return Listed(
         name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted
     )
+
+
+def _tables(folder: Path) -> dict[str, Table]:
+    """Read train.csv, valid.csv and, where it is there, the table of the test set."""
+    paths = {split: f"{name}|{_FIRST_BATCH}/{name}" for split, name in _TABLES.items()}
+    found = expected(folder, tuple(paths.values()), "CheXpert")
+    tables = {split: read_table(found[path]) for split, path in paths.items()}
+    name = next((name for name in _TEST_TABLES if (folder / name).exists()), None)
+    if name is not None:
+        tables["test"] = read_table(folder / name)
+    return tables
+
+
+class _Films:
+    """Where the films of a copy are: below train/, valid/ and test/, or in the folders of the batches.
+
+    Attributes:
+        folders: that hold films, and may be missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        batches = sorted(folder.glob(_BATCHES))
+        self.folders = [folder / "train", folder / "valid", folder / "test", *batches]
+        self._folder = folder
+        self._homes: dict[tuple[str, str], Path] = {}  # of patients in batches
+        for batch in batches:
+            for split, home in (("train", batch), ("train", batch / "train"), ("valid", batch / "valid")):
+                if home.is_dir():
+                    self._homes |= {(split, entry.name): home for entry in os.scandir(home) if entry.is_dir()}
+
+    def file(self, place: str) -> Path:
+        """Return the file of a film, such as train/patient00001/study1/view1_frontal.jpg."""
+        split, patient, rest = place.split("/", 2)
+        return self._homes.get((split, patient), self._folder / split) / patient / rest
+
+
+def _by_film(table: Table, films: _Films) -> tuple[Table, int]:
+    """Return a table of studies with a line for each film that there is, and how many studies have none."""
+    rows, paths, lacking = [], [], 0
+    for row, study in enumerate(table.columns["Study"]):
+        place = _placed(table, row, study)
+        found = sorted(file.name for file in films.file(place).glob("*.jpg"))
+        lacking += not found
+        rows += [row] * len(found)
+        paths += [f"{place}/{name}" for name in found]
+    columns = {name: [cells[row] for row in rows] for name, cells in table.columns.items()} | {"Path": paths}
+    return Table(table.path, columns, [table.lines[row] for row in rows]), lacking
 
 
 def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
@@ -120,19 +186,23 @@ def _rows(
     table: Table, split: str, uncertain: str, any_view: bool, listed: list[str]
 ) -> tuple[np.ndarray, FloatArray, FloatArray, np.ndarray]:
     """Return place of the file, findings, abnormal and split of the films of a table; `listed` gets all places."""
-    table.require(("Path", "Frontal/Lateral"))
+    table.require(("Path",) if split == "test" else ("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
-    rows, places = [], []
-    for row, (path, view) in enumerate(zip(table.columns["Path"], table.columns["Frontal/Lateral"], strict=True)):
-        place = _PLACE.fullmatch(path)
-        if not place or ".." in path:
-            raise InputError(
-                f"line {table.lines[row]} of {table.path}: {path!r} is no path such as "
-                "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg: correct it",
-                "dataset",
-            )
-        listed.append(place[1])
-        if any_view or view == "Frontal":
-            rows.append(row)
-            places.append(place[1])
-    return np.array(places, str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
+    places = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
+    listed += places
+    # The tables of the test set do not say it.
+    views = table.columns.get("Frontal/Lateral") or ["Frontal" if "_frontal" in place else "" for place in places]
+    rows = [row for row, view in enumerate(views) if any_view or view == "Frontal"]
+    return np.array([places[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
+
+
+def _placed(table: Table, row: int, path: str) -> str:
+    """Return the path of a film or study below the folder of the data set."""
+    place = _PLACE.fullmatch(path)
+    if not place or ".." in path:
+        raise InputError(
+            f"line {table.lines[row]} of {table.path}: {path!r} is no path such as "
+            "CheXpert-v1.0/train/patient00001/study1/view1_frontal.jpg: correct it",
+            "dataset",
+        )
+    return place[1]

@@ -112,6 +112,43 @@ CHEXPERT_ROWS = {
 }
 
 
+CHEXPERT_TEST = {
+    "patient64741/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"Cardiomegaly": 1, "Support Devices": 1},
+    "patient64741/study1/view2_lateral.jpg": dict.fromkeys(CHEXPERT, 0) | {"Cardiomegaly": 1, "Support Devices": 1},
+    "patient64742/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"No Finding": 1},
+    "patient64743/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"Edema": 1},
+}
+
+
+def chexpert_batches(folder: Path) -> Path:
+    """Write CheXpert's full edition as it is downloaded, in batches."""
+    chexpert_layout(folder)
+    first = folder / "CheXpert-v1.0 batch 1 (validate & csv)"
+    first.mkdir()
+    for name in ("train.csv", "valid.csv", "valid"):
+        (folder / name).rename(first / name)
+    for index, patient in enumerate(sorted((folder / "train").iterdir())):
+        batch = folder / f"CheXpert-v1.0 batch {2 + index // 2} (train {1 + index // 2})"
+        batch.mkdir(exist_ok=True)
+        patient.rename(batch / patient.name)
+    (folder / "train").rmdir()
+    return folder
+
+
+def chexpert_test(folder: Path, name: str) -> Path:
+    """Add CheXpert's test set: by film in test_labels.csv, by study in groundtruth.csv; one more study has no film."""
+    if name == "groundtruth.csv":
+        studies = {path.rpartition("/")[0]: says for path, says in CHEXPERT_TEST.items()}
+        studies["patient64744/study1"] = dict.fromkeys(CHEXPERT, 0)
+        rows = [(f"CheXpert-v1.0/test/{study}", *says.values()) for study, says in studies.items()]
+    else:
+        rows = [(f"test/{path}", *says.values()) for path, says in CHEXPERT_TEST.items()]
+    table(folder / name, ("Study" if name == "groundtruth.csv" else "Path", *CHEXPERT), rows)
+    for index, path in enumerate(CHEXPERT_TEST):
+        picture(folder / "test" / path, 20 + index)
+    return folder
+
+
 def chexpert_layout(folder: Path) -> Path:
     """Write CheXpert's small edition; lateral films have no AP/PA."""
     for split in ("train", "valid"):

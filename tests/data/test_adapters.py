@@ -28,13 +28,17 @@ from edgecxr.errors import InputError, UsageError
 from tests.cli_workspace import edgecxr
 from tests.data.layouts import (
     CHEXPERT_ROWS,
+    CHEXPERT_TEST,
     NIH_ROWS,
     NIH_TEST,
     VINBIGDATA_ROWS,
     chestmnist_layout,
+    chexpert_batches,
     chexpert_layout,
+    chexpert_test,
     mimic_layout,
     nih_layout,
+    picture,
     pixels,
     table,
     vinbigdata_layout,
@@ -208,6 +212,32 @@ def test_chexpert_takes_lateral_films_on_request_and_folders_of_any_name(tmp_pat
     assert len(chexpert(chexpert_layout(tmp_path / "my copy"), any_view=True)) == len(CHEXPERT_ROWS)
 
 
+def test_chexpert_is_found_in_the_folders_of_its_batches(tmp_path: Path) -> None:
+    whole, batches = chexpert(chexpert_layout(tmp_path / "whole")), chexpert(chexpert_batches(tmp_path / "batches"))
+    assert batches.ids.tolist() == whole.ids.tolist() and all(file.exists() for file in batches.files)
+    assert [file.read_bytes() for file in batches.files] == [file.read_bytes() for file in whole.files]
+    assert batches.unlisted == ()
+    picture(tmp_path / "batches" / "CheXpert-v1.0 batch 3 (train 2)" / "patient00009" / "study1" / "view1_frontal.jpg")
+    assert len(chexpert(tmp_path / "batches").unlisted) == 1
+
+
+@pytest.mark.parametrize("name", ["test_labels.csv", "groundtruth.csv"])
+def test_chexpert_with_its_test_set_validates_on_valid(tmp_path: Path, name: str) -> None:
+    folder = chexpert_test(chexpert_batches(tmp_path), name)
+    dataset = chexpert(folder)
+    frontal = {f"test/{path}": says for path, says in CHEXPERT_TEST.items() if "frontal" in path}
+    assert dataset.ids[dataset.splits == "test"].tolist() == list(frontal)
+    assert all(image.startswith("valid/") for image in dataset.ids[dataset.splits == "val"])
+    for image, says in frontal.items():
+        assert named(dataset, image) == {
+            "abnormal": 1 - says["No Finding"], **{label: 1 for label in SETS["chexpert13"] if says[label]}
+        }  # fmt: skip
+        dataset.reader(dataset.ids.tolist().index(image))()
+    said = [text for text in dataset.provenance["warnings"] if "without films" in text]
+    assert said == (["studies of groundtruth.csv without films, left out: 1"] if name == "groundtruth.csv" else [])
+    assert len(chexpert(folder, any_view=True)) == len(dataset) + 2 and dataset.unlisted == ()
+
+
 def test_chexpert_in_the_words_of_vindr(tmp_path: Path) -> None:
     dataset = chexpert(chexpert_layout(tmp_path), labels="vindr14")
     image = "train/patient00002/study2/view1_frontal.jpg"
@@ -229,7 +259,7 @@ def test_what_chexpert_cannot_hold_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=said):
             chexpert(folder)
     (folder / "train.csv").unlink()
-    with pytest.raises(InputError, match=r"is not CheXpert: train\.csv should be there \(it holds: train, valid"):
+    with pytest.raises(InputError, match=r"is not CheXpert: train\.csv or .*csv should be there \(it holds: train"):
         chexpert(folder)
     assert set(chexpert_module.UNCERTAIN) == {"ignore", "ones", "zeros"}
 

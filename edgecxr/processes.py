@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import signal
@@ -10,9 +9,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -45,11 +44,10 @@ class Ended:
 
 @dataclass(eq=False)
 class _Job(Generic[T]):
-    """An item, whether a process has ended with it before, and what a process makes of it."""
+    """An item, and whether a process has ended with it before."""
 
     item: T
     suspect: bool = False
-    future: Future[Any] | None = None
 
 
 class _Queue(Generic[T]):
@@ -72,12 +70,13 @@ class _Queue(Generic[T]):
             return self.first.popleft()
         return next(self._fresh, None) or (self._last.popleft() if self._last else None)
 
-    def rejects(self, job: _Job[T], rest: list[_Job[T]], reason: str) -> bool:
-        """Take back what an ended process had; whether the job that it worked on has had its two tries.
+    def rejects(self, jobs: list[_Job[T]], reason: str) -> bool:
+        """Take back what an ended process had; whether the first, on which it worked, has had its two tries.
 
         Raises:
             EdgeCxrError: processes end one after the other.
         """
+        job, *rest = jobs
         self.first.extend(rest)
         self.ended_in_a_row += reason == "crash"
         if self.ended_in_a_row == _MOST_ENDS:
@@ -117,7 +116,8 @@ class Processes:
 
         Args:
             work: importable; what it raises is raised here.
-            items: picklable, consumed as processes get free; str() names one in a message.
+            items: picklable and small (a process takes two, of together less than 100 KB), consumed as processes get
+                free; str() names one in a message.
 
         Raises:
             EdgeCxrError: processes end one after the other, or before they begin.
@@ -133,10 +133,9 @@ class Processes:
                         yield job.item, result
                     reason = process.why_ended(self._time_limit)
                     if reason:
-                        # One that waits for a disk cannot be ended before the disk answers.
-                        job, *rest = process.end(wait=reason == "crash")
-                        if queue.rejects(job, rest, reason):
-                            yield job.item, Ended(reason)
+                        jobs = process.end()
+                        if jobs and queue.rejects(jobs, reason):
+                            yield jobs[0].item, Ended(reason)
         finally:
             for process in self._all:
                 if process.jobs:  # whoever asked has gone
@@ -168,22 +167,26 @@ class Processes:
         """Wait until one has a result, or has ended, or is overdue."""
         soonest = min(process.began for process in busy) + self._time_limit
         left = None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
-        wait([process.jobs[0].future for process in busy if process.jobs[0].future], left, FIRST_COMPLETED)
+        wait([process.channel for process in busy if process.channel], left)
 
 
 class _Process:
     """One process, started with its first job and anew when it has ended.
 
+    It has a channel of its own: one that several share may be left locked, or with half a message, by the death of one.
+
     Attributes:
         jobs: that it was given; it works on the first.
         began: when it began with that.
+        channel: to it; None where it has not been started.
     """
 
     def __init__(self) -> None:
         self.jobs: deque[_Job[Any]] = deque()
         self.began = 0.0
-        self._pool: ProcessPoolExecutor | None = None
-        self._pid = 0
+        self.channel: Connection | None = None
+        self._process: ForkServerProcess | None = None
+        self._gone = False
 
     def has_room(self) -> bool:
         return len(self.jobs) < _AHEAD
@@ -192,10 +195,11 @@ class _Process:
         """Give it a job; False where it has ended with those that it has, which is for `why_ended` to find."""
         while True:
             try:
-                job.future = (self._pool or self._start()).submit(work, job.item)
+                (self.channel or self._start()).send((work, job.item))
                 break
-            except BrokenProcessPool:
+            except ConnectionError:
                 if self.jobs:
+                    self._gone = True
                     return False
                 self.end()  # it was idle: nothing is lost
         if not self.jobs:
@@ -204,50 +208,75 @@ class _Process:
         return True
 
     def results(self) -> Generator[tuple[_Job[Any], Any], None, None]:
-        """Yield the jobs that are done with their results."""
-        while self.jobs and (future := self.jobs[0].future) and future.done():
-            if isinstance(future.exception(), BrokenProcessPool):
+        """Yield the jobs that are done with their results.
+
+        Raises:
+            Exception: what the work has raised.
+        """
+        assert self.channel
+        while self.jobs and self.channel.poll():
+            try:
+                done, result = self.channel.recv()
+            except (EOFError, ConnectionError):
+                self._gone = True
                 return
             job = self.jobs.popleft()
             self.began = time.monotonic()
-            yield job, future.result()
+            if not done:
+                raise result
+            yield job, result
 
     def why_ended(self, time_limit: float) -> str:
         """Return "crash" where it has ended, "too-slow" where it must be ended, else ""."""
-        if not self.jobs:
-            return ""
-        future = self.jobs[0].future
-        assert future
-        if future.done():
-            return "crash" if isinstance(future.exception(), BrokenProcessPool) else ""
-        return "too-slow" if time.monotonic() > self.began + time_limit else ""
+        if self._gone:
+            return "crash"
+        return "too-slow" if self.jobs and time.monotonic() > self.began + time_limit else ""
 
-    def end(self, wait: bool = True) -> list[_Job[Any]]:
-        """End the process, if there is one, and return the jobs that it had; without `wait` it may take its time."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            if self._pid:
-                with contextlib.suppress(OSError):
-                    os.kill(self._pid, signal.SIGKILL)
-            pool.shutdown(wait, cancel_futures=True)
+    def end(self) -> list[_Job[Any]]:
+        """End the process, if there is one, and return the jobs that it had."""
+        if self._process is not None and self.channel is not None:
+            self._process.kill()
+            self._process.join(1)  # one that waits for a disk ends when the disk answers
+            self.channel.close()
+        self._process, self.channel, self._gone = None, None, False
         jobs = list(self.jobs)
         self.jobs.clear()
         return jobs
 
-    def _start(self) -> ProcessPoolExecutor:
+    def _start(self) -> Connection:
         _FORKED.set_forkserver_preload(_LOADED)
-        self._pid = 0
-        self._pool = ProcessPoolExecutor(1, _FORKED, follow_parent)
+        self.channel, theirs = _FORKED.Pipe()
+        self._process = _FORKED.Process(target=_serve, args=(theirs,), daemon=True)
         try:
-            # The time that it takes to start is not the first item's.
-            self._pid = self._pool.submit(os.getpid).result()
-            return self._pool
-        except BrokenProcessPool as error:
+            self._process.start()
+            theirs.close()
+            self.channel.recv()  # the time that it takes to start is not the first job's
+            return self.channel
+        except (EOFError, ConnectionError) as error:
             self.end()
             raise EdgeCxrError(
                 "a process ended before it began to work: is there too little memory, or does a program call this "
                 "outside `if __name__ == '__main__'`?"
             ) from error
+
+
+def _serve(channel: Connection) -> None:
+    """Work off what comes through a channel."""
+    follow_parent()
+    channel.send("ready")
+    while True:
+        try:
+            work, item = channel.recv()
+        except (EOFError, ConnectionError):
+            return
+        except Exception as error:  # it cannot be imported here
+            channel.send((False, error))
+            continue
+        try:
+            answer = True, work(item)
+        except Exception as error:
+            answer = False, error
+        channel.send(answer)
 
 
 def follow_parent() -> None:

@@ -42,7 +42,7 @@ class VinDr:
 
     Args:
         folder: with train/, test/ and annotations/.
-        labels: what `edgecxr.data.labels.choose` takes, or any columns of the tables.
+        labels: what `edgecxr.data.labels.choose` takes.
         merge: one of `edgecxr.data.merge.MERGES`.
         val_fraction: part of the training patients that becomes "val"; each image is its own patient unless
             annotations/patients.csv says more.
@@ -110,12 +110,11 @@ class VinDr:
 
 
 def _sources(labels: str | Sequence[str]) -> Sources:
-    if isinstance(labels, str):
-        return choose(labels, SETS["all"], "VinDr-CXR")
-    chosen = tuple(_ALIASES.get(label, label) for label in labels)
-    if not chosen or len(set(chosen)) < len(chosen) or NORMAL in chosen:
-        raise UsageError(f"labels must be different findings, and {NORMAL!r} is none (given: {', '.join(labels)})")
-    return {label: (label,) for label in chosen}
+    if not isinstance(labels, str):
+        labels = tuple(_ALIASES.get(label, label) for label in labels)
+        if NORMAL in labels:
+            raise UsageError(f"labels must be findings, and {NORMAL!r} is none (given: {', '.join(labels)})")
+    return choose(labels, SETS["all"], "VinDr-CXR")
 
 
 def _read_split(

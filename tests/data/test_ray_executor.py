@@ -19,12 +19,13 @@ from pathlib import Path
 import ray
 from edgecxr.data.cache import prepare
 from edgecxr.data.folder import Folder
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
 def workers():
     names = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            names[int(path.parent.name)] = path.read_bytes()
+            if os.getsid(int(path.parent.name)) == os.getsid(0):  # not of another test's cluster
+                names[int(path.parent.name)] = path.read_bytes()
         except OSError:
             pass
     return [pid for pid, name in names.items() if name.startswith(b"ray::_decode")]

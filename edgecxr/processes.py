@@ -197,7 +197,7 @@ class _Process:
             try:
                 (self.channel or self._start()).send((work, job.item))
                 break
-            except ConnectionError:
+            except OSError:
                 if self.jobs:
                     self._gone = True
                     return False
@@ -217,7 +217,7 @@ class _Process:
         while self.jobs and self.channel.poll():
             try:
                 done, result = self.channel.recv()
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):
                 self._gone = True
                 return
             job = self.jobs.popleft()
@@ -252,7 +252,7 @@ class _Process:
             theirs.close()
             self.channel.recv()  # the time that it takes to start is not the first job's
             return self.channel
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             self.end()
             raise EdgeCxrError(
                 "a process ended before it began to work: is there too little memory, or does a program call this "
@@ -267,7 +267,7 @@ def _serve(channel: Connection) -> None:
     while True:
         try:
             work, item = channel.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             return
         except Exception as error:  # it cannot be imported here
             channel.send((False, error))

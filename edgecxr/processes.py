@@ -15,10 +15,13 @@ from multiprocessing.context import ForkServerProcess
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from edgecxr.errors import EdgeCxrError
+from edgecxr.errors import EdgeCxrError, brief
 
 _MOST_ENDS = 20
 """Processes that may end one after the other without a result; more are the machine's doing, and no item's."""
+
+_TRIES = 3
+"""To start a process."""
 
 _AHEAD = 2
 """Items that a process has been given: that it works on, and the next, so that it need not wait for this process."""
@@ -235,8 +238,9 @@ class _Process:
     def end(self) -> list[_Job[Any]]:
         """End the process, if there is one, and return the jobs that it had."""
         if self._process is not None and self.channel is not None:
-            self._process.kill()
-            self._process.join(1)  # one that waits for a disk ends when the disk answers
+            if self._process.pid is not None:
+                self._process.kill()
+                self._process.join(1)  # one that waits for a disk ends when the disk answers
             self.channel.close()
         self._process, self.channel, self._gone = None, None, False
         jobs = list(self.jobs)
@@ -245,19 +249,22 @@ class _Process:
 
     def _start(self) -> Connection:
         _FORKED.set_forkserver_preload(_LOADED)
-        self.channel, theirs = _FORKED.Pipe()
-        self._process = _FORKED.Process(target=_serve, args=(theirs,), daemon=True)
-        try:
-            self._process.start()
-            theirs.close()
-            self.channel.recv()  # the time that it takes to start is not the first job's
-            return self.channel
-        except (EOFError, OSError) as error:
-            self.end()
-            raise EdgeCxrError(
-                "a process ended before it began to work: is there too little memory, or does a program call this "
-                "outside `if __name__ == '__main__'`?"
-            ) from error
+        for _ in range(_TRIES):
+            self.channel, theirs = _FORKED.Pipe()
+            self._process = _FORKED.Process(target=_serve, args=(theirs,), daemon=True)
+            try:
+                self._process.start()
+                theirs.close()
+                self.channel.recv()  # the time that it takes to start is not the first job's
+                return self.channel
+            except (EOFError, OSError) as error:
+                self.end()
+                cause = error
+        said = f" ({brief(cause)})" if str(cause) else ""
+        raise EdgeCxrError(
+            f"processes end before they begin to work{said}: is there too little memory, or does a program "
+            "call this outside `if __name__ == '__main__'`?"
+        ) from cause
 
 
 def _serve(channel: Connection) -> None:

@@ -10,6 +10,7 @@ The CSV files are those of the JPG edition (PhysioNet lists them there); they ma
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,11 @@ def mimic(
             f"(ViewPosition: {listing(sorted(set(views.values())), 8)}): take all tables of one download",
             "dataset",
         )
-    dicoms, in_study, subjects, split_names = ([cells[row] for row in kept] for cells in columns)
+    dicoms, _, subjects, split_names = ([cells[row] for row in kept] for cells in columns)
     own, abnormal = observations(labelled, uncertain)
     own, abnormal = own[of_study], abnormal[of_study]
-    files = _files(folder, subjects, in_study, dicoms)
+    every = _files(folder, columns[2], columns[1], columns[0])
+    files = tuple(every[row] for row in kept)
     any_there(folder, files)
     patients, targets = np.array(subjects), merged(own, OWN, sources)
     splits = np.array([SYNONYMS.get(split.lower(), "") for split in split_names], "<U5")
@@ -110,20 +112,18 @@ def mimic(
         "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
-    known = _files(folder, columns[2], columns[1], columns[0])
-    unlisted = without_a_line([folder / "files"], known)
+    unlisted = without_a_line([folder / "files"], every)
     ids = np.array(dicoms)
     return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted)
 
 
-def _files(folder: Path, subjects: list[str], studies: list[str], dicoms: list[str]) -> tuple[Path, ...]:
+def _files(folder: Path, subjects: list[str], studies: list[str], dicoms: list[str]) -> list[Path]:
     """Return the file of each image: of the edition that the first one that exists is of."""
+    # Hundreds of thousands: put together as text, each takes a fifth of the time.
     places = [
-        folder / "files" / f"p{subject[:2]}" / f"p{subject}" / f"s{study}" / dicom
+        f"{folder}/files/p{subject[:2]}/p{subject}/s{study}/{dicom}"
         for subject, study, dicom in zip(subjects, studies, dicoms, strict=True)
     ]
-    for place in places:
-        for ending in _ENDINGS:
-            if place.with_name(place.name + ending).exists():
-                return tuple(path.with_name(path.name + ending) for path in places)
-    return tuple(place.with_name(place.name + _ENDINGS[0]) for place in places)
+    there = (ending for place in places for ending in _ENDINGS if os.path.exists(place + ending))
+    ending = next(there, _ENDINGS[0])
+    return [Path(place + ending) for place in places]

@@ -36,6 +36,7 @@ class Model:
         facts: what a record says of it besides.
         sha256: of the weights.
         teacher_sha256: of the weights of its teacher; None where it had none.
+        data: what its card says of the data that it has learnt from.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Model:
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     teacher_sha256: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -200,4 +202,5 @@ def _model(name: str, card: ModelCard) -> Model:
         | {"data": card.data.get("name"), "data_hash": card.data.get("hash"), "epochs": card.training.get("epochs")},
         card.sha256,
         card.training.get("teacher_sha256"),
+        card.data,
     )

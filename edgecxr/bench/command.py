@@ -20,6 +20,7 @@ from edgecxr.bench.films import BITS, SIZE, write_films
 from edgecxr.bench.record import Record, read
 from edgecxr.console import say
 from edgecxr.data.dataset import SPLITS
+from edgecxr.data.overlap import seen_films
 from edgecxr.data.pack import SUFFIX
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, InputError, ModelError, UsageError
@@ -111,6 +112,10 @@ def run(
         raise InputError(
             f"{prepared.name} has no images in its {settings.split} split: name another --split", "dataset"
         )
+    for model in {one.model.name: one.model for one in everything}.values():
+        warning = prepared and seen_films(model.name, model.data, prepared, settings.split)
+        if warning:
+            say(f"warning: {warning}")
     typed = command or asked.typed(settings)
     path = out or _place(workspace)
     _check_ending(path)

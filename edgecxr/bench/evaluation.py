@@ -11,7 +11,9 @@ from typing import Any
 from edgecxr import NOTICE, select
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.bench.comparison import compare
+from edgecxr.console import say
 from edgecxr.data.dataset import SPLITS
+from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
 from edgecxr.lock import locked
@@ -69,6 +71,9 @@ def answer(
     bundle = Bundle.open(folder) if card.artefacts else None
     prepared = select.dataset_of(workspace, card, data)
     check_labels(card, prepared, split)
+    warning = seen_films(card.name, card.data, prepared, split)
+    if warning:
+        say(f"warning: {warning}")
     if bundle:
         backend = open_backend("onnxruntime", bundle.artefact(precision or "fp32"))
     elif precision:
@@ -136,6 +141,7 @@ def evaluate_model(
             raise UsageError(f"{ours.folder} cannot be compared with itself: name another model with --against")
         check_same_data([ours, theirs])
     record = evaluate(ours.card, ours.prepared, split, ours.outputs, replicates, prevalence=prevalence)
+    record["warning"] = seen_films(ours.card.name, ours.card.data, ours.prepared, split)
     if not ours.card.artefacts:
         _keep(ours, f"{ours.prepared.name}/{split}", record)
     if theirs:

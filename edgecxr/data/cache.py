@@ -88,7 +88,7 @@ def prepare(
     if finished and strict:
         _refuse_rejected(finished)
     if finished and not _is_left_over(work, mark):
-        return finished
+        return _renew_unlisted(finished, dataset)
     with sole_writer(out):
         # By a process that has ended just now, or was killed before it tidied up.
         finished = _finished(out, inputs, size)
@@ -243,8 +243,7 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         splits = dataset.splits.tolist()
         lines_of = ([ids[twin], ids[first], splits[twin], splits[first]] for twin, first in twins)
         _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same"), lines_of)
-    if dataset.unlisted:
-        _write_csv(folder / UNLISTED, ("file",), ([str(file)] for file in dataset.unlisted))
+    _write_unlisted(folder, dataset)
     info = {
         "format": FORMAT,
         "name": dataset.name,
@@ -256,10 +255,7 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "unlisted": len(dataset.unlisted),
         "films": _sizes([o.shape for o in outcomes if o.shape]),
         "boxes": len(boxes),
-        "duplicates": {
-            "images": len(twins),
-            "across_splits": sum(dataset.splits[twin] != dataset.splits[first] for twin, first in twins),
-        },
+        "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
         "warnings": _counted([o for o in outcomes if not o.reason]),
         "counts": _counts(dataset, kept),
         "provenance": dataset.provenance,
@@ -267,10 +263,33 @@ def _write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> 
         "inputs": inputs,
         "version": edgecxr.__version__,
     }
+    # What a model has seen has the first hash; these are for `Prepared.check`.
     if LARGE_SIZE in journal.sizes:
         info["large_hash"] = content_hash(folder, (LARGE,))
+    if boxes:
+        info["boxes_hash"] = content_hash(folder, (BOXES,))
     atomic_write(folder / DATASET, json.dumps(info, indent=1))
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
+
+
+def _write_unlisted(folder: Path, dataset: CxrDataset) -> None:
+    (folder / UNLISTED).unlink(missing_ok=True)
+    if dataset.unlisted:
+        _write_csv(folder / UNLISTED, ("file",), ([str(file)] for file in dataset.unlisted))
+
+
+def _renew_unlisted(prepared: Prepared, dataset: CxrDataset) -> Prepared:
+    """Write anew which files no line names, where that alone has changed: the films need not be decoded for it."""
+    path = prepared.path / UNLISTED
+    there = read_table(path).columns["file"] if path.exists() else []
+    now = [str(file) for file in dataset.unlisted]
+    if there == now and prepared.info.get("unlisted") == len(now):
+        return prepared
+    with sole_writer(prepared.path):
+        _write_unlisted(prepared.path, dataset)
+        info = prepared.info | {"unlisted": len(now)}
+        atomic_write(prepared.path / DATASET, json.dumps(info, indent=1))
+    return Prepared.open(prepared.path)
 
 
 def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
@@ -293,6 +312,14 @@ def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int
             if seen != index:
                 twins.append((index, seen))
     return twins
+
+
+def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> int:
+    """Return how many images have the pixels of an image of another split."""
+    groups: dict[int, list[int]] = {}
+    for twin, first in twins:
+        groups.setdefault(first, [first]).append(twin)
+    return sum(len(group) for group in groups.values() if len(set(splits[group].tolist())) > 1)
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:

@@ -203,9 +203,9 @@ class Prepared:
         twins = self.info.get("duplicates", {})
         if twins.get("images"):
             across = twins["across_splits"]
-            leak = f", {across} of them one of another split: results will look too good" if across else ""
-            where = self.path / "duplicates.csv"
-            lines.append(f"  duplicates: {twins['images']} images have the pixels of another (see {where}){leak}")
+            leak = f"; {across} images have those of one in another split: results will look too good" if across else ""
+            count, where = twins["images"], self.path / "duplicates.csv"
+            lines.append(f"  duplicates: {count} images have the pixels of an earlier one (see {where}){leak}")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
         if rejected:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")
@@ -218,9 +218,13 @@ class Prepared:
             InputError: images or table have changed since they were prepared.
         """
         large = None if self.large is None else content_hash(self.path, (LARGE,))
-        if content_hash(self.path) != self.hash or large != self.info.get("large_hash"):
+        # Sets of before boxes had a hash are taken as they are.
+        boxes = content_hash(self.path, (BOXES,)) if "boxes_hash" in self.info else None
+        found = (content_hash(self.path), large, boxes)
+        if found != (self.hash, self.info.get("large_hash"), self.info.get("boxes_hash")):
             raise InputError(
-                f"images or table of {self.path} have changed since they were prepared: delete it, and {_REMEDY}",
+                f"images, table or boxes of {self.path} have changed since they were prepared: delete it, and "
+                f"{_REMEDY}",
                 "dataset",
             )
 

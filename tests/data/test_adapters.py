@@ -471,6 +471,17 @@ def test_images_that_no_line_names_are_listed(
     assert (prepared.path / "unlisted.csv").read_text().splitlines() == ["file", str(folder / place)]
     assert "images that no line names: 1 (see" in prepared.describe()
     assert prepared.info["rejected"] == {"not-found": 1}
+    # Films are not decoded anew because another file has come or gone.
+    decoded = (prepared.path / "images.npy").stat()
+    other = (folder / place).with_suffix(".2.png")
+    (folder / place).rename(other)
+    (folder / "notes.txt").unlink()
+    again = prepare(open_(folder), tmp_path / "out", 1)
+    assert (again.path / "unlisted.csv").read_text().splitlines() == ["file", str(other)]
+    other.unlink()
+    again = prepare(open_(folder), tmp_path / "out", 1)
+    assert not (again.path / "unlisted.csv").exists() and "no line names" not in again.describe()
+    assert (again.path / "images.npy").stat() == decoded and again.hash == prepared.hash
 
 
 # ---- as they are typed

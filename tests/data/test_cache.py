@@ -101,9 +101,9 @@ def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> No
     assert (prepared.path / "duplicates.csv").read_text().splitlines() == [
         "id,same_as,split,split_of_same", "10.png,9.png,val,train", "12.png,9.png,train,train",
     ]  # fmt: skip
-    assert prepared.info["duplicates"] == {"images": 2, "across_splits": 1}
-    assert "duplicates: 2 images have the pixels of another" in prepared.describe()
-    assert "1 of them one of another split" in prepared.describe()
+    assert prepared.info["duplicates"] == {"images": 2, "across_splits": 3}
+    assert "duplicates: 2 images have the pixels of an earlier one" in prepared.describe()
+    assert "; 3 images have those of one in another split" in prepared.describe()
     without = prepare(Folder(source, labels=["Edema"]), tmp_path / "other", 1)
     assert without.info["duplicates"]["images"] == 2
 
@@ -218,6 +218,14 @@ def test_damaged_films_at_448_px_are_noticed(source: Path, tmp_path: Path) -> No
         damage()
         with pytest.raises(InputError, match="have changed since"):
             Prepared.open(file.parent).check()
+
+
+def test_changed_boxes_are_noticed(source: Path, tmp_path: Path) -> None:
+    file = prepare(marked(source), tmp_path / "out", 1).path / "boxes.csv"
+    Prepared.open(file.parent).check()
+    file.write_text(file.read_text().replace("112.00", "113.00", 1))
+    with pytest.raises(InputError, match=r"boxes of .* have changed since"):
+        Prepared.open(file.parent).check()
 
 
 def test_boxes_are_those_of_the_images_that_were_kept_in_pixels_of_the_224_px_image(

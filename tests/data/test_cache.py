@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data.cache import Prepared, contact_sheet, fingerprint, prepare
+from edgecxr.data.cache import Prepared, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
+from edgecxr.data.sheet import contact_sheet
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph

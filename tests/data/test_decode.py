@@ -123,6 +123,17 @@ def test_an_image_that_takes_too_long_twice_is_rejected_and_the_rest_goes_on(sou
     assert "8.png" in prepared.ids
     said = (prepared.path / "rejected.csv").read_text()
     assert "6.png was not read within 1 s, twice: raise --time-limit, or save or send the film again" in said
+    # With no more time it is what it is; with more, films are read again.
+    assert prepare(Slow(source), tmp_path / "out", 2, time_limit=1).hash == prepared.hash
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Slow(source), tmp_path / "out", 2, partial(_stop, seen), time_limit=2)
+    assert seen == [0]
+
+
+def _stop(seen: list[int], done: int, total: int) -> None:
+    seen.append(done)
+    raise KeyboardInterrupt
 
 
 def test_a_limit_of_time_is_a_second_or_more(source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""Writing the files of a prepared data set from what was decoded."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgecxr
+from edgecxr.data.boxes import BOXES, COLUMNS, scaled
+from edgecxr.data.dataset import SPLITS, CxrDataset
+from edgecxr.data.journal import Journal, Outcome
+from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
+from edgecxr.data.sheet import contact_sheet
+from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
+from edgecxr.runtime.types import FloatArray
+from edgecxr.workspace import DATASET, atomic_write
+
+DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
+
+
+def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str, time_limit: float) -> None:
+    """Write the files of a prepared data set; the same inputs give the same bytes.
+
+    Args:
+        folder: that is there and empty.
+        dataset: whose images the journal has.
+        journal: with an outcome for each image.
+        inputs: the fingerprint of what was prepared.
+        time_limit: of one image, in seconds; kept where it was too short for one.
+    """
+    outcomes = [journal.outcomes[index] for index in range(len(dataset))]
+    kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
+    for size in journal.sizes:
+        with (folder / (LARGE if size == LARGE_SIZE else IMAGES)).open("wb") as file:
+            head = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), size, size)}
+            np.lib.format.write_array_header_1_0(file, head)
+            for start in range(0, len(kept), 256):
+                file.write(journal.images(kept[start : start + 256], size).data)
+    targets, abnormal = dataset.targets[kept], dataset.abnormal[kept]
+    fixed = (dataset.ids[kept], dataset.patients[kept], dataset.splits[kept])
+    lines = zip(*(column.tolist() for column in fixed), np.column_stack([abnormal, targets]), strict=True)
+    cells = ([*names, *map(_cell, values)] for *names, values in lines)
+    _write_csv(folder / "table.csv", (*FIXED_COLUMNS, *dataset.labels), cells)
+    rejected = [o for o in outcomes if o.reason]
+    ids = dataset.ids.tolist()
+    _write_csv(
+        folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
+    )
+    shapes = {o.index: o.shape for o in outcomes if o.shape}
+    boxes = scaled(dataset.boxes, shapes, dataset.labels)
+    if boxes:
+        places = ([ids[box.index], box.label, *(f"{corner:.2f}" for corner in box[2:])] for box in boxes)
+        _write_csv(folder / BOXES, COLUMNS, places)
+    twins = _duplicates(journal, kept)
+    if twins:
+        splits = dataset.splits.tolist()
+        lines_of = ([ids[twin], ids[first], splits[twin], splits[first]] for twin, first in twins)
+        _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same"), lines_of)
+    write_unlisted(folder, dataset)
+    info = {
+        "format": FORMAT,
+        "name": dataset.name,
+        "labels": dataset.labels,
+        "phantom": bool(dataset.provenance.get("phantom")),
+        "size": BASE_SIZE,
+        "images": len(kept),
+        "rejected": dict(Counter(o.reason for o in rejected).most_common()),
+        "unlisted": len(dataset.unlisted),
+        "films": _sizes([o.shape for o in outcomes if o.shape]),
+        "boxes": len(boxes),
+        "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
+        "warnings": _counted([o for o in outcomes if not o.reason]),
+        "counts": _counts(dataset, kept),
+        "provenance": dataset.provenance,
+        "hash": content_hash(folder),
+        "inputs": inputs,
+        "version": edgecxr.__version__,
+    }
+    # What a model has seen has the first hash; these are for `Prepared.check`.
+    if LARGE_SIZE in journal.sizes:
+        info["large_hash"] = content_hash(folder, (LARGE,))
+    if any(outcome.reason == "too-slow" for outcome in rejected):
+        info["time_limit"] = time_limit
+    if boxes:
+        info["boxes_hash"] = content_hash(folder, (BOXES,))
+    atomic_write(folder / DATASET, json.dumps(info, indent=1))
+    contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
+
+
+def write_unlisted(folder: Path, dataset: CxrDataset) -> None:
+    """Write which files no line names, if there are any, in place of what was written of them before."""
+    (folder / UNLISTED).unlink(missing_ok=True)
+    if dataset.unlisted:
+        _write_csv(folder / UNLISTED, ("file",), ([str(file)] for file in dataset.unlisted))
+
+
+def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
+    """Return the smallest, median and largest number of rows and columns of films."""
+    rows, columns = np.sort(np.array(shapes), axis=0).T
+    return {
+        name: [int(values[i]) for i in (0, len(values) // 2, -1)]
+        for name, values in (("rows", rows), ("columns", columns))
+    }
+
+
+def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return (image, first one with the same 224 px pixels) for each image that is not the first."""
+    first: dict[bytes, int] = {}
+    twins = []
+    for start in range(0, len(kept), 256):
+        part = kept[start : start + 256]
+        for index, image in zip(part.tolist(), journal.images(part), strict=True):
+            seen = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
+            if seen != index:
+                twins.append((index, seen))
+    return twins
+
+
+def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> int:
+    """Return how many images have the pixels of an image of another split."""
+    groups: dict[int, list[int]] = {}
+    for twin, first in twins:
+        groups.setdefault(first, [first]).append(twin)
+    return sum(len(group) for group in groups.values() if len(set(splits[group].tolist())) > 1)
+
+
+def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    path.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _cell(value: np.float32) -> str:
+    return "" if np.isnan(value) else np.format_float_positional(value, trim="-")
+
+
+def _counted(outcomes: list[Outcome]) -> dict[str, int]:
+    """Count warnings; those that differ only in their numbers are one, in the words of the first."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for outcome in outcomes:
+        for warning in outcome.warnings:
+            pattern = re.sub(r"\d+", "#", warning)
+            counts[first.setdefault(pattern, warning)] += 1
+    return dict(counts.most_common())
+
+
+def _counts(dataset: CxrDataset, kept: NDArray[np.intp]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for split in SPLITS:
+        rows = kept[dataset.splits[kept] == split]
+        columns = dict(zip(dataset.labels, dataset.targets[rows].T, strict=True))
+        result[split] = {
+            "images": len(rows),
+            "patients": len(np.unique(dataset.patients[rows])),
+            "abnormal": _classes(dataset.abnormal[rows]),
+            "labels": {label: _classes(values) for label, values in columns.items()},
+        }
+    return result
+
+
+def _classes(values: FloatArray) -> dict[str, int]:
+    positive, negative = int((values >= 0.5).sum()), int((values < 0.5).sum())
+    return {"positive": positive, "negative": negative, "unknown": len(values) - positive - negative}

@@ -93,8 +93,8 @@ def prepare(
 
 def _refuse_rejected(prepared: Prepared) -> None:
     """Raise InputError for the first image that was rejected when a data set was prepared without --strict."""
-    table = read_table(prepared.path / "rejected.csv") if prepared.info["rejected"] else None
-    if table is not None:
+    if prepared.info["rejected"]:
+        table = read_table(prepared.path / "rejected.csv")
         message = f"{table.columns['message'][0]} (listed in {table.path}; --strict takes no data set with such films)"
         raise InputError(message, table.columns["reason"][0])
 
@@ -111,7 +111,7 @@ def replaces(out: Path, dataset: CxrDataset) -> str:
 
 
 def _workers(asked: int | None) -> int:
-    return max(1, asked or os.cpu_count() or 1)
+    return asked or len(os.sched_getaffinity(0))
 
 
 def _is_left_over(work: Path, mark: str) -> bool:

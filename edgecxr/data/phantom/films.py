@@ -14,12 +14,9 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +26,7 @@ from edgecxr.data.phantom.anatomy import patient_of, stream
 from edgecxr.data.phantom.disease import LABELS, NO_FINDING
 from edgecxr.data.phantom.film import Box, FilmPlan, plan, render
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
-from edgecxr.processes import follow_parent
+from edgecxr.processes import Ended, Processes
 from edgecxr.workspace import atomic_write, writing
 
 if TYPE_CHECKING:
@@ -107,7 +104,7 @@ def write_phantom(
     done = n - len(missing)
     if progress:
         progress(done, n)
-    for _ in _made(folder, seed, missing, workers or os.cpu_count() or 1):
+    for _ in _made(folder, seed, missing, workers or len(os.sched_getaffinity(0))):
         done += 1
         if progress:
             progress(done, n)
@@ -152,14 +149,11 @@ def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator
         for index in indices:
             yield _write_film(folder, seed, index)
         return
-    # Spawned, not forked: the caller may have threads.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), follow_parent)
-    try:
-        yield from pool.map(_write_film, repeat(folder), repeat(seed), indices, chunksize=4)
-    except BrokenProcessPool as error:
-        raise EdgeCxrError("a process that makes phantoms was killed: run the command again to go on") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with Processes(workers, float("inf")) as processes:
+        for index, result in processes.run(partial(_write_film, folder, seed), indices):
+            if isinstance(result, Ended):
+                raise EdgeCxrError("a process that makes phantoms was killed: run the command again to go on")
+            yield index
 
 
 def _write_film(folder: Path, seed: int, index: int) -> int:

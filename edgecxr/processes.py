@@ -269,7 +269,7 @@ class _Process:
 
 def _serve(channel: Connection) -> None:
     """Work off what comes through a channel."""
-    follow_parent()
+    _follow_parent()
     channel.send("ready")
     while True:
         try:
@@ -286,7 +286,7 @@ def _serve(channel: Connection) -> None:
         channel.send(answer)
 
 
-def follow_parent() -> None:
+def _follow_parent() -> None:
     """Let this process end when its parent is gone, and not by Ctrl-C, which the parent answers for all.
 
     Workers of a parent that was killed would otherwise work on, and then wait for ever.

@@ -17,12 +17,13 @@ from edgecxr.data.phantom import films
 from edgecxr.processes import Processes
 
 PROGRAM = """
-import multiprocessing, os, time
-from concurrent.futures import ProcessPoolExecutor
-from edgecxr.processes import follow_parent
+import os, time
+from edgecxr.processes import Processes
+def pid(item):
+    return os.getpid()
 if __name__ == "__main__":
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), follow_parent) as pool:
-        print(pool.submit(os.getpid).result(), flush=True)
+    with Processes(1, 60) as pool:
+        print(list(pool.run(pid, [0]))[0][1], flush=True)
         time.sleep(60)
 """
 

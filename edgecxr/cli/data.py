@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgecxr.cli.app import MAX_SEED, app
-from edgecxr.registry import DATASETS
+from edgecxr.registry import DATASETS, check
 
 prepared_data = typer.Typer(
     help="Look at a prepared data set, check it, or pack films of it.",
@@ -80,6 +80,9 @@ def prepare(
         "any_view": any_view or None,
     }  # fmt: skip
     listed = {"labels": labels, "ignore": ignore}
+    check(DATASETS, dataset, "data set")
+    if dataset != "phantom" and path is not None:
+        say(f"looking for the films of {path}")  # on a network's file system that may take minutes
     with progress("films") as made:
         if executor == "ray" and path is not None:
             path = path.absolute()  # where a node's processes run, what was typed may mean another place

@@ -146,7 +146,8 @@ def evaluate_model(
         _keep(ours, f"{ours.prepared.name}/{split}", record)
     if theirs:
         compared = compare(ours.prepared, split, ours.outputs, theirs.outputs, replicates)
-        record = record | {"against": {"model": theirs.card.name} | compared}
+        seen = seen_films(theirs.card.name, theirs.card.data, theirs.prepared, split)
+        record = record | {"against": {"model": theirs.card.name, "warning": seen} | compared}
     return ours, record
 
 

@@ -64,6 +64,9 @@ def prepare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first film that cannot be used, instead of listing it.")
     ] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Read films again that were rejected; the others stay as they are.")
+    ] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say, with_rate
@@ -93,7 +96,7 @@ def prepare(
     with progress("prepare") as update:
         counted = with_rate(update, "films")
         out = workspace.data_dir(source.name)
-        prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit)
+        prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit, retry)
     for warning in source.provenance.get("warnings", []):
         say(f"warning: {warning}")
     print(prepared.describe())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import TIME_LIMIT, decode_all
-from edgecxr.data.files import UNLISTED, write, write_unlisted
+from edgecxr.data.files import adopt, has_unlisted, write, write_unlisted
 from edgecxr.data.journal import MARK, Journal
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared
 from edgecxr.data.table import read_table
@@ -37,6 +38,7 @@ def prepare(
     executor: str = "processes",
     strict: bool = False,
     time_limit: float = TIME_LIMIT,
+    retry: bool = False,
 ) -> Prepared:
     """Decode and resize every image of a data set; one that was killed goes on where it was.
 
@@ -53,6 +55,7 @@ def prepare(
         executor: "processes" of this machine, or "ray", a cluster that sees the same files.
         strict: stop at the first image that cannot be used, instead of listing it.
         time_limit: seconds for one image, at least 1.
+        retry: read images again that were rejected when a data set was finished; the others are kept as they are.
 
     Raises:
         InputError: no image can be used, or the data set contradicts itself; reason "dataset". With `strict`, an image
@@ -73,22 +76,27 @@ def prepare(
     inputs = fingerprint(dataset)
     # A journal has other pixels for each size; a finished data set of 448 px serves who asks for 224 px.
     mark = inputs if size == BASE_SIZE else f"{inputs} {size}"
-    finished = _finished(out, inputs, size, time_limit)
+    finished = _finished(out, inputs, size)
     work = out.with_name(f".{out.name}.partial")
-    if finished and strict:
+    again = retry and finished is not None and bool(finished.info["rejected"])
+    if finished and strict and not again:
         _refuse_rejected(finished)
-    if finished and not _is_left_over(work, mark):
-        return _renew_unlisted(finished, dataset)
+    if finished and not again and not _is_left_over(work, mark):
+        return _with_unlisted(finished, dataset)
     with sole_writer(out):
         # By a process that has ended just now, or was killed before it tidied up.
-        finished = _finished(out, inputs, size, time_limit)
-        if not finished:
+        finished = _finished(out, inputs, size)
+        if not finished or again:
             refuse_foreign(out)
+            if finished and finished.large is not None:
+                size, mark = LARGE_SIZE, f"{inputs} {LARGE_SIZE}"
             journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
+            if finished:
+                adopt(journal, finished)
             decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict, time_limit)
-            _make(dataset, out, journal, inputs, decoding, time_limit)
+            _make(dataset, out, journal, inputs, decoding)
         shutil.rmtree(work, ignore_errors=True)
-    return finished or Prepared.open(out)
+    return Prepared.open(out)
 
 
 def _refuse_rejected(prepared: Prepared) -> None:
@@ -168,7 +176,6 @@ def _make(
     journal: Journal,
     inputs: str,
     decoding: Callable[[], None],
-    time_limit: float,
 ) -> None:
     # Not beside `out`: what a kill leaves behind is found and removed next time.
     new = journal.folder / "new"
@@ -177,7 +184,7 @@ def _make(
         decoding()
         _refuse_empty(dataset, journal)
         new.mkdir()
-        write(new, dataset, journal, inputs, time_limit)
+        write(new, dataset, journal, inputs)
         replace_folder(new, out)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # it may be what has filled the disk
@@ -186,13 +193,12 @@ def _make(
         journal.close()
 
 
-def _finished(out: Path, inputs: str, size: int, time_limit: float) -> Prepared | None:
+def _finished(out: Path, inputs: str, size: int) -> Prepared | None:
     try:
         prepared = Prepared.open(out)
     except InputError:
         return None  # missing, damaged or of a newer format: in each case, preparing is the remedy
     lacking = size == LARGE_SIZE and prepared.large is None
-    lacking |= time_limit > prepared.info.get("time_limit", time_limit)  # which was too short for some
     return prepared if prepared.info.get("inputs") == inputs and not lacking else None
 
 
@@ -205,15 +211,15 @@ def _refuse_empty(dataset: CxrDataset, journal: Journal) -> None:
     raise InputError(f"no image of {dataset.name} can be used ({reasons}); the first: {first.message}", "dataset")
 
 
-def _renew_unlisted(prepared: Prepared, dataset: CxrDataset) -> Prepared:
-    """Write anew which files no line names, where that alone has changed: the films need not be decoded for it."""
-    path = prepared.path / UNLISTED
-    there = read_table(path).columns["file"] if path.exists() else []
-    now = [str(file) for file in dataset.unlisted]
-    if there == now and prepared.info.get("unlisted") == len(now):
-        return prepared
-    with sole_writer(prepared.path):
-        write_unlisted(prepared.path, dataset)
-        info = prepared.info | {"unlisted": len(now)}
-        atomic_write(prepared.path / DATASET, json.dumps(info, indent=1))
-    return Prepared.open(prepared.path)
+def _with_unlisted(finished: Prepared, dataset: CxrDataset) -> Prepared:
+    """Note which files no line names, where that alone has changed: the films need not be decoded for it."""
+    if has_unlisted(finished, dataset):
+        return finished
+    # One that cannot be written, or is just being written, is as good as it was.
+    with contextlib.suppress(UsageError), sole_writer(finished.path):
+        current = Prepared.open(finished.path)
+        if current.info.get("inputs") == finished.info["inputs"]:
+            write_unlisted(finished.path, dataset)
+            info = current.info | {"unlisted": len(dataset.unlisted)}
+            atomic_write(finished.path / DATASET, json.dumps(info, indent=1))
+    return Prepared.open(finished.path)

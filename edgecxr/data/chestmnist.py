@@ -69,7 +69,7 @@ class ChestMnist:
         self._counts = counts
         self._images: dict[str, _Images] = {}
         self.provenance: dict[str, Any] = {
-            "kind": "chestmnist", "source": str(path.resolve()), "phantom": False,
+            "kind": "chestmnist", "source": str(path.resolve()), "cut": [], "phantom": False,
             "labels_from": {label: list(parts) for label, parts in sources.items()},
             "warnings": [
                 NO_PATIENTS,

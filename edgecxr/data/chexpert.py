@@ -2,9 +2,10 @@
 
 train.csv, valid.csv     Path, Sex, Age, Frontal/Lateral, AP/PA, and 14 observations: 1, 0, -1 (uncertain) or empty
 train/patient00001/study1/view1_frontal.jpg ...
-test_labels.csv          Path and the observations; or groundtruth.csv, with Study instead of Path; may be missing
 test/patient64741/study1/view1_frontal.jpg ...
+test_labels.csv          Path and the observations; or groundtruth.csv, with Study instead of Path
 
+where the last two, the test set, may be missing, and its table may lie in test/ as well;
 or, as the full films are downloaded:
 
 CheXpert-v1.0 batch 1 (validate & csv)/train.csv, valid.csv, valid/patient64541 ...
@@ -38,7 +39,7 @@ UNCERTAIN = {"ignore": "", "ones": "1", "zeros": "0"}
 
 _DOUBT = ("-1", "-1.0")
 _TABLES = {"train": "train.csv", "valid": "valid.csv"}
-_TEST_TABLES = ("test_labels.csv", "test.csv", "groundtruth.csv")
+_TEST_TABLES = ("test_labels.csv", "groundtruth.csv")
 _FIRST_BATCH = "CheXpert-v1.0 batch 1 (validate & csv)"
 _BATCHES = "CheXpert-v1.0 batch *"
 _PLACE = re.compile(r"(?:.*/)?((?:train|valid|test)/patient\w+/.+)")
@@ -72,11 +73,10 @@ def chexpert(
     tables = _tables(folder)
     sources = choose(labels, OWN, "CheXpert")
     films = _Films(folder)
+    test, notes = _test_table(folder, films)
+    if test is not None:
+        tables["test"] = test
     listed: list[str] = []  # lateral films too
-    notes = []
-    if "test" in tables and "Study" in tables["test"].columns:
-        tables["test"], lacking = _by_film(tables["test"], films)
-        notes += [f"studies of {tables['test'].path.name} without films, left out: {lacking}"] if lacking else []
     parts = [_rows(table, split, uncertain, any_view, listed) for split, table in tables.items()]
     places, own, abnormal, splits = (np.concatenate(column) for column in zip(*parts, strict=True))
     if len(np.unique(places)) < len(places):
@@ -86,11 +86,11 @@ def chexpert(
     any_there(folder, files)
     patients = np.array([place.split("/")[1] for place in places.tolist()])
     targets = merged(own, OWN, sources)
-    splits[splits == "valid"] = "val" if "test" in tables else "test"
+    splits[splits == "valid"] = "test" if test is None else "val"
     splits = divided(splits, patients, abnormal, val_fraction, seed)
     provenance: dict[str, Any] = {
         "kind": "chexpert", "source": str(folder.resolve()), "uncertain": uncertain, "any_view": any_view,
-        "tables": [table.path.name for table in tables.values()],
+        "tables": [table.path.name for table in tables.values()], "cut": ["val"] if test is None else [],
         "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "CheXpert")
@@ -103,14 +103,10 @@ def chexpert(
 
 
 def _tables(folder: Path) -> dict[str, Table]:
-    """Read train.csv, valid.csv and, where it is there, the table of the test set."""
+    """Read train.csv and valid.csv."""
     paths = {split: f"{name}|{_FIRST_BATCH}/{name}" for split, name in _TABLES.items()}
     found = expected(folder, tuple(paths.values()), "CheXpert")
-    tables = {split: read_table(found[path]) for split, path in paths.items()}
-    name = next((name for name in _TEST_TABLES if (folder / name).exists()), None)
-    if name is not None:
-        tables["test"] = read_table(folder / name)
-    return tables
+    return {split: read_table(found[path]) for split, path in paths.items()}
 
 
 class _Films:
@@ -134,6 +130,23 @@ class _Films:
         """Return the file of a film, such as train/patient00001/study1/view1_frontal.jpg."""
         split, patient, rest = place.split("/", 2)
         return self._homes.get((split, patient), self._folder / split) / patient / rest
+
+
+def _test_table(folder: Path, films: _Films) -> tuple[Table | None, list[str]]:
+    """Return the table of the films of the test set, where it is there, and what to say of it."""
+    if not (folder / "test").is_dir():
+        return None, []
+    places = (folder, folder / "test", folder / _FIRST_BATCH)
+    path = next((place / name for place in places for name in _TEST_TABLES if (place / name).exists()), None)
+    if path is None:
+        return None, [f"test/ is left out, which lacks its table: put {' or '.join(_TEST_TABLES)} beside it"]
+    table, lacking = read_table(path), 0
+    if "Study" in table.columns:
+        table, lacking = _by_film(table, films)
+    table.require(("Path",))
+    if not any(films.file(_placed(table, row, film)).exists() for row, film in enumerate(table.columns["Path"])):
+        return None, [f"{path.name} is left out: none of its films is in test/"]
+    return table, [f"studies of {path.name} without films, left out: {lacking}"] if lacking else []
 
 
 def _by_film(table: Table, films: _Films) -> tuple[Table, int]:
@@ -188,12 +201,26 @@ def _rows(
     """Return place of the file, findings, abnormal and split of the films of a table; `listed` gets all places."""
     table.require(("Path",) if split == "test" else ("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
+    if split != "train":
+        abnormal = _as_read(own, abnormal)
     places = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
     listed += places
     # The tables of the test set do not say it.
     views = table.columns.get("Frontal/Lateral") or ["Frontal" if "_frontal" in place else "" for place in places]
     rows = [row for row, view in enumerate(views) if any_view or view == "Frontal"]
     return np.array([places[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
+
+
+def _as_read(own: FloatArray, abnormal: FloatArray) -> FloatArray:
+    """Return whether films are not normal (N,) of which radiologists have ticked the findings (N, 13).
+
+    Other than the labeler, they have no No Finding beside support devices: a film with nothing else is normal. Where
+    they agree neither on a finding nor on that there is none, it is not known.
+    """
+    devices = OWN.index("Support Devices")
+    found = np.delete(own, devices, axis=1).max(axis=1) >= 0.5
+    normal = (abnormal < 0.5) | (own[:, devices] >= 0.5)
+    return np.where(found, 1.0, np.where(normal, 0.0, np.nan)).astype(np.float32)
 
 
 def _placed(table: Table, row: int, path: str) -> str:

@@ -53,7 +53,8 @@ class CxrDataset(Protocol):
         files: the N image files; their sizes and times tell whether a prepared copy is still that of these images.
         unlisted: image files beside them that no line of a table names, for people to look after.
         provenance: JSON-ready: where it came from and how its labels were made; "phantom" is true for synthetic films,
-            "warnings" are for people.
+            "warnings" are for people; "cut" are the splits that
+            were cut by chance, so that another data set of the same films may have others there.
     """
 
     name: str

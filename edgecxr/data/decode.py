@@ -19,6 +19,14 @@ from edgecxr.runtime.types import Radiograph
 TIME_LIMIT = 120.0
 """Seconds for one film: more than for a prediction, since an archive may be read from a busy server."""
 
+_ENDED = {
+    "crash": f"ended the process that read it: {AGAIN}",
+    "killed": "was read when its process was killed, twice: is there too little memory? Give fewer --workers, and "
+    "--retry",
+    "too-slow": f"was not read within {{limit:g}} s: raise --time-limit, and --retry, or {AGAIN}",
+}
+"""What is said of a film whose process has ended."""
+
 Decoded = tuple[Outcome, bytes | None]
 
 
@@ -112,13 +120,12 @@ def decode_in(
         EdgeCxrError: processes end one after the other.
     """
     for film, result in processes.run(partial(decode_one, sizes=sizes), films):
-        if not isinstance(result, Ended):
-            yield result
-        elif result.reason == "too-slow":
-            limit = f"was not read within {time_limit:g} s, twice: raise --time-limit, or"
-            yield Outcome(film.index, result.reason, f"{film} {limit} {AGAIN}"), None
+        if isinstance(result, Ended):
+            reason = result.reason if result.reason == "too-slow" else "crash"
+            said = _ENDED[result.reason].format(limit=time_limit)
+            yield Outcome(film.index, reason, f"{film} {said}"), None
         else:
-            yield Outcome(film.index, result.reason, f"{film} ended the process that read it: {AGAIN}"), None
+            yield result
 
 
 def decode_one(film: Film, sizes: tuple[int, ...]) -> Decoded:

@@ -25,10 +25,10 @@ from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
 
-DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
+DUPLICATES, UNLISTED, DECODED = "duplicates.csv", "unlisted.csv", "decoded.jsonl"
 
 
-def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str, time_limit: float) -> None:
+def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> None:
     """Write the files of a prepared data set; the same inputs give the same bytes.
 
     Args:
@@ -36,7 +36,6 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str, time
         dataset: whose images the journal has.
         journal: with an outcome for each image.
         inputs: the fingerprint of what was prepared.
-        time_limit: of one image, in seconds; kept where it was too short for one.
     """
     outcomes = [journal.outcomes[index] for index in range(len(dataset))]
     kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
@@ -56,6 +55,8 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str, time
     _write_csv(
         folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
     )
+    decoded = (json.dumps([o.index, o.warnings, o.shape]) + "\n" for o in outcomes if not o.reason)
+    (folder / DECODED).write_text("".join(decoded), encoding="utf-8")
     shapes = {o.index: o.shape for o in outcomes if o.shape}
     boxes = scaled(dataset.boxes, shapes, dataset.labels)
     if boxes:
@@ -89,19 +90,47 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str, time
     # What a model has seen has the first hash; these are for `Prepared.check`.
     if LARGE_SIZE in journal.sizes:
         info["large_hash"] = content_hash(folder, (LARGE,))
-    if any(outcome.reason == "too-slow" for outcome in rejected):
-        info["time_limit"] = time_limit
     if boxes:
         info["boxes_hash"] = content_hash(folder, (BOXES,))
     atomic_write(folder / DATASET, json.dumps(info, indent=1))
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
 
 
+def adopt(journal: Journal, prepared: Prepared) -> None:
+    """Take over what a finished data set has, so that only its rejected images are read again.
+
+    Args:
+        journal: for images of the same inputs and sizes.
+        prepared: the data set; one without decoded.jsonl, of before there was such a file, has nothing to take over.
+    """
+    path = prepared.path / DECODED
+    if not path.exists():
+        return
+    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
+        index, warnings, shape = json.loads(line)
+        if index not in journal.outcomes:
+            pixels = b"".join(prepared.images_for(size)[row].tobytes() for size in journal.sizes)
+            journal.add(Outcome(index, warnings=tuple(warnings), shape=tuple(shape)), pixels)
+    journal.commit()
+
+
+def has_unlisted(prepared: Prepared, dataset: CxrDataset) -> bool:
+    """Whether a prepared data set says what it should of files that no line names."""
+    path = prepared.path / UNLISTED
+    there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    return there == _unlisted_text(dataset) and prepared.info.get("unlisted") == len(dataset.unlisted)
+
+
 def write_unlisted(folder: Path, dataset: CxrDataset) -> None:
     """Write which files no line names, if there are any, in place of what was written of them before."""
-    (folder / UNLISTED).unlink(missing_ok=True)
     if dataset.unlisted:
-        _write_csv(folder / UNLISTED, ("file",), ([str(file)] for file in dataset.unlisted))
+        atomic_write(folder / UNLISTED, _unlisted_text(dataset))
+    else:
+        (folder / UNLISTED).unlink(missing_ok=True)
+
+
+def _unlisted_text(dataset: CxrDataset) -> str:
+    return _csv(("file",), ([str(file)] for file in dataset.unlisted)) if dataset.unlisted else ""
 
 
 def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
@@ -135,11 +164,15 @@ def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> in
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
+    path.write_text(_csv(header, rows), encoding="utf-8")
+
+
+def _csv(header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
 
 
 def _cell(value: np.float32) -> str:

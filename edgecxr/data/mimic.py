@@ -102,12 +102,13 @@ def mimic(
             f"line {listed.lines[row]} of {listed.path}: {listed.columns['split'][row]!r} is no split: correct it",
             "dataset",
         )
+    cut = [] if "val" in splits else ["val"]
     splits = divided(splits, patients, abnormal, val_fraction, seed)
     notes = [f"images of studies without labels, left out: {unlabelled}"] if unlabelled else []
     notes += [f"images that are neither PA nor AP, left out: {other_views}"] if other_views else []
     provenance: dict[str, Any] = {
         "kind": "mimic-cxr", "source": str(folder.resolve()), "labeler": labeler, "uncertain": uncertain,
-        "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "phantom": False,
+        "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "cut": cut, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),

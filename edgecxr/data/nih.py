@@ -72,7 +72,7 @@ def nih(
         notes.append(f"images of {found[_ENTRIES].name} in neither list, left out: {len(lacking)}")
     provenance: dict[str, Any] = {
         "kind": "nih", "source": str(folder.resolve()), "table": found[_ENTRIES].name, "val_fraction": val_fraction,
-        "seed": seed, "phantom": False,
+        "seed": seed, "cut": ["val"], "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "NIH ChestX-ray14")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),

@@ -7,13 +7,8 @@ from typing import Any
 
 from edgecxr.data.prepared import Prepared
 
-_SAME_FILMS = {"nih": "ChestX-ray14", "chestmnist": "ChestX-ray14", "vindr": "VinDr-CXR", "vinbigdata": "VinDr-CXR"}
-"""Adapter -> whose films it has: ChestMNIST are NIH's with other splits, VinBigData's VinDr-CXR's training films."""
-
-_OWN_TEST_SPLIT = ("nih", "mimic-cxr", "chestmnist", "vindr")
-"""Whose test films are the same however the others are divided."""
-
-_DIVISION = ("seed", "val_fraction", "test_fraction", "tables")
+_SAME_FILMS = ({"nih", "chestmnist"}, {"vindr", "vinbigdata"})
+"""Adapters with the same films: ChestMNIST has NIH's with other splits, VinBigData VinDr-CXR's training films."""
 
 
 def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: str) -> str:
@@ -27,19 +22,17 @@ def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: s
         prepared: what it is tried on.
         split: "train", "val" or "test".
     """
-    if data.get("hash") in prepared.hashes:
+    if data.get("hash") in prepared.hashes or split == "train":
         return ""
-    learnt = data.get("provenance") or {}
-    tried = prepared.info.get("origin") or prepared.info["provenance"]
-    ours, theirs = str(learnt.get("kind")), str(tried.get("kind"))
-    if ours == theirs:
-        same = ours in _SAME_FILMS or ours in ("chexpert", "mimic-cxr")
-        otherwise = any(learnt.get(key) != tried.get(key) for key in _DIVISION)
-        shared = same and otherwise and not (split == "test" and ours in _OWN_TEST_SPLIT)
+    origin = prepared.info.get("origin") or prepared.summary()
+    learnt, tried = (facts.get("provenance") or {} for facts in (data, origin))
+    kind, other = learnt.get("kind"), tried.get("kind")
+    if kind == other:
+        divisions = {data.get("train_hash"), origin.get("train_hash")}
+        shared = kind != "folder" and split in tried.get("cut", []) and None not in divisions and len(divisions) > 1
     else:
-        shared = ours in _SAME_FILMS and _SAME_FILMS[ours] == _SAME_FILMS.get(theirs)
         # VinBigData has none of VinDr-CXR's test films.
-        shared = shared and not (theirs == "vindr" and split == "test")
+        shared = {kind, other} in _SAME_FILMS and not (other == "vindr" and split == "test")
     if not shared:
         return ""
     return (

@@ -76,7 +76,7 @@ def pack(prepared: Prepared, split: str, count: int | None, path: Path, seed: in
         "of": len(member),
         "seed": seed,
         "data_hash": prepared.hash,
-        "origin": prepared.summary()["provenance"],
+        "origin": {key: prepared.summary()[key] for key in ("provenance", "train_hash")},
         "version": edgecxr.__version__,
         "notice": edgecxr.NOTICE,
     }
@@ -119,6 +119,8 @@ def open_pack(path: Path) -> Prepared:
             "images": (count, BASE_SIZE, BASE_SIZE), "targets": (count, len(labels)), "abnormal": (count,),
             "patients": (count,),
         }  # fmt: skip
+        if not isinstance(info.get("origin", {}), dict):
+            raise ValueError("an origin that is none")
         if shapes != wanted or not count or found["images"].dtype != np.uint8 or info["split"] not in SPLITS:
             raise ValueError(f"arrays of shapes {shapes}")
         large = found.get("large")

@@ -6,6 +6,7 @@ table.csv          id, patient, split, abnormal and one column per finding; an e
 boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
+decoded.jsonl      index, warnings and shape of each film that was read; for `prepare --retry`
 unlisted.csv       files beside the images that no line of a table names; only where there are any
 duplicates.csv     id, same_as and their splits, of images with equal pixels; only where there are any
 contact_sheet.png  a few of the images
@@ -181,6 +182,7 @@ class Prepared:
         return {
             **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
             "provenance": provenance,
+            "train_hash": train_hash(self.ids[self.splits == "train"]),
         }
 
     def describe(self) -> str:
@@ -232,6 +234,11 @@ class Prepared:
 def _positive(classes: dict[str, int]) -> str:
     known = classes["positive"] + classes["negative"]
     return str(classes["positive"]) if known or not classes["unknown"] else "not known"
+
+
+def train_hash(ids: NDArray[np.str_]) -> str:
+    """Return the SHA-256 of the names of training images: which division of the same images a model has learnt from."""
+    return hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).hexdigest()
 
 
 def content_hash(folder: Path, names: Sequence[str] = (IMAGES, "table.csv")) -> str:

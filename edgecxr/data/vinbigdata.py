@@ -79,7 +79,7 @@ def vinbigdata(
     splits = divided(None, ids, abnormal, val_fraction, seed, test_fraction)
     provenance: dict[str, Any] = {
         "kind": "vinbigdata", "source": str(folder.resolve()), "merge": merge, "val_fraction": val_fraction,
-        "test_fraction": test_fraction, "seed": seed, "phantom": False,
+        "test_fraction": test_fraction, "seed": seed, "cut": ["val", "test"], "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
         "warnings": [
             NO_PATIENTS,

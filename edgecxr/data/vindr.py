@@ -96,6 +96,7 @@ class VinDr:
             "merge": merge,
             "val_fraction": val_fraction,
             "seed": seed,
+            "cut": ["val"],
             "phantom": False,
             "warnings": warnings,
         } | (provenance or {})

@@ -117,7 +117,10 @@ CHEXPERT_TEST = {
     "patient64741/study1/view2_lateral.jpg": dict.fromkeys(CHEXPERT, 0) | {"Cardiomegaly": 1, "Support Devices": 1},
     "patient64742/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"No Finding": 1},
     "patient64743/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"Edema": 1},
+    "patient64744/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0) | {"Support Devices": 1},
+    "patient64745/study1/view1_frontal.jpg": dict.fromkeys(CHEXPERT, 0),
 }
+"""The last two as in the radiologists' table: devices are no normal film there, and some films are nothing at all."""
 
 
 def chexpert_batches(folder: Path) -> Path:
@@ -139,7 +142,7 @@ def chexpert_test(folder: Path, name: str) -> Path:
     """Add CheXpert's test set: by film in test_labels.csv, by study in groundtruth.csv; one more study has no film."""
     if name == "groundtruth.csv":
         studies = {path.rpartition("/")[0]: says for path, says in CHEXPERT_TEST.items()}
-        studies["patient64744/study1"] = dict.fromkeys(CHEXPERT, 0)
+        studies["patient64746/study1"] = dict.fromkeys(CHEXPERT, 0)
         rows = [(f"CheXpert-v1.0/test/{study}", *says.values()) for study, says in studies.items()]
     else:
         rows = [(f"test/{path}", *says.values()) for path, says in CHEXPERT_TEST.items()]

@@ -228,14 +228,34 @@ def test_chexpert_with_its_test_set_validates_on_valid(tmp_path: Path, name: str
     frontal = {f"test/{path}": says for path, says in CHEXPERT_TEST.items() if "frontal" in path}
     assert dataset.ids[dataset.splits == "test"].tolist() == list(frontal)
     assert all(image.startswith("valid/") for image in dataset.ids[dataset.splits == "val"])
+    abnormal = dict(zip(dataset.ids.tolist(), dataset.abnormal.tolist(), strict=True))
+    assert [abnormal[image] for image in list(frontal)[:4]] == [1, 0, 1, 0] and np.isnan(abnormal[list(frontal)[4]])
     for image, says in frontal.items():
-        assert named(dataset, image) == {
-            "abnormal": 1 - says["No Finding"], **{label: 1 for label in SETS["chexpert13"] if says[label]}
-        }  # fmt: skip
+        found = {label: 1 for label in SETS["chexpert13"] if says[label]}
+        assert named(dataset, image) | {"abnormal": 0} == {"abnormal": 0, **found}
         dataset.reader(dataset.ids.tolist().index(image))()
     said = [text for text in dataset.provenance["warnings"] if "without films" in text]
     assert said == (["studies of groundtruth.csv without films, left out: 1"] if name == "groundtruth.csv" else [])
     assert len(chexpert(folder, any_view=True)) == len(dataset) + 2 and dataset.unlisted == ()
+    assert dataset.provenance["cut"] == []
+    (folder / name).rename(folder / "test" / name)
+    assert chexpert(folder).ids.tolist() == dataset.ids.tolist(), "in test/, too"
+
+
+@pytest.mark.parametrize("what", ["table", "films", "studies"])
+def test_chexpert_with_half_of_its_test_set_says_so_and_goes_without(tmp_path: Path, what: str) -> None:
+    name = "groundtruth.csv" if what == "studies" else "test_labels.csv"
+    folder = chexpert_test(chexpert_layout(tmp_path), name)
+    if what == "table":
+        (folder / name).unlink()
+    else:
+        for place in (folder / "test").iterdir():
+            shutil.rmtree(place)
+    dataset = chexpert(folder)
+    said = "test/ is left out, which lacks its table" if what == "table" else "is left out: none of its films is in"
+    assert any(said in text for text in dataset.provenance["warnings"])
+    assert {image.split("/")[0] for image in dataset.ids[dataset.splits == "test"].tolist()} == {"valid"}
+    assert dataset.provenance["cut"] == ["val"]
 
 
 def test_chexpert_in_the_words_of_vindr(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -60,18 +61,23 @@ def test_an_image_that_ends_its_process_is_rejected_and_the_rest_goes_on(source:
     assert "6.png ended the process that read it: save or send the film again" in messages["6.png"]
 
 
+def _killed() -> Radiograph:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
 class Hopeless(Folder):
-    """Images of which each ends the process that reads it: that is no image's doing."""
+    """Images whose processes are killed, as a system without memory does it: that is no image's doing."""
 
     def reader(self, index: int) -> Callable[[], Radiograph]:
-        return partial(os._exit, 9)
+        return _killed
 
 
 def test_processes_that_end_one_after_the_other_are_the_machine_s_doing(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "_MOST_ENDS", 3)
-    with pytest.raises(EdgeCxrError, match=r"3 processes in a row have ended, .* with .*png: is there too little"):
+    monkeypatch.setattr(processes, "_MOST_KILLED", 3)
+    with pytest.raises(EdgeCxrError, match=r"3 processes in a row were killed, .* with .*png: is there too little"):
         prepare(Hopeless(source), tmp_path / "out", 2)
 
 
@@ -122,18 +128,44 @@ def test_an_image_that_takes_too_long_twice_is_rejected_and_the_rest_goes_on(sou
     assert len(prepared) == 26 and prepared.info["rejected"] == {"too-slow": 2, "not-an-image": 1, "not-found": 1}
     assert "8.png" in prepared.ids
     said = (prepared.path / "rejected.csv").read_text()
-    assert "6.png was not read within 1 s, twice: raise --time-limit, or save or send the film again" in said
-    # With no more time it is what it is; with more, films are read again.
-    assert prepare(Slow(source), tmp_path / "out", 2, time_limit=1).hash == prepared.hash
+    assert "6.png was not read within 1 s: raise --time-limit, and --retry, or save or send the film again" in said
+
+
+class Mended(Slow):
+    """The same images, when whatever kept them has passed."""
+
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        return Folder.reader(self, index)
+
+
+@pytest.mark.parametrize("size", [224, 448])
+def test_what_was_rejected_is_read_again_on_request_and_nothing_else(source: Path, tmp_path: Path, size: int) -> None:
+    first = prepare(Slow(source), tmp_path / "out", 2, time_limit=1, size=size)
+    assert first.info["rejected"]["too-slow"] == 2
+    assert prepare(Mended(source), tmp_path / "out", 2).hash == first.hash, "what is finished is finished"
     seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        prepare(Slow(source), tmp_path / "out", 2, partial(_stop, seen), time_limit=2)
-    assert seen == [0]
+    again = prepare(Mended(source), tmp_path / "out", 2, lambda done, total: seen.append(done), retry=True)
+    assert seen[0] == COUNT - 4 and again.info["rejected"] == {"not-an-image": 1, "not-found": 1}
+    assert contents(again.path) == contents(prepare(Mended(source), tmp_path / "whole", 1, size=size).path)
+    # Where everything was read there is nothing to do; of an older set all is read.
+    assert prepare(Mended(source), tmp_path / "out", 2, lambda done, total: seen.append(-1), retry=True)
+    (again.path / "decoded.jsonl").unlink()
+    prepare(Mended(source), tmp_path / "out", 2, lambda done, total: seen.append(done), retry=True)
+    assert seen.count(0) == 1 and -1 in seen
 
 
-def _stop(seen: list[int], done: int, total: int) -> None:
-    seen.append(done)
-    raise KeyboardInterrupt
+def test_many_films_that_end_their_processes_end_nothing_else(source: Path, tmp_path: Path) -> None:
+    for index in range(5, COUNT):
+        (source / f"{index}.png").unlink(missing_ok=True)
+    prepared = prepare(Crowd(source), tmp_path / "out", 1)
+    assert len(prepared) == 4 and prepared.info["rejected"]["crash"] == COUNT - 5
+
+
+class Crowd(Folder):
+    """Images of which all but the first few end their process: one after the other, without a result between them."""
+
+    def reader(self, index: int) -> Callable[[], Radiograph]:
+        return partial(os._exit, 9) if index >= 5 else super().reader(index)  # type: ignore[return-value]
 
 
 def test_a_limit_of_time_is_a_second_or_more(source: Path, tmp_path: Path) -> None:

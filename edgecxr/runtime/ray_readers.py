@@ -151,7 +151,7 @@ def _read(
     paths: list[str], size: int, display: bool, header: str | None, time_limit: float, version: str
 ) -> list[Read]:
     check_version(version)
-    # A process of the cluster has threads, and `Readers` must not fork one that has.
+    # `Readers` forks, and threads of a process of the cluster may hold locks just then; in ours one sleeps, no more.
     work = partial(_read_here, size=size, display=display, header=header, time_limit=time_limit)
     ((_, found),) = _processes.run(work, [paths])
     if isinstance(found, Ended):

@@ -42,6 +42,9 @@ def prepare(
     any_view: Annotated[
         bool | None, typer.Option("--any-view", help="chexpert, mimic-cxr: take lateral films, too.")
     ] = None,
+    manual_test: Annotated[
+        bool | None, typer.Option("--manual-test", help="mimic-cxr: test on studies labelled by hand, and no others.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="folder: what image paths are relative to.")] = None,
     ignore: Annotated[str | None, typer.Option(help="folder: columns that are no findings, A,B,C.")] = None,
     image_column: Annotated[str | None, typer.Option(help="folder: column of image paths.")] = None,
@@ -80,7 +83,7 @@ def prepare(
         "name": name, "n": n, "merge": merge, "images": images, "image_column": image_column,
         "patient_column": patient_column, "split_column": split_column, "normal_column": normal_column,
         "abnormal_column": abnormal_column, "boxes": boxes, "uncertain": uncertain, "labeler": labeler,
-        "any_view": any_view or None,
+        "any_view": any_view or None, "manual_test": manual_test or None,
     }  # fmt: skip
     listed = {"labels": labels, "ignore": ignore}
     check(DATASETS, dataset, "data set")

@@ -202,7 +202,7 @@ def _rows(
     table.require(("Path",) if split == "test" else ("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
     if split != "train":
-        abnormal = _as_read(own, abnormal)
+        own, abnormal = as_read(own, abnormal)
     places = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
     listed += places
     # The tables of the test set do not say it.
@@ -211,16 +211,21 @@ def _rows(
     return np.array([places[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
 
 
-def _as_read(own: FloatArray, abnormal: FloatArray) -> FloatArray:
-    """Return whether films are not normal (N,) of which radiologists have ticked the findings (N, 13).
+def as_read(own: FloatArray, abnormal: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the findings as they are (N, 13), and whether films are not normal (N,), where people have ticked them.
 
     Other than the labeler, they have no No Finding beside support devices: a film with nothing else is normal. Where
-    they agree neither on a finding nor on that there is none, it is not known.
+    they agree neither on a finding nor on that there is none, or are not sure of all that they name, it is not known.
+
+    Args:
+        own: the findings that `observations` returned.
+        abnormal: what it returned beside them.
     """
     devices = OWN.index("Support Devices")
-    found = np.delete(own, devices, axis=1).max(axis=1) >= 0.5
-    normal = (abnormal < 0.5) | (own[:, devices] >= 0.5)
-    return np.where(found, 1.0, np.where(normal, 0.0, np.nan)).astype(np.float32)
+    findings = np.delete(own, devices, axis=1)
+    found = (findings >= 0.5).any(axis=1)
+    normal = ((abnormal < 0.5) | (own[:, devices] >= 0.5)) & ~np.isnan(findings).any(axis=1)
+    return own, np.where(found, 1.0, np.where(normal, 0.0, np.nan)).astype(np.float32)
 
 
 def _placed(table: Table, row: int, path: str) -> str:

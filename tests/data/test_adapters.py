@@ -37,6 +37,7 @@ from tests.data.layouts import (
     chexpert_layout,
     chexpert_test,
     mimic_layout,
+    mimic_manual,
     nih_layout,
     picture,
     pixels,
@@ -317,6 +318,26 @@ def test_mimic_takes_the_other_labeler_and_other_views(tmp_path: Path) -> None:
     assert named(mimic(folder, uncertain="ones"), "096052b7-d256dc40") == {"Consolidation": 1, "abnormal": 1}
     with pytest.raises(UsageError, match="--labeler me: there are chexpert, negbio"):
         mimic(folder, labeler="me")
+
+
+def test_mimic_is_tested_on_labels_by_hand_on_request(tmp_path: Path) -> None:
+    folder = mimic_manual(mimic_layout(tmp_path))
+    dataset, usual = mimic(folder, manual_test=True), mimic(folder)
+    assert named(dataset, "096052b7-d256dc40")["Lung Opacity"] == 1
+    assert (
+        np.isnan(named(dataset, "096052b7-d256dc40")["Edema"]) and named(dataset, "096052b7-d256dc40")["abnormal"] == 1
+    )
+    assert named(dataset, "096052b7-d256dc41") == {"Support Devices": 1, "abnormal": 0}
+    for image in ("02aa804e-bde0afdd", "68b5c4b1-227d0485"):  # of other splits
+        assert named(dataset, image) == named(usual, image)
+    content = (folder / "mimic-cxr-2.1.0-test-set-labeled.csv").read_text()
+    (folder / "mimic-cxr-2.1.0-test-set-labeled.csv").write_text(content.replace("57375968", "57375999"))
+    assert mimic(folder, manual_test=True).ids.tolist() == [
+        image for image in usual.ids.tolist() if image != "096052b7-d256dc41"
+    ]
+    (folder / "mimic-cxr-2.1.0-test-set-labeled.csv").unlink()
+    with pytest.raises(InputError, match=r"mimic-cxr-2\.1\.0-test-set-labeled\.csv should be there"):
+        mimic(folder, manual_test=True)
 
 
 def test_what_is_no_mimic_is_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def prepare(
         counted = with_rate(update, "films")
         out = workspace.data_dir(source.name)
         prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit, retry)
-    for warning in source.provenance.get("warnings", []):
+    for warning in prepared.info["provenance"]["warnings"]:
         say(f"warning: {warning}")
     print(prepared.describe())
 

@@ -108,14 +108,26 @@ def _refuse_rejected(prepared: Prepared) -> None:
 
 
 def replaces(out: Path, dataset: CxrDataset) -> str:
-    """Return a line that says that a data set with other findings is going to be replaced; "" where none is."""
+    """Return a line that says that another data set is going to be replaced, and what is different; "" where none is.
+
+    The same one with other films or tables is no other data set.
+    """
     try:
         there = Prepared.open(out)
     except InputError:
         return ""
-    if there.labels == dataset.labels:
+    old = there.info["provenance"] | {"findings": list(there.labels)}
+    new = dataset.provenance | {"findings": list(dataset.labels)}
+    keys = [key for key in dict.fromkeys((*old, *new)) if key not in ("warnings", "labels_from", "cut")]
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    if not changed:
         return ""
-    return f"{out} has other findings ({', '.join(there.labels)}) and is going to be replaced; --name keeps both"
+    said = "; ".join(f"{key.replace('_', ' ')}: {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in changed)
+    return f"{out} is going to be replaced ({said}); --name keeps both"
+
+
+def _shown(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _workers(asked: int | None) -> int:

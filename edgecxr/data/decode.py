@@ -21,9 +21,10 @@ TIME_LIMIT = 120.0
 
 _ENDED = {
     "crash": f"ended the process that read it: {AGAIN}",
-    "killed": "was read when its process was killed, twice: is there too little memory? Give fewer --workers, and "
-    "--retry",
-    "too-slow": f"was not read within {{limit:g}} s: raise --time-limit, and --retry, or {AGAIN}",
+    "killed": "was read when its process was killed, twice: is there too little memory? Give fewer --workers, with "
+    "--retry where the set is finished",
+    "too-slow": f"was not read within {{limit:g}} s: {AGAIN}, or raise --time-limit, with --retry where the set is "
+    "finished",
 }
 """What is said of a film whose process has ended."""
 

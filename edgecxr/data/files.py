@@ -21,9 +21,12 @@ from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.journal import Journal, Outcome
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
 from edgecxr.data.sheet import contact_sheet
+from edgecxr.data.splits import class_warnings
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
+
+_MANY_MISSING = 0.05
 
 DUPLICATES, UNLISTED, DECODED = "duplicates.csv", "unlisted.csv", "decoded.jsonl"
 
@@ -82,7 +85,7 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> N
         "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
         "warnings": _counted([o for o in outcomes if not o.reason]),
         "counts": _counts(dataset, kept),
-        "provenance": dataset.provenance,
+        "provenance": dataset.provenance | {"warnings": _warnings(dataset, outcomes, kept)},
         "hash": content_hash(folder),
         "inputs": inputs,
         "version": edgecxr.__version__,
@@ -153,6 +156,21 @@ def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int
             if seen != index:
                 twins.append((index, seen))
     return twins
+
+
+def _warnings(dataset: CxrDataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> list[str]:
+    """Return the warnings of a data set, and what is to be said of the images that are left of it."""
+    warnings = list(dataset.provenance.get("warnings", []))
+    missing = sum(outcome.reason == "not-found" for outcome in outcomes)
+    if missing >= _MANY_MISSING * len(outcomes):
+        warnings.append(f"{missing} of {len(outcomes)} images are missing: is all of it there, and is this its folder?")
+    splits = dataset.splits[kept]
+    lost = [split for split in SPLITS if split in dataset.splits and split not in splits]
+    warnings += [f"of the images of {split} none can be used" for split in lost]
+    # What a data set does not know of is said elsewhere.
+    known = [column for column in range(len(dataset.labels)) if not np.isnan(dataset.targets[:, column]).all()]
+    labels = [dataset.labels[column] for column in known]
+    return warnings + class_warnings(labels, dataset.targets[kept][:, known], dataset.abnormal[kept], splits)
 
 
 def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> int:

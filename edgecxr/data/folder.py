@@ -13,7 +13,7 @@ import numpy as np
 
 from edgecxr.data.boxes import listed_boxes
 from edgecxr.data.dataset import Box
-from edgecxr.data.splits import SYNONYMS, class_warnings, cut_validation, leak_warnings, split_by_patient
+from edgecxr.data.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.table import Table, is_label_value, label_value, read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.read import read_radiograph
@@ -21,6 +21,7 @@ from edgecxr.runtime.types import FloatArray, Radiograph
 
 _NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding")
 _ABNORMAL = ("abnormal",)
+_NO_FINDINGS = ("sex", "gender", "male", "female", "smoker", "pregnant", "frontal", "lateral", "portable", "pa", "ap")
 _RESERVED = ("id", "patient", "split", "abnormal")
 
 
@@ -108,7 +109,11 @@ class Folder:
             fractions = {"val": val_fraction, "test": test_fraction}
             self.splits = split_by_patient(self.patients, self.abnormal, fractions, seed)
         warnings += leak_warnings(self.patients, self.splits)
-        warnings += class_warnings(path, self.labels, self.targets, self.abnormal, self.splits)
+        refuse_unlearnable(path, self.labels, self.targets, self.abnormal, self.splits)
+        doubtful = [label for label in self.labels if label.lower() in _NO_FINDINGS]
+        if doubtful and labels is None:
+            names = ",".join(doubtful)
+            warnings.append(f"taken as findings: {names}; if they are none, leave them out with --ignore {names}")
         self.boxes: tuple[Box, ...] = ()
         self.unlisted: tuple[Path, ...] = ()  # whatever else a user keeps beside a table
         if boxes is not None:

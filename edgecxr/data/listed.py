@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.data.dataset import Box
-from edgecxr.data.splits import class_warnings, cut_validation, leak_warnings, split_by_patient
+from edgecxr.data.splits import cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.table import listing
 from edgecxr.errors import InputError
 from edgecxr.runtime.read import read_radiograph
@@ -81,15 +81,13 @@ def warned(
     patients: NDArray[np.str_],
     splits: NDArray[np.str_],
 ) -> list[str]:
-    """Return warnings of labels with one class, and of patients in several splits.
+    """Return warnings of patients in several splits.
 
     Raises:
         InputError: nothing has two classes among the training images; reason "dataset".
     """
-    # What a data set does not know is said elsewhere.
-    known = [column for column in range(len(labels)) if not np.isnan(targets[:, column]).all()]
-    named = [labels[column] for column in known]
-    return class_warnings(folder, named, targets[:, known], abnormal, splits) + leak_warnings(patients, splits)
+    refuse_unlearnable(folder, labels, targets, abnormal, splits)
+    return leak_warnings(patients, splits)
 
 
 def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:

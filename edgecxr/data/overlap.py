@@ -12,7 +12,7 @@ _SAME_FILMS = ({"nih", "chestmnist"}, {"vindr", "vinbigdata"})
 
 
 def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: str) -> str:
-    """Return a warning where a model may have learnt from the films of a split; "" where nothing says so.
+    """Return a warning where a model has, or may have, learnt from films of a split; "" where nothing says so.
 
     It goes by where both data sets came from: films of a folder that was prepared twice are not recognized.
 
@@ -22,8 +22,11 @@ def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: s
         prepared: what it is tried on.
         split: "train", "val" or "test".
     """
-    if data.get("hash") in prepared.hashes or split == "train":
+    if split == "train":
         return ""
+    if data.get("hash") in prepared.hashes:
+        twins = prepared.info.get("duplicates", {}).get("across_splits", 0)
+        return f"{twins} images of {prepared.name} are in several splits: results look too good" if twins else ""
     origin = prepared.info.get("origin") or prepared.summary()
     learnt, tried = (facts.get("provenance") or {} for facts in (data, origin))
     kind, other = learnt.get("kind"), tried.get("kind")
@@ -36,6 +39,6 @@ def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: s
     if not shared:
         return ""
     return (
-        f"{model} has learnt from {data.get('name')}, which has films of {prepared.name} in other splits: the "
-        f"{split} films may be among them, and results look too good"
+        f"{model} has learnt from {data.get('name')!r}, which divides the same films otherwise than {prepared.name!r}: "
+        f"its training films may be among these of {split}, and results look too good"
     )

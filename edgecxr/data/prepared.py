@@ -204,10 +204,9 @@ class Prepared:
             lines.append(f"  images that no line names: {self.info['unlisted']} (see {self.path / 'unlisted.csv'})")
         twins = self.info.get("duplicates", {})
         if twins.get("images"):
-            across = twins["across_splits"]
-            leak = f"; {across} images have those of one in another split: results will look too good" if across else ""
-            count, where = twins["images"], self.path / "duplicates.csv"
-            lines.append(f"  duplicates: {count} images have the pixels of an earlier one (see {where}){leak}")
+            count, across, where = twins["images"], twins["across_splits"], self.path / "duplicates.csv"
+            leak = f"; {across} are in several splits: results will look too good" if across else ""
+            lines.append(f"  images that repeat the pixels of an earlier one: {count} (see {where}){leak}")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
         if rejected:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")

@@ -82,35 +82,55 @@ def leak_warnings(patients: NDArray[np.str_], splits: NDArray[np.str_]) -> list[
 
 
 def class_warnings(
-    source: Path, labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
+    labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
 ) -> list[str]:
-    """Return a warning for each label that has only one class among the training images.
+    """Return a warning that names the labels that have only one class among the training images, if there are any.
 
     Args:
-        source: for messages.
         labels: the L findings.
         targets: (N, L) in [0, 1] or NaN.
         abnormal: (N,) in [0, 1] or NaN.
         splits: (N,) names.
+    """
+    single = _of_one_class(labels, targets, abnormal, splits)
+    if not single:
+        return []
+    return [f"cannot be learnt from training images of one class: {', '.join(single)}"]
+
+
+def refuse_unlearnable(
+    source: Path, labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
+) -> None:
+    """Refuse training images of which neither a finding nor "abnormal" has two classes; see `class_warnings`.
+
+    Args:
+        source: for the message.
+        labels: as there, like the others.
+        targets: see there.
+        abnormal: see there.
+        splits: see there.
 
     Raises:
-        InputError: neither a finding nor "abnormal" has two classes, so that nothing can be learnt.
+        InputError: nothing can be learnt; reason "dataset".
     """
-    train = splits == "train"
-    if not train.any():
-        return []  # a data set may be for testing only
-    columns = dict(zip((*labels, "abnormal"), (*targets[train].T, abnormal[train]), strict=True))
-    single = {}
-    for name, values in columns.items():
-        positive, negative = int((values >= 0.5).sum()), int((values < 0.5).sum())
-        if not positive or not negative:
-            single[name] = (
-                f"{name} has {positive} positive and {negative} negative training images: it cannot be learnt"
-            )
-    if len(single) == len(columns):
+    single = _of_one_class(labels, targets, abnormal, splits)
+    if len(single) > len(labels):
         raise InputError(
-            f"{source}: no label has both positive and negative training images ({next(iter(single.values()))}): "
+            f"{source}: no label has both positive and negative training images ({single[0]}): "
             "check the labels and the split",
             "dataset",
         )
-    return list(single.values())
+
+
+def _of_one_class(
+    labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
+) -> list[str]:
+    train = splits == "train"
+    if not train.any():
+        return []  # a data set may be for testing only
+    single = []
+    for name, values in zip((*labels, "abnormal"), (*targets[train].T, abnormal[train]), strict=True):
+        positive, negative = int((values >= 0.5).sum()), int((values < 0.5).sum())
+        if not positive or not negative:
+            single.append(f"{name} ({positive} positive, {negative} negative)")
+    return single

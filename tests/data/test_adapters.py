@@ -552,7 +552,10 @@ def test_a_set_with_other_findings_is_not_replaced_in_silence(tmp_path: Path) ->
     assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
     assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
     again = edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs")
-    assert again.code == 0 and "has other findings (Atelectasis, " in again.err and "--name keeps both" in again.err
+    assert again.code == 0 and "going to be replaced (findings: Atelectasis, Cardiomegaly, " in again.err
+    assert ", now Aortic enlargement, " in again.err and "--name keeps both" in again.err
+    other = edgecxr(*typed, "--labels", "vindr14", "--seed", "3", runs=tmp_path / "runs")
+    assert "going to be replaced (seed: 0, now 3); --name keeps both" in other.err
     assert "ILD not known" in again.out
 
 

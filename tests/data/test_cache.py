@@ -95,6 +95,20 @@ def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, 
     assert caught.value.reason == "not-an-image"
 
 
+def test_warnings_are_of_the_images_that_are_left(source: Path, tmp_path: Path) -> None:
+    lines = (source / "labels.csv").read_text().splitlines()
+    positive = [f"{line},{int(index == 3)}" for index, line in enumerate(lines[1:])]  # the only film is no film
+    (source / "labels.csv").write_text("\n".join([f"{lines[0]},Hernia", *positive]))
+    said = prepare(Folder(source), tmp_path / "out", 1).info["provenance"]["warnings"]
+    assert [text for text in said if "cannot be learnt" in text and "Hernia (0 positive, " in text]
+    assert not [text for text in said if "are missing" in text or "none can be used" in text]
+    for index in range(2, COUNT, 3):  # those of test
+        (source / f"{index}.png").unlink(missing_ok=True)
+    said = prepare(Folder(source), tmp_path / "out", 1).info["provenance"]["warnings"]
+    assert "10 of 30 images are missing: is all of it there, and is this its folder?" in said
+    assert "of the images of test none can be used" in said
+
+
 def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> None:
     for name in ("10.png", "12.png"):  # of val and train, as image 9 is of train
         (source / name).write_bytes((source / "9.png").read_bytes())
@@ -103,8 +117,8 @@ def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> No
         "id,same_as,split,split_of_same", "10.png,9.png,val,train", "12.png,9.png,train,train",
     ]  # fmt: skip
     assert prepared.info["duplicates"] == {"images": 2, "across_splits": 3}
-    assert "duplicates: 2 images have the pixels of an earlier one" in prepared.describe()
-    assert "; 3 images have those of one in another split" in prepared.describe()
+    assert "images that repeat the pixels of an earlier one: 2 (see" in prepared.describe()
+    assert "; 3 are in several splits: results will look too good" in prepared.describe()
     without = prepare(Folder(source, labels=["Edema"]), tmp_path / "other", 1)
     assert without.info["duplicates"]["images"] == 2
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from edgecxr.data.folder import Folder
+from edgecxr.data.splits import class_warnings
 from edgecxr.errors import InputError, UsageError
 from tests.cli_workspace import edgecxr, image_folder
 
@@ -130,14 +131,23 @@ def test_warnings_for_leaks_single_classes_and_unknown_patients(tmp_path: Path) 
     rows[5][1] = rows[4][1] = rows[0][1]
     for row in rows[:4]:
         row[5] = "0"
-    warnings = Folder(make(tmp_path, HEADER, rows)).provenance["warnings"]
-    assert len(warnings) == 2
-    assert "patients in more than one split: 1;" in warnings[0]
-    assert "Nodule has 0 positive and 4 negative training images" in warnings[1]
+    dataset = Folder(make(tmp_path, HEADER, rows))
+    (warning,) = dataset.provenance["warnings"]
+    assert "patients in more than one split: 1;" in warning
+    (single,) = class_warnings(dataset.labels, dataset.targets, dataset.abnormal, dataset.splits)
+    assert "cannot be learnt from training images of one class: Nodule (0 positive, 4 negative)" in single
     header = [name for name in HEADER if name != "patient"]
     anonymous = Folder(make(tmp_path, header, [row[:1] + row[2:] for row in rows_of(["train"] * 4)]))
     assert anonymous.patients.tolist() == anonymous.ids.tolist()
     assert "no column 'patient'" in anonymous.provenance["warnings"][0]
+
+
+def test_a_column_that_is_hardly_a_finding_is_taken_and_named(tmp_path: Path) -> None:
+    rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "1"], ["c.png", "r", "val", "0", "1"]]
+    header = ["image", "patient", "split", "Edema", "Sex"]
+    (said,) = Folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
+    assert said == "taken as findings: Sex; if they are none, leave them out with --ignore Sex"
+    assert Folder(make(tmp_path / "two", header, rows), labels=["Edema", "Sex"]).provenance["warnings"] == []
 
 
 def test_a_set_for_testing_only_is_allowed(tmp_path: Path) -> None:

@@ -83,8 +83,10 @@ def test_evaluate_says_it_on_the_terminal_and_in_the_record(tmp_path: Path) -> N
     ):
         assert (done := edgecxr(*command, runs=runs)).code == 0, done
     typed = edgecxr("evaluate", "--data", "chestmnist", "--json", runs=runs)
-    said = "has learnt from nih, which has films of chestmnist in other splits: the test films may be among them"
+    said = "has learnt from 'nih', which divides the same films otherwise than 'chestmnist': its training films may"
     assert typed.code == 0 and f"warning: teacher-tiny-224 {said}" in typed.err
     assert said in json.loads(typed.out)["warning"]
     own = edgecxr("evaluate", "--json", runs=runs)
-    assert own.code == 0 and "warning" not in own.err and json.loads(own.out)["warning"] == ""
+    assert own.code == 0 and "learnt from" not in own.err + own.out
+    # These made-up films repeat each other, in a data set's own splits, too.
+    assert "images of nih are in several splits: results look too good" in json.loads(own.out)["warning"]

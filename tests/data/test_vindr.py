@@ -7,6 +7,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from edgecxr.data.labels import SETS
+from edgecxr.data.splits import class_warnings
 from edgecxr.data.vindr import VinDr
 from edgecxr.errors import InputError, UsageError
 
@@ -94,7 +95,8 @@ def test_a_table_of_patients_keeps_them_together(tmp_path: Path) -> None:
 
 def test_a_finding_that_is_never_positive_is_warned_of(tmp_path: Path) -> None:
     dataset = VinDr(make(tmp_path, reads(20), TEST), LABELS)
-    assert any(w.startswith("Other diseases has 0 positive and 17 negative") for w in dataset.provenance["warnings"])
+    (said,) = class_warnings(dataset.labels, dataset.targets, dataset.abnormal, dataset.splits)
+    assert "Other diseases (0 positive, 17 negative)" in said
 
 
 def test_the_label_sets_are_those_of_the_data_set() -> None:

@@ -83,7 +83,10 @@ def rendered(path: Path, folder: Path, renderer: str) -> np.ndarray:
         subprocess.CalledProcessError: one of them cannot read it.
     """
     raw, picture = folder / "raw.dcm", folder / "picture.pgm"
-    subprocess.run(["gdcmconv", "--raw", path, raw], check=True, capture_output=True, timeout=60)
+    raw.unlink(missing_ok=True)  # of another film
+    done = subprocess.run(["gdcmconv", "--raw", path, raw], check=True, capture_output=True, timeout=60)
+    if not raw.exists():  # what gdcmconv ends with, where it fails, is now this, now that
+        raise subprocess.CalledProcessError(done.returncode, done.args)
     # Overlays are no part of the film.
     command = [renderer, "--no-overlays", *shown_by(dcmread(raw)), raw, picture]
     subprocess.run(command, check=True, capture_output=True, timeout=60)

@@ -74,7 +74,7 @@ def prepare(
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say, with_rate
     from edgecxr.data.cache import prepare as prepare_cache
-    from edgecxr.data.cache import replaces
+    from edgecxr.data.cache import rejected_in, replaces
     from edgecxr.data.source import open_source
     from edgecxr.workspace import Workspace
 
@@ -93,13 +93,15 @@ def prepare(
         if executor == "ray" and path is not None:
             path = path.absolute()  # where a node's processes run, what was typed may mean another place
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
-    note = replaces(workspace.data_dir(source.name), source)
+    out = workspace.data_dir(source.name)
+    note, before = replaces(out, source), rejected_in(out)
     if note:
         say(note)
     with progress("prepare") as update:
         counted = with_rate(update, "films")
-        out = workspace.data_dir(source.name)
         prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit, retry)
+    if retry and before:
+        say(f"read again: {before} films, of which {before - rejected_in(out)} can be used now")
     for warning in prepared.info["provenance"]["warnings"]:
         say(f"warning: {warning}")
     print(prepared.describe())

@@ -107,6 +107,14 @@ def _refuse_rejected(prepared: Prepared) -> None:
         raise InputError(message, table.columns["reason"][0])
 
 
+def rejected_in(out: Path) -> int:
+    """Return how many images a finished data set has rejected; 0 where there is none."""
+    try:
+        return sum(Prepared.open(out).info["rejected"].values())
+    except InputError:
+        return 0
+
+
 def replaces(out: Path, dataset: CxrDataset) -> str:
     """Return a line that says that another data set is going to be replaced, and what is different; "" where none is.
 

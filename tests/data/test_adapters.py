@@ -554,6 +554,13 @@ def test_a_set_with_other_findings_is_not_replaced_in_silence(tmp_path: Path) ->
     again = edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs")
     assert again.code == 0 and "going to be replaced (findings: Atelectasis, Cardiomegaly, " in again.err
     assert ", now Aortic enlargement, " in again.err and "--name keeps both" in again.err
+    films = sorted((tmp_path / "set").rglob("*.png"))
+    content = films[0].read_bytes()
+    films[0].write_bytes(b"no film")
+    assert "rejected: not-an-image 1" in edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs").out
+    once_more = edgecxr(*typed, "--labels", "vindr14", "--retry", runs=tmp_path / "runs")
+    assert "read again: 1 films, of which 0 can be used now" in once_more.err, once_more
+    films[0].write_bytes(content)
     other = edgecxr(*typed, "--labels", "vindr14", "--seed", "3", runs=tmp_path / "runs")
     assert "going to be replaced (seed: 0, now 3); --name keeps both" in other.err
     assert "ILD not known" in again.out

@@ -27,6 +27,7 @@ from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
 
 _MANY_MISSING = 0.05
+_BLOCK = 256  # images in memory
 
 DUPLICATES, UNLISTED, DECODED = "duplicates.csv", "unlisted.csv", "decoded.jsonl"
 
@@ -43,11 +44,11 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> N
     outcomes = [journal.outcomes[index] for index in range(len(dataset))]
     kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
     for size in journal.sizes:
-        with (folder / (LARGE if size == LARGE_SIZE else IMAGES)).open("wb") as file:
+        with (folder / _file_of(size)).open("wb") as file:
             head = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), size, size)}
             np.lib.format.write_array_header_1_0(file, head)
-            for start in range(0, len(kept), 256):
-                file.write(journal.images(kept[start : start + 256], size).data)
+            for start in range(0, len(kept), _BLOCK):
+                file.write(journal.images(kept[start : start + _BLOCK], size).data)
     targets, abnormal = dataset.targets[kept], dataset.abnormal[kept]
     fixed = (dataset.ids[kept], dataset.patients[kept], dataset.splits[kept])
     lines = zip(*(column.tolist() for column in fixed), np.column_stack([abnormal, targets]), strict=True)
@@ -109,12 +110,20 @@ def adopt(journal: Journal, prepared: Prepared) -> None:
     path = prepared.path / DECODED
     if not path.exists():
         return
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines()):
-        index, warnings, shape = json.loads(line)
-        if index not in journal.outcomes:
-            pixels = b"".join(prepared.images_for(size)[row].tobytes() for size in journal.sizes)
-            journal.add(Outcome(index, warnings=tuple(warnings), shape=tuple(shape)), pixels)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for start in range(0, len(lines), _BLOCK):
+        # Mapped anew, since what was read of a map counts as this process's memory for as long as there is the map.
+        maps = [np.load(prepared.path / _file_of(size), mmap_mode="r") for size in journal.sizes]
+        for row in range(start, min(start + _BLOCK, len(lines))):
+            index, warnings, shape = json.loads(lines[row])
+            if index not in journal.outcomes:
+                pixels = b"".join(images[row].tobytes() for images in maps)
+                journal.add(Outcome(index, warnings=tuple(warnings), shape=tuple(shape)), pixels)
     journal.commit()
+
+
+def _file_of(size: int) -> str:
+    return LARGE if size == LARGE_SIZE else IMAGES
 
 
 def has_unlisted(prepared: Prepared, dataset: CxrDataset) -> bool:
@@ -149,8 +158,8 @@ def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int
     """Return (image, first one with the same 224 px pixels) for each image that is not the first."""
     first: dict[bytes, int] = {}
     twins = []
-    for start in range(0, len(kept), 256):
-        part = kept[start : start + 256]
+    for start in range(0, len(kept), _BLOCK):
+        part = kept[start : start + _BLOCK]
         for index, image in zip(part.tolist(), journal.images(part), strict=True):
             seen = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
             if seen != index:

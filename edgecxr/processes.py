@@ -212,7 +212,7 @@ class _Process:
                 return False
             self.end()  # it was idle: nothing is lost
         if self.channel is None:
-            self._start()
+            self._start(work)
             self._gone = not self._sent(message)
         if not self.jobs:
             self.began = time.monotonic()
@@ -242,7 +242,8 @@ class _Process:
         """Return "crash" or "killed" where it has ended, "too-slow" where it must be ended, else ""."""
         if self._gone and self._process:
             self._process.join(1)
-            return "killed" if self._process.exitcode == -signal.SIGKILL else "crash"
+            # 255 is what is known of it where the server has been killed.
+            return "killed" if self._process.exitcode in (-signal.SIGKILL, 255) else "crash"
         return "too-slow" if self.jobs and time.monotonic() > self.began + time_limit else ""
 
     def end(self) -> list[_Job[Any]]:
@@ -266,15 +267,15 @@ class _Process:
             return False
         return True
 
-    def _start(self) -> None:
+    def _start(self, work: Callable[[Any], Any]) -> None:
         for _ in range(_TRIES):
             try:
                 _start_server()
                 self.channel, theirs = _FORKED.Pipe()
                 with theirs:
-                    self._process = _FORKED.Process(target=_serve, args=(theirs,), daemon=True)
+                    self._process = _FORKED.Process(target=_serve, args=(theirs, work), daemon=True)
                     self._process.start()
-                self.channel.recv()  # the time that it takes to start is not the first job's
+                self.channel.recv()  # the time that it takes to start, and to load the work, is not the first job's
                 return
             except (EOFError, OSError) as error:
                 self.end()
@@ -305,8 +306,8 @@ def _start_server() -> None:
             os.environ[safe] = before
 
 
-def _serve(channel: Connection) -> None:
-    """Work off what comes through a channel."""
+def _serve(channel: Connection, work: Callable[[Any], Any]) -> None:
+    """Work off what comes through a channel; the work is given for what must be loaded for it."""
     _follow_parent()
     channel.send("ready")
     while True:

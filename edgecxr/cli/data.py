@@ -67,14 +67,12 @@ def prepare(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first film that cannot be used, instead of listing it.")
     ] = False,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Read films again that were rejected; the others stay as they are.")
-    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Read films again that were rejected.")] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
     from edgecxr.console import progress, say, with_rate
+    from edgecxr.data.cache import opened, replaces
     from edgecxr.data.cache import prepare as prepare_cache
-    from edgecxr.data.cache import rejected_in, replaces
     from edgecxr.data.source import open_source
     from edgecxr.workspace import Workspace
 
@@ -94,15 +92,17 @@ def prepare(
             path = path.absolute()  # where a node's processes run, what was typed may mean another place
         source = open_source(dataset, path, options, listed, seed, workers, made, workspace)
     out = workspace.data_dir(source.name)
-    note, before = replaces(out, source), rejected_in(out)
+    there = opened(out)
+    note = replaces(there, source) if there else ""
     if note:
         say(note)
     with progress("prepare") as update:
         counted = with_rate(update, "films")
         prepared = prepare_cache(source, out, workers, counted, size, executor, strict, time_limit, retry)
-    if retry and before:
-        say(f"read again: {before} films, of which {before - rejected_in(out)} can be used now")
-    for warning in prepared.info["provenance"]["warnings"]:
+    if retry and there and there.info["rejected"] and there.info["inputs"] == prepared.info["inputs"]:
+        before, after = (sum(one.info["rejected"].values()) for one in (there, prepared))
+        say(f"read again: {before} films, of which {before - after} can be used now")
+    for warning in (*source.provenance.get("warnings", []), *prepared.info.get("left", [])):
         say(f"warning: {warning}")
     print(prepared.describe())
 

@@ -55,7 +55,8 @@ def prepare(
         executor: "processes" of this machine, or "ray", a cluster that sees the same files.
         strict: stop at the first image that cannot be used, instead of listing it.
         time_limit: seconds for one image, at least 1.
-        retry: read images again that were rejected when a data set was finished; the others are kept as they are.
+        retry: read images again that were rejected when a data set was finished. Images whose files are as they were
+            for the data set at `out`, of whatever labels and splits, are never read again.
 
     Raises:
         InputError: no image can be used, or the data set contradicts itself; reason "dataset". With `strict`, an image
@@ -73,7 +74,8 @@ def prepare(
         raise UsageError(f"--time-limit {time_limit:g}: give at least 1 second")
     out = Path(out).resolve()
     _check(dataset)
-    inputs = fingerprint(dataset)
+    states = file_states(dataset)
+    inputs = fingerprint(dataset, states)
     # A journal has other pixels for each size; a finished data set of 448 px serves who asks for 224 px.
     mark = inputs if size == BASE_SIZE else f"{inputs} {size}"
     finished = _finished(out, inputs, size)
@@ -81,7 +83,7 @@ def prepare(
     again = retry and finished is not None and bool(finished.info["rejected"])
     if finished and strict and not again:
         _refuse_rejected(finished)
-    if finished and not again and not _is_left_over(work, mark):
+    if finished and not again and not _is_left_over(work, inputs):
         return _with_unlisted(finished, dataset)
     with sole_writer(out):
         # By a process that has ended just now, or was killed before it tidied up.
@@ -91,12 +93,11 @@ def prepare(
             if finished and finished.large is not None:
                 size, mark = LARGE_SIZE, f"{inputs} {LARGE_SIZE}"
             journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
-            if finished:
-                adopt(journal, finished)
+            adopt(journal, dataset, states, out)
             decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict, time_limit)
-            _make(dataset, out, journal, inputs, decoding)
+            _make(dataset, out, journal, decoding, partial(write, dataset, journal, states, inputs))
         shutil.rmtree(work, ignore_errors=True)
-    return Prepared.open(out)
+    return _with_unlisted(Prepared.open(out), dataset)
 
 
 def _refuse_rejected(prepared: Prepared) -> None:
@@ -107,23 +108,19 @@ def _refuse_rejected(prepared: Prepared) -> None:
         raise InputError(message, table.columns["reason"][0])
 
 
-def rejected_in(out: Path) -> int:
-    """Return how many images a finished data set has rejected; 0 where there is none."""
+def opened(out: Path) -> Prepared | None:
+    """Return the finished data set at a place; None where there is none, or it is damaged."""
     try:
-        return sum(Prepared.open(out).info["rejected"].values())
+        return Prepared.open(out)
     except InputError:
-        return 0
+        return None
 
 
-def replaces(out: Path, dataset: CxrDataset) -> str:
-    """Return a line that says that another data set is going to be replaced, and what is different; "" where none is.
+def replaces(there: Prepared, dataset: CxrDataset) -> str:
+    """Return a line that says that a data set is going to be replaced, and what is different; "" where it is not.
 
     The same one with other films or tables is no other data set.
     """
-    try:
-        there = Prepared.open(out)
-    except InputError:
-        return ""
     old = there.info["provenance"] | {"findings": list(there.labels)}
     new = dataset.provenance | {"findings": list(dataset.labels)}
     keys = [key for key in dict.fromkeys((*old, *new)) if key not in ("warnings", "labels_from", "cut")]
@@ -131,7 +128,7 @@ def replaces(out: Path, dataset: CxrDataset) -> str:
     if not changed:
         return ""
     said = "; ".join(f"{key.replace('_', ' ')}: {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in changed)
-    return f"{out} is going to be replaced ({said}); --name keeps both"
+    return f"{there.path} is going to be replaced ({said}); --name keeps both"
 
 
 def _shown(value: object) -> str:
@@ -142,16 +139,29 @@ def _workers(asked: int | None) -> int:
     return asked or len(os.sched_getaffinity(0))
 
 
-def _is_left_over(work: Path, mark: str) -> bool:
+def _is_left_over(work: Path, inputs: str) -> bool:
     """Whether a kill left `work` of a data set that is finished; work on other inputs may still be wanted."""
-    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text() == mark)
+    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text().startswith(inputs))
 
 
-def fingerprint(dataset: CxrDataset) -> str:
+def file_states(dataset: CxrDataset) -> list[str]:
+    """Return size and time of each image's file, and whether it can be read; "missing" where there is none."""
+    states = []
+    for file in dataset.files:
+        try:
+            state = file.stat()
+            # Whether it can be read counts too: a film that could not be is decoded when its permissions are mended.
+            states.append(f"{state.st_size} {state.st_mtime_ns} {os.access(file, os.R_OK)}")
+        except OSError:
+            states.append("missing")
+    return states
+
+
+def fingerprint(dataset: CxrDataset, states: list[str] | None = None) -> str:
     """Return a SHA-256 of a data set's table and boxes and of the sizes and times of its files."""
     digest = hashlib.sha256()
-    # Words for people may change and mean the same.
-    origin = {key: value for key, value in dataset.provenance.items() if key != "warnings"}
+    # Words for people may change and mean the same; what follows from the rest was not always said.
+    origin = {key: value for key, value in dataset.provenance.items() if key not in ("warnings", "cut")}
     head = (FORMAT, BASE_SIZE, dataset.name, dataset.labels, origin)
     digest.update(json.dumps(head, sort_keys=True).encode())
     for names in (dataset.ids, dataset.patients, dataset.splits):
@@ -161,14 +171,8 @@ def fingerprint(dataset: CxrDataset) -> str:
     # Without boxes it is what it was before there were any: what is prepared stays so.
     if dataset.boxes:
         digest.update(json.dumps(dataset.boxes).encode())
-    for file in dataset.files:
-        try:
-            state = file.stat()
-            # Whether it can be read counts too: a film that could not be is decoded when its permissions are mended.
-            readable = os.access(file, os.R_OK)
-            digest.update(f"{state.st_size} {state.st_mtime_ns} {readable}\n".encode())
-        except OSError:
-            digest.update(b"missing\n")
+    for state in states or file_states(dataset):
+        digest.update(f"{state}\n".encode())
     return digest.hexdigest()
 
 
@@ -194,8 +198,8 @@ def _make(
     dataset: CxrDataset,
     out: Path,
     journal: Journal,
-    inputs: str,
     decoding: Callable[[], None],
+    writing: Callable[[Path], None],
 ) -> None:
     # Not beside `out`: what a kill leaves behind is found and removed next time.
     new = journal.folder / "new"
@@ -204,7 +208,7 @@ def _make(
         decoding()
         _refuse_empty(dataset, journal)
         new.mkdir()
-        write(new, dataset, journal, inputs)
+        writing(new)
         replace_folder(new, out)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # it may be what has filled the disk
@@ -214,12 +218,10 @@ def _make(
 
 
 def _finished(out: Path, inputs: str, size: int) -> Prepared | None:
-    try:
-        prepared = Prepared.open(out)
-    except InputError:
-        return None  # missing, damaged or of a newer format: in each case, preparing is the remedy
-    lacking = size == LARGE_SIZE and prepared.large is None
-    return prepared if prepared.info.get("inputs") == inputs and not lacking else None
+    prepared = opened(out)  # one that is damaged or of a newer format is made again
+    if prepared is None or prepared.info.get("inputs") != inputs:
+        return None
+    return None if size == LARGE_SIZE and prepared.large is None else prepared
 
 
 def _refuse_empty(dataset: CxrDataset, journal: Journal) -> None:

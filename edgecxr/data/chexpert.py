@@ -90,7 +90,7 @@ def chexpert(
     splits = divided(splits, patients, abnormal, val_fraction, seed)
     provenance: dict[str, Any] = {
         "kind": "chexpert", "source": str(folder.resolve()), "uncertain": uncertain, "any_view": any_view,
-        "tables": [table.path.name for table in tables.values()], "cut": ["val"] if test is None else [],
+        "cut": ["val"] if test is None else [], **({} if test is None else {"test_table": test.path.name}),
         "val_fraction": val_fraction, "seed": seed, "phantom": False,
         "labels_from": {label: list(made_of) for label, made_of in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "CheXpert")

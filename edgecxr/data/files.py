@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,9 +20,10 @@ import edgecxr
 from edgecxr.data.boxes import BOXES, COLUMNS, scaled
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.journal import Journal, Outcome
-from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash
+from edgecxr.data.prepared import DECODED, FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash, train_hash
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.data.splits import class_warnings
+from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
 from edgecxr.workspace import DATASET, atomic_write
@@ -29,17 +31,18 @@ from edgecxr.workspace import DATASET, atomic_write
 _MANY_MISSING = 0.05
 _BLOCK = 256  # images in memory
 
-DUPLICATES, UNLISTED, DECODED = "duplicates.csv", "unlisted.csv", "decoded.jsonl"
+DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
 
 
-def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> None:
+def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str, folder: Path) -> None:
     """Write the files of a prepared data set; the same inputs give the same bytes.
 
     Args:
-        folder: that is there and empty.
         dataset: whose images the journal has.
         journal: with an outcome for each image.
+        states: of the images' files, as they were decoded.
         inputs: the fingerprint of what was prepared.
+        folder: that is there and empty.
     """
     outcomes = [journal.outcomes[index] for index in range(len(dataset))]
     kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
@@ -59,7 +62,8 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> N
     _write_csv(
         folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
     )
-    decoded = (json.dumps([o.index, o.warnings, o.shape]) + "\n" for o in outcomes if not o.reason)
+    facts = ((i, dataset.files[i], states[i], outcomes[i]) for i in kept.tolist())
+    decoded = (json.dumps([ids[i], str(file), state, of.warnings, of.shape]) + "\n" for i, file, state, of in facts)
     (folder / DECODED).write_text("".join(decoded), encoding="utf-8")
     shapes = {o.index: o.shape for o in outcomes if o.shape}
     boxes = scaled(dataset.boxes, shapes, dataset.labels)
@@ -86,12 +90,15 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> N
         "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
         "warnings": _counted([o for o in outcomes if not o.reason]),
         "counts": _counts(dataset, kept),
-        "provenance": dataset.provenance | {"warnings": _warnings(dataset, outcomes, kept)},
+        "provenance": dataset.provenance,
+        "left": _left(dataset, outcomes, kept),
+        "train_hash": train_hash(dataset.ids[dataset.splits == "train"]),
         "hash": content_hash(folder),
         "inputs": inputs,
         "version": edgecxr.__version__,
     }
     # What a model has seen has the first hash; these are for `Prepared.check`.
+    info["decoded_hash"] = content_hash(folder, (DECODED,))
     if LARGE_SIZE in journal.sizes:
         info["large_hash"] = content_hash(folder, (LARGE,))
     if boxes:
@@ -100,23 +107,33 @@ def write(folder: Path, dataset: CxrDataset, journal: Journal, inputs: str) -> N
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
 
 
-def adopt(journal: Journal, prepared: Prepared) -> None:
-    """Take over what a finished data set has, so that only its rejected images are read again.
+def adopt(journal: Journal, dataset: CxrDataset, states: list[str], out: Path) -> None:
+    """Take over what was read for the finished data set at a place, of images whose files are as they were.
 
     Args:
-        journal: for images of the same inputs and sizes.
-        prepared: the data set; one without decoded.jsonl, of before there was such a file, has nothing to take over.
+        journal: that lacks them.
+        dataset: that is going to be decoded.
+        states: of its images' files.
+        out: the place; where nothing is finished, or has changed since, or is of other sizes, nothing is taken over.
     """
-    path = prepared.path / DECODED
-    if not path.exists():
+    try:
+        prepared = Prepared.open(out)
+        path, sizes = out / DECODED, (BASE_SIZE,) if prepared.large is None else (BASE_SIZE, LARGE_SIZE)
+        if prepared.info["format"] != FORMAT or sizes != journal.sizes or not path.exists():
+            return
+        prepared.check()
+    except InputError:
         return
+    places = {name: index for index, name in enumerate(dataset.ids.tolist())}
     lines = path.read_text(encoding="utf-8").splitlines()
     for start in range(0, len(lines), _BLOCK):
         # Mapped anew, since what was read of a map counts as this process's memory for as long as there is the map.
-        maps = [np.load(prepared.path / _file_of(size), mmap_mode="r") for size in journal.sizes]
+        maps = [np.load(out / _file_of(size), mmap_mode="r") for size in sizes]
         for row in range(start, min(start + _BLOCK, len(lines))):
-            index, warnings, shape = json.loads(lines[row])
-            if index not in journal.outcomes:
+            name, file, state, warnings, shape = json.loads(lines[row])
+            index = places.get(name, -1)
+            same = index >= 0 and file == str(dataset.files[index]) and state == states[index]
+            if same and index not in journal.outcomes:
                 pixels = b"".join(images[row].tobytes() for images in maps)
                 journal.add(Outcome(index, warnings=tuple(warnings), shape=tuple(shape)), pixels)
     journal.commit()
@@ -142,7 +159,9 @@ def write_unlisted(folder: Path, dataset: CxrDataset) -> None:
 
 
 def _unlisted_text(dataset: CxrDataset) -> str:
-    return _csv(("file",), ([str(file)] for file in dataset.unlisted)) if dataset.unlisted else ""
+    # Names may be in any encoding.
+    names = (os.fsencode(file).decode("utf-8", "backslashreplace") for file in dataset.unlisted)
+    return _csv(("file",), ([name] for name in names)) if dataset.unlisted else ""
 
 
 def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
@@ -167,9 +186,9 @@ def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int
     return twins
 
 
-def _warnings(dataset: CxrDataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> list[str]:
-    """Return the warnings of a data set, and what is to be said of the images that are left of it."""
-    warnings = list(dataset.provenance.get("warnings", []))
+def _left(dataset: CxrDataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> list[str]:
+    """Return warnings of the images that are left."""
+    warnings = []
     missing = sum(outcome.reason == "not-found" for outcome in outcomes)
     if missing >= _MANY_MISSING * len(outcomes):
         warnings.append(f"{missing} of {len(outcomes)} images are missing: is all of it there, and is this its folder?")

@@ -109,8 +109,9 @@ def mimic(
     notes += [f"images that are neither PA nor AP, left out: {other_views}"] if other_views else []
     provenance: dict[str, Any] = {
         "kind": "mimic-cxr", "source": str(folder.resolve()), "labeler": labeler, "uncertain": uncertain,
-        "manual_test": manual_test, "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "cut": cut,
-        "phantom": False, "labels_from": {label: list(made_of) for label, made_of in sources.items()},
+        "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "cut": cut, "phantom": False,
+        **({"manual_test": True} if manual_test else {}),
+        "labels_from": {label: list(made_of) for label, made_of in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
@@ -125,6 +126,9 @@ def _path(name: str) -> str:
 
 def _renamed(table: Table) -> Table:
     """Return the table of labels made by hand under the labeler's name for lung opacities."""
+    twice = [name for name, other in _ALIASES.items() if {name, other} <= set(table.columns)]
+    if twice:
+        raise InputError(f"{table.path} has both {twice[0]} and {_ALIASES[twice[0]]}: remove one column", "dataset")
     columns = {_ALIASES.get(name, name): cells for name, cells in table.columns.items()}
     return dataclasses.replace(table, columns=columns)
 

@@ -31,8 +31,9 @@ def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: s
     learnt, tried = (facts.get("provenance") or {} for facts in (data, origin))
     kind, other = learnt.get("kind"), tried.get("kind")
     if kind == other:
-        divisions = {data.get("train_hash"), origin.get("train_hash")}
-        shared = kind != "folder" and split in tried.get("cut", []) and None not in divisions and len(divisions) > 1
+        ours, theirs = data.get("train_hash"), origin.get("train_hash")
+        cut = split in tried.get("cut", []) and kind not in ("folder", "phantom")
+        shared = cut and None not in (ours, theirs) and ours != theirs
     else:
         # VinBigData has none of VinDr-CXR's test films.
         shared = {kind, other} in _SAME_FILMS and not (other == "vindr" and split == "test")

@@ -76,6 +76,7 @@ def pack(prepared: Prepared, split: str, count: int | None, path: Path, seed: in
         "of": len(member),
         "seed": seed,
         "data_hash": prepared.hash,
+        "duplicates": prepared.info.get("duplicates", {}),
         "origin": {key: prepared.summary()[key] for key in ("provenance", "train_hash")},
         "version": edgecxr.__version__,
         "notice": edgecxr.NOTICE,

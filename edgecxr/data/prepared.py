@@ -6,7 +6,7 @@ table.csv          id, patient, split, abnormal and one column per finding; an e
 boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
-decoded.jsonl      index, warnings and shape of each film that was read; for `prepare --retry`
+decoded.jsonl      what was read: name, file and its state, warnings and shape of each film, which is not read again
 unlisted.csv       files beside the images that no line of a table names; only where there are any
 duplicates.csv     id, same_as and their splits, of images with equal pixels; only where there are any
 contact_sheet.png  a few of the images
@@ -39,7 +39,11 @@ FORMAT = 2
 
 IMAGES = "images.npy"
 LARGE = "images-448.npy"
+DECODED = "decoded.jsonl"
 FIXED_COLUMNS = ("id", "patient", "split", "abnormal")
+_HASHED = {
+    "hash": (IMAGES, "table.csv"), "large_hash": (LARGE,), "boxes_hash": ("boxes.csv",), "decoded_hash": (DECODED,),
+}  # fmt: skip
 _REMEDY = "prepare the data set again with `edgecxr prepare`"
 
 
@@ -182,7 +186,7 @@ class Prepared:
         return {
             **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
             "provenance": provenance,
-            "train_hash": train_hash(self.ids[self.splits == "train"]),
+            "train_hash": self.info.get("train_hash"),
         }
 
     def describe(self) -> str:
@@ -216,18 +220,18 @@ class Prepared:
         """Read everything and compare it with the hashes.
 
         Raises:
-            InputError: images or table have changed since they were prepared.
+            InputError: something has changed since it was prepared.
         """
-        large = None if self.large is None else content_hash(self.path, (LARGE,))
-        # Sets of before boxes had a hash are taken as they are.
-        boxes = content_hash(self.path, (BOXES,)) if "boxes_hash" in self.info else None
-        found = (content_hash(self.path), large, boxes)
-        if found != (self.hash, self.info.get("large_hash"), self.info.get("boxes_hash")):
-            raise InputError(
-                f"images, table or boxes of {self.path} have changed since they were prepared: delete it, and "
-                f"{_REMEDY}",
-                "dataset",
-            )
+        for key, names in _HASHED.items():
+            there = all((self.path / name).exists() for name in names)
+            # Sets of before boxes had a hash are taken as they are.
+            wanted = there and (key in self.info or names == (LARGE,))
+            if (content_hash(self.path, names) if wanted else None) != self.info.get(key):
+                raise InputError(
+                    f"files of {self.path} ({' and '.join(names)}) have changed since they were prepared: delete it, "
+                    f"and {_REMEDY}",
+                    "dataset",
+                )
 
 
 def _positive(classes: dict[str, int]) -> str:
@@ -236,7 +240,11 @@ def _positive(classes: dict[str, int]) -> str:
 
 
 def train_hash(ids: NDArray[np.str_]) -> str:
-    """Return the SHA-256 of the names of training images: which division of the same images a model has learnt from."""
+    """Return the SHA-256 of the names of training images, usable or not: which division of images a model learns from.
+
+    Args:
+        ids: (N,) of the training images.
+    """
     return hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).hexdigest()
 
 

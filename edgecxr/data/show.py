@@ -30,7 +30,7 @@ def show(prepared: Prepared) -> str:
     renamed = {label: parts for label, parts in origin.get("labels_from", {}).items() if parts != [label]}
     for label, parts in renamed.items():
         lines.append(f"label    {label}: {', '.join(parts) if parts else 'not known there'}")
-    lines += [f"warning  {text}" for text in origin.get("warnings", [])]
+    lines += [f"warning  {text}" for text in (*origin.get("warnings", []), *prepared.info.get("left", []))]
     lines += [f"film     {text}: {count}" for text, count in prepared.info.get("warnings", {}).items()]
     lines.append(f"hash     {prepared.hash}, prepared by edgecxr {prepared.info['version']}")
     return "\n".join(lines)

@@ -243,6 +243,17 @@ def test_chexpert_with_its_test_set_validates_on_valid(tmp_path: Path, name: str
     assert chexpert(folder).ids.tolist() == dataset.ids.tolist(), "in test/, too"
 
 
+def test_what_people_are_not_sure_of_is_neither_normal_nor_abnormal() -> None:
+    devices, edema = (chexpert_module.OWN.index(label) for label in ("Support Devices", "Edema"))
+    own = np.zeros((4, 13), np.float32)
+    own[[0, 1, 2], devices] = 1
+    own[[1, 3], edema] = NAN
+    own[2, edema] = 1
+    # Devices; devices and perhaps an oedema; both for sure; nothing but perhaps an oedema. No Finding is never ticked.
+    _, abnormal = chexpert_module.as_read(own, np.ones(4, np.float32))
+    np.testing.assert_array_equal(abnormal, [0, NAN, 1, NAN])
+
+
 @pytest.mark.parametrize("what", ["table", "films", "studies"])
 def test_chexpert_with_half_of_its_test_set_says_so_and_goes_without(tmp_path: Path, what: str) -> None:
     name = "groundtruth.csv" if what == "studies" else "test_labels.csv"

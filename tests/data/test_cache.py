@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecxr.artefact import sole_writer
 from edgecxr.data.cache import Prepared, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
@@ -74,6 +75,8 @@ def test_the_old_one_stays_until_the_new_one_is_complete(
     first = prepare(Folder(source), out, 1)
     with (source / "labels.csv").open("a") as file:
         file.write("extra.png,p,train,1,1\n")
+    for film in source.glob("*.png"):
+        os.utime(film, (0, 0))  # else they would not be read again
     interrupt(source, out, monkeypatch)
     assert Prepared.open(out).hash == first.hash
 
@@ -95,16 +98,56 @@ def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, 
     assert caught.value.reason == "not-an-image"
 
 
+def test_films_whose_files_are_as_they_were_are_not_read_again(source: Path, tmp_path: Path) -> None:
+    def read_of(again: Folder, name: str) -> int:
+        """Return how many images another data set reads; it has the bytes of one that reads all."""
+        seen: list[int] = []
+        prepared = prepare(again, tmp_path / "out", 1, lambda done, total: seen.append(done))
+        assert contents(prepared.path) == contents(prepare(again, tmp_path / name, 1).path)
+        return COUNT - seen[0]
+
+    first = prepare(Folder(source), tmp_path / "out", 1)
+    assert len(first) == COUNT - 2
+    assert read_of(Folder(source, labels=["Edema"]), "other labels") == 2, "those that were rejected"
+    (source / "3.png").write_bytes((source / "0.png").read_bytes())
+    (source / "4.png").write_bytes((source / "1.png").read_bytes())
+    assert read_of(Folder(source, labels=["Edema"]), "other films") == 3, "one mended, one missing, one changed"
+    images = tmp_path / "out" / "images.npy"
+    content = bytearray(images.read_bytes())
+    content[-1] ^= 1
+    images.write_bytes(content)
+    assert read_of(Folder(source), "after damage") == COUNT
+    lines = (tmp_path / "out" / "decoded.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "out" / "decoded.jsonl").write_text("".join(lines[1:]))
+    assert read_of(Folder(source, labels=["Edema"]), "after other damage") == COUNT
+
+
+def test_what_no_line_names_may_have_any_name_and_wait_for_a_writer(source: Path, tmp_path: Path) -> None:
+    class Beside(Folder):
+        """A folder with image files that its table does not name."""
+
+    def beside(*names: bytes) -> Folder:
+        dataset = Beside(source)
+        dataset.unlisted = tuple(source / os.fsdecode(name) for name in names)
+        return dataset
+
+    prepared = prepare(beside(b"caf\xe9.png"), tmp_path / "out", 1)
+    assert "caf\\xe9.png" in (prepared.path / "unlisted.csv").read_text()
+    with sole_writer(tmp_path / "out"):
+        assert prepare(beside(b"caf\xe9.png", b"b.png"), tmp_path / "out", 1).info["unlisted"] == 1
+    assert prepare(beside(b"caf\xe9.png", b"b.png"), tmp_path / "out", 1).info["unlisted"] == 2
+
+
 def test_warnings_are_of_the_images_that_are_left(source: Path, tmp_path: Path) -> None:
     lines = (source / "labels.csv").read_text().splitlines()
     positive = [f"{line},{int(index == 3)}" for index, line in enumerate(lines[1:])]  # the only film is no film
     (source / "labels.csv").write_text("\n".join([f"{lines[0]},Hernia", *positive]))
-    said = prepare(Folder(source), tmp_path / "out", 1).info["provenance"]["warnings"]
+    said = prepare(Folder(source), tmp_path / "out", 1).info["left"]
     assert [text for text in said if "cannot be learnt" in text and "Hernia (0 positive, " in text]
     assert not [text for text in said if "are missing" in text or "none can be used" in text]
     for index in range(2, COUNT, 3):  # those of test
         (source / f"{index}.png").unlink(missing_ok=True)
-    said = prepare(Folder(source), tmp_path / "out", 1).info["provenance"]["warnings"]
+    said = prepare(Folder(source), tmp_path / "out", 1).info["left"]
     assert "10 of 30 images are missing: is all of it there, and is this its folder?" in said
     assert "of the images of test none can be used" in said
 
@@ -190,7 +233,7 @@ def test_films_at_448_px_lie_beside_what_is_prepared_without_them(source: Path, 
     ours, theirs = contents(both.path), contents(plain.path)
     assert ours.keys() - theirs.keys() == {"images-448.npy"}
     assert [name for name in theirs if name not in FACTS and ours[name] != theirs[name]] == []
-    differ = ("large_hash", "warnings")
+    differ = ("large_hash", "warnings", "decoded_hash")
     one, two = ({k: v for k, v in prepared.info.items() if k not in differ} for prepared in (both, plain))
     assert one == two and both.summary() == plain.summary()
     # Every film but the first is smaller, and each is counted once.
@@ -243,7 +286,7 @@ def test_changed_boxes_are_noticed(source: Path, tmp_path: Path) -> None:
     file = prepare(marked(source), tmp_path / "out", 1).path / "boxes.csv"
     Prepared.open(file.parent).check()
     file.write_text(file.read_text().replace("112.00", "113.00", 1))
-    with pytest.raises(InputError, match=r"boxes of .* have changed since"):
+    with pytest.raises(InputError, match=r"files of .*boxes\.csv\) have changed since"):
         Prepared.open(file.parent).check()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import multiprocessing
 import os
 import signal
 import time
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 
 from edgecxr import processes
+from edgecxr.data import decode
 from edgecxr.data.cache import prepare
 from edgecxr.data.folder import Folder
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
@@ -31,16 +31,26 @@ def test_more_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"films", "one", "two"}
 
 
-def test_killed_workers_cost_nothing(source: Path, tmp_path: Path) -> None:
+def test_killed_workers_cost_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pools: list[processes.Processes] = []
+
+    def noted(count: int, time_limit: float) -> processes.Processes:
+        pools.append(processes.Processes(count, time_limit))
+        return pools[-1]
+
+    monkeypatch.setattr(decode, "Processes", noted)
     gone = []
 
     def kill(done: int, total: int) -> None:
         if done in (4, 16):
-            for child in multiprocessing.active_children():
-                child.kill()
-                gone.append(child.pid)
+            for process in pools[0]._all:
+                # An image whose process is killed twice is taken for the cause.
+                if process._process and not any(job.suspect for job in process.jobs):
+                    process._process.kill()
+                    gone.append(process._process.pid)
 
     killed = prepare(marked(source), tmp_path / "killed", 2, kill)
+    monkeypatch.undo()
     assert len(set(gone)) >= 3, "of the second time too"
     assert contents(killed.path) == contents(prepare(marked(source), tmp_path / "whole", 1).path)
 

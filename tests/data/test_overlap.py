@@ -16,14 +16,14 @@ from edgecxr.errors import InputError
 from tests.cli_workspace import edgecxr
 from tests.data.layouts import chestmnist_layout, nih_layout
 
-CUT = {"nih": ["val"], "vindr": ["val"], "vinbigdata": ["val", "test"]}
+CUT = {"nih": ["val"], "phantom": ["val"], "vindr": ["val"], "vinbigdata": ["val", "test"]}
 """What adapters say of the splits that they cut by chance."""
 
 
 def named(prepared: Prepared, kind: str) -> Prepared:
     """Return a data set as if it came from an adapter."""
     provenance = {"kind": kind, "cut": CUT.get(kind, [])}
-    return dataclasses.replace(prepared, info=prepared.info | {"provenance": provenance})
+    return dataclasses.replace(prepared, info=prepared.info | {"provenance": provenance, "train_hash": "its own"})
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,7 @@ def named(prepared: Prepared, kind: str) -> Prepared:
         ("vinbigdata", "vinbigdata", "test", True),
         ("mimic-cxr", "mimic-cxr", "val", False),
         ("folder", "folder", "test", False),
+        ("phantom", "phantom", "val", False),
         ("", "nih", "test", False),
     ],
 )
@@ -55,8 +56,16 @@ def test_the_same_films_under_another_division_are_told(
         assert not seen_films("model", data | {"hash": clinic.hash}, one, split)
         if learnt == tried:
             # Of other labels, say, but the same films to learn from; or of before that was written down.
-            assert not seen_films("model", data | {"train_hash": clinic.summary()["train_hash"]}, one, split)
+            assert not seen_films("model", data | {"train_hash": "its own"}, one, split)
             assert not seen_films("model", {**data, "train_hash": None}, one, split)
+
+
+def test_films_in_several_splits_are_told_of_a_pack_too(clinic: Prepared, tmp_path: Path) -> None:
+    data = {"name": "clinic", "hash": clinic.hash}
+    leaky = dataclasses.replace(clinic, info=clinic.info | {"duplicates": {"images": 1, "across_splits": 2}})
+    for one in (leaky, pack(leaky, "test", None, tmp_path / "films.npz")):
+        assert "2 images of " in seen_films("model", data, one, "test")
+    assert not seen_films("model", data, clinic, "test")
 
 
 def test_a_pack_whose_origin_is_none_is_refused(clinic: Prepared, tmp_path: Path) -> None:

@@ -76,14 +76,12 @@ def prepare(
     _check(dataset)
     states = file_states(dataset)
     inputs = fingerprint(dataset, states)
-    # A journal has other pixels for each size; a finished data set of 448 px serves who asks for 224 px.
-    mark = inputs if size == BASE_SIZE else f"{inputs} {size}"
     finished = _finished(out, inputs, size)
     work = out.with_name(f".{out.name}.partial")
     again = retry and finished is not None and bool(finished.info["rejected"])
     if finished and strict and not again:
         _refuse_rejected(finished)
-    if finished and not again and not _is_left_over(work, inputs):
+    if finished and not again and not _is_left_over(work, finished):
         return _with_unlisted(finished, dataset)
     with sole_writer(out):
         # By a process that has ended just now, or was killed before it tidied up.
@@ -91,8 +89,8 @@ def prepare(
         if not finished or again:
             refuse_foreign(out)
             if finished and finished.large is not None:
-                size, mark = LARGE_SIZE, f"{inputs} {LARGE_SIZE}"
-            journal = Journal(work, mark, tuple(sorted({BASE_SIZE, size})))
+                size = LARGE_SIZE
+            journal = Journal(work, _mark(inputs, size), tuple(sorted({BASE_SIZE, size})))
             adopt(journal, dataset, states, out)
             decoding = partial(decode_all, dataset, journal, _workers(workers), progress, executor, strict, time_limit)
             _make(dataset, out, journal, decoding, partial(write, dataset, journal, states, inputs))
@@ -139,9 +137,16 @@ def _workers(asked: int | None) -> int:
     return asked or len(os.sched_getaffinity(0))
 
 
-def _is_left_over(work: Path, inputs: str) -> bool:
-    """Whether a kill left `work` of a data set that is finished; work on other inputs may still be wanted."""
-    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text().startswith(inputs))
+def _mark(inputs: str, size: int) -> str:
+    """Return what tells a journal's work apart: it has other pixels for each size."""
+    return inputs if size == BASE_SIZE else f"{inputs} {size}"
+
+
+def _is_left_over(work: Path, finished: Prepared) -> bool:
+    """Whether a kill left `work` of a data set that is finished; work on other inputs or sizes may still be wanted."""
+    sizes = (BASE_SIZE,) if finished.large is None else (BASE_SIZE, LARGE_SIZE)
+    done = [_mark(finished.info["inputs"], size) for size in sizes]
+    return work.is_dir() and (not (work / MARK).exists() or (work / MARK).read_text() in done)
 
 
 def file_states(dataset: CxrDataset) -> list[str]:
@@ -218,6 +223,7 @@ def _make(
 
 
 def _finished(out: Path, inputs: str, size: int) -> Prepared | None:
+    """Return the data set at a place if it is that of the inputs; one of 448 px serves who asks for 224 px."""
     prepared = opened(out)  # one that is damaged or of a newer format is made again
     if prepared is None or prepared.info.get("inputs") != inputs:
         return None

@@ -81,3 +81,23 @@ def test_work_on_one_size_is_not_taken_for_work_on_the_other(
     prepared = prepare(Folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
     assert seen[0] == 0
     assert contents(prepared.path) == contents(prepare(Folder(source), tmp_path / "whole", 1, size=448).path)
+
+
+def test_what_an_interrupted_retry_leaves_is_removed_and_work_on_another_size_is_not(
+    source: Path, tmp_path: Path
+) -> None:
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    out, work = tmp_path / "out", tmp_path / ".out.partial"
+    prepare(Folder(source), out, 1)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Folder(source), out, 1, stop, 448)
+    prepare(Folder(source), out, 1)
+    assert work.exists(), "who wants 448 px goes on there"
+    prepare(Folder(source), out, 1, size=448)
+    assert not work.exists()
+    with pytest.raises(KeyboardInterrupt):
+        prepare(Folder(source), out, 1, stop, retry=True)
+    assert work.exists()
+    assert prepare(Folder(source), out, 1).large is not None and not work.exists()

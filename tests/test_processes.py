@@ -199,3 +199,20 @@ def test_a_machine_without_room_for_a_process_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setattr(processes, "_start_server", full)
     with Processes(1, 60) as pool, pytest.raises(EdgeCxrError, match=r"to work .*Too many open files"):
         list(pool.run(abs, [-1]))
+
+
+def _ends_once(item: tuple[str, str]) -> str:
+    name, seen = item
+    if name == "suspect":
+        if not Path(seen).exists():
+            Path(seen).touch()
+            os._exit(9)
+        time.sleep(2)
+    return name
+
+
+def test_no_item_waits_behind_one_that_has_ended_a_process(tmp_path: Path) -> None:
+    names = ["suspect", *(str(number) for number in range(20))]
+    with Processes(2, 60) as pool:
+        found = [result for _, result in pool.run(_ends_once, [(name, str(tmp_path / "seen")) for name in names])]
+    assert sorted(map(str, found)) == sorted(names) and found[-1] == "suspect"

@@ -7,6 +7,7 @@ train_images, val_images, test_images (N, S, S) uint8; train_labels, val_labels,
 from __future__ import annotations
 
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -125,7 +126,7 @@ def _film(pixels: NDArray[np.uint8], name: str) -> Radiograph:
 
 
 def _file(path: Path) -> Path:
-    if path.is_dir():
+    if os.path.isdir(path):
         found = sorted(path.glob("chestmnist*.npz"))
         if len(found) != 1:
             there = f"it holds {', '.join(file.name for file in found)}" if found else "it holds none"

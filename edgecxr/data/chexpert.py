@@ -144,7 +144,7 @@ def _test_table(folder: Path, films: _Films) -> tuple[Table | None, list[str]]:
     if "Study" in table.columns:
         table, lacking = _by_film(table, films)
     table.require(("Path",))
-    if not any(films.file(_placed(table, row, film)).exists() for row, film in enumerate(table.columns["Path"])):
+    if not any(os.path.exists(films.file(_placed(table, row, film))) for row, film in enumerate(table.columns["Path"])):
         return None, [f"{path.name} is left out: none of its films is in test/"]
     return table, [f"studies of {path.name} without films, left out: {lacking}"] if lacking else []
 

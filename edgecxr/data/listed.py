@@ -101,8 +101,8 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
     Raises:
         InputError: one is missing; the message says what was expected and what was found. Reason "dataset".
     """
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        state = "is a file" if os.path.exists(folder) else "does not exist"
         raise InputError(
             f"{folder} {state}: give the folder of {what}, which holds {paths[0].replace('|', ' or ')}", "dataset"
         )
@@ -151,7 +151,7 @@ def any_there(folder: Path, files: Sequence[Path]) -> None:
     Raises:
         InputError: none exists; reason "dataset".
     """
-    if not any(file.exists() for file in files):
+    if not any(map(os.path.exists, files)):
         example = f"; expected files such as {files[0]}" if files else ""
         raise InputError(
             f"none of the {len(files)} listed images of {folder} exists{example}: download them", "dataset"

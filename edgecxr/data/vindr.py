@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -160,7 +161,7 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
     if len(both):
         raise InputError(f"{folder}: images are in the train and the test table ({listing(both, 3)})", "dataset")
     # Single missing films are rejected one by one when the data set is prepared.
-    if not any(file.exists() for file in files):
+    if not any(map(os.path.exists, files)):
         raise InputError(
             f"none of the {len(files)} listed images exists; expected files such as {files[0]}: "
             "download train/ and test/",

@@ -20,8 +20,8 @@ def read_not_chest(folder: Path) -> list[FilmRead]:
         UsageError: there is no such folder.
         InputError: none of its files can be read; reason "not-found".
     """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
+    if not os.path.isdir(folder):
+        what = "is a file" if os.path.exists(folder) else "does not exist"
         raise UsageError(f"--not-chest {folder} {what}: give a folder with films of other things")
     paths = find_inputs([folder])
     films: list[FilmRead] = []

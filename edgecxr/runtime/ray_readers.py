@@ -82,7 +82,7 @@ def check_version(version: str) -> None:
 
 def check_seen(reason: str, path: Path) -> None:
     """Raise EdgeCxrError where a node does not find a file that there is: it would reject all that it gets."""
-    if reason == "not-found" and path.exists():
+    if reason == "not-found" and os.path.exists(path):
         raise EdgeCxrError(f"a node of the Ray cluster does not see {path}: mount it there under the same path")
 
 

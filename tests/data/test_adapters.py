@@ -24,6 +24,7 @@ from edgecxr.data.labels import SETS
 from edgecxr.data.mimic import mimic
 from edgecxr.data.nih import nih
 from edgecxr.data.vinbigdata import vinbigdata
+from edgecxr.data.vindr import VinDr
 from edgecxr.errors import InputError, UsageError
 from tests.cli_workspace import edgecxr
 from tests.data.layouts import (
@@ -534,6 +535,16 @@ def test_images_that_no_line_names_are_listed(
     again = prepare(open_(folder), tmp_path / "out", 1)
     assert not (again.path / "unlisted.csv").exists() and "no line names" not in again.describe()
     assert (again.path / "images.npy").stat() == decoded and again.hash == prepared.hash
+
+
+TOO_LONG = Path("/".join(["y"] * 2500))
+"""A path that a file system refuses, other than one where there is nothing."""
+
+
+@pytest.mark.parametrize("open_", [nih, chexpert, mimic, vinbigdata, ChestMnist, VinDr])
+def test_a_path_that_is_too_long_is_refused_as_any_other(open_: Callable[[Path], CxrDataset]) -> None:
+    with pytest.raises(InputError):
+        open_(TOO_LONG)
 
 
 # ---- as they are typed

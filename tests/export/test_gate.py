@@ -160,3 +160,9 @@ def test_too_few_films_give_no_gate_and_say_so(finished: Finished, tmp_path: Pat
     assert bundle.card.gate == {} and "quality gate: none" in said[-1]
     with Predictor(bundle) as predictor:
         assert any("cannot tell whether a film is a chest film" in warning for warning in predictor.warnings)
+
+
+def test_a_folder_that_cannot_be_is_refused() -> None:
+    for folder in (Path("nowhere"), Path("/".join(["y"] * 2500))):
+        with pytest.raises(UsageError, match="does not exist: give a folder with films of other things"):
+            read_not_chest(folder)

@@ -108,15 +108,15 @@ def read_whole(folder: Path, read: Callable[[], _T]) -> _T:
         read: raises an `EdgeCxrError` where files are missing or do not fit each other.
     """
     while True:
-        before = _identity(folder)
-        try:
-            result = read()
-        except EdgeCxrError:
-            if _identity(folder) == before:
-                raise
-        else:
-            if _identity(folder) == before:
-                return result
+        with _held(folder) as before:
+            try:
+                result = read()
+            except EdgeCxrError:
+                if _identity(folder) == before:
+                    raise
+            else:
+                if _identity(folder) == before:
+                    return result
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -137,6 +137,21 @@ def _aside(dest: Path) -> Path:
 def _remove(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[tuple[int, int] | None]:
+    """Give the identity of a folder, and hold it, so that no folder after it gets the number of its inode meanwhile."""
+    try:
+        held = os.open(folder, os.O_PATH)
+    except OSError:
+        yield _identity(folder)
+        return
+    try:
+        state = os.fstat(held)
+        yield state.st_dev, state.st_ino
+    finally:
+        os.close(held)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

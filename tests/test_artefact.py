@@ -103,6 +103,24 @@ def test_a_folder_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path
         read_whole(tmp_path / "none", lambda: Bundle.open(tmp_path / "none"))
 
 
+def test_a_folder_that_is_replaced_by_one_with_the_number_of_its_inode_is_read_again(tmp_path: Path) -> None:
+    make(tmp_path / "a", "old")
+    seen = []
+
+    def read() -> str:
+        seen.append((tmp_path / "a" / "card.json").read_text())
+        if len(seen) == 1:
+            first = (tmp_path / "a").stat().st_ino
+            for number in range(50):  # file systems give numbers of what is gone to what is new
+                make(tmp_path / "a", f"new {number}")
+                if (tmp_path / "a").stat().st_ino == first:
+                    break
+            raise ModelError("files of two folders")
+        return seen[-1]
+
+    assert read_whole(tmp_path / "a", read).startswith("new")
+
+
 def test_a_bundle_that_is_exported_again_and_again_can_always_be_opened(tmp_path: Path) -> None:
     folder = tiny_bundle(tmp_path / "bundle", name="v0").path
     whole = shutil.copytree(folder, tmp_path / "copy")

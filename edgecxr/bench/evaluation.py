@@ -32,12 +32,14 @@ class Answered:
         card: its card.
         prepared: the data set.
         outputs: for the split's images, in order.
+        warning: where it may have learnt from them; else "".
     """
 
     folder: Path
     card: ModelCard
     prepared: Prepared
     outputs: Outputs
+    warning: str = ""
 
 
 def answer(
@@ -82,7 +84,7 @@ def answer(
         backend = open_backend("torch", folder)
     outputs = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
     backend.close()
-    return Answered(folder, card, prepared, outputs)
+    return Answered(folder, card, prepared, outputs, warning)
 
 
 def check_same_data(models: Sequence[Answered]) -> None:
@@ -141,13 +143,12 @@ def evaluate_model(
             raise UsageError(f"{ours.folder} cannot be compared with itself: name another model with --against")
         check_same_data([ours, theirs])
     record = evaluate(ours.card, ours.prepared, split, ours.outputs, replicates, prevalence=prevalence)
-    record["warning"] = seen_films(ours.card.name, ours.card.data, ours.prepared, split)
+    record["warning"] = ours.warning
     if not ours.card.artefacts:
         _keep(ours, f"{ours.prepared.name}/{split}", record)
     if theirs:
         compared = compare(ours.prepared, split, ours.outputs, theirs.outputs, replicates)
-        seen = seen_films(theirs.card.name, theirs.card.data, theirs.prepared, split)
-        record = record | {"against": {"model": theirs.card.name, "warning": seen} | compared}
+        record = record | {"against": {"model": theirs.card.name, "warning": theirs.warning} | compared}
     return ours, record
 
 

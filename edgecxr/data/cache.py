@@ -17,9 +17,9 @@ import numpy as np
 from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import TIME_LIMIT, decode_all
-from edgecxr.data.files import adopt, has_unlisted, write, write_unlisted
 from edgecxr.data.journal import MARK, Journal
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared
+from edgecxr.data.prepared_files import adopt, has_unlisted, write, write_unlisted
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import EXECUTORS
@@ -55,8 +55,8 @@ def prepare(
         executor: "processes" of this machine, or "ray", a cluster that sees the same files.
         strict: stop at the first image that cannot be used, instead of listing it.
         time_limit: seconds for one image, at least 1.
-        retry: read images again that were rejected when a data set was finished. Images whose files are as they were
-            for the data set at `out`, of whatever labels and splits, are never read again.
+        retry: read images again that were rejected when a data set was finished. Others are not read again as long as
+            their files are as they were for the data set at `out`, of whatever labels and splits but of this size.
 
     Raises:
         InputError: no image can be used, or the data set contradicts itself; reason "dataset". With `strict`, an image

@@ -72,7 +72,7 @@ def decode_all(
     Raises:
         InputError: an image cannot be used, and `strict` is set; what was decoded before is kept.
         MissingPackage: Ray is not installed.
-        EdgeCxrError: several processes in a row end at once, or Ray's cluster fails.
+        EdgeCxrError: processes are killed one after the other, or cannot be started, or Ray's cluster fails.
     """
     todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
     films = (Film(index, dataset.files[index], dataset.reader(index)) for index in todo)
@@ -118,7 +118,7 @@ def decode_in(
         time_limit: seconds for one image, for the message.
 
     Raises:
-        EdgeCxrError: processes end one after the other.
+        EdgeCxrError: processes are killed one after the other, or cannot be started.
     """
     for film, result in processes.run(partial(decode_one, sizes=sizes), films):
         if isinstance(result, Ended):

@@ -42,7 +42,7 @@ LARGE = "images-448.npy"
 DECODED = "decoded.jsonl"
 FIXED_COLUMNS = ("id", "patient", "split", "abnormal")
 _HASHED = {
-    "hash": (IMAGES, "table.csv"), "large_hash": (LARGE,), "boxes_hash": ("boxes.csv",), "decoded_hash": (DECODED,),
+    "hash": (IMAGES, "table.csv"), "large_hash": (LARGE,), "boxes_hash": (BOXES,), "decoded_hash": (DECODED,),
 }  # fmt: skip
 _REMEDY = "prepare the data set again with `edgecxr prepare`"
 
@@ -217,7 +217,7 @@ class Prepared:
         return "\n".join([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
 
     def check(self) -> None:
-        """Read everything and compare it with the hashes.
+        """Read all that has a hash and compare it.
 
         Raises:
             InputError: something has changed since it was prepared.

@@ -64,13 +64,13 @@ def figure_three(workspace: Workspace, data: str | None) -> list[str]:
     folder, card = _first(runs, lambda card: card.method == "mlcak", "edgecxr distill --res 28")
     teacher, _ = _first(runs, lambda other: _taught(other, card), "edgecxr train")
     again = f"edgecxr distill --res {card.size} --method none --teacher {teacher.name} --arch {card.arch}"
-    again += f" --depth {card.depth} --tokens {card.tokens} --input {card.input}"
+    again += f" --depth {card.depth} --tokens {card.tokens} --input {card.input} --stem {card.stem}"
     plain, _ = _first(runs, lambda o: o.method == "none" and o.size == card.size and _is_alike(o, card), again)
     return [teacher.name, plain.name, folder.name]
 
 
 def _is_alike(card: ModelCard, other: ModelCard) -> bool:
-    return all(getattr(card, key) == getattr(other, key) for key in ("arch", "depth", "tokens", "input"))
+    return all(getattr(card, key) == getattr(other, key) for key in ("arch", "depth", "tokens", "input", "stem"))
 
 
 def _teacher(card: ModelCard) -> str | None:

@@ -23,6 +23,7 @@ Epochs = Annotated[int | None, typer.Option(help="Passes over the training image
 Batch = Annotated[int | None, typer.Option(min=1, max=65536, help="Images per step.", show_default="64")]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate of AdamW.", show_default="0.0005")]
 Warmup = Annotated[float | None, typer.Option(help="Share of the steps in which the rate rises.", show_default="0.05")]
+Clip = Annotated[float | None, typer.Option(help="Largest norm of a step's gradient; 0: any.", show_default="1")]
 Augment = Annotated[float | None, typer.Option(help="Strength of the augmentation, 0 to 3.", show_default="1")]
 Precision = Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16 matrix products.")]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Same seed, same CPU result.")]
@@ -48,7 +49,10 @@ def demo(
     print(load("edgecxr.demo:demo", "demo")(out, n, epochs, seed))
 
 
-@app.command(epilog="Examples:  edgecxr train  |  edgecxr train --data vindr --arch small --epochs 100")
+@app.command(
+    epilog="Examples:  edgecxr train  |  edgecxr train --data vindr --arch small --epochs 100  |  "
+    "edgecxr train --stem conv --patch 32"
+)
 def train(
     data: Data = None,
     res: Annotated[
@@ -56,6 +60,12 @@ def train(
     ] = 224,
     arch: Annotated[str | None, typer.Option(help="tiny, small or base.", show_default="tiny")] = None,
     patch: Annotated[int | None, typer.Option(min=1, help="Side of a patch in pixels.", show_default="16")] = None,
+    stem: Annotated[
+        str | None,
+        typer.Option(
+            help="patch, or conv: convolutions, which learn far faster from random weights.", show_default="patch"
+        ),
+    ] = None,
     depth: Annotated[int | None, typer.Option(help="Number of transformer blocks.", show_default="12")] = None,
     init: Annotated[
         str | None, typer.Option(help="pretrained (ImageNet) or random.", show_default="pretrained")
@@ -65,6 +75,7 @@ def train(
     batch: Batch = None,
     lr: Rate = None,
     warmup: Warmup = None,
+    clip: Clip = None,
     augment: Augment = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -82,9 +93,9 @@ def train(
     from edgecxr.workspace import Workspace
 
     typed = {
-        "res": res, "arch": arch, "patch": patch, "depth": depth, "init": init,
+        "res": res, "arch": arch, "patch": patch, "stem": stem, "depth": depth, "init": init,
         "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
-        "augment": augment, "seed": seed, "precision": precision, "paper": paper,
+        "clip": clip, "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)
@@ -116,6 +127,9 @@ def distill(
     teacher: Annotated[str | None, typer.Option(metavar="RUN", help="The latest fitting one by default.")] = None,
     data: Data = None,
     arch: Annotated[str | None, typer.Option(help="tiny, small or base; the teacher's by default.")] = None,
+    stem: Annotated[
+        str | None, typer.Option(help="patch, or conv: convolutions; the teacher's by default.", show_default=False)
+    ] = None,
     depth: Annotated[
         int | None, typer.Option(help="Blocks, such as 6 or 4; starts from every 2nd or 3rd; the teacher's by default.")
     ] = None,
@@ -127,6 +141,7 @@ def distill(
     batch: Batch = None,
     lr: Rate = None,
     warmup: Warmup = None,
+    clip: Clip = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the findings' logits.", show_default="1")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the abnormal logit.", show_default="1")] = None,
     gamma: Annotated[float | None, typer.Option(help="Weight of the knowledge term.", show_default="1")] = None,
@@ -151,10 +166,10 @@ def distill(
 
     check(METHODS, method, "method")
     typed = {
-        "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "depth": depth, "init": init,
-        "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
-        "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "augment": augment, "seed": seed,
-        "precision": precision, "paper": paper,
+        "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "stem": stem, "depth": depth,
+        "init": init, "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr,
+        "warmup": warmup, "clip": clip, "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature,
+        "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
     prepared = select.dataset(workspace, data)

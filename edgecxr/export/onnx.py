@@ -18,6 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgecxr.errors import ModelError
+from edgecxr.models.stem import without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.runtime.model_file import FEATURES, INPUT, OUTPUTS
 from edgecxr.runtime.types import ModelCard
@@ -42,7 +43,8 @@ def export_fp32(model: TwoHeadViT, card: ModelCard, path: Path, profile: str = "
         ModelError: the exporter failed.
     """
     # Fused attention is traced into a dozen more shape nodes and gives the same numbers. timm's own switch would change
-    # every model that this process makes afterwards, so this model is told directly.
+    # every model that this process makes afterwards, so this copy is told directly.
+    model = without_batch_norm(model)
     for module in model.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.models.stem import conv_stem
 from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.types import ModelCard
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from edgecxr.train.config import TrainConfig
 
 ARCHS = {"tiny": "vit_tiny_patch16_224", "small": "vit_small_patch16_224", "base": "vit_base_patch16_224"}
+WIDTHS = {"tiny": 192, "small": 384, "base": 768}
+"""Embedding dimension D of each architecture."""
+
 PRETRAINED_TAG = "augreg_in21k_ft_in1k"
 
 GRID_OF_TOKENS = {196: 14, 49: 7, 16: 4}
@@ -52,6 +56,7 @@ class TwoHeadViT(nn.Module):
         labels: number of findings.
         depth: number of blocks, at least 2 (the attention map reads the input of the last one).
         input: "native" cuts the image into patches as it is; "upsample" enlarges it to 224 px first (bilinear).
+        stem: "patch" embeds each patch by one linear map; "conv" makes as many tokens by `edgecxr.models.stem`.
 
     Attributes:
         grid: side of the square grid of patch tokens.
@@ -59,7 +64,16 @@ class TwoHeadViT(nn.Module):
         depth: number of blocks.
     """
 
-    def __init__(self, arch: str, size: int, patch: int, labels: int, depth: int = 12, input: str = "native") -> None:
+    def __init__(
+        self,
+        arch: str,
+        size: int,
+        patch: int,
+        labels: int,
+        depth: int = 12,
+        input: str = "native",
+        stem: str = "patch",
+    ) -> None:
         super().__init__()
         if arch not in ARCHS:
             raise UsageError(f"unknown architecture {arch!r} (there are: {', '.join(ARCHS)})")
@@ -70,8 +84,11 @@ class TwoHeadViT(nn.Module):
             raise UsageError(f"a depth of {depth} is too small: at least 2 blocks")
         self.grid = self.seen // patch
         self.depth = depth
+        embedding: dict[str, Any] = {"patch_size": patch}
+        if stem == "conv":
+            embedding = {"patch_size": 1, "embed_layer": conv_stem(patch, WIDTHS[arch])}
         vit: Any = timm.create_model(
-            ARCHS[arch], img_size=self.seen, patch_size=patch, in_chans=1, num_classes=0, depth=depth, weight_init="jax"
+            ARCHS[arch], img_size=self.seen, in_chans=1, num_classes=0, depth=depth, weight_init="jax", **embedding
         )
         # A ViT that starts from random weights learns where things lie very slowly from random position embeddings and
         # timm's default (small) linear weights; these starts are those of Beyer et al., "Better plain ViT baselines".
@@ -177,7 +194,15 @@ def seen_size(size: int, input: str) -> int:
 
 def build(described: ModelCard | TrainConfig, labels: int) -> TwoHeadViT:
     """Build the (untrained) model that a card or the settings of a run describe."""
-    return TwoHeadViT(described.arch, described.size, described.patch, labels, described.depth, input=described.input)
+    return TwoHeadViT(
+        described.arch,
+        described.size,
+        described.patch,
+        labels,
+        described.depth,
+        input=described.input,
+        stem=described.stem,
+    )
 
 
 def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
@@ -228,15 +253,19 @@ def read_safetensors(file: Path) -> dict[str, Tensor]:
         raise ModelError(f"{file} is not a safetensors file ({error}): convert the weights to safetensors") from error
 
 
-def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None:
+def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> bool:
     """Copy a ViT's weights into `model`, resampling patch and position embeddings to its grid (timm's functions).
 
-    A model of fewer blocks takes every second, third ... of them.
+    A model of fewer blocks takes every second, third ... of them. A convolutional stem is taken from one of as many
+    stages; where there is none, or where only one of the two is convolutional, the model keeps the stem that it has.
 
     Args:
         model: receives the weights; its heads keep theirs unless `state` has heads of the same shape.
         state: the weights of a timm ViT, or of a `TwoHeadViT`.
         source: where they came from, for messages.
+
+    Returns:
+        Whether the weights of the stem, or of the patch embedding, were taken along.
 
     Raises:
         ModelError: they are weights of another architecture.
@@ -250,6 +279,11 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
             value.copy_(heads[key])
     body = thinned(body, model.depth)
     expected = model.vit.state_dict()
+    theirs, ours = _stem(body), _stem(expected)
+    convolutional = any("backbone" in key for key in (*theirs, *ours))
+    taken = not convolutional or _shapes(theirs) == _shapes(ours)
+    if convolutional:  # timm resamples patch embeddings, and knows no other
+        body = {key: value for key, value in body.items() if key not in theirs}
     try:
         fitted = checkpoint_filter_fn(body, model.vit)
     except (RuntimeError, IndexError, ValueError) as error:  # position embeddings of a kind that cannot be resampled
@@ -257,6 +291,8 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
             f"the weights of {source} belong to another architecture (their embeddings cannot be resampled): "
             "choose the matching --arch and --depth"
         ) from error
+    if convolutional:
+        fitted |= theirs if taken else ours
     wrong = sorted(
         key for key in expected.keys() | fitted.keys()
         if key not in expected or key not in fitted or expected[key].shape != fitted[key].shape
@@ -267,6 +303,15 @@ def start_from(model: TwoHeadViT, state: dict[str, Tensor], source: str) -> None
             "choose the matching --arch and --depth"
         )
     model.vit.load_state_dict(fitted)
+    return taken
+
+
+def _stem(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key.startswith("patch_embed.")}
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items()}
 
 
 def thinned(state: dict[str, Tensor], depth: int) -> dict[str, Tensor]:

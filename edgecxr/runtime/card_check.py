@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.types import ABNORMAL, INPUTS
+from edgecxr.runtime.types import ABNORMAL, INPUTS, STEMS
 
 if TYPE_CHECKING:
     from edgecxr.runtime.types import ModelCard
@@ -94,7 +94,7 @@ def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model:
 
 def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
     """Yield whether something is wrong, and what; later ones rely on earlier ones."""
-    for key in ("name", "arch", "method", "precision", "sha256", "version", "notice", "input"):
+    for key in ("name", "arch", "method", "precision", "sha256", "version", "notice", "input", "stem"):
         yield not _is_text(getattr(card, key)), f"{key} is not a text"
     yield card.teacher is not None and not _is_text(card.teacher), "teacher is not a text"
     yield not all(map(_is_text, card.labels)), "labels are not texts"
@@ -104,6 +104,7 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
     for key in ("size", "patch", "tokens", "depth"):
         yield not _is_count(getattr(card, key), least=1), f"{key} is not a whole number above 0"
     yield card.input not in INPUTS, f"input is {brief(card.input, 40)}, not one of {', '.join(INPUTS)}"
+    yield card.stem not in STEMS, f"stem is {brief(card.stem, 40)}, not one of {', '.join(STEMS)}"
     yield card.input == "native" and card.size % card.patch != 0, "size is not a multiple of patch"
     yield math.isqrt(card.tokens) ** 2 != card.tokens, "tokens are not a square number"
     for key in ("operating_points", "operating_counts", "temperature", "metrics", "data", "training", "artefacts"):

@@ -72,10 +72,11 @@ def _readable(title: str, rows: Callable[[], Iterable[str]]) -> list[tuple[str, 
 
 def _model(card: ModelCard) -> str:
     entry = ", enlarged to 224 px" if card.input == "upsample" else ""
+    stem = ", convolutional stem" if card.stem == "conv" else ""
     taught = "teacher" if card.method == "teacher" else f"student, method {card.method}"
     if card.teacher:
         taught += f", teacher {card.teacher}"
-    return f"{card.arch} ViT, {card.size} px{entry}, {card.tokens} tokens, {card.depth} blocks; {taught}"
+    return f"{card.arch} ViT, {card.size} px{entry}{stem}, {card.tokens} tokens, {card.depth} blocks; {taught}"
 
 
 def _data(card: ModelCard) -> str:

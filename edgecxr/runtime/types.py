@@ -28,6 +28,9 @@ PRECISIONS = ("fp32", "fp16", "int8")
 INPUTS = ("native", "upsample")
 """How an image enters the model: cut into patches as it is, or enlarged to 224 px first."""
 
+STEMS = ("patch", "conv")
+"""What makes tokens of an image: one linear map of each patch, or a few convolutions."""
+
 FloatArray = NDArray[np.float32]
 
 
@@ -177,6 +180,7 @@ class ModelCard:
         precision: "fp32", "fp16" or "int8".
         teacher: name of the teacher, where there was one.
         input: "native", or "upsample": the model enlarges the image to 224 px before it cuts patches.
+        stem: "patch", a patch embedding, or "conv", convolutions; `patch` is then the side of what makes one token.
         operating_points: name of the rule -> {label or "abnormal": probability threshold}.
         operating_counts: label or "abnormal" -> {"positives", "negatives"}, the validation films that the operating
             points were chosen on; empty in cards of before they were counted.
@@ -204,6 +208,7 @@ class ModelCard:
     precision: str = "fp32"
     teacher: str | None = None
     input: str = "native"
+    stem: str = "patch"
     operating_points: dict[str, dict[str, float]] = field(default_factory=dict)
     operating_counts: dict[str, dict[str, int]] = field(default_factory=dict)
     temperature: dict[str, float] = field(default_factory=dict)

@@ -40,6 +40,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         tokens=model.grid**2,
         patch=config.patch,
         input=config.input,
+        stem=config.stem,
         arch=config.arch,
         depth=config.depth,
         method=config.method,

@@ -16,16 +16,16 @@ from edgecxr.errors import UsageError
 from edgecxr.models.vit import ARCHS
 from edgecxr.registry import METHODS, resolve
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, SIZES
-from edgecxr.train.config import TrainConfig, patch_of
+from edgecxr.train.config import BEFORE, TrainConfig, patch_of
 from edgecxr.train.device import Device
 from edgecxr.train.student import distil_student, student_name
 from edgecxr.train.teacher import train_teacher
 from edgecxr.workspace import Workspace
 
-ORDINARY = ("size", "input", "warmup", "weight_decay", "alpha", "beta", "gamma", "temperature")
+ORDINARY = ("size", "input", "stem", "warmup", "weight_decay", "clip", "alpha", "beta", "gamma", "temperature")
 """Settings that a run has by default: one with others is another run, though nobody has named them."""
 
-PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup": 0.0}
+PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup": 0.0, "clip": 0.0}
 """What --paper sets, unless something else is typed beside it; for students also 196 tokens."""
 
 
@@ -53,12 +53,14 @@ def train(
     settings = _settings(typed)
     if settings.get("init") == "teacher":
         raise UsageError("--init teacher is for students: a teacher starts from pretrained or random weights")
+    if settings.get("stem") == "conv" and "pretrained" not in settings:
+        settings.setdefault("init", "random")
     size = settings.pop("res", BASE_SIZE)
     if size not in (BASE_SIZE, LARGE_SIZE):
         raise UsageError(f"--res {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
     config = TrainConfig(data=prepared.name, data_hash=prepared.hash, size=size, **settings)
     chosen = Device.choose(device, config.precision, compiled)
-    say(f"train a {config.arch} teacher on {prepared.name} ({_where(chosen)})")
+    say(f"train a {config.arch} teacher on {prepared.name}, init {config.init} ({_where(chosen)})")
     with progress("train") as update:
         run = train_teacher(workspace, prepared, config, chosen, update, fresh)
     chosen.leave()
@@ -104,8 +106,11 @@ def distill(
         teacher_run = select.teacher(workspace, teacher, prepared)
         teacher_card = select.card_of(teacher_run)
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
+    stem = settings.pop("stem", teacher_card.stem if teacher_card else "patch")
     if init is None:
-        init = "teacher" if teacher_card and teacher_card.arch == arch else "pretrained"
+        init = (
+            "teacher" if teacher_card and teacher_card.arch == arch else "pretrained" if stem == "patch" else "random"
+        )
     depth = settings.pop("depth", teacher_card.depth if teacher_card else 12)
     if init == "teacher" and teacher_card and depth > teacher_card.depth:
         raise UsageError(
@@ -119,6 +124,7 @@ def distill(
         size=size,
         patch=patch_of(size, tokens, settings.get("input", "native")),
         depth=depth,
+        stem=stem,
         teacher=teacher_card.name if teacher_card else None,
         teacher_sha256=teacher_card.sha256 if teacher_card else None,
         init=init,
@@ -146,7 +152,7 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
     wanted = defaults | settings | {"data_hash": prepared.hash}
     for folder in workspace.finished_runs():
-        training = select.card_of(folder).training
+        training = BEFORE | select.card_of(folder).training
         if all(training.get(key) == value for key, value in wanted.items()):
             say(f"{folder} is done")
             return folder

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.models.stem import stages_of
 from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, seen_size
-from edgecxr.runtime.types import INPUTS
+from edgecxr.runtime.types import INPUTS, STEMS
 
 INITS = ("pretrained", "teacher", "random")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MAX_DEPTH = 100
+
+BEFORE = {"stem": "patch", "clip": 0.0}
+"""Settings of the runs that were made before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class TrainConfig:
         size: side of the image the model sees, in pixels.
         patch: side of a patch, in pixels of what the blocks see.
         input: "native", or "upsample": the model enlarges its image to 224 px before it cuts patches.
+        stem: "patch", or "conv": convolutions make the tokens, each of `patch` x `patch` pixels.
         depth: number of blocks.
         method: "teacher", or a distillation method.
         teacher: name of the teacher's run; its weights' hash follows in `teacher_sha256`.
@@ -38,6 +43,7 @@ class TrainConfig:
         lr: peak learning rate of AdamW.
         warmup: share of all steps over which the rate rises linearly; the paper does not mention one.
         weight_decay: of AdamW.
+        clip: largest L2 norm of a step's gradient, which is scaled down to it; 0 leaves it as it is.
         alpha, beta, gamma: weights of the distillation terms, Eq. 2.
         temperature: that softens the logits, for the method "hinton".
         augment: strength of the augmentation; 0 turns it off, 1 is the default.
@@ -51,6 +57,7 @@ class TrainConfig:
     size: int = 224
     patch: int = 16
     input: str = "native"
+    stem: str = "patch"
     depth: int = 12
     method: str = "teacher"
     teacher: str | None = None
@@ -62,6 +69,7 @@ class TrainConfig:
     lr: float = 5e-4
     warmup: float = 0.05
     weight_decay: float = 0.01
+    clip: float = 1.0
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
@@ -77,16 +85,27 @@ class TrainConfig:
                 (self.arch not in ARCHS, f"--arch {self.arch}: there are {', '.join(ARCHS)}"),
                 (self.init not in INITS, f"--init {self.init}: there are {', '.join(INITS)}"),
                 (self.input not in INPUTS, f"--input {self.input}: there are {', '.join(INPUTS)}"),
+                (self.stem not in STEMS, f"--stem {self.stem}: there are {', '.join(STEMS)}"),
                 (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
                 (self.epochs < 1, f"--epochs {self.epochs}: at least 1"),
                 (self.batch < 1, f"--batch {self.batch}: at least 1"),
                 (not 0 < self.lr < math.inf, f"--lr {self.lr}: more than 0"),
                 (not 0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: at least 0"),
+                (not 0 <= self.clip < math.inf, f"--clip {self.clip}: at least 0"),
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (not 2 <= self.depth <= MAX_DEPTH, f"--depth {self.depth}: from 2 to {MAX_DEPTH}"),
                 (
                     self.patch < 1 or seen_size(self.size, self.input) % self.patch != 0,
                     f"patches of {self.patch} px do not tile {seen_size(self.size, self.input)} px",
+                ),
+                (
+                    self.stem == "conv" and stages_of(self.patch) is None,
+                    f"--stem conv halves the image again and again, which never makes tokens of {self.patch} px: take "
+                    "--tokens 49 or 196 (of a teacher --patch 32 or 16), or --stem patch",
+                ),
+                (
+                    self.stem == "conv" and self.init == "pretrained",
+                    "--stem conv has no pretrained weights: take --init random, or, for a student, --init teacher",
                 ),
                 (
                     not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),
@@ -113,7 +132,7 @@ class TrainConfig:
             ModelError: not the settings of a run.
         """
         try:
-            return cls(**json.loads(text))
+            return cls(**(BEFORE | json.loads(text)))
         except (ValueError, TypeError) as error:
             raise ModelError(f"{source} is not the configuration of a training run ({error})") from error
 

@@ -101,8 +101,17 @@ class Device:
         learner.to(self.torch)
         # Of class token and position embeddings, whose gradients are slices: a few hundred bytes are copied.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        if self.fabric.world_size > 1 and self.torch.type == "cuda":  # torch has no such batch norm for CPUs
+            learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
         step: Any = torch.compile(learner) if self.compiled else learner
         return self.fabric.setup_module(step)
+
+    def average_statistics(self, model: nn.Module) -> None:
+        """Give all processes the same running statistics of batch norms, the mean of theirs, in place."""
+        if self.fabric.world_size > 1:
+            for statistic in model.buffers():
+                if statistic.is_floating_point():
+                    statistic.copy_(self.all_reduce(statistic, "mean"))
 
     def leave(self) -> None:
         """Part from the other processes when all is done."""

@@ -94,7 +94,7 @@ def fit(
                 step = epoch * len(train) + index
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, steps)
-                parts = _step(step_of, batch, optimizer, scaler, device)
+                parts = _step(step_of, batch, optimizer, scaler, device, config.clip)
                 # Kept on the device: reading a loss here would make the GPU wait for the CPU at every step.
                 for name, value in parts.items():
                     sums[name] = sums.get(name, 0) + value.detach()
@@ -102,6 +102,7 @@ def fit(
                 if index % CHECK_EVERY == CHECK_EVERY - 1:
                     _refuse_infinite(watch.first(), run, epoch, len(train))
                 progress(step + 1, steps, f"epoch {epoch + 1}/{config.epochs} {note}")
+        device.average_statistics(model)
         device.synchronize()
         seconds = time.perf_counter() - started
         _refuse_infinite(watch.first(), run, epoch, len(train))
@@ -152,7 +153,12 @@ def _next(batches: Iterator[Batch], config: TrainConfig, device: Device) -> Batc
 
 
 def _step(
-    step_of: nn.Module, batch: Batch, optimizer: torch.optim.Optimizer, scaler: GradScaler, device: Device
+    step_of: nn.Module,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    scaler: GradScaler,
+    device: Device,
+    clip: float,
 ) -> dict[str, Tensor]:
     """Take one step and return its losses.
 
@@ -165,6 +171,9 @@ def _step(
             parts = step_of(batch)
         optimizer.zero_grad(set_to_none=True)
         device.fabric.backward(scaler.scale(parts["loss"]))
+        if clip:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(step_of.parameters(), clip)
         scaler.step(optimizer)
         scaler.update()
         return parts

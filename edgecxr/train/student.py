@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from edgecxr.console import say
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import DistillMethod, Setup, supervised
 from edgecxr.errors import UsageError
@@ -107,7 +108,8 @@ def distil_student(
     if config.init == "teacher":
         if teacher is None:
             raise UsageError("--init teacher needs a teacher: name it with --teacher, or type --init random")
-        start_from(student, teacher.state_dict(), str(teacher_run))
+        if not start_from(student, teacher.state_dict(), str(teacher_run)):
+            say("blocks and heads start from the teacher's, the stem from random weights: the teacher's is another")
     elif config.init == "pretrained":
         file = Path(config.pretrained) if config.pretrained else None
         start_from(student, pretrained_state(config.arch, file), str(file or "timm's hub"))

@@ -45,6 +45,27 @@ def test_an_upsampling_student_takes_small_films_and_answers_as_its_checkpoint_d
     check_parity(differences, "student", tolerance=1e-5)
 
 
+@pytest.mark.parametrize("profile", OPSETS)
+@pytest.mark.parametrize(("size", "patch"), [(224, 32), (28, 4), (28, 2)])
+def test_a_convolutional_stem_is_exported_without_batch_norm_and_answers_as_its_checkpoint(
+    tmp_path, profile, size, patch
+):
+    model = TwoHeadViT("tiny", size, patch, labels=2, depth=2, stem="conv")
+    for _ in range(5):
+        model.trace(torch.rand(8, 1, size, size))  # batch norms that have seen films
+    tokens = model.grid**2
+    card = ModelCard("student", ("A", "B"), size, tokens, patch, "tiny", 2, "mlcak", stem="conv")
+    export_fp32(model.eval(), card, tmp_path / "model.onnx", profile)
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+    convolutions = [node.name for node in graph.node if node.op_type == "Conv"]
+    stages = len(convolutions) - 1
+    assert 2**stages == patch
+    assert convolutions == [*(f"patch_embed.backbone.{3 * i}" for i in range(stages)), "patch_embed.proj"]
+    images = np.random.default_rng(0).random((3, 1, size, size), dtype=np.float32)
+    check_parity(compare(TorchBackend(model), OnnxRuntimeBackend(tmp_path / "model.onnx"), images), "s", tolerance=1e-5)
+
+
 def test_the_normalisation_is_inside_the_graph(exported):
     model, path = exported
     images = np.random.default_rng(0).random((2, 1, 28, 28), dtype=np.float32)

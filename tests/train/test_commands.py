@@ -93,6 +93,34 @@ def test_what_is_typed_beside_paper_counts_and_is_said(workspace, finished, caps
     assert "--paper, except for --init teacher --epochs 1 --batch 16 --tokens 16\n" in said
 
 
+def test_a_convolutional_stem_starts_at_random_and_the_student_has_its_teacher_s(workspace, finished, capsys):
+    typed = QUICK | {"stem": "conv", "patch": 32, "depth": 2}
+    teacher = train(workspace, finished.prepared, typed)
+    made = config(teacher)
+    assert (made["stem"], made["init"], made["patch"], made["clip"]) == ("conv", "random", 32, 1)
+    assert load_run(teacher)[1].stem == "conv"
+    assert "init random" in capsys.readouterr().err
+    student = distill(workspace, finished.prepared, QUICK | {"res": 28}, teacher=teacher.name)
+    assert (config(student)["stem"], config(student)["init"]) == ("conv", "teacher")
+    assert "the stem from random weights" in capsys.readouterr().err
+    alike = distill(workspace, finished.prepared, QUICK | {"res": 224, "method": "none"}, teacher=teacher.name)
+    assert config(alike)["stem"] == "conv"
+    assert "random weights" not in capsys.readouterr().err
+    plain = distill(workspace, finished.prepared, QUICK | {"res": 28, "stem": "patch"}, teacher=teacher.name)
+    assert load_run(plain)[1].stem == "patch"
+
+
+def test_a_convolutional_stem_goes_with_no_pretrained_weights(workspace, finished, imagenet):
+    typed = {"stem": "conv", "patch": 32, "pretrained": str(imagenet)}
+    with pytest.raises(UsageError, match="--stem conv has no pretrained weights"):
+        train(workspace, finished.prepared, typed)
+    with pytest.raises(UsageError, match="--stem conv has no pretrained weights"):
+        distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "init": "pretrained"})
+    with pytest.raises(UsageError, match="never makes tokens of 7 px"):
+        distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "tokens": 16})
+    assert not list(workspace.root.glob("*conv*")) and not workspace.runs("student-tiny-28-mlcak")
+
+
 def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(workspace, finished):
     assert config(distill(workspace, finished.prepared, QUICK | {"res": 28}))["init"] == "teacher"
     typed = QUICK | {"res": 28, "init": "random", "method": "none"}

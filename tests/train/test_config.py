@@ -32,6 +32,14 @@ from edgecxr.train.config import TrainConfig, patch_of
         ({"gamma": math.inf}, "--alpha, --beta and --gamma"),
         ({"augment": 3.5}, "--augment 3.5"),
         ({"augment": math.nan}, "--augment nan"),
+        ({"clip": -1.0}, "--clip -1.0"),
+        ({"clip": math.nan}, "--clip nan"),
+        ({"stem": "cnn"}, "--stem cnn: there are patch, conv"),
+        ({"stem": "conv"}, "--stem conv has no pretrained weights"),
+        ({"stem": "conv", "pretrained": "w.safetensors"}, "--stem conv has no pretrained weights"),
+        ({"stem": "conv", "init": "random", "patch": 56}, "never makes tokens of 56 px"),
+        ({"stem": "conv", "init": "teacher", "size": 28, "patch": 7}, "never makes tokens of 7 px"),
+        ({"stem": "conv", "init": "random", "size": 28, "patch": 1}, "never makes tokens of 1 px"),
         ({"pretrained": "w.safetensors", "init": "random"}, "--pretrained goes with --init pretrained"),
     ],
 )
@@ -45,6 +53,14 @@ def test_a_wrong_setting_is_named(changes, message):
 def test_settings_come_back_from_their_file():
     config = TrainConfig("data", "hash", arch="small", size=28, patch=4, method="mlcak", teacher="t", lr=3e-4, seed=7)
     assert TrainConfig.from_json(json.dumps(config.to_dict()), "config.json") == config
+
+
+def test_a_run_of_before_had_a_patch_embedding_and_no_clipping():
+    before = TrainConfig("data", "hash", clip=0.0).to_dict()
+    del before["stem"], before["clip"]
+    config = TrainConfig.from_json(json.dumps(before), "config.json")
+    assert (config.stem, config.clip) == ("patch", 0)
+    assert config != TrainConfig("data", "hash")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", '{"data": "x"}', '{"data": "x", "data_hash": "y", "speed": 1}'])

@@ -93,6 +93,25 @@ def test_validation_sees_the_films_in_order_and_leaves_dropout_and_gradients_out
     assert np.allclose(logits[:, 3], abnormal.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize(("clip", "largest"), [(0.0, None), (0.5, 0.5), (1e9, None)])
+def test_a_step_s_gradient_is_scaled_down_to_the_largest_norm(tmp_path, prepared, monkeypatch, clip, largest):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def watched(optimizer, *args, **kwargs):
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients])).item())
+        return step(optimizer, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    run_fit(tmp_path / "run", prepared, lambda step, model, loss: 100 * loss, epochs=1, clip=clip)
+    assert len(norms) == 3
+    if largest:
+        assert norms == pytest.approx([largest] * 3, rel=1e-4)
+    else:
+        assert min(norms) > 10
+
+
 def test_history_has_the_means_of_an_epoch(tmp_path, prepared):
     seen = []
 

@@ -161,10 +161,6 @@ def by_size(models: Sequence[Answered], split: str, replicates: int = 1000, seed
     cases = cases_of(prepared, split)
     rows = prepared.rows(split)
     weights = metrics.patient_weights(prepared.patients[rows], replicates, seed)
-    ends = np.quantile(cases.side, np.linspace(0, 1, SIZES + 1))
-    group = np.clip(np.searchsorted(ends[1:-1], cases.side, side="left"), 0, SIZES - 1)
-    groups = [("all sizes", np.ones(len(group), bool))]
-    groups = [(name, group == i) for i, name in enumerate(("small", "medium", "large"))] + groups
     return {
         "data": prepared.name,
         "data_hash": prepared.hash,
@@ -172,20 +168,45 @@ def by_size(models: Sequence[Answered], split: str, replicates: int = 1000, seed
         "split": split,
         "images": len(rows),
         "models": [{"name": model.card.name, "px": model.card.size, "tokens": model.card.tokens} for model in models],
-        "sizes": [_group(name, chosen, cases, models, split, weights) for name, chosen in groups if chosen.any()],
+        "sizes": [_group(name, chosen, cases, models, split, weights) for name, chosen in groups_of(cases).items()],
         "tolerance_px": TOLERANCE,
         "bootstrap": {"replicates": replicates, "seed": seed, "unit": "patient", "level": 0.95},
     }
+
+
+def groups_of(cases: Cases) -> dict[str, np.ndarray]:
+    """Return "small", "medium", "large" and "all sizes" -> (K,) bool, its cases; without groups that have none."""
+    ends = np.quantile(cases.side, np.linspace(0, 1, SIZES + 1))
+    group = np.clip(np.searchsorted(ends[1:-1], cases.side, side="left"), 0, SIZES - 1)
+    groups = {name: group == i for i, name in enumerate(("small", "medium", "large"))}
+    groups["all sizes"] = np.ones(len(group), bool)
+    return {name: chosen for name, chosen in groups.items() if chosen.any()}
+
+
+def targets_of(prepared: Prepared, split: str, cases: Cases, chosen: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Return the targets of a group of sizes, and the columns that have `FEWEST` images of both classes.
+
+    Args:
+        prepared: the data set.
+        split: its name.
+        cases: of the split.
+        chosen: (K,) bool, those of the group.
+
+    Returns:
+        (N, L): 1 with a case of the group, 0 without the finding, NaN with one of another size; and column numbers.
+    """
+    rows = prepared.rows(split)
+    targets = np.full((len(rows), len(prepared.labels)), np.nan)
+    targets[prepared.targets[rows] < 0.5] = 0
+    targets[cases.image[chosen], cases.label[chosen]] = 1
+    return targets, [column for column in range(targets.shape[1]) if min(metrics.counts(targets[:, column])) >= FEWEST]
 
 
 def _group(
     name: str, chosen: np.ndarray, cases: Cases, models: Sequence[Answered], split: str, weights: metrics.Array
 ) -> dict[str, Any]:
     prepared = models[0].prepared
-    targets = np.full((weights.shape[1], len(prepared.labels)), np.nan)
-    targets[prepared.targets[prepared.rows(split)] < 0.5] = 0
-    targets[cases.image[chosen], cases.label[chosen]] = 1
-    scored = [column for column in range(targets.shape[1]) if min(metrics.counts(targets[:, column])) >= FEWEST]
+    targets, scored = targets_of(prepared, split, cases, chosen)
     aurocs = [
         metrics.aurocs(targets[:, scored], model.outputs.findings[:, scored], weights) for model in models if scored
     ]

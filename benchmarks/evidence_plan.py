@@ -1,0 +1,175 @@
+"""The plan of `evidence.py`: a TOML file -> the runs it asks for, in their order. No torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgecxr.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against", "keep_weights")
+_SETTINGS = {
+    "start": str, "stem": str, "arch": str, "depth": int, "tokens": int, "epochs": int, "batch": int, "lr": float,
+    "warmup": float, "weight_decay": float, "clip": float, "augment": float, "alpha": float, "beta": float,
+    "gamma": float, "temperature": float, "precision": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        name: what it shares with the runs that differ from it by their seed, such as "mlcak".
+        seed: of the initial weights, the order of films and the augmentation.
+        data: name of the prepared data set.
+        method: "teacher", or a distillation method.
+        res: side of the image in pixels.
+        teacher: id of the run that teaches it; None where none does.
+        turn: runs of a lower turn come first.
+        against: name of the runs that it is compared with; None: it is not.
+        keep_weights: whether its weights are kept beside its record, in half precision, to be taught by anywhere.
+        settings: the other settings, by the names of the plan's file.
+    """
+
+    name: str
+    seed: int
+    data: str
+    method: str
+    res: int
+    teacher: str | None
+    turn: int
+    against: str | None
+    keep_weights: bool
+    settings: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        """Name and seed, such as "mlcak-s0"."""
+        return f"{self.name}-s{self.seed}"
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What decides the result, for records; the same keys at every version of the runner."""
+        keys = ("name", "seed", "data", "method", "res", "teacher", "keep_weights")
+        return {key: getattr(self, key) for key in keys} | {"settings": self.settings}
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set of the plan.
+
+    Attributes:
+        name: what it is called in the workspace.
+        prepare: arguments of `edgecxr prepare` that make it; empty where somebody else prepares it.
+        hash: that it must have; None: whichever the first run saw.
+    """
+
+    name: str
+    prepare: tuple[str, ...]
+    hash: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A protocol's runs, those that come first first: by turn, then seed by seed."""
+
+    name: str
+    data: dict[str, DataSet]
+    runs: tuple[Run, ...]
+
+    def named(self, name: str) -> list[Run]:
+        """Return the runs of a name, one for each seed."""
+        return [run for run in self.runs if run.name == name]
+
+
+def read_plan(file: Path) -> Plan:
+    """Read a plan.
+
+    Raises:
+        UsageError: missing, or not a plan; says what is wrong.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}): name the plan, a TOML file") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not a TOML file ({error})") from error
+    try:
+        return _plan(file.stem, values)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{file} is not a plan of trainings: {what}") from error
+
+
+def _plan(name: str, values: dict[str, Any]) -> Plan:
+    _no_others(values, ("data", "settings", "run"), "the file")
+    common = values.get("settings", {})
+    _no_others(common, tuple(_SETTINGS), "[settings]")
+    data = {}
+    for key, entry in values["data"].items():
+        _no_others(entry, ("prepare", "hash"), f"[data.{key}]")
+        data[key] = DataSet(key, tuple(map(str, entry.get("prepare", ()))), entry.get("hash"))
+    placed: list[tuple[int, int, int, Run]] = []
+    for place, entry in enumerate(values["run"]):
+        _no_others(entry, (*_OF_A_RUN, *_SETTINGS), f"[[run]] {entry['name']}")
+        settings = common | {key: value for key, value in entry.items() if key in _SETTINGS}
+        for key, value in settings.items():
+            settings[key] = _typed(f"{key} of {entry['name']}", value, _SETTINGS[key])
+        for seed in entry.get("seeds", [0]):
+            run = Run(
+                name=_typed("a name", entry["name"], str),
+                seed=_typed(f"a seed of {entry['name']}", seed, int),
+                data=entry["data"],
+                method=entry["method"],
+                res=_typed(f"res of {entry['name']}", entry["res"], int),
+                teacher=entry.get("teacher"),
+                turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
+                against=entry.get("against"),
+                keep_weights=_typed(f"keep_weights of {entry['name']}", entry.get("keep_weights", False), bool),
+                settings=settings,
+            )
+            placed.append((run.turn, seed, place, run))
+    runs = tuple(run for *_, run in sorted(placed, key=lambda entry: entry[:3]))
+    _check(data, runs)
+    return Plan(name, data, runs)
+
+
+def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
+    ids = [run.id for run in runs]
+    names = {run.name for run in runs}
+    for run in runs:
+        if ids.count(run.id) > 1:
+            raise ValueError(f"there are two runs {run.id}")
+        if not run.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
+            raise ValueError(f"{run.name!r} cannot be the name of a run: use letters, digits, '.', '-', '_'")
+        if run.data not in data:
+            raise ValueError(f"{run.name} is of data {run.data!r}, which no [data.{run.data}] describes")
+        if run.teacher is not None and run.teacher not in ids:
+            raise ValueError(f"the teacher of {run.name} is {run.teacher!r}, which is none of {', '.join(ids)}")
+        if run.against is not None and run.against not in names:
+            raise ValueError(f"{run.name} is against {run.against!r}, which is none of {', '.join(sorted(names))}")
+        teacher = next((other for other in runs if other.id == run.teacher), None)
+        if teacher and (teacher.data != run.data or teacher.method != "teacher"):
+            raise ValueError(f"the teacher of {run.name} is no teacher on {run.data}")
+
+
+def _no_others(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    others = sorted(set(values) - set(known))
+    if others:
+        raise ValueError(f"{where} has {', '.join(others)}; there are {', '.join(known)}")
+
+
+def _typed(what: str, value: Any, kind: type) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{what} is {value!r}, not of type {kind.__name__}")
+    return value

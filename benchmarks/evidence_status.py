@@ -1,0 +1,174 @@
+"""What `evidence.py --status` prints: what is done of a plan, and differences with intervals. numpy only.
+
+A difference is that of the test AUROC, on the same bootstrap replicates of whole patients, run by run of the same seed,
+which share initial weights, order of films and augmentation; a name with a single seed is compared with each of the
+other's. The chance of the training enters by Student's t over the seeds (gap.py); with one seed an interval holds the
+chance of the test films alone, and says so.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from evidence import record_of, result
+from evidence_plan import Plan, Run
+from gap import Sample, over_seeds
+
+from edgecxr import NOTICE, metrics
+from edgecxr.bench import by_size
+from edgecxr.bench.comparison import aurocs
+from edgecxr.data.prepared import Prepared
+from edgecxr.runtime.types import Outputs
+
+SPLIT = "test"
+
+Scores = dict[str, Sample]
+"""Row of the table -> the value of one run on the test split, with its replicates."""
+
+
+def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> str:
+    """Return the runs with their results, and for each data set the table of differences.
+
+    Args:
+        plan: the runs.
+        folder: of unfinished runs and data sets.
+        records: of finished runs.
+        replicates: of the bootstrap.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    found = {run.id: record_of(records, run.id) for run in plan.runs}
+    width = max(map(len, found))
+    lines = [f"{run.id:{width}}  {_state(run, found[run.id], folder)}" for run in plan.runs]
+    done = [run for run in plan.runs if (found[run.id] or {}).get("status") == "done"]
+    commits = sorted({str(record["commit"])[:12] for record in found.values() if record})
+    lines.append(f"{len(done)} of {len(plan.runs)} done, by the code of {', '.join(commits) or 'no commit yet'}")
+    for name in plan.data:
+        kinds = {run.name: [other for other in done if other.name == run.name] for run in done if run.data == name}
+        if not kinds:
+            continue
+        if not (folder / "data" / name / "dataset.json").exists():
+            lines += [
+                "",
+                f"{name} is not in {folder / 'data'}: the runs of this plan prepare it, and then tables follow",
+            ]
+            continue
+        lines += ["", *_table(Prepared.open(folder / "data" / name), kinds, records, replicates)]
+    return "\n".join([*lines, NOTICE])
+
+
+def _state(run: Run, record: dict[str, Any] | None, folder: Path) -> str:
+    if record:
+        return result(record)
+    epochs = sum(
+        len(history.read_text().splitlines()) - 1 for history in (folder / "work" / run.id).glob("*/history.csv")
+    )
+    return f"epoch {epochs} of {run.settings.get('epochs', 100)}" if epochs else "-"
+
+
+def _table(prepared: Prepared, kinds: dict[str, list[Run]], records: Path, replicates: int) -> list[str]:
+    rows = prepared.rows(SPLIT)
+    weights = metrics.patient_weights(prepared.patients[rows], replicates)
+    score = scorer(prepared, weights)
+    scored = {name: {run.seed: score(answers(records, run.id)) for run in runs} for name, runs in kinds.items()}
+    made_up = " (synthetic phantom films)" if prepared.phantom else ""
+    measures = list(next(iter(next(iter(scored.values())).values())))
+    head = [f"{name} ({len(seeds)})" for name, seeds in scored.items()]
+    cells = {
+        name: [_cell(kinds[name][0], measure, scored) for measure in measures] for name in scored
+    }  # fmt: skip
+    widths = [max(len(title), *map(len, cells[name])) for title, name in zip(head, cells, strict=True)]
+    first = max(map(len, measures))
+    lines = [
+        f"{prepared.name}{made_up}, {SPLIT} split, {len(rows)} films: AUROC with 95 % interval, and as [name] the "
+        "paired difference to that name; seeds in brackets (one seed: the chance of the test films alone)",
+        "  ".join([" " * first, *(f"{title:{w}}" for title, w in zip(head, widths, strict=True))]).rstrip(),
+    ]
+    for place, measure in enumerate(measures):
+        row = [f"{cells[name][place]:{w}}" for name, w in zip(cells, widths, strict=True)]
+        lines.append("  ".join([f"{measure:{first}}", *row]).rstrip())
+    return lines
+
+
+def _cell(run: Run, measure: str, scored: dict[str, dict[int, Scores]]) -> str:
+    ours = scored[run.name]
+    draw = zlib.crc32(f"{run.name} {measure}".encode())
+    if run.against is None or run.against not in scored:
+        found = over_seeds([scores[measure] for scores in ours.values()], draw).interval
+        return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    difference = paired(
+        {seed: scores[measure] for seed, scores in ours.items()},
+        {seed: scores[measure] for seed, scores in scored[run.against].items()},
+        draw,
+    )
+    if difference is None:
+        return f"- [no seed in common with {run.against}]"
+    found = difference.interval
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{run.against}]"
+
+
+def paired(ours: dict[int, Sample], theirs: dict[int, Sample], draw: int) -> Sample | None:
+    """Return the mean difference over the seeds that both have; a side with one seed is compared with all of the other.
+
+    Args:
+        ours: seed -> score.
+        theirs: seed -> score.
+        draw: seed of the draws of Student's t.
+    """
+    if len(ours) == 1:
+        ours = dict.fromkeys(theirs, next(iter(ours.values())))
+    elif len(theirs) == 1:
+        theirs = dict.fromkeys(ours, next(iter(theirs.values())))
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return None
+    return over_seeds(
+        [Sample(ours[s].value - theirs[s].value, ours[s].replicates - theirs[s].replicates) for s in both],
+        draw,
+    )
+
+
+def scorer(prepared: Prepared, weights: metrics.Array) -> Callable[[Outputs], Scores]:
+    """Return what scores a run: tasks, findings, and where there are boxes sizes and hits of the attention."""
+    cases = by_size.cases_of(prepared, SPLIT) if _has_boxes(prepared) else None
+
+    def score(outputs: Outputs) -> Scores:
+        both = aurocs(prepared, SPLIT, outputs, weights)
+        found = {"findings (macro)": _macro(both["findings"]), "normal/abnormal": _macro(both["abnormal"])}
+        for column, label in enumerate(prepared.labels):
+            one = both["findings"]
+            if not np.isnan(one.labels[column]):
+                found[label] = Sample(float(one.labels[column]), one.replicates[:, column])
+        if cases is None:
+            return found
+        for name, chosen in by_size.groups_of(cases).items():
+            targets, columns = by_size.targets_of(prepared, SPLIT, cases, chosen)
+            if columns:
+                found[name] = _macro(metrics.aurocs(targets[:, columns], outputs.findings[:, columns], weights))
+        hit = by_size.hits(cases, outputs.attention)
+        counted = weights[:, cases.image]
+        found["attention on it"] = Sample(float(hit.mean()), counted @ hit.astype(np.float32) / counted.sum(axis=1))
+        return found
+
+    return score
+
+
+def _has_boxes(prepared: Prepared) -> bool:
+    return bool(np.isin(prepared.boxes.image, prepared.rows(SPLIT)).any())
+
+
+def _macro(found: metrics.Aurocs) -> Sample:
+    return Sample(found.macro.value, found.macro_replicates)
+
+
+def answers(records: Path, name: str) -> Outputs:
+    """Return what a finished run answers for the test films; its attention is 1 where it is strongest, else 0."""
+    with np.load(records / f"{name}.npz", allow_pickle=False) as file:
+        grid = int(file["grid"])
+        strongest = file["strongest"][:, None] == np.arange(grid * grid)
+        return Outputs(file["findings"], file["abnormal"], strongest.reshape(-1, grid, grid).astype(np.float32))

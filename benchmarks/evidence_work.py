@@ -1,0 +1,171 @@
+"""One training of `evidence.py`, in a process of its own: trains or goes on, scores the test split, writes the record.
+
+    python benchmarks/evidence_work.py SPEC.json
+
+The runner starts it from the commit that the run belongs to. SPEC.json names the run, the folder of the runner and the
+folder of the records. It ends when its standard input does, that is, with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ratios import machine
+from safetensors.torch import load, save
+
+from edgecxr import NOTICE
+from edgecxr.bench.accuracy import predict
+from edgecxr.bench.comparison import aurocs
+from edgecxr.console import say
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
+from edgecxr.models.reference import TorchBackend
+from edgecxr.runtime.types import Outputs
+from edgecxr.train import checkpoint, commands
+from edgecxr.train.card import finish
+from edgecxr.train.config import TrainConfig, patch_of
+from edgecxr.train.device import Device
+from edgecxr.workspace import Workspace, atomic_write
+
+SPLIT = "test"
+
+
+def main() -> int:
+    """Make the run; return the exit code."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+        return 0
+    except EdgeCxrError as error:
+        say(f"error: {error}")
+        return error.exit_code
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def work(spec: dict[str, Any]) -> None:
+    """Train, or go on, and write the record; a run that diverges has a record that says so."""
+    torch.set_num_threads(spec["threads"])
+    folder, records = Path(spec["folder"]), Path(spec["records"])
+    prepared = Prepared.open(folder / "data" / spec["data"])
+    if prepared.hash != spec["data_hash"]:
+        raise InputError(f"{prepared.path} is not the data set that {spec['id']} began with", "dataset")
+    teacher = _teacher(folder, records, spec["teacher"]) if spec["teacher"] else None
+    workspace = Workspace(folder / "work" / spec["id"])
+    begun = {
+        "run": spec["id"],
+        "spec": spec["spec"],
+        "commit": spec["commit"],
+        "data": prepared.summary(),
+        "teacher": teacher and {"run": spec["teacher"], "sha256": checkpoint.read_card(teacher).sha256},
+    }
+    try:
+        run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher)
+    except CheckFailed as error:
+        _write(records, spec, begun | {"status": "diverged", "message": str(error)})
+        return
+    if spec["spec"]["keep_weights"]:
+        _halve(run, prepared, records / f"{spec['id']}.safetensors")
+    model, card = checkpoint.load_run(run)
+    outputs = predict(TorchBackend(model), prepared, prepared.rows(SPLIT), card.size)
+    atomic_write(records / f"{spec['id']}.npz", _packed(outputs))
+    history = _history(run)
+    scored = aurocs(prepared, SPLIT, outputs, np.ones((1, len(prepared.rows(SPLIT))), np.float32))
+    test: dict[str, Any] = {task: _plain(found.macro.value) for task, found in scored.items()}
+    test["labels"] = dict(zip(prepared.labels, map(_plain, scored["findings"].labels.tolist()), strict=True))
+    weights = {"sha256": card.sha256} | ({"card": json.loads(card.to_json())} if spec["spec"]["keep_weights"] else {})
+    done = {"status": "done", "weights": weights, "history": history, SPLIT: test, "best_epoch": _best(history)}
+    _write(records, spec, begun | done | {"minutes": round(sum(row["seconds"] for row in history) / 60, 1)})
+
+
+def _write(records: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+    record = {"benchmark": "evidence"} | record | {"machine": machine(), "notice": NOTICE}
+    atomic_write(records / f"{spec['id']}.json", json.dumps(record, indent=1) + "\n")
+
+
+def _train(spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None) -> Path:
+    typed = dict(spec["spec"]["settings"]) | {"res": spec["spec"]["res"], "seed": spec["spec"]["seed"]}
+    typed["init"] = typed.pop("start", None)
+    method = spec["spec"]["method"]
+    if method == "teacher":
+        tokens = typed.pop("tokens", None)
+        typed["patch"] = patch_of(typed["res"], tokens) if tokens else None
+        return commands.train(workspace, prepared, typed, "cpu")
+    return commands.distill(workspace, prepared, typed | {"method": method}, str(teacher) if teacher else None, "cpu")
+
+
+def _teacher(folder: Path, records: Path, name: str) -> Path:
+    """Return the run of a teacher; on another machine than it was trained on, it is made of what lies by its record.
+
+    Raises:
+        ModelError: it is not the one of the record.
+    """
+    record = json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
+    sha256 = record["weights"]["sha256"]
+    workspace = Workspace(folder / "work" / name)
+    run = next(iter(workspace.finished_runs()), None)
+    if run is None:
+        run = workspace.root / record["weights"]["card"]["name"]
+        halves = load((records / f"{name}.safetensors").read_bytes())
+        atomic_write(run / checkpoint.BEST, save({key: _whole(value) for key, value in halves.items()}))
+        atomic_write(run / checkpoint.CONFIG, json.dumps(record["weights"]["card"]["training"], indent=1))
+        atomic_write(run / checkpoint.CARD, json.dumps(record["weights"]["card"], indent=1))
+    if checkpoint.load_run(run)[1].sha256 != sha256:
+        raise ModelError(f"{run} is not the teacher {name} of {records}: give the runs that it teaches another plan")
+    return run
+
+
+def _halve(run: Path, prepared: Prepared, path: Path) -> None:
+    """Round a run's weights to half precision, write them to `path`, and the run's card anew: it is what they are."""
+    config = TrainConfig.from_json((run / checkpoint.CONFIG).read_text(encoding="utf-8"), str(run))
+    state = load((run / checkpoint.BEST).read_bytes())
+    halves = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    if not all(value.isfinite().all() for value in halves.values()):
+        raise CheckFailed(f"weights of {run} are beyond half precision")
+    atomic_write(path, save(halves))
+    atomic_write(run / checkpoint.BEST, save({key: _whole(value) for key, value in halves.items()}))
+    finish(run, config, prepared, Device.choose("cpu", config.precision))
+
+
+def _whole(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.is_floating_point() else value
+
+
+def _packed(outputs: Outputs) -> bytes:
+    """Return logits, and of attention the patch that gets most: what AUROCs and hit rates are made from."""
+    file = io.BytesIO()
+    strongest = outputs.attention.reshape(len(outputs.attention), -1).argmax(axis=1).astype(np.uint8)
+    grid = np.uint8(outputs.attention.shape[1])
+    np.savez_compressed(file, findings=outputs.findings, abnormal=outputs.abnormal, strongest=strongest, grid=grid)
+    return file.getvalue()
+
+
+def _history(run: Path) -> list[dict[str, float]]:
+    with (run / "history.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _best(history: list[dict[str, float]]) -> int:
+    scores = [-math.inf if math.isnan(row["score"]) else row["score"] for row in history]
+    return 1 + scores.index(max(scores))
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 5)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

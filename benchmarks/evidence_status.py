@@ -152,7 +152,8 @@ def scorer(prepared: Prepared, weights: metrics.Array) -> Callable[[Outputs], Sc
                 found[name] = _macro(metrics.aurocs(targets[:, columns], outputs.findings[:, columns], weights))
         hit = by_size.hits(cases, outputs.attention)
         counted = weights[:, cases.image]
-        found["attention on it"] = Sample(float(hit.mean()), counted @ hit.astype(np.float32) / counted.sum(axis=1))
+        with np.errstate(invalid="ignore"):  # a replicate of a small set may have no case
+            found["attention hits"] = Sample(float(hit.mean()), counted @ hit.astype(np.float32) / counted.sum(axis=1))
         return found
 
     return score

@@ -1,5 +1,6 @@
 # make demo    the whole path on synthetic films, from a clean clone
-# make test    the tests, from a clean clone
+# make test    the tests, from a clean clone; but for those that kill, wait and try for long:
+# make test-long
 # make lint    style, types, the import contract
 # make bench   speed and memory as ratios with limits, into build/bench
 # make gpu     everything that wants a GPU, with the Python that is there: DATA=folder OUT=folder MINUTES=30
@@ -15,13 +16,16 @@ MINUTES ?= 30
 BIN := $(VENV)/bin
 BINDINGS := build/trt-wheels
 
-.PHONY: demo test lint bench gpu clean
+.PHONY: demo test test-long lint bench gpu clean
 
 demo: $(VENV)/.all
 	$(BIN)/edgecxr demo
 
 test: $(VENV)/.dev $(BINDINGS)
-	EDGECXR_TRT_WHEELS=$(abspath $(BINDINGS)) $(BIN)/python -m pytest -n auto
+	EDGECXR_TRT_WHEELS=$(abspath $(BINDINGS)) $(BIN)/python -m pytest -n auto -m "not long"
+
+test-long: $(VENV)/.dev $(BINDINGS)
+	EDGECXR_TRT_WHEELS=$(abspath $(BINDINGS)) $(BIN)/python -m pytest -n auto -m long
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -26,18 +26,19 @@ from gap import Sample, over_seeds
 from paper import TASKS
 from ratios import machine
 
-from edgecxr import NOTICE, metrics, select
+from edgecxr import NOTICE, metrics, resolve
 from edgecxr.bench.comparison import aurocs
 from edgecxr.bench.evaluation import answer
-from edgecxr.console import progress, say
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.runtime.backend import Backend, open_backend
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.terminal import progress, say
 from edgecxr.train import commands
 from edgecxr.train.config import patch_of
-from edgecxr.workspace import Workspace, atomic_write
+from edgecxr.workspace import Workspace
 
 DEFAULT = "default"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -97,7 +98,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace) -> str:
     """Measure every choice, write the record and the table, and return the table as markdown."""
     workspace = Workspace.default()
-    prepared = select.dataset(workspace, args.data)
+    prepared = resolve.dataset(workspace, args.data)
     record = measured(args, workspace, prepared)
     out = args.out or workspace.root / f"choices-{prepared.name}"
     atomic_write(out / "choices.json", json.dumps(record, indent=1) + "\n")
@@ -138,8 +139,8 @@ def student(
     args: argparse.Namespace, workspace: Workspace, prepared: Prepared, changes: dict[str, Any], seed: int
 ) -> Path:
     """Return the student of one choice, trained if need be."""
-    teacher = select.teacher(workspace, changes.get("teacher", args.teacher), prepared)
-    card = select.card_of(teacher)
+    teacher = resolve.teacher(workspace, changes.get("teacher", args.teacher), prepared)
+    card = resolve.card_of(teacher)
     settings = {
         "method": "mlcak", "init": "teacher", "augment": 1.0, "depth": card.depth, "seed": seed, "epochs": args.epochs,
         "batch": args.batch, "lr": args.lr, "precision": args.precision,

@@ -27,11 +27,11 @@ from typing import Any
 
 from evidence_plan import DataSet, Plan, Run, read_plan
 
-from edgecxr.console import say
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
-from edgecxr.lock import locked
-from edgecxr.workspace import atomic_write, writing
+from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.storage.locks import locked
+from edgecxr.terminal import say
 
 HERE = Path(__file__).resolve().parents[1]
 TRIES = 3

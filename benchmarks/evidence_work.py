@@ -26,16 +26,18 @@ from safetensors.torch import load, save
 from edgecxr import NOTICE
 from edgecxr.bench.accuracy import predict
 from edgecxr.bench.comparison import aurocs
-from edgecxr.console import say
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
 from edgecxr.models.reference import TorchBackend
 from edgecxr.runtime.types import Outputs
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.folders import CARD
+from edgecxr.terminal import say
 from edgecxr.train import checkpoint, commands
 from edgecxr.train.card import finish
 from edgecxr.train.config import TrainConfig, patch_of
 from edgecxr.train.device import Device
-from edgecxr.workspace import Workspace, atomic_write
+from edgecxr.workspace import Workspace
 
 SPLIT = "test"
 
@@ -122,7 +124,7 @@ def _teacher(folder: Path, records: Path, name: str) -> Path:
         halves = load((records / f"{name}.safetensors").read_bytes())
         atomic_write(run / checkpoint.BEST, save({key: _whole(value) for key, value in halves.items()}))
         atomic_write(run / checkpoint.CONFIG, json.dumps(record["weights"]["card"]["training"], indent=1))
-        atomic_write(run / checkpoint.CARD, json.dumps(record["weights"]["card"], indent=1))
+        atomic_write(run / CARD, json.dumps(record["weights"]["card"], indent=1))
     if checkpoint.load_run(run)[1].sha256 != sha256:
         raise ModelError(f"{run} is not the teacher {name} of {records}: give the runs that it teaches another plan")
     return run

@@ -21,10 +21,10 @@ import torch
 from ratios import finish, record
 from torch import nn
 
-from edgecxr.console import say
 from edgecxr.models.stem import without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.runtime.types import STEMS
+from edgecxr.terminal import say
 from edgecxr.train.device import Device
 
 SIZES = (224, 28)

@@ -24,17 +24,18 @@ from gap import Sample
 from paper import METHODS, RESOLUTIONS, TASKS
 from tables_text import Grid, write
 
-from edgecxr import select
+from edgecxr import resolve
 from edgecxr.bench.comparison import aurocs
 from edgecxr.bench.evaluation import answer
-from edgecxr.console import say
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
 from edgecxr.metrics import patient_weights
 from edgecxr.runtime.types import Outputs
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.terminal import say
 from edgecxr.train import commands
 from edgecxr.train.config import patch_of
-from edgecxr.workspace import Workspace, atomic_write
+from edgecxr.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace, workspace: Workspace | None = None) -> str:
     """Run the grid and return the tables as markdown."""
     workspace = workspace or Workspace.default()
-    prepared = select.dataset(workspace, args.data)
+    prepared = resolve.dataset(workspace, args.data)
     out = args.out or workspace.root / f"tables-{prepared.name}"
     facts = {key: value for key, value in vars(args).items() if key not in ("out", "report")}
     grid = Grid(prepared, facts | {"data": prepared.name, "pretrained": args.pretrained and args.pretrained.name})
@@ -142,7 +143,7 @@ def _student(
     known = {"size": cell.size, "patch": patch_of(cell.size, args.tokens), "depth": args.depth}
     # An undistilled student that starts from other weights knows no teacher.
     if cell.method != "none" or args.init == "teacher":
-        known["teacher_sha256"] = select.card_of(teacher).sha256
+        known["teacher_sha256"] = resolve.card_of(teacher).sha256
         make = partial(commands.distill, workspace, prepared, typed, teacher.name, args.device)
     else:
         make = partial(commands.distill, workspace, prepared, typed | {"depth": args.depth}, None, args.device)
@@ -189,7 +190,7 @@ class Scores:
         return {task: Sample(scored[task].macro.value, scored[task].macro_replicates) for task in TASKS}
 
     def _answers(self, run: Path) -> Outputs:
-        kept = self.workspace.root / "answers" / f"{select.card_of(run).sha256[:16]}-{self.prepared.hash[:16]}.npz"
+        kept = self.workspace.root / "answers" / f"{resolve.card_of(run).sha256[:16]}-{self.prepared.hash[:16]}.npz"
         if kept.exists():
             with np.load(kept) as file:
                 return Outputs(file["findings"], file["abnormal"], file["attention"])

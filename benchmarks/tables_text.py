@@ -19,7 +19,7 @@ from edgecxr import NOTICE
 from edgecxr.data.prepared import Prepared
 from edgecxr.metrics import Interval
 from edgecxr.plots import save
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 _TASKS = {"findings": "findings (macro)", "abnormal": "normal/abnormal"}
 

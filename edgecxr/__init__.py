@@ -54,9 +54,9 @@ def load(
         ModelError: there is no such bundle, or it cannot be used.
         MissingPackage: the engine is not installed.
     """
-    from edgecxr import select
+    from edgecxr import resolve
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace
 
-    folder = select.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))
+    folder = resolve.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))
     return Predictor(folder, backend, operating_point, precision, threads, any_view=any_view, force=force)

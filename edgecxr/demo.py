@@ -15,16 +15,16 @@ import numpy as np
 
 from edgecxr import NOTICE
 from edgecxr.bench.evaluation import evaluate_model
-from edgecxr.console import progress, say
 from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import phantom
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
+from edgecxr.resolve import card_of
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.select import card_of
+from edgecxr.terminal import progress, say
 from edgecxr.train import commands
 from edgecxr.workspace import Workspace
 

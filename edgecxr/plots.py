@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 DPI = 120
 

@@ -1,8 +1,7 @@
-"""runs/: where artefacts lie, which one is the latest, and how they are written so that none is ever half there."""
+"""runs/: where artefacts lie, and which one is the latest."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,13 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.lock import locked, open_locked
 from edgecxr.registry import DATASETS
-
-DATASET = "dataset.json"
-CARD = "card.json"
-
-ELSEWHERE = "set EDGECXR_RUNS to another place"
+from edgecxr.storage.atomic import writing
+from edgecxr.storage.folders import CARD, DATASET
+from edgecxr.storage.locks import locked
 
 _PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 
@@ -138,57 +134,6 @@ class Workspace:
         if not found:
             raise ModelError(f"no bundle in {self.root / 'export'}: make one with `edgecxr export`")
         return found[0]
-
-
-def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str = ELSEWHERE) -> None:
-    """Write a file so that, whatever happens, `path` holds either all of the new content or the old.
-
-    Args:
-        path: its folder is made if need be.
-        data: text is written as UTF-8.
-        remedy: what the error tells the user to do.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    path = Path(path)
-    with writing(path, remedy):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # One name for all writers: what a kill left is written over, and a process beside this one is waited for.
-        building = path.with_name(f".{path.name}.tmp")
-        with open_locked(building) as file:
-            try:
-                file.truncate()
-                file.write(data.encode() if isinstance(data, str) else data)
-                file.flush()
-                os.fsync(file.fileno())
-                building.replace(path)
-            except BaseException:
-                building.unlink(missing_ok=True)
-                raise
-        sync_folder(path.parent)
-
-
-@contextmanager
-def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `UsageError` that names `path`, the cause and the remedy."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room there and type the same command again" if full else remedy
-        raise UsageError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    # Some network file systems refuse to sync a folder; there is nothing better to do there.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _plain(name: str) -> str:

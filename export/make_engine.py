@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edgecxr import select
-from edgecxr.console import say
+from edgecxr import resolve
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.engine import build_engine, choose_precision
 from edgecxr.export.target import load_target
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.types import PRECISIONS
+from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     args = parser.parse_args()
 
     target = load_target(args.target) if args.target else None
-    bundle = Bundle.open(select.bundle(Workspace.default(), args.bundle))
+    bundle = Bundle.open(resolve.bundle(Workspace.default(), args.bundle))
     print(build_engine(bundle, args.precision or choose_precision(bundle, target), target, say=say))
 
 

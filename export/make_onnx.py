@@ -11,12 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from edgecxr import select
-from edgecxr.console import say
+from edgecxr import resolve
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import choose
 from edgecxr.export.target import load_target
+from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
 
@@ -33,8 +33,8 @@ def main() -> None:
     workspace = Workspace.default()
     target = load_target(args.target) if args.target else None
     recipe = choose(args.recipe, fp16=False, int8=False, keep_float=None, target=target)
-    run = select.run(workspace, args.run)
-    prepared = select.dataset_of(workspace, select.card_of(run), args.data)
+    run = resolve.run(workspace, args.run)
+    prepared = resolve.dataset_of(workspace, resolve.card_of(run), args.data)
     print(export_bundle(run, prepared, args.out or workspace.export_dir(run.name), recipe, target, say).path)
 
 

@@ -105,7 +105,7 @@ class Finished:
 def finished(clinic: Prepared) -> Finished:
     """Runs that tests may read and must not change."""
     torch = pytest.importorskip("torch")
-    from edgecxr.select import card_of
+    from edgecxr.resolve import card_of
     from edgecxr.train.config import TrainConfig
     from edgecxr.train.device import Device
     from edgecxr.train.student import distil_student

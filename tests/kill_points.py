@@ -27,7 +27,8 @@ from typing import Any
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.workspace import CARD, Workspace
+from edgecxr.storage.folders import CARD
+from edgecxr.workspace import Workspace
 from tests.cli_workspace import Typed, edgecxr
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime")
@@ -120,7 +121,7 @@ def count(last: int, runs: Path) -> None:
         sync(descriptor)
 
     os.fsync = counted
-    artefact = importlib.import_module("edgecxr.artefact")
+    artefact = importlib.import_module("edgecxr.storage.folders")
     exchange = artefact._exchange
 
     def swapped(one: Path, other: Path) -> bool:

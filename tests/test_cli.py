@@ -445,7 +445,7 @@ def test_an_unexpected_failure_is_one_line_with_exit_code_1(tmp_path: Path, monk
     def fail(*_: object) -> None:
         raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr("edgecxr.select.bundle", fail)
+    monkeypatch.setattr("edgecxr.resolve.bundle", fail)
     typed = edgecxr("infer", "film.dcm", runs=tmp_path)
     assert (typed.code, typed.out) == (1, "")
     assert typed.err == "error: unexpected RuntimeError: first line (edgecxr --debug shows where)\n"

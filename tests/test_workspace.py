@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.artefact import atomic_folder
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.workspace import Workspace, atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.folders import atomic_folder
+from edgecxr.workspace import Workspace
 
 
 def finish(folder: Path, marker: str, time: int) -> Path:
@@ -77,29 +78,6 @@ def test_latest_bundle(tmp_path: Path) -> None:
 def test_a_name_cannot_lead_out_of_the_workspace(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name"):
         Workspace(tmp_path).data_dir(name)
-
-
-@pytest.mark.parametrize("data", ["gr\u00fcn", "gr\u00fcn".encode(), memoryview("gr\u00fcn".encode())])
-def test_atomic_write_replaces_the_file_and_leaves_nothing_else(tmp_path: Path, data: object) -> None:
-    path = tmp_path / "new" / "card.json"
-    atomic_write(path, "old")
-    atomic_write(path, data)  # type: ignore[arg-type]
-    assert path.read_text(encoding="utf-8") == "gr\u00fcn"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "card.json"
-    atomic_write(path, "old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UsageError, match=r"card\.json cannot be written \(No space left on device\)"):
-        atomic_write(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

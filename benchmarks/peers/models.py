@@ -16,7 +16,7 @@ import numpy as np
 from edgecxr.errors import ModelError, brief
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import FloatArray, Outputs
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -32,15 +32,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the worker processes find peers.models there, too
 
-from edgecxr import select
+from edgecxr import resolve
 from edgecxr.bench import command, tables
 from edgecxr.bench.benchmark import Settings
 from edgecxr.bench.candidates import Candidate, Model
 from edgecxr.bench.conditions import cores
-from edgecxr.console import progress, say
 from edgecxr.errors import EdgeCxrError, brief
 from edgecxr.registry import BACKENDS
-from edgecxr.workspace import Workspace, writing
+from edgecxr.storage.atomic import writing
+from edgecxr.terminal import progress, say
+from edgecxr.workspace import Workspace
 from peers import models
 from peers.models import PEERS, PIXELS, SIDE, Peer
 
@@ -89,8 +90,8 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Make the peers in a folder, and measure them and the own models."""
     workspace = Workspace.default()
     for name in args.models:  # a wrong name shall be said now, not after the peers were made
-        select.run_or_bundle(workspace, name)
-    labels = select.dataset(workspace, args.data).labels if args.data else ()
+        resolve.run_or_bundle(workspace, name)
+    labels = resolve.dataset(workspace, args.data).labels if args.data else ()
     peers = list(candidates(workspace, args, folder, labels))
     settings = Settings(args.threads, args.max_batch, args.passes, replicates=args.replicates)
     typed = shlex.join(["python", "benchmarks/peers/run.py", *(Path(word).name for word in sys.argv[1:])])
@@ -111,7 +112,7 @@ def candidates(
     for name in dict.fromkeys(args.peer or PEERS):
         yield from peer(name, engines, folder, args, labels)
     if args.student and "onnxruntime" in engines:
-        yield student(select.run(workspace, args.student), folder, args.threads)
+        yield student(resolve.run(workspace, args.student), folder, args.threads)
 
 
 def peer(
@@ -143,7 +144,7 @@ def peer(
 
 def student(run: Path, folder: Path, threads: int) -> Candidate:
     """Export a run plainly and return it on ONNX Runtime."""
-    card = select.card_of(run)
+    card = resolve.card_of(run)
     model = Model(
         f"{card.name}, plain export", "peer", (1, card.size, card.size), "trained" if card.data else "random",
         card.labels, {"source": "torch.onnx.export with its defaults"}, card.sha256,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecxr import registry, select
+from edgecxr import registry, resolve
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.runtime.bundle import SUMS, Bundle, sha256_of
 from edgecxr.runtime.types import PRECISIONS, ModelCard
@@ -110,7 +110,7 @@ def find(
     found: dict[str, Candidate] = {}
     naming = _Naming()
     unusable: dict[str, str] = {}
-    for folder in [path for name in names for path in select.runs_and_bundles(workspace, name)] or _all(workspace):
+    for folder in [path for name in names for path in resolve.runs_and_bundles(workspace, name)] or _all(workspace):
         try:
             for one in _of(folder, naming, threads):
                 found.setdefault(one.id, one)
@@ -173,7 +173,7 @@ class _Naming:
 
 def _of(folder: Path, naming: _Naming, threads: int) -> Iterator[Candidate]:
     """Yield the candidates of a run or bundle."""
-    card = select.card_of(folder)
+    card = resolve.card_of(folder)
     if not card.artefacts:
         model = _model(naming.name(card, {}), card)
         for backend in registry.OF_CHECKPOINTS:

@@ -11,21 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgecxr import select
-from edgecxr.artefact import sole_writer
+from edgecxr import resolve
 from edgecxr.bench import candidates, energy
 from edgecxr.bench.benchmark import Film, Settings, Update, benchmark
 from edgecxr.bench.candidates import Candidate
 from edgecxr.bench.films import BITS, SIZE, write_films
 from edgecxr.bench.record import Record, read
-from edgecxr.console import say
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.pack import SUFFIX
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, InputError, ModelError, UsageError
 from edgecxr.runtime.read import read_radiograph
-from edgecxr.workspace import Workspace, writing
+from edgecxr.storage.atomic import writing
+from edgecxr.storage.folders import sole_writer
+from edgecxr.terminal import say
+from edgecxr.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,12 @@ def run(
 def _data(workspace: Workspace, found: list[Candidate], name: str | None) -> Prepared | None:
     """Return the data set that was named, or else the one that most models were trained on, if it is here."""
     if name is not None:
-        return select.dataset(workspace, name)
+        return resolve.dataset(workspace, name)
     models = {one.model.name: one.model.facts for one in found}
     wanted = Counter((str(facts["data"]), str(facts["data_hash"])) for facts in models.values() if facts.get("data"))
     for (own, digest), _ in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
         try:
-            prepared = select.dataset(workspace, own)
+            prepared = resolve.dataset(workspace, own)
         except EdgeCxrError as error:
             say(f"no AUROC on {own}: {error}")
             continue

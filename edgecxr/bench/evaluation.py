@@ -8,19 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgecxr import NOTICE, select
+from edgecxr import NOTICE, resolve
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.bench.comparison import compare
-from edgecxr.console import say
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
-from edgecxr.lock import locked
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.types import FEW_CASES, ModelCard, Outputs
-from edgecxr.workspace import CARD, Workspace, atomic_write, writing
+from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.storage.folders import CARD
+from edgecxr.storage.locks import locked
+from edgecxr.terminal import say
+from edgecxr.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,11 @@ def answer(
     """
     if split not in SPLITS:
         raise UsageError(f"--split {split}: there are {', '.join(SPLITS)}")
-    folder = select.run_or_bundle(workspace, model)
-    card = select.card_of(folder)
+    folder = resolve.run_or_bundle(workspace, model)
+    card = resolve.card_of(folder)
     # Only a bundle's card lists model files; a bundle is opened whole or not at all.
     bundle = Bundle.open(folder) if card.artefacts else None
-    prepared = select.dataset_of(workspace, card, data)
+    prepared = resolve.dataset_of(workspace, card, data)
     check_labels(card, prepared, split)
     warning = seen_films(card.name, card.data, prepared, split)
     if warning:
@@ -156,7 +158,7 @@ def _keep(ours: Answered, key: str, record: dict[str, Any]) -> None:
     """Write a record into the card of a run."""
     path = ours.folder / CARD
     with writing(path), locked(ours.folder / f".{CARD}.lock"):
-        card = select.card_of(ours.folder)  # an evaluation beside this one may have written to it
+        card = resolve.card_of(ours.folder)  # an evaluation beside this one may have written to it
         finished = path.stat()
         atomic_write(path, replace(card, metrics=card.metrics | {key: record}).to_json())
         # The latest run is the one that was trained last, not the one that was looked at last.

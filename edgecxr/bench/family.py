@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecxr import select
+from edgecxr import resolve
 from edgecxr.bench.evaluation import Answered, answer, check_same_data
 from edgecxr.errors import ModelError
 from edgecxr.runtime.types import ModelCard
@@ -84,8 +84,8 @@ def _taught(card: ModelCard, student: ModelCard) -> bool:
 
 def _runs(workspace: Workspace, data: str | None) -> list[tuple[Path, ModelCard]]:
     """Return the finished runs of one data set, the latest first; of the latest run's, if none is named."""
-    runs = [(folder, select.card_of(folder)) for folder in workspace.finished_runs()]
-    wanted = select.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
+    runs = [(folder, resolve.card_of(folder)) for folder in workspace.finished_runs()]
+    wanted = resolve.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
     return [(folder, card) for folder, card in runs if card.data.get("hash") == wanted]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgecxr.errors import InputError, brief
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 NAME = "edgecxr-benchmark"
 VERSION = 1

@@ -13,7 +13,7 @@ from edgecxr.bench import tables
 from edgecxr.bench.recommend import recommend
 from edgecxr.bench.record import Record
 from edgecxr.errors import UsageError
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 BEGIN, END = "<!-- edgecxr report: {} -->", "<!-- end of edgecxr report -->"
 Pictures = Callable[[Record, "dict[str, Any] | None"], dict[str, bytes]]

@@ -123,7 +123,7 @@ def _wait_for_the_others(code: int) -> None:
 
 def _end(line: str, code: int) -> NoReturn:
     """End with one line for the exception that is being handled, after its traceback if --debug was given."""
-    from edgecxr.console import printable
+    from edgecxr.terminal import printable
 
     if _debug:
         traceback.print_exc()

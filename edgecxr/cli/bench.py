@@ -64,7 +64,7 @@ def benchmark(
     from edgecxr.bench.benchmark import Settings
     from edgecxr.bench.conditions import cores
     from edgecxr.bench.recommend import recommend
-    from edgecxr.console import progress, say
+    from edgecxr.terminal import progress, say
     from edgecxr.workspace import Workspace
 
     if compare:
@@ -108,10 +108,11 @@ def report(
 ) -> None:
     """Render records as markdown and as a page with pictures. Markdown goes to standard output."""
     from edgecxr.bench import record, report
-    from edgecxr.console import say
     from edgecxr.errors import InputError, UsageError
     from edgecxr.registry import load
-    from edgecxr.workspace import Workspace, atomic_write
+    from edgecxr.storage.atomic import atomic_write
+    from edgecxr.terminal import say
+    from edgecxr.workspace import Workspace
 
     root = Workspace.default().root
     path = html or root / "report.html"

@@ -70,10 +70,10 @@ def prepare(
     retry: Annotated[bool, typer.Option("--retry", help="Read films again that were rejected.")] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
-    from edgecxr.console import progress, say, with_rate
     from edgecxr.data.cache import opened, replaces
     from edgecxr.data.cache import prepare as prepare_cache
     from edgecxr.data.source import open_source
+    from edgecxr.terminal import progress, say, with_rate
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
@@ -112,14 +112,14 @@ def data_show(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
 ) -> None:
     """Say what is in a data set. Draws a few films of each finding, too."""
-    from edgecxr import select
-    from edgecxr.console import printable
+    from edgecxr import resolve
     from edgecxr.data.sheet import montage
     from edgecxr.data.show import show
+    from edgecxr.terminal import printable
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
-    prepared = select.dataset(workspace, name)
+    prepared = resolve.dataset(workspace, name)
     for line in show(prepared).splitlines():
         print(printable(line))
     picture = workspace.root / f"montage-{prepared.name}.png"
@@ -132,10 +132,10 @@ def data_check(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
 ) -> None:
     """Read all of a data set and compare it with its hashes."""
-    from edgecxr import select
+    from edgecxr import resolve
     from edgecxr.workspace import Workspace
 
-    prepared = select.dataset(Workspace.default(), name)
+    prepared = resolve.dataset(Workspace.default(), name)
     prepared.check()
     print(f"{prepared.path}: OK, {len(prepared)} images, {prepared.hash}")
 
@@ -151,12 +151,12 @@ def data_pack(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
 ) -> None:
     """Put labelled films into one file for a device. It is for `benchmark --data FILE`, and names no patients."""
-    from edgecxr import select
+    from edgecxr import resolve
     from edgecxr.data.pack import pack
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
-    prepared = select.dataset(workspace, name)
+    prepared = resolve.dataset(workspace, name)
     path = out or workspace.root / f"{prepared.name}-{split}{'' if n is None else f'-{n}'}.npz"
     packed = pack(prepared, split, n, path, seed)
     print(

@@ -66,7 +66,7 @@ def infer(
     ] = "processes",
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
-    from edgecxr import select
+    from edgecxr import resolve
     from edgecxr.runtime.find import find_inputs
     from edgecxr.runtime.infer import Asked, infer_paths, readers_for
     from edgecxr.runtime.predictor import Predictor
@@ -74,7 +74,7 @@ def infer(
 
     asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor)
     asked.check()
-    bundle = select.bundle(Workspace.default(), model)
+    bundle = resolve.bundle(Workspace.default(), model)
     films = find_inputs(paths, recursive)
     with (
         readers_for(asked, len(films)) as readers,
@@ -91,13 +91,13 @@ def bundle_show(
     json_: Annotated[bool, typer.Option("--json", help="Print the card as it is.")] = False,
 ) -> None:
     """Say what a bundle is: data, results, thresholds, files."""
-    from edgecxr import select
-    from edgecxr.console import printable
+    from edgecxr import resolve
     from edgecxr.runtime.bundle import Bundle
     from edgecxr.runtime.describe import describe
+    from edgecxr.terminal import printable
     from edgecxr.workspace import Workspace
 
-    shown = Bundle.open(select.bundle(Workspace.default(), bundle))
+    shown = Bundle.open(resolve.bundle(Workspace.default(), bundle))
     if json_:
         print(shown.card.to_json())
     else:
@@ -110,13 +110,13 @@ def bundle_verify(
     bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
 ) -> None:
     """Compare every file of a bundle with its checksum. Those that have none, such as engines, are named."""
-    from edgecxr import select
-    from edgecxr.console import printable
+    from edgecxr import resolve
     from edgecxr.errors import ModelError
     from edgecxr.runtime.describe import checked_files
+    from edgecxr.terminal import printable
     from edgecxr.workspace import Workspace
 
-    folder = select.bundle(Workspace.default(), bundle)
+    folder = resolve.bundle(Workspace.default(), bundle)
     lines, whole = checked_files(folder)
     for line in lines:
         print(printable(line))

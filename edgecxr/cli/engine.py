@@ -37,13 +37,13 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build again even if a fresh engine is there.")] = False,
 ) -> None:
     """Build a TensorRT engine, on the device that will run it. A fresh one is not built again."""
-    from edgecxr import select
-    from edgecxr.console import say
+    from edgecxr import resolve
     from edgecxr.errors import UsageError
     from edgecxr.export.engine import build_engine, choose_precision
     from edgecxr.export.target import load_target
     from edgecxr.runtime.bundle import Bundle
     from edgecxr.runtime.types import PRECISIONS
+    from edgecxr.terminal import say
     from edgecxr.workspace import Workspace
 
     if precision is not None and precision not in PRECISIONS:
@@ -51,7 +51,7 @@ def build(
     if images is not None and not verify:
         raise UsageError("--images goes with --verify")
     device = load_target(target) if target is not None else None
-    opened = Bundle.open(select.bundle(Workspace.default(), bundle))
+    opened = Bundle.open(resolve.bundle(Workspace.default(), bundle))
     chosen = precision or choose_precision(opened, device)
     path = build_engine(opened, chosen, device, memory_mib=memory, batches=batches, force=force, say=say)
     if verify:

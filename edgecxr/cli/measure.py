@@ -63,8 +63,8 @@ def evaluate(
     import json
 
     from edgecxr.bench.evaluation import evaluate_model, table
-    from edgecxr.console import progress, say
     from edgecxr.registry import load
+    from edgecxr.terminal import progress, say
 
     model = models[0] if models else None
     with progress("evaluate") as update:
@@ -81,13 +81,13 @@ def _by_size(
 ) -> None:
     import json
 
-    from edgecxr import select
+    from edgecxr import resolve
     from edgecxr.bench import by_size, family
-    from edgecxr.console import progress, say
     from edgecxr.registry import load
+    from edgecxr.terminal import progress, say
 
     if not models and data:
-        prepared = select.dataset(workspace, data)
+        prepared = resolve.dataset(workspace, data)
         if not len(prepared.boxes):
             raise by_size.without_boxes(prepared, split)
     names = models or family.every_resolution(workspace, data)
@@ -116,7 +116,7 @@ def explain(
 ) -> None:
     """Draw where models look, side by side (the paper's Figure 3). With boxes, also how often they point right."""
     from edgecxr.bench import explain, family
-    from edgecxr.console import progress
+    from edgecxr.terminal import progress
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()

@@ -88,7 +88,7 @@ def train(
     fresh: Fresh = False,
 ) -> None:
     """Train the teacher. Goes on where it was interrupted."""
-    from edgecxr import console, select
+    from edgecxr import resolve, terminal
     from edgecxr.registry import load
     from edgecxr.workspace import Workspace
 
@@ -98,11 +98,11 @@ def train(
         "clip": clip, "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
-    prepared = select.dataset(workspace, data)
+    prepared = resolve.dataset(workspace, data)
     if _launched(devices, nodes, rendezvous, device):
         return
     run = load("edgecxr.train.commands:train", "train")(workspace, prepared, typed, device, fresh, compile_)
-    if console.speaks():
+    if terminal.speaks():
         print(run)
 
 
@@ -160,7 +160,7 @@ def distill(
     fresh: Fresh = False,
 ) -> None:
     """Train a low-resolution student with a teacher. Goes on where it was interrupted."""
-    from edgecxr import console, select
+    from edgecxr import resolve, terminal
     from edgecxr.registry import METHODS, check, load
     from edgecxr.workspace import Workspace
 
@@ -172,13 +172,13 @@ def distill(
         "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     workspace = Workspace.default()
-    prepared = select.dataset(workspace, data)
+    prepared = resolve.dataset(workspace, data)
     if _launched(devices, nodes, rendezvous, device):
         return
     run = load("edgecxr.train.commands:distill", "distill")(
         workspace, prepared, typed, teacher, device, fresh, compile_
     )
-    if console.speaks():
+    if terminal.speaks():
         print(run)
 
 
@@ -227,11 +227,11 @@ def export(
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
     """Write a bundle of FP32, FP16 and INT8 ONNX. Each is compared with the checkpoint on real images."""
-    from edgecxr.console import say
     from edgecxr.export.not_chest import read_not_chest
     from edgecxr.export.recipe import choose
     from edgecxr.export.target import load_target
     from edgecxr.registry import load
+    from edgecxr.terminal import say
     from edgecxr.workspace import Workspace
 
     device = load_target(target) if target else None
@@ -255,10 +255,10 @@ def export(
 
 def _build(folder: Path, precision: str | None, target: Target | None) -> Path:
     """Build the engine of a new bundle here, or say what to type on the device."""
-    from edgecxr.console import say
     from edgecxr.errors import MissingPackage
     from edgecxr.export.engine import build_engine, choose_precision
     from edgecxr.runtime.bundle import Bundle
+    from edgecxr.terminal import say
 
     bundle = Bundle.open(folder)
     precision = precision or choose_precision(bundle, target)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgecxr.artefact import refuse_foreign, replace_folder, sole_writer
 from edgecxr.data.dataset import SPLITS, CxrDataset
 from edgecxr.data.decode import TIME_LIMIT, decode_all
 from edgecxr.data.journal import MARK, Journal
@@ -24,7 +23,8 @@ from edgecxr.data.table import read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import EXECUTORS
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
-from edgecxr.workspace import DATASET, atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.folders import DATASET, refuse_foreign, replace_folder, sole_writer
 
 __all__ = ["Prepared", "fingerprint", "prepare"]
 

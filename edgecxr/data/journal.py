@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgecxr.errors import EdgeCxrError
 from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 COMMIT_SECONDS = 1.0
 MARK = "inputs"

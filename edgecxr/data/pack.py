@@ -23,7 +23,7 @@ from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 FORMAT = 1
 SUFFIX = ".npz"

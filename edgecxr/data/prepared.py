@@ -26,13 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.artefact import read_whole
 from edgecxr.data.boxes import BOXES, Boxes, read_boxes
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, box_mean, source_size
 from edgecxr.runtime.types import FloatArray
-from edgecxr.workspace import DATASET
+from edgecxr.storage.folders import DATASET, read_whole
 
 # Goes up when the same films would give other pixels or another table.
 FORMAT = 2

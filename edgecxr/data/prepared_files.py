@@ -26,7 +26,8 @@ from edgecxr.data.splits import class_warnings
 from edgecxr.errors import InputError
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.runtime.types import FloatArray
-from edgecxr.workspace import DATASET, atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.folders import DATASET
 
 _MANY_MISSING = 0.05
 _BLOCK = 256  # images in memory

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.types import FloatArray
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

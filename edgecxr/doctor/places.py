@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgecxr.doctor.report import BUNDLE, Row
 from edgecxr.errors import EdgeCxrError, ModelError
-from edgecxr.workspace import CARD, DATASET, Workspace
+from edgecxr.storage.folders import CARD, DATASET
+from edgecxr.workspace import Workspace
 
 GIB = 2**30
 PATIENCE = 10.0
@@ -76,10 +77,10 @@ def bundles() -> Iterator[Row]:
 
 
 def _named(workspace: Workspace, named: str) -> Row:
-    from edgecxr import select
+    from edgecxr import resolve
 
     try:
-        folder = select.bundle(workspace, named)
+        folder = resolve.bundle(workspace, named)
     except EdgeCxrError as error:
         remedy = "give EDGECXR_MODEL the path of a bundle, or unset it"
         return Row("workspace", "bundle EDGECXR_MODEL", "error", str(error), remedy, exit_code=BUNDLE)

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import edgecxr
-from edgecxr.console import printable
 from edgecxr.errors import MissingPackage, ModelError, brief
+from edgecxr.terminal import printable
 
 FORMAT = 1
 """Raised when a key of the JSON object changes its meaning or goes."""

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr.artefact import atomic_folder
-from edgecxr.console import progress
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration import choose
@@ -28,6 +26,8 @@ from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.preprocess import BASE_SIZE, source_size
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import FloatArray, ModelCard
+from edgecxr.storage.folders import atomic_folder
+from edgecxr.terminal import progress
 from edgecxr.train.checkpoint import load_run
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgecxr import select
-from edgecxr.console import say
+from edgecxr import resolve
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import ModelError
 from edgecxr.export import sensitivity
@@ -16,7 +15,9 @@ from edgecxr.export.bundle import export_bundle, layer_costs
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.target import Target
 from edgecxr.runtime.read import FilmRead
-from edgecxr.workspace import Workspace, writing
+from edgecxr.storage.atomic import writing
+from edgecxr.terminal import say
+from edgecxr.workspace import Workspace
 
 
 def export(
@@ -45,17 +46,17 @@ def export(
     Raises:
         ModelError: no such run, or it had no teacher.
     """
-    folder = select.run(workspace, run, "student-")
-    card = select.card_of(folder)
+    folder = resolve.run(workspace, run, "student-")
+    card = resolve.card_of(folder)
     recipe.check(card)
-    prepared = select.dataset_of(workspace, card, data)
+    prepared = resolve.dataset_of(workspace, card, data)
     bundles = []
     if with_teacher:
         if card.teacher is None:
             raise ModelError(f"{card.name} was made without a teacher: leave --with-teacher out")
         # What the recipe says of size and tokens is about the student.
         of_teacher = replace(recipe, size=None, tokens=None)
-        of_run = select.run(workspace, card.teacher)
+        of_run = resolve.run(workspace, card.teacher)
         bundles.append(_export(workspace, of_run, prepared, of_teacher, target, not_chest))
     return [*bundles, _export(workspace, folder, prepared, recipe, target, not_chest)]
 
@@ -85,10 +86,10 @@ def analyze(workspace: Workspace, run: str | None, data: str | None, recipe: Rec
     Returns:
         A table of the worst layers and the paths of what was written.
     """
-    folder = select.run(workspace, run, "student-")
-    card = select.card_of(folder)
+    folder = resolve.run(workspace, run, "student-")
+    card = resolve.card_of(folder)
     recipe.check(card)
-    prepared = select.dataset_of(workspace, card, data)
+    prepared = resolve.dataset_of(workspace, card, data)
     say(f"quantise the layers of {folder.name} one at a time, on {prepared.name}")
     with writing(folder):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".analyse-") as scratch:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import edgecxr
 from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.export.engine_layers import hold_float32, layer_precisions
-from edgecxr.lock import locked
 from edgecxr.runtime import engine_record, tensorrt_library
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.engine_record import FOLDER, EngineRecord, Here
 from edgecxr.runtime.model_file import INPUT, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
-from edgecxr.workspace import atomic_write, writing
+from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.storage.locks import locked
 
 if TYPE_CHECKING:
     from edgecxr.export.target import Target

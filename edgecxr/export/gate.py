@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr import metrics
-from edgecxr.console import progress
 from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.bundle import sha256_of
@@ -25,6 +24,7 @@ from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.preprocess import BASE_SIZE, box_mean, source_size
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import FloatArray, ModelCard
+from edgecxr.terminal import progress
 
 FALSE_REJECTION = 0.02
 """Share of films like those of the validation that the threshold lets the gate refuse, on average over choices of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgecxr.console import progress, say
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.find import find_inputs
 from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import Readers
+from edgecxr.terminal import progress, say
 
 
 def read_not_chest(folder: Path) -> list[FilmRead]:

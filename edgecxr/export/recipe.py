@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecxr.errors import UsageError
-from edgecxr.export import settings
-from edgecxr.export.settings import shown
 from edgecxr.export.target import Target
 from edgecxr.runtime.preprocess import INPUT_SIZES
 from edgecxr.runtime.types import PRECISIONS, ModelCard
+from edgecxr.storage import settings
+from edgecxr.storage.settings import shown
 
 METHODS = ("minmax", "percentile", "entropy")
 

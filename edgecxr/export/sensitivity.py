@@ -14,7 +14,7 @@ import numpy as np
 from edgecxr.export.precision import Ranges, to_int8, weighted_layers
 from edgecxr.export.verify import TASKS, Truth, logits_of, same_auroc
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
 
 
 @dataclass(frozen=True)

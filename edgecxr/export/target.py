@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecxr.errors import UsageError
-from edgecxr.export import settings
-from edgecxr.export.settings import shown
 from edgecxr.runtime.types import PRECISIONS
+from edgecxr.storage import settings
+from edgecxr.storage.settings import shown
 
 ENGINES = ("tensorrt", "onnxruntime", "openvino")
 PROFILES = ("modern", "legacy")

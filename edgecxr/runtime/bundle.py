@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgecxr.artefact import atomic_folder, read_whole
 from edgecxr.errors import ModelError, brief
 from edgecxr.runtime.card_check import LARGEST_CARD, PLAIN_NAME
 from edgecxr.runtime.types import ModelCard
+from edgecxr.storage.folders import CARD, atomic_folder, read_whole
 
-CARD = "card.json"
 SUMS = "SHA256SUMS"
 
 # A bundle may come from a stranger: nothing of it is read before its size is known to be bearable.

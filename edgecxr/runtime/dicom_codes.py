@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
-from edgecxr.console import printable
+from edgecxr.terminal import printable
 
 PRIVATE = "99EDGECXR"
 """Designator of edgecxr's own coding scheme; DICOM keeps those that begin with 99 for private use (PS3.16, 8.2)."""

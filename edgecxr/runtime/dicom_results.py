@@ -20,7 +20,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from edgecxr import NOTICE, __version__
-from edgecxr.console import printable
 from edgecxr.errors import brief
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.dicom_header import PATIENT, REQUIRED
@@ -30,7 +29,8 @@ from edgecxr.runtime.overlay import overlay, research_band
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import Prediction
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.terminal import printable
 
 _DESCRIPTION = "edgecxr AI result, research use only, not for diagnosis"
 _REMEDY = "give another folder with --dicom"

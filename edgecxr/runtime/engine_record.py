@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.errors import ModelError
-from edgecxr.lock import locked
 from edgecxr.runtime.bundle import sha256_of
-from edgecxr.workspace import atomic_write, writing
+from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.storage.locks import locked
 
 FOLDER = "engines"
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgecxr.console import printable, progress, say
 from edgecxr.errors import UsageError
 from edgecxr.registry import EXECUTORS, load
 from edgecxr.runtime.predictor import Predictor
@@ -21,7 +20,8 @@ from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.report import Result, print_results, to_json
 from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import Prediction, Rejection
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.terminal import printable, progress, say
 
 if TYPE_CHECKING:
     from edgecxr.runtime.dicom_results import DicomResults

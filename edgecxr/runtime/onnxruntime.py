@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecxr.errors import MissingPackage, ModelError
-from edgecxr.runtime.bundle import CARD, sha256_of
+from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.model_file import (
     INPUT,
     allowed_cores,
@@ -22,6 +22,7 @@ from edgecxr.runtime.model_file import (
     outputs_of,
 )
 from edgecxr.runtime.types import FloatArray, ModelCard, Outputs
+from edgecxr.storage.folders import CARD
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecxr import NOTICE
-from edgecxr.console import printable
 from edgecxr.runtime.report import LEGEND, MARK, top_findings
 from edgecxr.runtime.types import FloatArray, Prediction
+from edgecxr.terminal import printable
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, brief
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import CARD, Bundle
+from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.card_check import check_shapes
 from edgecxr.runtime.gate import far_away, load_gate, rejection, warnings_of
 from edgecxr.runtime.preprocess import INPUT_SIZES, box_mean, source_size
@@ -34,6 +34,7 @@ from edgecxr.runtime.types import (
     Radiograph,
     Rejection,
 )
+from edgecxr.storage.folders import CARD
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 NO_GATE_WARNING = (

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from edgecxr import NOTICE
-from edgecxr.console import printable
 from edgecxr.runtime.types import GateResult, Prediction, Rejection
+from edgecxr.terminal import printable
 
 Result = Prediction | Rejection
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgecxr.errors import GATE_REASONS, InputError, UsageError, brief
-from edgecxr.lock import open_locked
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.workspace import writing
+from edgecxr.storage.atomic import writing
+from edgecxr.storage.locks import open_locked
 
 AGAIN = ("too-slow", "too-large", "crash", "not-found")
 """Reasons that may be gone the next time: such files are looked at again."""

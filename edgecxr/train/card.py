@@ -11,10 +11,11 @@ from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import build
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.folders import CARD
 from edgecxr.train import checkpoint
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
-from edgecxr.workspace import atomic_write
 
 
 def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -> None:
@@ -53,4 +54,4 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         sha256=sha256_of(run / checkpoint.BEST),
         version=edgecxr.__version__,
     )
-    atomic_write(run / checkpoint.CARD, card.to_json())
+    atomic_write(run / CARD, card.to_json())

@@ -15,16 +15,18 @@ from safetensors.torch import save
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
-from edgecxr.console import say
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.lock import locked
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.types import ModelCard
+from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.storage.folders import CARD
+from edgecxr.storage.locks import locked
+from edgecxr.terminal import say
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
-from edgecxr.workspace import Workspace, atomic_write, writing
+from edgecxr.workspace import Workspace
 
 FORMAT = 2
 """Of last.pt: 1 was the first, which had no number."""
@@ -32,7 +34,6 @@ FORMAT = 2
 CONFIG = "config.json"
 LAST = "last.pt"
 BEST = "best.safetensors"
-CARD = "card.json"
 LOCK = "lock"
 
 

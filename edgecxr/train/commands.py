@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecxr import select
-from edgecxr.console import progress, say
+from edgecxr import registry, resolve
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.models.vit import ARCHS
-from edgecxr.registry import METHODS, resolve
+from edgecxr.registry import METHODS
 from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, SIZES
+from edgecxr.terminal import progress, say
 from edgecxr.train.config import BEFORE, TrainConfig, patch_of
 from edgecxr.train.device import Device
 from edgecxr.train.student import distil_student, student_name
@@ -103,8 +103,8 @@ def distill(
     init = settings.pop("init", "pretrained" if settings.get("pretrained") else None)
     teacher_run = teacher_card = None
     if needs_teacher or teacher is not None or init in (None, "teacher"):
-        teacher_run = select.teacher(workspace, teacher, prepared)
-        teacher_card = select.card_of(teacher_run)
+        teacher_run = resolve.teacher(workspace, teacher, prepared)
+        teacher_card = resolve.card_of(teacher_run)
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
     stem = settings.pop("stem", teacher_card.stem if teacher_card else "patch")
     if init is None:
@@ -152,7 +152,7 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
     wanted = defaults | settings | {"data_hash": prepared.hash}
     for folder in workspace.finished_runs():
-        training = BEFORE | select.card_of(folder).training
+        training = BEFORE | resolve.card_of(folder).training
         if all(training.get(key) == value for key, value in wanted.items()):
             say(f"{folder} is done")
             return folder
@@ -190,7 +190,7 @@ def _settings(typed: dict[str, Any], **paper: Any) -> dict[str, Any]:
 def _check_method(settings: dict[str, Any]) -> bool:
     """Return whether the method needs a teacher; refuse options that it would not heed."""
     name = settings["method"]
-    method = resolve(METHODS, name, "method")
+    method = registry.resolve(METHODS, name, "method")
     for option in ("alpha", "beta", "gamma", "temperature"):
         if option in settings and option not in method.options:
             heeded = ", ".join(f"--{option}" for option in method.options) or "no weights"

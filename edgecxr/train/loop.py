@@ -21,11 +21,11 @@ from edgecxr import metrics
 from edgecxr.errors import CheckFailed, InputError, UsageError
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.runtime.types import FloatArray
+from edgecxr.storage.atomic import atomic_write
 from edgecxr.train import checkpoint, memory
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
-from edgecxr.workspace import atomic_write
 
 Progress = Callable[[int, int, str], None]
 """(steps done, steps in all, a note)."""

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edgecxr.console import say
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import DistillMethod, Setup, supervised
 from edgecxr.errors import UsageError
 from edgecxr.models.vit import TwoHeadViT, build, pretrained_state, start_from
 from edgecxr.registry import METHODS, resolve
+from edgecxr.terminal import say
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, open_batches, view
 from edgecxr.train.card import finish

@@ -12,9 +12,9 @@ from edgecxr.bench.accuracy import choose_operating_points, predict
 from edgecxr.bench.evaluation import evaluate_model, table
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.metrics import OPERATING_RULES
+from edgecxr.resolve import card_of
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.types import Outputs
-from edgecxr.select import card_of
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 

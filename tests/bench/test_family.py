@@ -10,7 +10,7 @@ import pytest
 from edgecxr.bench import family
 from edgecxr.bench.evaluation import evaluate_model
 from edgecxr.errors import InputError, ModelError
-from edgecxr.select import card_of
+from edgecxr.resolve import card_of
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.artefact import sole_writer
 from edgecxr.data.cache import Prepared, fingerprint, prepare
 from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
@@ -17,6 +16,7 @@ from edgecxr.data.sheet import contact_sheet
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.preprocess import to_base
 from edgecxr.runtime.read import read_radiograph
+from edgecxr.storage.folders import sole_writer
 from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
 
 

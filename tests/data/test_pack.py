@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecxr import select
+from edgecxr import resolve
 from edgecxr.data.pack import open_pack, pack, packed_images
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
@@ -81,7 +81,7 @@ def test_more_films_than_there_are_is_all_of_them(clinic: Prepared, tmp_path: Pa
 def test_where_a_data_set_is_named_a_pack_is_taken_too(clinic: Prepared, tmp_path: Path) -> None:
     path = tmp_path / "test.npz"
     pack(clinic, "test", None, path)
-    assert len(select.dataset(Workspace(tmp_path), str(path))) == len(clinic.rows("test"))
+    assert len(resolve.dataset(Workspace(tmp_path), str(path))) == len(clinic.rows("test"))
 
 
 @pytest.mark.parametrize(("split", "count", "name"), [("tset", 1, "a.npz"), ("test", 0, "a.npz"), ("test", 1, "a.zip")])

@@ -9,8 +9,9 @@ import pytest
 
 from edgecxr.errors import GATE_REASONS, REASONS, ModelError
 from edgecxr.runtime import gate
-from edgecxr.runtime.bundle import CARD, SUMS, Bundle, seal
+from edgecxr.runtime.bundle import SUMS, Bundle, seal
 from edgecxr.runtime.gate import FILE, Gate, load_gate
+from edgecxr.storage.folders import CARD
 from tests.tiny_bundle import tiny_bundle, tiny_gate
 
 

@@ -27,7 +27,7 @@ from edgecxr.data.phantom.disease import LABELS, NO_FINDING
 from edgecxr.data.phantom.film import Box, FilmPlan, plan, render
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.processes import Ended, Processes
-from edgecxr.workspace import atomic_write, writing
+from edgecxr.storage.atomic import atomic_write, writing
 
 if TYPE_CHECKING:
     from edgecxr.data.vindr import VinDr

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.runtime.bundle import SUMS
 from edgecxr.runtime.types import ModelCard
-from edgecxr.workspace import CARD, Workspace
+from edgecxr.storage.folders import CARD
+from edgecxr.workspace import Workspace
 
 if TYPE_CHECKING:
     from edgecxr.data.prepared import Prepared

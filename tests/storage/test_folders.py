@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr import artefact
-from edgecxr.artefact import atomic_folder, read_whole, refuse_foreign
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.runtime.bundle import Bundle
+from edgecxr.storage import folders
+from edgecxr.storage.folders import atomic_folder, read_whole, refuse_foreign
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -25,7 +25,7 @@ def make(dest: Path, content: str) -> None:
 def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the system's exchange of two folders, and as on file systems that have none."""
     if request.param == "two renames":
-        monkeypatch.setattr(artefact, "_exchange", lambda *_: False)
+        monkeypatch.setattr(folders, "_exchange", lambda *_: False)
 
 
 @pytest.mark.usefixtures("_way")

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from edgecxr.errors import UsageError
-from edgecxr.lock import locked, open_locked
-from edgecxr.workspace import atomic_write
+from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.locks import locked, open_locked
 
 HOLD = (
-    "from edgecxr.lock import locked\nimport sys, pathlib\nwith locked(pathlib.Path(sys.argv[1])):\n    print(1)\n    "
+    "from edgecxr.storage.locks import locked\nimport sys, pathlib\n"
+    "with locked(pathlib.Path(sys.argv[1])):\n    print(1)\n    "
 )
 
 

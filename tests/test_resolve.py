@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgecxr import select
+from edgecxr import resolve
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.workspace import Workspace
@@ -43,20 +43,20 @@ def test_a_run_is_found_by_name_by_path_and_else_the_latest_with_the_prefix(
     new = finished(workspace, "student-b", 200)
     teacher = finished(workspace, "teacher-c", 300)
     elsewhere = finished(Workspace(tmp_path / "other"), "run", 50)
-    assert select.run(workspace, "student-a") == old
-    assert select.run(workspace, str(elsewhere)) == elsewhere
-    assert select.run(workspace, None, "student-") == new
-    assert select.run(workspace, None) == teacher
-    assert select.run(workspace, None, "student-", lambda card: card.name == "student-a") == old
+    assert resolve.run(workspace, "student-a") == old
+    assert resolve.run(workspace, str(elsewhere)) == elsewhere
+    assert resolve.run(workspace, None, "student-") == new
+    assert resolve.run(workspace, None) == teacher
+    assert resolve.run(workspace, None, "student-", lambda card: card.name == "student-a") == old
 
 
 def test_a_run_that_is_not_finished_is_none(workspace: Workspace) -> None:
     with pytest.raises(ModelError, match=r"student-a is no finished run.*`edgecxr train`"):
-        select.run(workspace, "student-a")
+        resolve.run(workspace, "student-a")
     (workspace.root / "student-a").mkdir(parents=True)
     finished(workspace, "student-b", 100)
     with pytest.raises(ModelError, match=r"student-a is no finished run.*there are student-b$"):
-        select.run(workspace, "student-a")
+        resolve.run(workspace, "student-a")
 
 
 def test_the_teacher_is_the_latest_with_the_same_data_and_labels(workspace: Workspace, prepared: Prepared) -> None:
@@ -65,24 +65,24 @@ def test_the_teacher_is_the_latest_with_the_same_data_and_labels(workspace: Work
     finished(workspace, "teacher-data", 200, method="teacher", labels=prepared.labels, data=data | {"hash": "other"})
     finished(workspace, "teacher-labels", 300, method="teacher", labels=("Other",), data=data)
     finished(workspace, "teacher-method", 400, method="none", labels=prepared.labels, data=data)
-    assert select.teacher(workspace, None, prepared) == right
-    assert select.teacher(workspace, "teacher-labels", prepared).name == "teacher-labels"
+    assert resolve.teacher(workspace, None, prepared) == right
+    assert resolve.teacher(workspace, "teacher-labels", prepared).name == "teacher-labels"
     (right / "card.json").unlink()
     with pytest.raises(ModelError, match=r"`edgecxr train --data shades`"):
-        select.teacher(workspace, None, prepared)
+        resolve.teacher(workspace, None, prepared)
     with pytest.raises(ModelError, match="teacher-right is no finished run"):
-        select.teacher(workspace, "teacher-right", prepared)
+        resolve.teacher(workspace, "teacher-right", prepared)
 
 
 def test_the_data_of_a_model_is_its_own_unless_another_is_named(workspace: Workspace, prepared: Prepared) -> None:
     own = tiny_card(data=prepared.summary())
-    assert select.dataset_of(workspace, own, None).path == prepared.path
+    assert resolve.dataset_of(workspace, own, None).path == prepared.path
     changed = tiny_card(data=prepared.summary() | {"hash": "other"})
     with pytest.raises(InputError, match=r"not the one that tiny-test was trained on.*--data"):
-        select.dataset_of(workspace, changed, None)
-    assert select.dataset_of(workspace, changed, "shades").path == prepared.path
+        resolve.dataset_of(workspace, changed, None)
+    assert resolve.dataset_of(workspace, changed, "shades").path == prepared.path
     with pytest.raises(InputError, match="tiny-test does not say what data it was trained on"):
-        select.dataset_of(workspace, tiny_card(), None)
+        resolve.dataset_of(workspace, tiny_card(), None)
 
 
 def test_a_bundle_of_the_workspace_gives_way_to_a_path_that_exists(
@@ -91,30 +91,30 @@ def test_a_bundle_of_the_workspace_gives_way_to_a_path_that_exists(
     monkeypatch.delenv("EDGECXR_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
     inside = tiny_bundle(workspace.export_dir("model")).path
-    assert select.bundle(workspace, "model") == select.bundle(workspace, None) == inside
+    assert resolve.bundle(workspace, "model") == resolve.bundle(workspace, None) == inside
     with pytest.raises(ModelError, match=r"\.\./gone does not exist.* \(there are model\)"):
-        select.bundle(workspace, "../gone")
+        resolve.bundle(workspace, "../gone")
     tiny_bundle(tmp_path / "model")
-    assert select.bundle(workspace, "model") == Path("model")
+    assert resolve.bundle(workspace, "model") == Path("model")
 
 
 def test_a_run_comes_before_a_bundle_of_its_name(workspace: Workspace) -> None:
     bundle = tiny_bundle(workspace.export_dir("student-a")).path
-    assert select.run_or_bundle(workspace, "student-a") == bundle
+    assert resolve.run_or_bundle(workspace, "student-a") == bundle
     run = finished(workspace, "student-a", 100)
-    assert select.run_or_bundle(workspace, "student-a") == select.run_or_bundle(workspace, None) == run
-    assert select.run_or_bundle(workspace, str(bundle)) == bundle
+    assert resolve.run_or_bundle(workspace, "student-a") == resolve.run_or_bundle(workspace, None) == run
+    assert resolve.run_or_bundle(workspace, str(bundle)) == bundle
     with pytest.raises(ModelError, match=r"neither a finished run nor a bundle.*there are student-a$"):
-        select.run_or_bundle(workspace, "student-z")
+        resolve.run_or_bundle(workspace, "student-z")
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 3000, "a\0b"])
 def test_names_that_no_file_system_takes_are_missing_models(workspace: Workspace, name: str) -> None:
-    for find in (select.run, select.run_or_bundle):
+    for find in (resolve.run, resolve.run_or_bundle):
         with pytest.raises(ModelError, match=r"no finished run|neither a finished run"):
             find(workspace, name)
     with pytest.raises(ModelError, match="does not exist, nor is it a bundle"):
-        select.bundle(workspace, name)
+        resolve.bundle(workspace, name)
 
 
 def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
@@ -123,19 +123,19 @@ def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
     monkeypatch.delenv("EDGECXR_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL, or make one with `edgecxr export`$"):
-        select.bundle(workspace, None)
+        resolve.bundle(workspace, None)
     tiny_bundle(tmp_path / "copied")
     (tmp_path / "other").mkdir()
     with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL \(there are copied\), or make"):
-        select.bundle(workspace, None)
+        resolve.bundle(workspace, None)
 
 
 def test_a_data_set_that_is_not_prepared_names_its_own_adapter(workspace: Workspace, prepared: Prepared) -> None:
     with pytest.raises(InputError, match=r"name one of those, or make one with `edgecxr prepare vindr PATH`"):
-        select.dataset(workspace, "vindr")
+        resolve.dataset(workspace, "vindr")
 
 
 def test_the_data_set_is_the_one_named_or_the_latest(workspace: Workspace, prepared: Prepared) -> None:
-    assert select.dataset(workspace, None).path == select.dataset(workspace, "shades").path == prepared.path
+    assert resolve.dataset(workspace, None).path == resolve.dataset(workspace, "shades").path == prepared.path
     with pytest.raises(InputError, match=r"'shade'.*there are: shades"):
-        select.dataset(workspace, "shade")
+        resolve.dataset(workspace, "shade")

@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgecxr.errors import EdgeCxrError, UsageError
-from edgecxr.lock import locked
-from edgecxr.workspace import CARD, DATASET, sync_folder, writing
+from edgecxr.storage.atomic import sync_folder, writing
+from edgecxr.storage.locks import locked
+
+CARD = "card.json"
+DATASET = "dataset.json"
+"""By which the artefacts of edgecxr are told: a run or a bundle has a card, a prepared data set its own file."""
 
 _T = TypeVar("_T")
 

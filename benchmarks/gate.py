@@ -21,11 +21,11 @@ from ratios import finish, judged, record
 
 from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.find import find_inputs
+from edgecxr.films.find import find_inputs
+from edgecxr.films.radiograph import FilmRead, Radiograph
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import Readers
-from edgecxr.runtime.types import Radiograph, Rejection
+from edgecxr.runtime.types import Rejection
 from edgecxr.workspace import Workspace
 
 BATCH = 64
@@ -96,7 +96,7 @@ def measured(bundle: Path, others: list[FilmRead | Rejection], args: argparse.Na
 
 def seen(image: np.ndarray) -> FilmRead:
     """Return a film of which nothing is known but its pixels."""
-    from edgecxr.runtime.read import film_of
+    from edgecxr.films.read import film_of
 
     return film_of(Radiograph(image.astype(np.float32) / np.float32(255), "film"), len(image))
 

@@ -23,9 +23,9 @@ from torch import nn
 
 from edgecxr.models.stem import without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.types import STEMS
 from edgecxr.terminal import say
 from edgecxr.train.device import Device
+from edgecxr.vocabulary import STEMS
 
 SIZES = (224, 28)
 LABELS = 6

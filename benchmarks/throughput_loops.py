@@ -26,8 +26,8 @@ from torchvision.transforms.v2.functional import adjust_gamma
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import Setup, supervised
 from edgecxr.distill.mlcak import Mlcak
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.train import checkpoint, commands
 from edgecxr.train.batches import CONTRAST, GAMMA, ROTATION_DEGREES, SCALE, SHIFT
 from edgecxr.train.config import patch_of

@@ -30,7 +30,7 @@ from ratios import finish, judged, record, spread
 from edgecxr.data.cache import prepare
 from edgecxr.data.folder import Folder
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.train import student, teacher
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.config import TrainConfig

@@ -15,8 +15,8 @@ from edgecxr.errors import EdgeCxrError
 from edgecxr.export.engine import build_engine, choose_precision
 from edgecxr.export.target import load_target
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.types import PRECISIONS
 from edgecxr.terminal import say
+from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace
 
 

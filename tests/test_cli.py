@@ -20,11 +20,11 @@ from typer.core import TyperGroup
 import edgecxr as package
 from edgecxr.cli import app
 from edgecxr.errors import EdgeCxrError
+from edgecxr.films.radiograph import FilmRead
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, steps, trained
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
 GROUP = typer.main.get_command(app)

@@ -21,8 +21,8 @@ from PIL import Image
 
 from edgecxr.errors import REASONS
 from tests.cli_workspace import STUDENT, Typed, copied, edgecxr, image_folder, trained
+from tests.films.dicom_files import film, write
 from tests.kill_points import contents
-from tests.runtime.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -85,7 +85,7 @@ def without_pixels(path: Path) -> None:
 
 
 def undecodable(path: Path) -> None:
-    from tests.runtime.dicom_files import compressed
+    from tests.films.dicom_files import compressed
 
     write(compressed(film(ramp()), "1.2.840.10008.1.2.4.90", b"\xff\x4f\xff\x51 no JPEG 2000"), path.parent, path.name)
 

@@ -17,7 +17,7 @@ import pytest
 from edgecxr.data.prepared import Prepared
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import edgecxr, image_folder
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle, tiny_card
 
 WORKSTATION = {"torch", "torchvision", "timm", "onnx", "onnxscript", "matplotlib", "safetensors"}
@@ -91,7 +91,7 @@ def test_importing_the_command_line_loads_no_numbers(runs: Path) -> None:
 
 
 def test_reading_a_film_loads_nothing_of_the_workstation(scan: Path, runs: Path) -> None:
-    code = "import sys; from edgecxr.runtime.read import read_film; read_film(sys.argv[1]); print(*sys.modules)"
+    code = "import sys; from edgecxr.films.read import read_film; read_film(sys.argv[1]); print(*sys.modules)"
     modules = {name.partition(".")[0] for name in python("-c", code, scan, runs=runs).stdout.split()}
     assert "pydicom" in modules and not modules & WORKSTATION
 

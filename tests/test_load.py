@@ -19,7 +19,7 @@ import edgecxr
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.runtime.bundle import write_bundle
 from tests.cli_workspace import edgecxr as command_line
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 from tests.test_cli import scan
 from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_gate, tiny_onnx
 

@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgecxr.runtime.bundle import Bundle, write_bundle
 from edgecxr.runtime.gate import FILE as GATE
-from edgecxr.runtime.types import PRECISIONS, ModelCard
+from edgecxr.runtime.types import ModelCard
+from edgecxr.vocabulary import PRECISIONS
 
 LABELS = ("Cardiomegaly", "Nodule/Mass", "Pleural effusion")
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from edgecxr.errors import ModelError, brief
 from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.types import FloatArray, Outputs
+from edgecxr.runtime.types import Outputs
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,7 +13,8 @@ from edgecxr.bench.calibration import calibrated, fit_temperature, reliability
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.types import ABNORMAL, FloatArray, ModelCard, Outputs
+from edgecxr.runtime.types import ModelCard, Outputs
+from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 
 def predict(

@@ -17,8 +17,8 @@ from edgecxr import NOTICE, metrics
 from edgecxr.bench.evaluation import Answered
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.types import FEW_CASES, FloatArray
+from edgecxr.films.resize import BASE_SIZE
+from edgecxr.vocabulary import FEW_CASES, FloatArray
 
 TOLERANCE = 15
 """Pixels of the 224 px image by which a point may miss a box: our choice, after the 15 px of the original images in

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgecxr.metrics import Array, binarise, counts, sigmoid
-from edgecxr.runtime.types import FEW_CASES
+from edgecxr.vocabulary import FEW_CASES
 
 BINS = 15
 """Of equal width, as in Guo et al."""

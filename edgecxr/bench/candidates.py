@@ -10,7 +10,8 @@ from typing import Any
 from edgecxr import registry, resolve
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.runtime.bundle import SUMS, Bundle, sha256_of
-from edgecxr.runtime.types import PRECISIONS, ModelCard
+from edgecxr.runtime.types import ModelCard
+from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace
 
 ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda")

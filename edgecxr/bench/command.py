@@ -22,7 +22,7 @@ from edgecxr.data.overlap import seen_films
 from edgecxr.data.pack import SUFFIX
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, InputError, ModelError, UsageError
-from edgecxr.runtime.read import read_radiograph
+from edgecxr.films.read import read_radiograph
 from edgecxr.storage.atomic import writing
 from edgecxr.storage.folders import sole_writer
 from edgecxr.terminal import say

@@ -17,11 +17,12 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.types import FEW_CASES, ModelCard, Outputs
+from edgecxr.runtime.types import ModelCard, Outputs
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked
 from edgecxr.terminal import say
+from edgecxr.vocabulary import FEW_CASES
 from edgecxr.workspace import Workspace
 
 

@@ -14,11 +14,11 @@ from edgecxr.bench.by_size import TOLERANCE, cases_of, hit_rate, hits, strongest
 from edgecxr.bench.evaluation import Answered
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.runtime.overlay import attention_over
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.types import FEW_CASES
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable
+from edgecxr.vocabulary import FEW_CASES
 
 SCALE = 1.25
 """Of a film in the picture, in the pixels of its 224 px image."""

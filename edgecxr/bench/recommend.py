@@ -7,7 +7,7 @@ from typing import Any
 
 from edgecxr.bench.record import Record, measured
 from edgecxr.registry import OF_CHECKPOINTS
-from edgecxr.runtime.types import FEW_CASES
+from edgecxr.vocabulary import FEW_CASES
 
 TASKS = ("findings", "abnormal")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgecxr.bench.record import Record, measured
-from edgecxr.runtime.types import FEW_CASES
+from edgecxr.vocabulary import FEW_CASES
 
 Row = dict[str, Any]
 Cells = list[str]

@@ -225,8 +225,8 @@ def _busy(model: Any, noise: _Noise, batch: int, seconds: float) -> tuple[int, f
 
 
 def _film(model: Any, noise: _Noise, path: Path, runs: int) -> dict[str, list[float]]:
-    from edgecxr.runtime.preprocess import model_input
-    from edgecxr.runtime.read import read_radiograph
+    from edgecxr.films.read import read_radiograph
+    from edgecxr.films.resize import model_input
 
     channels, size, _ = noise.shape
     found: dict[str, list[float]] = {"decode": [], "preprocess": [], "model": []}

@@ -67,7 +67,7 @@ def infer(
 ) -> None:
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import resolve
-    from edgecxr.runtime.find import find_inputs
+    from edgecxr.films.find import find_inputs
     from edgecxr.runtime.infer import Asked, infer_paths, readers_for
     from edgecxr.runtime.predictor import Predictor
     from edgecxr.workspace import Workspace

@@ -42,8 +42,8 @@ def build(
     from edgecxr.export.engine import build_engine, choose_precision
     from edgecxr.export.target import load_target
     from edgecxr.runtime.bundle import Bundle
-    from edgecxr.runtime.types import PRECISIONS
     from edgecxr.terminal import say
+    from edgecxr.vocabulary import PRECISIONS
     from edgecxr.workspace import Workspace
 
     if precision is not None and precision not in PRECISIONS:

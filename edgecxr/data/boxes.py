@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgecxr.data.dataset import Box
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.types import FloatArray
+from edgecxr.films.resize import BASE_SIZE
+from edgecxr.vocabulary import FloatArray
 
 BOXES = "boxes.csv"
 CORNERS = ("x_min", "y_min", "x_max", "y_max")

@@ -21,8 +21,8 @@ from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared
 from edgecxr.data.prepared_files import adopt, has_unlisted, write, write_unlisted
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError, UsageError
+from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.registry import EXECUTORS
-from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import DATASET, refuse_foreign, replace_folder, sole_writer
 

@@ -24,9 +24,10 @@ from edgecxr.data.dataset import SPLITS, Box
 from edgecxr.data.labels import SETS, choose, merged, unknown_warnings
 from edgecxr.data.listed import NO_PATIENTS, warned
 from edgecxr.errors import InputError
-from edgecxr.runtime.image import from_array
-from edgecxr.runtime.read import checked
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.image_file import from_array
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import checked
+from edgecxr.vocabulary import FloatArray
 
 OWN = SETS["nih14"]
 """In the order of its columns, under NIH's names."""

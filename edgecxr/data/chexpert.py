@@ -30,7 +30,7 @@ from edgecxr.data.labels import SETS, choose, merged, unknown_warnings
 from edgecxr.data.listed import Listed, any_there, divided, expected, warned, without_a_line
 from edgecxr.data.table import Table, read_table
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 OWN = SETS["chexpert13"]
 NORMAL = "No Finding"

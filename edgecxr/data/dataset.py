@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.vocabulary import FloatArray
 
 SPLITS = ("train", "val", "test")
 

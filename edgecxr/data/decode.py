@@ -11,10 +11,10 @@ from pathlib import Path
 from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.journal import Journal, Outcome
 from edgecxr.errors import AGAIN, InputError
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import warnings_at
+from edgecxr.films.resize import to_base
 from edgecxr.processes import Ended, Processes
-from edgecxr.runtime.preprocess import to_base
-from edgecxr.runtime.read import warnings_at
-from edgecxr.runtime.types import Radiograph
 
 TIME_LIMIT = 120.0
 """Seconds for one film: more than for a prediction, since an archive may be read from a busy server."""

@@ -16,8 +16,9 @@ from edgecxr.data.dataset import Box
 from edgecxr.data.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.table import Table, is_label_value, label_value, read_table
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import read_radiograph
+from edgecxr.vocabulary import FloatArray
 
 _NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding")
 _ABNORMAL = ("abnormal",)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import EdgeCxrError
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.storage.atomic import atomic_write
 
 COMMIT_SECONDS = 1.0

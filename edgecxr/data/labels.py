@@ -20,7 +20,7 @@ else:
     import tomli as tomllib
 
 from edgecxr.errors import UsageError, brief
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 _VINDR14 = (
     *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD"),

@@ -16,8 +16,9 @@ from edgecxr.data.dataset import Box
 from edgecxr.data.splits import cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.table import listing
 from edgecxr.errors import InputError
-from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import read_radiograph
+from edgecxr.vocabulary import FloatArray
 
 IMAGES = (".dicom", ".dcm", ".png", ".jpg", ".jpeg")
 """What data sets' image files end in."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import UsageError
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 MERGES = ("majority", "union", "mean")
 

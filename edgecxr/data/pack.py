@@ -22,7 +22,7 @@ from edgecxr.data.boxes import Boxes
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
+from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.storage.atomic import atomic_write
 
 FORMAT = 1

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from edgecxr.data.boxes import BOXES, Boxes, read_boxes
 from edgecxr.data.table import read_table
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, box_mean, source_size
-from edgecxr.runtime.types import FloatArray
+from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, box_mean, source_size
 from edgecxr.storage.folders import DATASET, read_whole
+from edgecxr.vocabulary import FloatArray
 
 # Goes up when the same films would give other pixels or another table.
 FORMAT = 2

@@ -24,10 +24,10 @@ from edgecxr.data.prepared import DECODED, FIXED_COLUMNS, FORMAT, IMAGES, LARGE,
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.data.splits import class_warnings
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE
-from edgecxr.runtime.types import FloatArray
+from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import DATASET
+from edgecxr.vocabulary import FloatArray
 
 _MANY_MISSING = 0.05
 _BLOCK = 256  # images in memory

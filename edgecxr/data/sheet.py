@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.types import FloatArray
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.vocabulary import FloatArray
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.types import ABNORMAL
+from edgecxr.vocabulary import ABNORMAL
 
 _QUIET = ("kind", "source", "phantom", "warnings", "labels_from")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 SYNONYMS = {
     **dict.fromkeys(("train", "training"), "train"),

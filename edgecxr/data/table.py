@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import InputError
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 _UNKNOWN = ("", "nan", "na", "n/a", "<na>", "null", "none")
 

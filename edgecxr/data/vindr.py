@@ -25,8 +25,9 @@ from edgecxr.data.merge import check_merge, merge_readers
 from edgecxr.data.splits import cut_validation
 from edgecxr.data.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import read_radiograph
+from edgecxr.vocabulary import FloatArray
 
 NORMAL = "No finding"
 

@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from edgecxr.doctor.report import one_line
-from edgecxr.runtime.decode import SYNTAXES, NoDecoderError, codec_of, first_frame
+from edgecxr.films.pixel_data import SYNTAXES, NoDecoderError, codec_of, first_frame
 
 # Frames of 8 x 8 pixels, most of them a ramp: each pixel 60 (of 8 bits: 3) brighter than the one before it.
 _RAMP = np.arange(64, dtype=np.uint16) * 60

@@ -20,15 +20,16 @@ from edgecxr.export.recipe import Recipe
 from edgecxr.export.sensitivity import Cost, analyse, worst
 from edgecxr.export.target import Target
 from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, logits_of, same_auroc
+from edgecxr.films.radiograph import FilmRead
+from edgecxr.films.resize import BASE_SIZE, source_size
 from edgecxr.models.reference import TorchBackend
 from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import BASE_SIZE, source_size
-from edgecxr.runtime.read import FilmRead
-from edgecxr.runtime.types import FloatArray, ModelCard
+from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.folders import atomic_folder
 from edgecxr.terminal import progress
 from edgecxr.train.checkpoint import load_run
+from edgecxr.vocabulary import FloatArray
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 

@@ -14,7 +14,7 @@ from edgecxr.export import sensitivity
 from edgecxr.export.bundle import export_bundle, layer_costs
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.target import Target
-from edgecxr.runtime.read import FilmRead
+from edgecxr.films.radiograph import FilmRead
 from edgecxr.storage.atomic import writing
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace

@@ -9,13 +9,13 @@ import numpy as np
 
 from edgecxr.data.pack import packed_images
 from edgecxr.errors import CheckFailed
+from edgecxr.films.resize import box_mean, source_size
 from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import box_mean, source_size
 from edgecxr.runtime.tensorrt import TensorRTBackend
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 NOISE_IMAGES = 64
 _AT_A_TIME = 64

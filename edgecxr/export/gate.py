@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
+from edgecxr.films.radiograph import FilmRead
+from edgecxr.films.resize import BASE_SIZE, box_mean, source_size
 from edgecxr.runtime.backend import Backend
 from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.gate import FILE, Gate
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.preprocess import BASE_SIZE, box_mean, source_size
-from edgecxr.runtime.read import FilmRead
-from edgecxr.runtime.types import FloatArray, ModelCard
+from edgecxr.runtime.types import ModelCard
 from edgecxr.terminal import progress
+from edgecxr.vocabulary import FloatArray
 
 FALSE_REJECTION = 0.02
 """Share of films like those of the validation that the threshold lets the gate refuse, on average over choices of

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.find import find_inputs
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.read import FilmRead
+from edgecxr.films.find import find_inputs
+from edgecxr.films.radiograph import FilmRead
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.runtime.readers import Readers
 from edgecxr.terminal import progress, say
 

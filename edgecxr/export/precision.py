@@ -18,7 +18,7 @@ from onnx import TensorProto
 from edgecxr.errors import MissingPackage, ModelError, UsageError
 from edgecxr.export.onnx import WEIGHTED
 from edgecxr.runtime.onnxruntime import INPUT
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 Ranges = dict[str, tuple[float, float]]
 """Name of a tensor -> the range of values that INT8 has to cover."""

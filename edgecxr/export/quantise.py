@@ -16,7 +16,7 @@ from edgecxr.export.precision import Ranges, calibrate, to_int8, weighted_layers
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.verify import TASKS, Truth, aurocs_of, logits_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 
 def quantise(

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from edgecxr.errors import UsageError
 from edgecxr.export.target import Target
-from edgecxr.runtime.preprocess import INPUT_SIZES
-from edgecxr.runtime.types import PRECISIONS, ModelCard
+from edgecxr.films.resize import INPUT_SIZES
+from edgecxr.runtime.types import ModelCard
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown
+from edgecxr.vocabulary import PRECISIONS
 
 METHODS = ("minmax", "percentile", "entropy")
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgecxr.errors import UsageError
-from edgecxr.runtime.types import PRECISIONS
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown
+from edgecxr.vocabulary import PRECISIONS
 
 ENGINES = ("tensorrt", "onnxruntime", "openvino")
 PROFILES = ("modern", "legacy")

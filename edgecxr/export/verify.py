@@ -14,7 +14,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed
 from edgecxr.metrics import Interval
 from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 PASS, FAIL, UNRESOLVED = "pass", "fail", "unresolved"
 TASKS = ("findings", "abnormal")

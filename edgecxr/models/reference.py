@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.types import FloatArray, Outputs
+from edgecxr.runtime.types import Outputs
+from edgecxr.vocabulary import FloatArray
 
 
 class TorchBackend:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.models.stem import conv_stem
-from edgecxr.runtime.preprocess import BASE_SIZE
 from edgecxr.runtime.types import ModelCard
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgecxr import registry
-from edgecxr.runtime.types import FloatArray, Outputs
+from edgecxr.runtime.types import Outputs
+from edgecxr.vocabulary import FloatArray
 
 
 class Backend(Protocol):

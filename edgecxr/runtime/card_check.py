@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.types import ABNORMAL, INPUTS, STEMS
+from edgecxr.vocabulary import ABNORMAL, INPUTS, STEMS
 
 if TYPE_CHECKING:
     from edgecxr.runtime.types import ModelCard

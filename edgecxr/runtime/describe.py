@@ -10,7 +10,8 @@ from typing import Any
 from edgecxr.errors import ModelError
 from edgecxr.runtime.bundle import Bundle, unlisted, verify
 from edgecxr.runtime.engine_record import FOLDER, EngineRecord
-from edgecxr.runtime.types import ABNORMAL, FEW_CASES, ModelCard
+from edgecxr.runtime.types import ModelCard
+from edgecxr.vocabulary import ABNORMAL, FEW_CASES
 
 
 def describe(bundle: Bundle) -> str:

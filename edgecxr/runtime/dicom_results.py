@@ -21,13 +21,13 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorag
 
 from edgecxr import NOTICE, __version__
 from edgecxr.errors import brief
+from edgecxr.films.header import PATIENT, REQUIRED
+from edgecxr.films.radiograph import FilmRead
 from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.dicom_header import PATIENT, REQUIRED
 from edgecxr.runtime.dicom_report import SERIES_NUMBER, document, report
 from edgecxr.runtime.gate import warnings_of
 from edgecxr.runtime.overlay import overlay, research_band
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.types import Prediction
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable
@@ -55,7 +55,7 @@ class DicomResults:
 
     @property
     def header(self) -> str:
-        """What results need to know of a film: a key of `edgecxr.runtime.dicom_header.HEADERS`."""
+        """What results need to know of a film: a key of `edgecxr.films.header.HEADERS`."""
         return "patient" if self._patient else "identifiers"
 
     def write(self, film: FilmRead, prediction: Prediction) -> str:

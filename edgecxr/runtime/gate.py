@@ -1,6 +1,6 @@
 """The quality gate: whether a film is one that a model should look at at all.
 
-What a file and its pixels say of themselves is found where it is read (`of_image`, `edgecxr.runtime.dicom_stated`).
+What a file and its pixels say of themselves is found where it is read (`edgecxr.films`).
 Whether it is a frontal chest film is judged by the model: how far what its first block makes of the film lies from what
 that made of the films it was trained on. The distance is that of probabilistic PCA (Tipping and Bishop, "Probabilistic
 principal component analysis", J. R. Stat. Soc. B 61, 1999): the Mahalanobis distance for a covariance of a few
@@ -16,16 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.types import FloatArray, GateResult, Objection, Rejection
+from edgecxr.films.radiograph import Objection
+from edgecxr.runtime.types import GateResult, Rejection
+from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     from edgecxr.runtime.bundle import Bundle
 
 FILE = "gate.npy"
 """In a bundle: (1 + K, F) float32, the mean features of training films, then K orthonormal components."""
-
-TINY = 64
-"""Pixels of the shorter side, below which an image is a thumbnail and no film."""
 
 _REMEDIES = {
     "view": "give a frontal one, or add --any-view (any_view=True)",
@@ -36,35 +35,6 @@ _REMEDIES = {
 }
 _MOST_FEATURES = 4 * 4096
 _LARGEST = 1e6
-
-_EXTREMES = 0.75
-"""Share of black and white pixels: at most 0.49 on any of 5,000 chest films of three data sets."""
-
-_LEAST_RANGE = 16
-"""Grey levels of 255 between the first and the last percentile: at least 92 on the same films."""
-
-
-def of_image(image: NDArray[np.uint8], shape: tuple[int, ...]) -> list[Objection]:
-    """Return what the pixels of a film say against it.
-
-    Args:
-        image: (S, S), what models see is made from.
-        shape: rows and columns of the film itself.
-    """
-    found = []
-    if min(shape) < TINY:
-        found.append(Objection("tiny", f"it has only {shape[0]} x {shape[1]} pixels, and a film has at least {TINY}"))
-    counts = np.bincount(image.ravel(), minlength=256)
-    share = counts.cumsum() / image.size
-    low, high = np.searchsorted(share, (0.01, 0.99))
-    extremes = (counts[0] + counts[255]) / image.size
-    if high - low < _LEAST_RANGE:
-        found.append(
-            Objection("blank", f"it is nearly blank, 98 % of its pixels are within {_LEAST_RANGE} of 255 grey levels")
-        )
-    elif extremes > _EXTREMES:
-        found.append(Objection("saturated", f"{extremes:.0%} of its pixels are fully black or white"))
-    return found
 
 
 def far_away(distance: float, exchanged: float, gate: Gate) -> Objection:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecxr.errors import UsageError
+from edgecxr.films.radiograph import FilmRead
 from edgecxr.registry import EXECUTORS, load
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.report import Result, print_results, to_json
 from edgecxr.runtime.results_file import resumed

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 INPUT = "image"
 OUTPUTS = ("findings", "abnormal", "attention")

@@ -21,8 +21,9 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
-from edgecxr.runtime.types import FloatArray, ModelCard, Outputs
+from edgecxr.runtime.types import ModelCard, Outputs
 from edgecxr.storage.folders import CARD
+from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -15,7 +15,8 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
-from edgecxr.runtime.types import FloatArray, Outputs
+from edgecxr.runtime.types import Outputs
+from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     import openvino

@@ -7,15 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecxr import NOTICE
+from edgecxr.films.display import SHORT_SIDE
 from edgecxr.runtime.report import LEGEND, MARK, top_findings
-from edgecxr.runtime.types import FloatArray, Prediction
+from edgecxr.runtime.types import Prediction
 from edgecxr.terminal import printable
+from edgecxr.vocabulary import FloatArray
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-
-LONG_SIDE = 1024
-SHORT_SIDE = 560
-"""Films are scaled to at most `LONG_SIDE`; the canvas is at least `SHORT_SIDE` wide, so that the caption fits."""
 
 RESEARCH_USE = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
 
@@ -46,11 +44,11 @@ def overlay(film: Image.Image, prediction: Prediction) -> Image.Image:
     so that a nearly even map stays nearly grey).
 
     Args:
-        film: what `displayed` returned.
+        film: what `edgecxr.films.display.displayed` returned.
         prediction: of that film.
 
     Returns:
-        An RGB image: the film, its long side at most `LONG_SIDE` pixels, above a caption.
+        An RGB image: the film, its long side at most 1024 pixels, above a caption.
     """
     strongest = _strength(prediction.attention)[1]
     film = attention_over(film, prediction.attention)
@@ -80,16 +78,6 @@ def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
     multiples = attention * attention.size
     strongest = max(2.0, float(multiples.max()))
     return np.clip((multiples - 1) / (strongest - 1), 0, 1).astype(np.float32), strongest
-
-
-def displayed(pixels: FloatArray) -> Image.Image:
-    """Return a film (H, W) in [0, 1] as a grey picture, its long side from `SHORT_SIDE` to `LONG_SIDE` pixels."""
-    grey = Image.fromarray((pixels * 255).round().astype(np.uint8))
-    # Small films are enlarged: an attention map over 28 pixels is not seen.
-    wanted = min(max(max(grey.size), SHORT_SIDE), LONG_SIDE)
-    scale = wanted / max(grey.size)
-    size = (max(1, round(grey.width * scale)), max(1, round(grey.height * scale)))
-    return grey.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 
 
 def _blend(film: Image.Image, strength: FloatArray) -> Image.Image:

@@ -14,27 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, brief
+from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
+from edgecxr.films.read import checked, film_of, read_film
+from edgecxr.films.resize import INPUT_SIZES, box_mean, source_size
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.card_check import check_shapes
 from edgecxr.runtime.gate import far_away, load_gate, rejection, warnings_of
-from edgecxr.runtime.preprocess import INPUT_SIZES, box_mean, source_size
-from edgecxr.runtime.read import FilmRead, checked, film_of, read_film
-from edgecxr.runtime.types import (
-    ABNORMAL,
-    FEW_CASES,
-    PRECISIONS,
-    FloatArray,
-    GateResult,
-    ModelCard,
-    Objection,
-    Outputs,
-    Prediction,
-    Radiograph,
-    Rejection,
-)
+from edgecxr.runtime.types import GateResult, ModelCard, Outputs, Prediction, Rejection
 from edgecxr.storage.folders import CARD
+from edgecxr.vocabulary import ABNORMAL, FEW_CASES, PRECISIONS, FloatArray
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 NO_GATE_WARNING = (
@@ -145,7 +135,7 @@ class Predictor:
             return self._taken(read_film(source, self.image_size))
         if isinstance(source, np.ndarray):
             # Here, so that who gives no arrays loads no Pillow.
-            from edgecxr.runtime.image import from_array
+            from edgecxr.films.image_file import from_array
 
             source = checked(from_array(source))
         if not isinstance(source, Radiograph):

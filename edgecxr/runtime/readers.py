@@ -30,9 +30,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgecxr.errors import AGAIN, GATE_REASONS, REASONS, EdgeCxrError, InputError, brief
-from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
-from edgecxr.runtime.read import FilmRead, read_film
-from edgecxr.runtime.types import Objection, Rejection
+from edgecxr.films.header import HEADERS, checked_header, read_header
+from edgecxr.films.radiograph import FilmRead, Objection
+from edgecxr.films.read import read_film
+from edgecxr.runtime.types import Rejection
 
 TIME_LIMIT = 30.0
 """Seconds for one file. The slowest decoders need some two for a film of 3000 x 3000 pixels on a small board."""
@@ -89,7 +90,7 @@ class Readers:
             size: of the images, 224 or 448.
             display: whether pictures will be drawn.
             most: how many of those that are ready are yielded at a time; nobody waits for them.
-            header: a key of `edgecxr.runtime.dicom_header.HEADERS`, where films need one.
+            header: a key of `edgecxr.films.header.HEADERS`, where films need one.
 
         Raises:
             EdgeCxrError: no worker can be started any more.
@@ -335,7 +336,7 @@ def _serve_template(others: socket.socket, control: socket.socket, memory_mib: i
     os.dup2(nowhere, 1)
     # What every worker needs is loaded once; what is missing is said by the worker that needs it.
     with contextlib.suppress(Exception):
-        importlib.import_module("edgecxr.runtime.dicom")
+        importlib.import_module("edgecxr.films.dicom")
     while control.recv(1):
         ours, theirs = socket.socketpair()
         try:

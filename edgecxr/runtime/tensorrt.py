@@ -15,7 +15,8 @@ from edgecxr.runtime import cuda_buffers, engine_record, tensorrt_library
 from edgecxr.runtime.cuda_buffers import Buffers, Replay
 from edgecxr.runtime.model_file import INPUT, check_file, check_images, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
-from edgecxr.runtime.types import FloatArray, Outputs
+from edgecxr.runtime.types import Outputs
+from edgecxr.vocabulary import FloatArray
 
 # TensorRT's own map gives classes that newer versions of numpy have removed.
 _DTYPES: dict[str, Any] = {

@@ -7,44 +7,12 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgecxr import NOTICE
 from edgecxr.errors import ModelError, brief
+from edgecxr.films.radiograph import Objection
+from edgecxr.vocabulary import FEW_CASES, FloatArray
 
 CARD_FORMAT = 1
-
-ABNORMAL = "abnormal"
-"""What the normal/abnormal task is called beside the labels."""
-
-FEW_CASES = 20
-"""Fewer positive or negative films than this give a warning beside what rests on them: with 20, a sensitivity of 90 %
-has a 95 % interval of about 70 to 97 %; with 10 it begins at 60 %, which says next to nothing of a threshold."""
-
-PRECISIONS = ("fp32", "fp16", "int8")
-"""Of a bundle's model files."""
-
-INPUTS = ("native", "upsample")
-"""How an image enters the model: cut into patches as it is, or enlarged to 224 px first."""
-
-STEMS = ("patch", "conv")
-"""What makes tokens of an image: one linear map of each patch, or a few convolutions."""
-
-FloatArray = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Objection:
-    """What speaks against a film being one that a model should look at.
-
-    Attributes:
-        reason: one of `errors.GATE_REASONS`.
-        message: the same for people, without the name of the file.
-    """
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -63,33 +31,6 @@ class GateResult:
     objections: tuple[Objection, ...] = ()
     distance: float | None = None
     threshold: float | None = None
-
-
-@dataclass(frozen=True)
-class Radiograph:
-    """One frontal or lateral film, ready to be resized.
-
-    Attributes:
-        pixels: (H, W) float32 in [0, 1]; air is black, bone is white.
-        source: the path it was read from, or a description.
-        view: "PA", "AP", "LL" or None where the file does not say.
-        warnings: what the reader had to assume, one sentence each.
-        objections: what the file itself says against being a frontal chest film.
-        size: rows and columns of the film, where it was decoded at a lower resolution; None where `pixels` has them.
-    """
-
-    pixels: FloatArray
-    source: str
-    view: str | None = None
-    warnings: tuple[str, ...] = ()
-    objections: tuple[Objection, ...] = ()
-    size: tuple[int, int] | None = None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the film."""
-        rows, columns = self.pixels.shape
-        return self.size or (rows, columns)
 
 
 @dataclass(frozen=True)

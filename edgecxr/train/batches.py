@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.preprocess import BASE_SIZE
+from edgecxr.films.resize import BASE_SIZE
 from edgecxr.train.device import Device
 
 # Full strength of each augmentation; films vary in these ways between machines and patients. No flips: the heart is
@@ -54,7 +54,7 @@ class Batch:
 
 
 def view(base: Tensor, size: int) -> Tensor:
-    """Box mean of 224 px images, bit-identical with `edgecxr.runtime.preprocess.box_mean`.
+    """Box mean of 224 px images, bit-identical with `edgecxr.films.resize.box_mean`.
 
     Of 448 px images the means of 2 x 2 pixels, rounded half up, stand for the 224 px images: within a grey level of
     those that `to_base` makes of a large film; of a film that had to be enlarged they differ more.

@@ -12,9 +12,9 @@ from typing import Any
 from edgecxr import registry, resolve
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
+from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, SIZES
 from edgecxr.models.vit import ARCHS
 from edgecxr.registry import METHODS
-from edgecxr.runtime.preprocess import BASE_SIZE, LARGE_SIZE, SIZES
 from edgecxr.terminal import progress, say
 from edgecxr.train.config import BEFORE, TrainConfig, patch_of
 from edgecxr.train.device import Device

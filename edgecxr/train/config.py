@@ -11,7 +11,7 @@ from typing import Any
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.stem import stages_of
 from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, seen_size
-from edgecxr.runtime.types import INPUTS, STEMS
+from edgecxr.vocabulary import INPUTS, STEMS
 
 INITS = ("pretrained", "teacher", "random")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")

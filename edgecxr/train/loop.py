@@ -20,12 +20,12 @@ from torch.amp.grad_scaler import GradScaler
 from edgecxr import metrics
 from edgecxr.errors import CheckFailed, InputError, UsageError
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.types import FloatArray
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.train import checkpoint, memory
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
+from edgecxr.vocabulary import FloatArray
 
 Progress = Callable[[int, int, str], None]
 """(steps done, steps in all, a note)."""

@@ -36,7 +36,7 @@ def films(folder: Path) -> None:
 
     from edgecxr.data.phantom import render
     from edgecxr.data.phantom.dicom import encode
-    from tests.runtime.dicom_files import compressed, film, write
+    from tests.films.dicom_files import compressed, film, write
 
     for index in range(24):
         (folder / f"phantom{index:02}.dcm").write_bytes(encode(render(seed=0, index=index), 0))

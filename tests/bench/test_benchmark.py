@@ -23,7 +23,7 @@ from edgecxr.workspace import Workspace
 from tests.bench.benchmarked import STUDENT, TEACHER, workspace
 from tests.cli_workspace import edgecxr
 from tests.conftest import striped, write_prepared
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 
 ONE_PASS = Settings(threads=1, max_batch=4, passes=1, energy_s=0.1, replicates=100)
 QUICK = Settings(threads=1, max_batch=4, passes=2, energy_s=0.1, replicates=100)

@@ -14,7 +14,7 @@ from edgecxr.bench.worker import Refused, Worker
 from edgecxr.data.prepared import Prepared
 from edgecxr.runtime.types import Outputs
 from tests.bench.benchmarked import STUDENT, workspace
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle
 
 SHAPE = (1, 28, 28)

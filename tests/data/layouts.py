@@ -14,7 +14,7 @@ from PIL import Image
 
 from edgecxr.data.dataset import CxrDataset
 from edgecxr.data.phantom.film import render
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 
 
 @lru_cache(maxsize=8)

@@ -14,8 +14,8 @@ from edgecxr.data.dataset import Box
 from edgecxr.data.folder import Folder
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.preprocess import to_base
-from edgecxr.runtime.read import read_radiograph
+from edgecxr.films.read import read_radiograph
+from edgecxr.films.resize import to_base
 from edgecxr.storage.folders import sole_writer
 from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
 

@@ -19,8 +19,8 @@ from edgecxr.data import decode
 from edgecxr.data.cache import prepare
 from edgecxr.data.folder import Folder
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
-from edgecxr.runtime.read import read_radiograph
-from edgecxr.runtime.types import Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import read_radiograph
 from tests.data.noise import COUNT, contents, marked
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgecxr.data.cache import prepare
 from edgecxr.data.folder import Folder
-from edgecxr.runtime.preprocess import to_base
+from edgecxr.films.resize import to_base
 from tests.data.noise import COUNT, contents, interrupt, marked
 
 KILLED = """

@@ -10,9 +10,9 @@ from edgecxr.data.phantom import LABELS, image_id, phantom, plan, render, split_
 from edgecxr.data.phantom import films as module
 from edgecxr.data.phantom.dicom import encode
 from edgecxr.errors import InputError, UsageError
+from edgecxr.films.read import read_radiograph
+from edgecxr.films.resize import to_base
 from edgecxr.registry import DATASETS, resolve
-from edgecxr.runtime.preprocess import to_base
-from edgecxr.runtime.read import read_radiograph
 
 N = 12
 

@@ -38,7 +38,7 @@ def progress(done, total):
 folder, out, kind = sys.argv[1:]
 source = Folder(folder, boxes=folder + "/boxes.csv")
 if kind == "unseen":
-    from edgecxr.runtime.read import read_radiograph
+    from edgecxr.films.read import read_radiograph
     class Unseen(Folder):
         def reader(self, index):
             return partial(read_radiograph, "/gone.png")

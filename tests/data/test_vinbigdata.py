@@ -18,7 +18,7 @@ from tests.data.layouts import (
     table,
     vinbigdata_layout,
 )
-from tests.runtime.dicom_files import without_transfer_syntax
+from tests.films.dicom_files import without_transfer_syntax
 
 
 @pytest.mark.parametrize(

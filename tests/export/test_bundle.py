@@ -14,10 +14,10 @@ from edgecxr.export import bundle as exporting
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.target import load_target
+from edgecxr.films.radiograph import Radiograph
 from edgecxr.metrics import sigmoid
 from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.types import Radiograph
 from edgecxr.train.checkpoint import open_checkpoint, read_card
 from tests.conftest import striped, write_prepared
 

@@ -13,14 +13,15 @@ from edgecxr.export.bundle import export_bundle
 from edgecxr.export.gate import fit, no_films, threshold_of
 from edgecxr.export.not_chest import read_not_chest
 from edgecxr.export.recipe import Recipe
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import film_of
 from edgecxr.runtime.bundle import Bundle, write_bundle
 from edgecxr.runtime.describe import describe
 from edgecxr.runtime.gate import FILE
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.read import film_of
-from edgecxr.runtime.types import Prediction, Radiograph, Rejection
+from edgecxr.runtime.types import Prediction, Rejection
 from tests.conftest import Finished, striped, write_prepared
-from tests.runtime.dicom_files import film, write
+from tests.films.dicom_files import film, write
 
 
 def samples(count: int, seed: int) -> np.ndarray:

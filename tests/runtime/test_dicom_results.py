@@ -20,14 +20,14 @@ from edgecxr.data.labels import SETS
 from edgecxr.data.phantom.dicom import encode
 from edgecxr.data.phantom.film import render
 from edgecxr.errors import UsageError
+from edgecxr.films.header import HEADERS, checked_header, read_header
 from edgecxr.runtime import dicom_codes, readers
-from edgecxr.runtime.dicom_header import HEADERS, checked_header, read_header
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.readers import Readers
 from edgecxr.runtime.types import Rejection
 from tests.cli_workspace import edgecxr
-from tests.runtime.dicom_files import DX_FOR_PRESENTATION, film, write
+from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
 results = pytest.importorskip("edgecxr.runtime.dicom_results", reason="highdicom is not installed")
@@ -173,8 +173,9 @@ def test_the_report_names_film_model_and_what_it_is_for(tmp_path: Path, predicto
 
 
 def test_the_picture_is_the_overlay_below_a_band(tmp_path: Path, predictor: Predictor) -> None:
-    from edgecxr.runtime.overlay import displayed, overlay, research_band
-    from edgecxr.runtime.read import read_radiograph
+    from edgecxr.films.display import displayed
+    from edgecxr.films.read import read_radiograph
+    from edgecxr.runtime.overlay import overlay, research_band
 
     path = scan(tmp_path)
     _, picture = one(predictor, path, tmp_path / "results")

@@ -11,16 +11,16 @@ import pytest
 from PIL import Image
 
 from edgecxr.errors import InputError, UsageError
+from edgecxr.films.find import find_inputs
+from edgecxr.films.radiograph import FilmRead
 from edgecxr.runtime import infer as module
-from edgecxr.runtime.find import find_inputs
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.read import FilmRead
 from edgecxr.runtime.results_file import resumed
 from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import edgecxr
+from tests.films.dicom_files import film, write
 from tests.on_a_cluster import ran
-from tests.runtime.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle, tiny_gate
 
 

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
+from edgecxr.films.read import film_of, read_film
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.read import FilmRead, film_of, read_film
-from edgecxr.runtime.types import Objection, Outputs, Prediction, Radiograph, Rejection
+from edgecxr.runtime.types import Outputs, Prediction, Rejection
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS

@@ -15,12 +15,14 @@ from PIL import Image
 
 from edgecxr.bench.films import write_films
 from edgecxr.errors import REASONS, InputError
-from edgecxr.runtime import jpeg2000, read, readers
-from edgecxr.runtime.preprocess import to_base
-from edgecxr.runtime.read import FilmRead, read_film, read_radiograph
+from edgecxr.films import jpeg2000, read
+from edgecxr.films.radiograph import FilmRead, Radiograph
+from edgecxr.films.read import read_film, read_radiograph
+from edgecxr.films.resize import to_base
+from edgecxr.runtime import readers
 from edgecxr.runtime.readers import Read, Readers
-from edgecxr.runtime.types import Radiograph, Rejection
-from tests.runtime.dicom_files import film, write
+from edgecxr.runtime.types import Rejection
+from tests.films.dicom_files import film, write
 
 
 def png(path: Path, grey: int = 200) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgecxr.runtime.preprocess import box_mean
+from edgecxr.films.resize import box_mean
 from edgecxr.train.batches import DRAWS, Batches, augment, open_batches, view
 from edgecxr.train.device import Device
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 FILMS_PER_BLOCK = 8
 _PATIENT_OF_FILM = (0, 0, 1, 2, 3, 3, 4, 5)  # two of six patients have two films

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from edgecxr.data.phantom.anatomy import LEFT, RIGHT, Geometry
 from edgecxr.data.phantom.lesions import AERATION, PIXEL, Lung
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 X = (np.arange(-300, 300, dtype=np.float32) + 0.5) * np.float32(PIXEL)
 Y = (np.arange(-150, 450, dtype=np.float32) + 0.5) * np.float32(PIXEL)

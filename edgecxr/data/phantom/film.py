@@ -25,7 +25,7 @@ from edgecxr.data.phantom.anatomy import (
 from edgecxr.data.phantom.disease import LABELS, Disease, sample_disease, sample_presence
 from edgecxr.data.phantom.lesions import AERATION, PIXEL, texture
 from edgecxr.data.phantom.structures import bones, leads, vessels
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 Box = tuple[str, float, float, float, float]
 """A label and x_min, y_min, x_max, y_max."""

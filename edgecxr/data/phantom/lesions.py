@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgecxr.data.phantom.anatomy import Geometry
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 AERATION = 0.74
 """Part of a lung's volume that is air."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgecxr.data.phantom.anatomy import LEFT, RIGHT, Exposure, Geometry
 from edgecxr.data.phantom.body import Shadows, X, Y
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 Points = NDArray[Any]
 

@@ -14,11 +14,11 @@ from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.uid import JPEG2000Lossless
 
 from edgecxr.data.phantom.film import render
-from edgecxr.runtime import jpeg2000
-from edgecxr.runtime.jpeg2000 import halved
-from edgecxr.runtime.preprocess import to_base
-from edgecxr.runtime.read import read_radiograph
-from tests.runtime.dicom_files import film, write
+from edgecxr.films import jpeg2000
+from edgecxr.films.jpeg2000 import halved
+from edgecxr.films.read import read_radiograph
+from edgecxr.films.resize import to_base
+from tests.films.dicom_files import film, write
 
 ALIKE = {224: (0.15, 5, 12), 448: (0.25, 8, 40)}
 """Grey levels of 255 that an image may differ by from the full decoder's: on average, in 99.9 %, at edges."""

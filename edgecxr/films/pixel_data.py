@@ -39,7 +39,7 @@ from pydicom.uid import (
 )
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 
-from edgecxr.runtime.jpeg2000 import halved
+from edgecxr.films.jpeg2000 import halved
 
 # The first one installed decodes, always: two machines then give the same pixels, of lossy syntaxes too. None is asked
 # for a second opinion on a stream that another one found damaged: what it returned could be half a film.
@@ -153,7 +153,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
-    """Decode the first frame only; a large JPEG 2000 film at half its size (`edgecxr.runtime.jpeg2000`).
+    """Decode the first frame only; a large JPEG 2000 film at half its size (`edgecxr.films.jpeg2000`).
 
     Returns:
         (H, W) integers as wide as the words of the file, bits above BitsStored not yet removed; or (H, W, 3), RGB.

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from edgecxr.errors import InputError
-from edgecxr.runtime import image as module
-from edgecxr.runtime.read import read_radiograph
+from edgecxr.films import image_file as module
+from edgecxr.films.read import read_radiograph
 
 GREY = np.array([[0, 51, 102], [153, 204, 255]], np.uint8)  # fifths
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from edgecxr.runtime.types import Objection
+from edgecxr.films.radiograph import Objection
 
 VIEWS = ("PA", "AP", "LL")
 """What the view of a film is called here; LL stands for all lateral ones."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from pydicom import Dataset
 
-from edgecxr.runtime.voi import PERCENTILES, display_table, stretch
+from edgecxr.films.grayscale import PERCENTILES, display_table, stretch
 
 STORED = np.arange(256)
 SAMPLE = np.arange(256, dtype=np.uint8)

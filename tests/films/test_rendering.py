@@ -18,9 +18,9 @@ from edgecxr.bench.films import write_films
 from edgecxr.data.phantom import dicom
 from edgecxr.data.phantom.film import PhantomFilm, render
 from edgecxr.errors import InputError
-from edgecxr.runtime.preprocess import BASE_SIZE
-from edgecxr.runtime.read import read_film, read_radiograph
-from tests.runtime.dicom_files import film, lookup, write
+from edgecxr.films.read import read_film, read_radiograph
+from edgecxr.films.resize import BASE_SIZE
+from tests.films.dicom_files import film, lookup, write
 
 ALIKE = 0.99  # least rank correlation of the two 224 px images
 GREY_LEVELS = 1.1  # of 255, that a pixel may differ by before any resize: DCMTK cuts fractions off

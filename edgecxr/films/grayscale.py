@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.runtime.types import FloatArray
+from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset

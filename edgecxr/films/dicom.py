@@ -1,7 +1,7 @@
 """DICOM file -> Radiograph.
 
-pydicom reads the elements, `edgecxr.runtime.decode` the pixels, and `edgecxr.runtime.voi` turns stored values into
-grey. Files come from anywhere, so whatever pydicom or a decoder raises on one is turned into an `InputError` here.
+pydicom reads the elements, `edgecxr.films.pixel_data` the pixels, and `edgecxr.films.grayscale` turns stored values
+into grey. Files come from anywhere: whatever pydicom or a decoder raises on one is turned into an `InputError` here.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
-from edgecxr.runtime.decode import NoDecoderError, describes_itself, first_frame, transfer_syntax
-from edgecxr.runtime.dicom_stated import VIEWS, objections_of, stated_view, texts
-from edgecxr.runtime.types import FloatArray, Radiograph
-from edgecxr.runtime.voi import display_table, luminance, thin
+from edgecxr.films.grayscale import display_table, luminance, thin
+from edgecxr.films.pixel_data import NoDecoderError, describes_itself, first_frame, transfer_syntax
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.statements import VIEWS, objections_of, stated_view, texts
+from edgecxr.vocabulary import FloatArray
 
 MAX_PIXELS = 100_000_000
 """More than any film has; a file that claims more is refused before anything is decoded."""

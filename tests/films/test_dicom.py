@@ -22,9 +22,9 @@ from pydicom.uid import (
 )
 
 from edgecxr.errors import InputError
-from edgecxr.runtime.read import is_dicom, read_radiograph
-from edgecxr.runtime.types import Radiograph
-from tests.runtime.dicom_files import compressed, film, lookup, without_transfer_syntax, write
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import is_dicom, read_radiograph
+from tests.films.dicom_files import compressed, film, lookup, without_transfer_syntax, write
 
 STORED = np.array([[0, 1000], [2000, 4000]], np.uint16)
 # C.11.2.1.2.1 with centre 2000, width 4001: (x - 1999.5) / 4000 + 0.5

@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from edgecxr.errors import AGAIN, InputError, brief
-from edgecxr.runtime.types import FloatArray, Radiograph
-from edgecxr.runtime.voi import luminance, stretch, thin
+from edgecxr.films.grayscale import luminance, stretch, thin
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.vocabulary import FloatArray
 
 MAX_PIXELS = 100_000_000
 """More than any film has; an image that claims more is refused before anything is decoded."""

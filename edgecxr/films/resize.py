@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.runtime.types import FloatArray, Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.vocabulary import FloatArray
 
 BASE_SIZE = 224
 LARGE_SIZE = 448

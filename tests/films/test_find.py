@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgecxr.runtime.find import find_inputs
+from edgecxr.films.find import find_inputs
 
 
 def test_folders_are_searched_for_films_only(tmp_path: Path) -> None:

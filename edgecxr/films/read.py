@@ -7,42 +7,14 @@ import os
 import struct
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgecxr.errors import AGAIN, InputError, MissingPackage
-from edgecxr.runtime import gate
-from edgecxr.runtime.preprocess import BASE_SIZE, to_base, upscale_warning
-from edgecxr.runtime.types import Objection, Radiograph
-
-
-@dataclass(frozen=True)
-class FilmRead:
-    """What is left of a film once it has been read.
-
-    Attributes:
-        source: the path it was read from, or a description.
-        image: (S, S) uint8, what models see is the box mean of; S is 224 or 448.
-        view: "PA", "AP", "LL" or None where the file does not say.
-        warnings: what the reader had to assume, one sentence each.
-        objections: what the file and its pixels say against being a frontal chest film.
-        timings_ms: of "read" (for a path) and "preprocess".
-        display: (h, w) uint8 for pictures, its long side at most 1024; None unless asked for.
-        header: attributes of a DICOM file, as `edgecxr.runtime.dicom_header` has them; None unless asked for.
-    """
-
-    source: str
-    image: NDArray[np.uint8]
-    view: str | None
-    warnings: tuple[str, ...]
-    timings_ms: dict[str, float]
-    display: NDArray[np.uint8] | None = None
-    header: dict[str, str] | None = None
-    objections: tuple[Objection, ...] = ()
-
+from edgecxr.films.objections import of_image
+from edgecxr.films.radiograph import FilmRead, Radiograph
+from edgecxr.films.resize import BASE_SIZE, to_base, upscale_warning
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
 
@@ -96,14 +68,14 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
 # Imported where they are needed, so that a folder of PNGs is read without loading pydicom.
 def _read_dicom(path: Path) -> Radiograph:
     try:
-        from edgecxr.runtime.dicom import read_dicom
+        from edgecxr.films.dicom import read_dicom
     except ImportError as error:  # pydicom loads all decoders that it finds
         raise MissingPackage("pydicom with its decoders", "", "reading DICOM") from error
     return read_dicom(path)
 
 
 def _read_image(path: Path) -> Radiograph:
-    from edgecxr.runtime.image import read_image
+    from edgecxr.films.image_file import read_image
 
     return read_image(path)
 
@@ -138,7 +110,7 @@ def film_of(
     taken = (timings or {}) | {"preprocess": 1000 * (time.perf_counter() - start)}
     shown = None
     if display:
-        from edgecxr.runtime.overlay import displayed
+        from edgecxr.films.display import displayed
 
         shown = np.asarray(displayed(radiograph.pixels))
     return FilmRead(
@@ -148,7 +120,7 @@ def film_of(
         warnings_at(radiograph, size),
         taken,
         shown,
-        objections=(*radiograph.objections, *gate.of_image(image, radiograph.shape)),
+        objections=(*radiograph.objections, *of_image(image, radiograph.shape)),
     )
 
 

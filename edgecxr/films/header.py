@@ -10,7 +10,7 @@ import warnings
 from datetime import datetime
 from pathlib import Path
 
-from edgecxr.runtime.read import is_dicom
+from edgecxr.films.read import is_dicom
 
 # What a DICOM string may not hold, and what cannot be written as UTF-8.
 _CONTROL = r"\\\x00-\x1f\x7f\ud800-\udfff"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecxr.runtime.preprocess import INPUT_SIZES, SIZES, box_mean, model_input, to_base, upscale_warning
-from edgecxr.runtime.types import Radiograph
+from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.resize import INPUT_SIZES, SIZES, box_mean, model_input, to_base, upscale_warning
 
 
 def coverage(length: int, size: int) -> np.ndarray:

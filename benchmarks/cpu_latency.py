@@ -201,11 +201,11 @@ def make(folder: Path) -> None:
     import numpy as np
     import torch
 
+    from edgecxr.bundle.bundle import write_bundle
+    from edgecxr.bundle.card import ModelCard
     from edgecxr.export.onnx import export_fp32
     from edgecxr.export.precision import calibrate, to_int8
     from edgecxr.models.vit import TwoHeadViT
-    from edgecxr.runtime.bundle import write_bundle
-    from edgecxr.runtime.types import ModelCard
 
     torch.manual_seed(0)
     labels = tuple(f"Finding {number}" for number in range(1, 15))

@@ -29,7 +29,7 @@ from edgecxr.bench.comparison import aurocs
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say

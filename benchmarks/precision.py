@@ -16,9 +16,9 @@ from typing import Any
 
 from ratios import finish, judged, record
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import Prepared
 from edgecxr.export.verify import Truth, logits_of, same_auroc
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.workspace import Workspace
 

@@ -179,13 +179,13 @@ def make_bundle(folder: Path) -> None:
     import numpy as np
     import torch
 
+    from edgecxr.bundle.bundle import write_bundle
+    from edgecxr.bundle.card import ModelCard
+    from edgecxr.bundle.gate import FILE
     from edgecxr.export.gate import fit, written
     from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
-    from edgecxr.runtime.bundle import write_bundle
-    from edgecxr.runtime.gate import FILE
     from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-    from edgecxr.runtime.types import ModelCard
 
     torch.manual_seed(0)
     labels = tuple(f"Finding {number}" for number in range(1, 15))

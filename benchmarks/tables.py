@@ -30,7 +30,7 @@ from edgecxr.bench.evaluation import answer
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
 from edgecxr.metrics import patient_weights
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import say
 from edgecxr.train import commands

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgecxr import NOTICE
 from edgecxr.bench.evaluation import evaluate_model
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import phantom
 from edgecxr.data.prepared import Prepared
@@ -23,7 +24,6 @@ from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.resolve import card_of
 from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.terminal import progress, say
 from edgecxr.train import commands
 from edgecxr.workspace import Workspace

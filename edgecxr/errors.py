@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgecxr.runtime.types import GateResult
+    from edgecxr.bundle.gate import GateResult
 
 REASONS = {
     "not-found": "the path does not exist",
@@ -76,7 +76,7 @@ class InputError(EdgeCxrError):
 
     Attributes:
         reason: one of `REASONS`, stable across versions, meant for programs.
-        gate: what the quality gate makes of a film that it refuses, an `edgecxr.runtime.types.GateResult`; else None.
+        gate: what the quality gate makes of a film that it refuses, an `edgecxr.bundle.gate.GateResult`; else None.
     """
 
     exit_code = 3

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecxr.bundle.bundle import SUMS
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.runtime.bundle import SUMS
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.folders import CARD
 from edgecxr.workspace import Workspace
 

@@ -11,10 +11,10 @@ import argparse
 import sys
 
 from edgecxr import resolve
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.engine import build_engine, choose_precision
 from edgecxr.export.target import load_target
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.terminal import say
 from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace

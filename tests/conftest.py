@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.workspace import Workspace
 
 LABELS = ("Cardiomegaly", "Nodule/Mass")

@@ -24,9 +24,9 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.storage.folders import CARD
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import Typed, edgecxr

@@ -18,11 +18,11 @@ from PIL import Image
 from typer.core import TyperGroup
 
 import edgecxr as package
+from edgecxr import NOTICE
 from edgecxr.cli import app
 from edgecxr.errors import EdgeCxrError
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, steps, trained
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import LABELS, tiny_bundle

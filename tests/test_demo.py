@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.runtime.types import NOTICE
+from edgecxr import NOTICE
 from tests.cli_workspace import edgecxr
 
 

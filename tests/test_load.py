@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 import edgecxr
+from edgecxr.bundle.bundle import write_bundle
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.runtime.bundle import write_bundle
 from tests.cli_workspace import edgecxr as command_line
 from tests.films.dicom_files import film, write
 from tests.test_cli import scan

@@ -21,9 +21,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgecxr.runtime.bundle import Bundle, write_bundle
-from edgecxr.runtime.gate import FILE as GATE
-from edgecxr.runtime.types import ModelCard
+from edgecxr.bundle.bundle import Bundle, write_bundle
+from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.gate import FILE as GATE
 from edgecxr.vocabulary import PRECISIONS
 
 LABELS = ("Cardiomegaly", "Nodule/Mass", "Pleural effusion")

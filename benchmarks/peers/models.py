@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgecxr.bundle.bundle import sha256_of
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.vocabulary import FloatArray
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from edgecxr import metrics
 from edgecxr.bench.calibration import calibrated, fit_temperature, reliability
+from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
-from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.types import ModelCard, Outputs
+from edgecxr.runtime.backend import Backend, Outputs
 from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 

@@ -28,10 +28,10 @@ from edgecxr.bench.energy import Meter, find, gpu_memory
 from edgecxr.bench.lanes import Samples
 from edgecxr.bench.record import NAME, VERSION, Record, percentiles, write
 from edgecxr.bench.worker import Refused, Worker
+from edgecxr.bundle.bundle import sha256_of
 from edgecxr.data.prepared import Prepared
 from edgecxr.doctor import gpu, system
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.bundle import sha256_of
 
 _SCORE_BATCH = 16
 _ROOM = 1 << 30

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr import registry, resolve
+from edgecxr.bundle.bundle import SUMS, Bundle, sha256_of
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.runtime.bundle import SUMS, Bundle, sha256_of
-from edgecxr.runtime.types import ModelCard
 from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace
 

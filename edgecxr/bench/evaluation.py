@@ -11,13 +11,13 @@ from typing import Any
 from edgecxr import NOTICE, resolve
 from edgecxr.bench.accuracy import check_labels, evaluate, predict
 from edgecxr.bench.comparison import compare
+from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.card import ModelCard
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.types import ModelCard, Outputs
+from edgecxr.runtime.backend import Outputs, open_backend
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from edgecxr import resolve
 from edgecxr.bench.evaluation import Answered, answer, check_same_data
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError
-from edgecxr.runtime.types import ModelCard
 from edgecxr.workspace import Workspace
 
 

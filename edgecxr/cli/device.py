@@ -92,8 +92,8 @@ def bundle_show(
 ) -> None:
     """Say what a bundle is: data, results, thresholds, files."""
     from edgecxr import resolve
-    from edgecxr.runtime.bundle import Bundle
-    from edgecxr.runtime.describe import describe
+    from edgecxr.bundle.bundle import Bundle
+    from edgecxr.bundle.describe import describe
     from edgecxr.terminal import printable
     from edgecxr.workspace import Workspace
 
@@ -111,8 +111,8 @@ def bundle_verify(
 ) -> None:
     """Compare every file of a bundle with its checksum. Those that have none, such as engines, are named."""
     from edgecxr import resolve
+    from edgecxr.bundle.describe import checked_files
     from edgecxr.errors import ModelError
-    from edgecxr.runtime.describe import checked_files
     from edgecxr.terminal import printable
     from edgecxr.workspace import Workspace
 

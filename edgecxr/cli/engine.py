@@ -38,10 +38,10 @@ def build(
 ) -> None:
     """Build a TensorRT engine, on the device that will run it. A fresh one is not built again."""
     from edgecxr import resolve
+    from edgecxr.bundle.bundle import Bundle
     from edgecxr.errors import UsageError
     from edgecxr.export.engine import build_engine, choose_precision
     from edgecxr.export.target import load_target
-    from edgecxr.runtime.bundle import Bundle
     from edgecxr.terminal import say
     from edgecxr.vocabulary import PRECISIONS
     from edgecxr.workspace import Workspace

@@ -255,9 +255,9 @@ def export(
 
 def _build(folder: Path, precision: str | None, target: Target | None) -> Path:
     """Build the engine of a new bundle here, or say what to type on the device."""
+    from edgecxr.bundle.bundle import Bundle
     from edgecxr.errors import MissingPackage
     from edgecxr.export.engine import build_engine, choose_precision
-    from edgecxr.runtime.bundle import Bundle
     from edgecxr.terminal import say
 
     bundle = Bundle.open(folder)

@@ -88,7 +88,7 @@ def _named(workspace: Workspace, named: str) -> Row:
 
 
 def _bundle(name: str, folder: Path) -> Row:
-    from edgecxr.runtime.bundle import Bundle
+    from edgecxr.bundle.bundle import Bundle
 
     facts = {"path": str(folder), "whole": False}
     try:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgecxr.bundle.bundle import Bundle, seal, sha256_of
+from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration import choose
@@ -23,9 +25,7 @@ from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, l
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE, source_size
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.bundle import Bundle, seal, sha256_of
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.folders import atomic_folder
 from edgecxr.terminal import progress
 from edgecxr.train.checkpoint import load_run

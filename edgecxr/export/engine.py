@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import edgecxr
+from edgecxr.bundle import engine_record
+from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.engine_record import FOLDER, EngineRecord, Here
 from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.export.engine_layers import hold_float32, layer_precisions
-from edgecxr.runtime import engine_record, tensorrt_library
-from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.engine_record import FOLDER, EngineRecord, Here
+from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.model_file import INPUT, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
 from edgecxr.storage.atomic import atomic_write, writing

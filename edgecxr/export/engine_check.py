@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.pack import packed_images
 from edgecxr.errors import CheckFailed
 from edgecxr.films.resize import box_mean, source_size
 from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.tensorrt import TensorRTBackend
 from edgecxr.vocabulary import FloatArray

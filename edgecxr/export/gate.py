@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr import metrics
+from edgecxr.bundle.bundle import sha256_of
+from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.gate import FILE, Gate
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE, box_mean, source_size
 from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.gate import FILE, Gate
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.types import ModelCard
 from edgecxr.terminal import progress
 from edgecxr.vocabulary import FloatArray
 

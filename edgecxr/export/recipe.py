@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import UsageError
 from edgecxr.export.target import Target
 from edgecxr.films.resize import INPUT_SIZES
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown
 from edgecxr.vocabulary import PRECISIONS

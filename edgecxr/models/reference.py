@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs
 from edgecxr.vocabulary import FloatArray
 
 

@@ -13,10 +13,10 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.models.stem import conv_stem
-from edgecxr.runtime.types import ModelCard
 
 if TYPE_CHECKING:
     from edgecxr.train.config import TrainConfig

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from edgecxr import registry
-from edgecxr.runtime.types import Outputs
 from edgecxr.vocabulary import FloatArray
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model says of a batch, before any threshold.
+
+    Attributes:
+        findings: (N, L) float32 logits, one column per label of the card.
+        abnormal: (N,) float32 logits.
+        attention: (N, g, g) float32, class token to patches in the last block; sums to 1 per image.
+        features: (N, 4 D) float32, what the first block makes of the four quarters of the image, by which the quality
+            gate tells chest films; None of models that do not give them.
+    """
+
+    findings: FloatArray
+    abnormal: FloatArray
+    attention: FloatArray
+    features: FloatArray | None = None
 
 
 class Backend(Protocol):

@@ -26,7 +26,7 @@ from pydicom.sr.codedict import codes
 from edgecxr import NOTICE, __version__
 from edgecxr.runtime import dicom_codes
 from edgecxr.runtime.dicom_codes import Code
-from edgecxr.runtime.types import Prediction
+from edgecxr.runtime.prediction import Prediction
 from edgecxr.vocabulary import ABNORMAL
 
 SERIES_NUMBER = 9901

@@ -20,15 +20,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from edgecxr import NOTICE, __version__
+from edgecxr.bundle.bundle import sha256_of
+from edgecxr.bundle.gate import warnings_of
 from edgecxr.errors import brief
 from edgecxr.films.header import PATIENT, REQUIRED
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.runtime.bundle import sha256_of
 from edgecxr.runtime.dicom_report import SERIES_NUMBER, document, report
-from edgecxr.runtime.gate import warnings_of
 from edgecxr.runtime.overlay import overlay, research_band
+from edgecxr.runtime.prediction import Prediction
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.types import Prediction
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable
 

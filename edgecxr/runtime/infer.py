@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from edgecxr.errors import UsageError
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.registry import EXECUTORS, load
+from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 from edgecxr.runtime.report import Result, print_results, to_json
 from edgecxr.runtime.results_file import resumed
-from edgecxr.runtime.types import Prediction, Rejection
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable, progress, say
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgecxr.bundle.bundle import sha256_of
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import MissingPackage, ModelError
-from edgecxr.runtime.bundle import sha256_of
+from edgecxr.runtime.backend import Outputs
 from edgecxr.runtime.model_file import (
     INPUT,
     allowed_cores,
@@ -21,7 +23,6 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
-from edgecxr.runtime.types import ModelCard, Outputs
 from edgecxr.storage.folders import CARD
 from edgecxr.vocabulary import FloatArray
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecxr.errors import MissingPackage, ModelError, brief
+from edgecxr.runtime.backend import Outputs
 from edgecxr.runtime.model_file import (
     INPUT,
     allowed_cores,
@@ -15,7 +16,6 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
-from edgecxr.runtime.types import Outputs
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import Any
 import edgecxr
 from edgecxr.errors import EdgeCxrError, MissingPackage, brief
 from edgecxr.processes import Ended, Processes
+from edgecxr.runtime.prediction import Rejection
 from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
-from edgecxr.runtime.types import Rejection
 
 _CHUNK = 32
 """Films for one task, which starts a process: fewer would wait for these."""

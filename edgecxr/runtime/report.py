@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from edgecxr import NOTICE
-from edgecxr.runtime.types import GateResult, Prediction, Rejection
+from edgecxr.bundle.gate import GateResult
+from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.terminal import printable
 
 Result = Prediction | Rejection

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.bundle import engine_record
 from edgecxr.errors import EdgeCxrError, ModelError, UsageError, brief
-from edgecxr.runtime import cuda_buffers, engine_record, tensorrt_library
+from edgecxr.runtime import cuda_buffers, tensorrt_library
+from edgecxr.runtime.backend import Outputs
 from edgecxr.runtime.cuda_buffers import Buffers, Replay
 from edgecxr.runtime.model_file import INPUT, check_file, check_images, outputs_of
 from edgecxr.runtime.tensorrt_library import Library
-from edgecxr.runtime.types import Outputs
 from edgecxr.vocabulary import FloatArray
 
 # TensorRT's own map gives classes that newer versions of numpy have removed.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edgecxr.bundle.engine_record import Here
 from edgecxr.errors import MissingPackage, brief
-from edgecxr.runtime.engine_record import Here
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
 

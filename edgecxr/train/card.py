@@ -6,11 +6,11 @@ from pathlib import Path
 
 import edgecxr
 from edgecxr.bench.accuracy import choose_operating_points, count_cases, fit_temperatures, predict
+from edgecxr.bundle.bundle import sha256_of
+from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import build
-from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.train import checkpoint

@@ -15,11 +15,11 @@ from safetensors.torch import save
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
+from edgecxr.bundle.bundle import sha256_of
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
-from edgecxr.runtime.bundle import sha256_of
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked

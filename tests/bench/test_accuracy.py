@@ -15,9 +15,10 @@ from edgecxr.bench.accuracy import (
     predict,
 )
 from edgecxr.bench.evaluation import table
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import InputError, ModelError
 from edgecxr.metrics import sigmoid
-from edgecxr.runtime.types import ModelCard, Outputs
+from edgecxr.runtime.backend import Outputs
 from tests.conftest import LABELS, striped, write_prepared
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from edgecxr.bench.candidates import find
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.workspace import Workspace
 from tests.bench.benchmarked import STUDENT, TEACHER, workspace
 from tests.conftest import Finished

@@ -13,8 +13,7 @@ from edgecxr.bench.evaluation import evaluate_model, table
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.metrics import OPERATING_RULES
 from edgecxr.resolve import card_of
-from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs, open_backend
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import CheckFailed, InputError, ModelError, UsageError
 from edgecxr.export import bundle as exporting
 from edgecxr.export.bundle import export_bundle
@@ -16,7 +17,6 @@ from edgecxr.export.recipe import Recipe
 from edgecxr.export.target import load_target
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.metrics import sigmoid
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.predictor import Predictor
 from edgecxr.train.checkpoint import open_checkpoint, read_card
 from tests.conftest import striped, write_prepared

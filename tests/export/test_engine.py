@@ -16,13 +16,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgecxr.bundle.bundle import Bundle, sha256_of, write_bundle
+from edgecxr.bundle.engine_record import EngineRecord
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.export.engine import build_engine, choose_precision
 from edgecxr.export.engine_check import verify_engine
 from edgecxr.export.engine_layers import layer_precisions
 from edgecxr.runtime import tensorrt_library
-from edgecxr.runtime.bundle import Bundle, sha256_of, write_bundle
-from edgecxr.runtime.engine_record import EngineRecord
 from tests.cli_workspace import edgecxr
 from tests.fake_tensorrt import VERSIONS, Fake, installed
 from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecxr.bundle.bundle import Bundle, write_bundle
+from edgecxr.bundle.describe import describe
+from edgecxr.bundle.gate import FILE
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
 from edgecxr.export.bundle import export_bundle
@@ -15,11 +18,8 @@ from edgecxr.export.not_chest import read_not_chest
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import film_of
-from edgecxr.runtime.bundle import Bundle, write_bundle
-from edgecxr.runtime.describe import describe
-from edgecxr.runtime.gate import FILE
+from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.types import Prediction, Rejection
 from tests.conftest import Finished, striped, write_prepared
 from tests.films.dicom_files import film, write
 

@@ -12,14 +12,15 @@ import timm.layers
 import torch
 from onnx import numpy_helper
 
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import CheckFailed, ModelError
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.verify import check_parity, compare
 from edgecxr.films.resize import box_mean
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT
+from edgecxr.runtime.backend import Outputs
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.types import ModelCard, Outputs
 from edgecxr.train.checkpoint import load_run
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecxr.export.verify import Truth, same_auroc
-from edgecxr.runtime.types import Outputs
+from edgecxr.runtime.backend import Outputs
 from tests.conftest import write_prepared
 
 SPLITS = ["val"] * 200

@@ -23,9 +23,9 @@ from edgecxr.errors import UsageError
 from edgecxr.films.header import HEADERS, checked_header, read_header
 from edgecxr.runtime import dicom_codes, readers
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
+from edgecxr.runtime.prediction import Rejection
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.readers import Readers
-from edgecxr.runtime.types import Rejection
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle

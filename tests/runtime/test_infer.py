@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecxr import NOTICE
 from edgecxr.errors import InputError, UsageError
 from edgecxr.films.find import find_inputs
 from edgecxr.films.radiograph import FilmRead
@@ -17,7 +18,6 @@ from edgecxr.runtime import infer as module
 from edgecxr.runtime.infer import Asked, infer_paths, readers_for
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.runtime.results_file import resumed
-from edgecxr.runtime.types import NOTICE
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
 from tests.on_a_cluster import ran

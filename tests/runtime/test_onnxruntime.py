@@ -13,10 +13,10 @@ import onnxruntime
 import pytest
 
 from edgecxr import registry
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import MissingPackage, ModelError, UsageError
 from edgecxr.runtime.backend import open_backend
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.types import ModelCard
 from tests.cli_workspace import edgecxr
 from tests.test_cli import scan
 from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx

@@ -13,8 +13,9 @@ from PIL import Image
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import film_of, read_film
+from edgecxr.runtime.backend import Outputs
+from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.types import Outputs, Prediction, Rejection
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS

@@ -20,8 +20,8 @@ from edgecxr.films.radiograph import FilmRead, Radiograph
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.resize import to_base
 from edgecxr.runtime import readers
+from edgecxr.runtime.prediction import Rejection
 from edgecxr.runtime.readers import Read, Readers
-from edgecxr.runtime.types import Rejection
 from tests.films.dicom_files import film, write
 
 

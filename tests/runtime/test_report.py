@@ -14,13 +14,15 @@ import fastjsonschema
 import numpy as np
 import pytest
 
+from edgecxr import NOTICE
+from edgecxr.bundle.gate import GateResult
 from edgecxr.errors import GATE_REASONS, REASONS
 from edgecxr.films.display import LONG_SIDE, displayed
 from edgecxr.films.radiograph import Objection, Radiograph
 from edgecxr.runtime import report
 from edgecxr.runtime.overlay import overlay
+from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.runtime.report import SCHEMA, print_results, printable, to_json, top_findings
-from edgecxr.runtime.types import NOTICE, GateResult, Prediction, Rejection
 
 
 def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import EdgeCxrError, MissingPackage, ModelError, UsageError
 from edgecxr.export.engine import build_engine
 from edgecxr.runtime import tensorrt_library
 from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.runtime.tensorrt import TensorRTBackend
 from edgecxr.runtime.tensorrt_library import Gpu

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr.bundle.bundle import write_bundle
 from edgecxr.export.engine import build_engine
-from edgecxr.runtime.bundle import write_bundle
 from edgecxr.runtime.tensorrt import TensorRTBackend
 from tests.fake_tensorrt import Fake, installed
 from tests.runtime.test_tensorrt import images

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.runtime.bundle import Bundle
 from edgecxr.storage import folders
 from edgecxr.storage.folders import atomic_folder, read_whole, refuse_foreign
 from tests.tiny_bundle import tiny_bundle

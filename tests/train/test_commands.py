@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from edgecxr import cli
 from edgecxr.bench.evaluation import answer, evaluate_model
 from edgecxr.bench.explain import draw
+from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
 from edgecxr.registry import METHODS
-from edgecxr.runtime.types import ModelCard
 from edgecxr.train.checkpoint import load_run
 from edgecxr.train.commands import distill, once, train
 from edgecxr.train.config import TrainConfig

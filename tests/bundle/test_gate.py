@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecxr.bundle.bundle import SUMS, Bundle, seal
+from edgecxr.bundle.gate import FILE, Gate, load_gate
 from edgecxr.errors import GATE_REASONS, REASONS, ModelError
-from edgecxr.runtime.bundle import SUMS, Bundle, seal
-from edgecxr.runtime.gate import FILE, Gate, load_gate
 from edgecxr.storage.folders import CARD
 from tests.tiny_bundle import tiny_bundle, tiny_gate
 

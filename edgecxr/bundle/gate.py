@@ -17,24 +17,37 @@ from numpy.typing import NDArray
 
 from edgecxr.errors import ModelError, brief
 from edgecxr.films.radiograph import Objection
-from edgecxr.runtime.types import GateResult, Rejection
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
-    from edgecxr.runtime.bundle import Bundle
+    from edgecxr.bundle.bundle import Bundle
 
 FILE = "gate.npy"
 """In a bundle: (1 + K, F) float32, the mean features of training films, then K orthonormal components."""
 
-_REMEDIES = {
-    "view": "give a frontal one, or add --any-view (any_view=True)",
-    "tiny": "give the film itself, not a thumbnail",
-    "blank": "save or send the film again, with a window that shows it",
-    "saturated": "save or send the film again, with a window that shows it",
-    "polarity": "correct its PhotometricInterpretation or its pixels",
-}
 _MOST_FEATURES = 4 * 4096
 _LARGEST = 1e6
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the quality gate makes of a film.
+
+    Attributes:
+        verdict: "pass"; "warn", where the model cannot know better; "forced", where the user overruled it; "refuse".
+        objections: what speaks against the film, the first one first to be named.
+        distance: from the films that the model learnt from, about 1 for these; None of a film refused before the
+            model runs, and of a model without a gate.
+        threshold: the distance above which a film is refused; None of a model without a gate.
+    """
+
+    verdict: str
+    objections: tuple[Objection, ...] = ()
+    distance: float | None = None
+    threshold: float | None = None
+
+
+PASSED = GateResult("pass")
 
 
 def far_away(distance: float, exchanged: float, gate: Gate) -> Objection:
@@ -56,14 +69,6 @@ def far_away(distance: float, exchanged: float, gate: Gate) -> Objection:
         "not-chest",
         f"it does not look like the upright frontal chest films that the model learnt from ({how_far})",
     )
-
-
-def rejection(source: str, gate: GateResult) -> Rejection:
-    """Return what becomes of a film that the gate refuses."""
-    first = gate.objections[0]
-    remedy = _REMEDIES.get(first.reason, "give a frontal chest film")
-    message = f"{source} is refused, {first.message}: {remedy}; --force (force=True) takes it all the same"
-    return Rejection(source, first.reason, message, gate)
 
 
 def warnings_of(gate: GateResult) -> tuple[str, ...]:

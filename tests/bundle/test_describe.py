@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from edgecxr.runtime.bundle import Bundle
-from edgecxr.runtime.describe import describe
-from edgecxr.runtime.types import NOTICE
+from edgecxr import NOTICE
+from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.describe import describe
 from tests.tiny_bundle import LABELS, tiny_bundle
 
 FIRST, SECOND, THIRD = LABELS

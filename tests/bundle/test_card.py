@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
+from edgecxr.bundle.bundle import Bundle, write_bundle
+from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError
-from edgecxr.runtime.bundle import Bundle, write_bundle
-from edgecxr.runtime.types import ModelCard
 from tests.tiny_bundle import tiny_bundle
 
 PLAIN = {

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgecxr.bundle.card import LARGEST_CARD, PLAIN_NAME, ModelCard
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.card_check import LARGEST_CARD, PLAIN_NAME
-from edgecxr.runtime.types import ModelCard
 from edgecxr.storage.folders import CARD, atomic_folder, read_whole
 
 SUMS = "SHA256SUMS"

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgecxr.bundle.bundle import Bundle, unlisted, verify
+from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.engine_record import FOLDER, EngineRecord
 from edgecxr.errors import ModelError
-from edgecxr.runtime.bundle import Bundle, unlisted, verify
-from edgecxr.runtime.engine_record import FOLDER, EngineRecord
-from edgecxr.runtime.types import ModelCard
 from edgecxr.vocabulary import ABNORMAL, FEW_CASES
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgecxr.bundle.bundle import sha256_of
 from edgecxr.errors import ModelError
-from edgecxr.runtime.bundle import sha256_of
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.locks import locked
 

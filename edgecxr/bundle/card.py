@@ -1,18 +1,20 @@
-"""Whether the values of a model's card are what its attributes promise: a bundle may come from a stranger."""
+"""The card of a model, and the checks of one that may come from a stranger."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
+from edgecxr import NOTICE
 from edgecxr.errors import ModelError, brief
-from edgecxr.vocabulary import ABNORMAL, INPUTS, STEMS
+from edgecxr.vocabulary import ABNORMAL, FEW_CASES, INPUTS, STEMS
 
-if TYPE_CHECKING:
-    from edgecxr.runtime.types import ModelCard
+CARD_FORMAT = 1
 
 LARGEST_CARD = 4 << 20
 """Characters, or bytes, of a card."""
@@ -31,7 +33,113 @@ _FARTHEST = 1e9
 _LARGEST_WHOLE = 1 << 53
 
 
-def parse(text: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ModelCard:
+    """Everything that must travel with a model's weights.
+
+    Attributes:
+        name: such as "student-tiny-28-mlcak".
+        labels: the findings, in the order of the output columns.
+        size: side of the square input in pixels: 224, 112, 56 or 28; 448 of some teachers.
+        tokens: number of patch tokens, the class token not counted.
+        patch: side of a patch in pixels, of the enlarged image where `input` is "upsample".
+        arch: "tiny", "small" or "base".
+        depth: number of transformer blocks.
+        method: "teacher", or the distillation method ("none": undistilled).
+        precision: "fp32", "fp16" or "int8".
+        teacher: name of the teacher, where there was one.
+        input: "native", or "upsample": the model enlarges the image to 224 px before it cuts patches.
+        stem: "patch", a patch embedding, or "conv", convolutions; `patch` is then the side of what makes one token.
+        operating_points: name of the rule -> {label or "abnormal": probability threshold}.
+        operating_counts: label or "abnormal" -> {"positives", "negatives"}, the validation films that the operating
+            points were chosen on; empty in cards of before they were counted.
+        temperature: {label or "abnormal": divisor of the logit}; absent means 1.
+        metrics: results by split, as `edgecxr.bench.accuracy` writes them.
+        data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
+        training: the configuration of the training run.
+        artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
+        target: the device that a bundle was exported for, as `edgecxr.export.target.Target` has it; empty for any.
+        gate: how to tell whether a film is like those that the model learnt from, and how well that does, as
+            `edgecxr.export.gate` makes it; empty in bundles of before.
+        sha256: of the weights (best.safetensors) that everything was made from.
+        version: the edgecxr that wrote the card.
+        format: version of this record.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    size: int
+    tokens: int
+    patch: int
+    arch: str
+    depth: int
+    method: str
+    precision: str = "fp32"
+    teacher: str | None = None
+    input: str = "native"
+    stem: str = "patch"
+    operating_points: dict[str, dict[str, float]] = field(default_factory=dict)
+    operating_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    temperature: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    target: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    version: str = ""
+    notice: str = NOTICE
+    format: int = CARD_FORMAT
+
+    @property
+    def few_cases(self) -> dict[str, str]:
+        """Label or "abnormal" -> such as "3 positive", where operating points rest on fewer than `FEW_CASES` films."""
+        scarce = {
+            name: ", ".join(
+                f"{count} {kind}" for kind in ("positive", "negative") if (count := counts[f"{kind}s"]) < FEW_CASES
+            )
+            for name, counts in self.operating_counts.items()
+        }
+        return {name: kinds for name, kinds in scarce.items() if kinds}
+
+    @property
+    def phantom(self) -> bool:
+        """Whether the model learnt from synthetic films only."""
+        return bool(self.data.get("phantom"))
+
+    def to_json(self) -> str:
+        """Return the card as indented JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> ModelCard:
+        """Parse a card.
+
+        Args:
+            text: the JSON.
+            source: the file it came from, for messages.
+
+        Raises:
+            ModelError: not a card, or one of a newer format.
+        """
+        try:
+            values = _parse(text)
+            if type(values["format"]) is not int or type(values["labels"]) is not list:
+                raise ValueError("format is not a whole number, or labels are not a list")
+            if values["format"] > CARD_FORMAT:
+                newer = brief(values.get("version"), 40)
+                raise ModelError(f"{source} was written by a newer edgecxr ({newer}): upgrade edgecxr")
+            known = {f.name for f in dataclasses.fields(cls)}
+            values = {key: value for key, value in values.items() if key in known}
+            card = cls(**values | {"labels": tuple(values["labels"])})
+            _check(card)
+            return card
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(f"{source} is not a model card ({brief(error)}): export the model again") from error
+
+
+def _parse(text: str) -> dict[str, Any]:
     """Return the JSON object that a card's text is.
 
     Raises:
@@ -55,7 +163,7 @@ def parse(text: str) -> dict[str, Any]:
     raise ValueError(f"nested more than {_DEEPEST} levels deep")
 
 
-def check(card: ModelCard) -> None:
+def _check(card: ModelCard) -> None:
     """Raise ValueError that names the first key whose value is of the wrong kind."""
     for wrong, message in _problems(card):
         if wrong:

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgecxr.bundle import bundle as bundle_module
+from edgecxr.bundle.bundle import Bundle, unlisted, verify, write_bundle
+from edgecxr.bundle.describe import describe
 from edgecxr.errors import EdgeCxrError, ModelError
-from edgecxr.runtime import bundle as bundle_module
-from edgecxr.runtime.bundle import Bundle, unlisted, verify, write_bundle
-from edgecxr.runtime.describe import describe
 from edgecxr.runtime.predictor import Predictor
 from tests.cli_workspace import edgecxr
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_card
@@ -266,7 +266,7 @@ def test_files_that_are_not_listed_are_named(folder: Path, tmp_path: Path) -> No
 def test_an_engine_of_this_device_is_said_to_be(folder: Path, tmp_path: Path) -> None:
     from unittest import mock
 
-    from edgecxr.runtime.engine_record import EngineRecord, Here
+    from edgecxr.bundle.engine_record import EngineRecord, Here
 
     here = Here("GPU", "8.7", "tensorrt", "10.3.0")
     record = EngineRecord("fp16", here, "model.onnx", "0" * 64, "0" * 64, 2, (1, 1, 1), None, 1.0, "strong")

@@ -30,10 +30,10 @@ from edgecxr import NOTICE, metrics, resolve
 from edgecxr.bench.comparison import aurocs
 from edgecxr.bench.evaluation import answer
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Backend, open_backend
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
-from edgecxr.runtime.backend import Backend, open_backend
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import progress, say
 from edgecxr.train import commands

@@ -149,7 +149,7 @@ def inference(engine: str, file: Path, size: int, threads: int) -> Callable[[], 
     """Return a call that runs one image through a model file."""
     import numpy as np
 
-    from edgecxr.runtime.backend import open_backend
+    from edgecxr.engines.backend import open_backend
 
     backend = open_backend(engine, file, threads=threads)
     image = np.random.default_rng(0).random((1, 1, size, size), np.float32)

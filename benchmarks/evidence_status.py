@@ -22,7 +22,7 @@ from edgecxr import NOTICE, metrics
 from edgecxr.bench import by_size
 from edgecxr.bench.comparison import aurocs
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 
 SPLIT = "test"
 

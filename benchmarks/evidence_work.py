@@ -27,9 +27,9 @@ from edgecxr import NOTICE
 from edgecxr.bench.accuracy import predict
 from edgecxr.bench.comparison import aurocs
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Outputs
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say

@@ -22,9 +22,9 @@ def built(run: Path, prepared: Any, dest: Path) -> dict[str, Any]:
         "export": verdicts and sizes; "engines": by precision, each with its build and its differences from ONNX
         Runtime, or with the error that stopped it.
     """
+    from edgecxr.engines.target import load_target
     from edgecxr.export.bundle import export_bundle
     from edgecxr.export.recipe import Recipe
-    from edgecxr.export.target import load_target
 
     bundle = export_bundle(
         run, prepared, dest, Recipe(calibration_methods=("minmax",)), load_target("h200"), note=print
@@ -39,10 +39,10 @@ def engine(bundle: Any, precision: str, images: Any) -> dict[str, Any]:
     """Build one engine and hold it against ONNX Runtime on real images."""
     import json
 
-    from edgecxr.export.engine import build_engine
+    from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+    from edgecxr.engines.tensorrt.build import build_engine
+    from edgecxr.engines.tensorrt.engine import TensorRTBackend
     from edgecxr.export.verify import compare
-    from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-    from edgecxr.runtime.tensorrt import TensorRTBackend
 
     path = build_engine(bundle, precision, None, batches=BATCHES, say=print)
     found: dict[str, Any] = {"record": json.loads(path.with_suffix(".json").read_text())}

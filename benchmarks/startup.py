@@ -182,10 +182,10 @@ def make_bundle(folder: Path) -> None:
     from edgecxr.bundle.bundle import write_bundle
     from edgecxr.bundle.card import ModelCard
     from edgecxr.bundle.gate import FILE
+    from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
     from edgecxr.export.gate import fit, written
     from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
-    from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 
     torch.manual_seed(0)
     labels = tuple(f"Finding {number}" for number in range(1, 15))

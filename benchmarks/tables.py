@@ -28,9 +28,9 @@ from edgecxr import resolve
 from edgecxr.bench.comparison import aurocs
 from edgecxr.bench.evaluation import answer
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Outputs
 from edgecxr.errors import EdgeCxrError
 from edgecxr.metrics import patient_weights
-from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import say
 from edgecxr.train import commands

@@ -19,11 +19,11 @@ from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.cache import prepare
 from edgecxr.data.phantom import phantom
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import open_backend
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.resolve import card_of
-from edgecxr.runtime.backend import open_backend
 from edgecxr.terminal import progress, say
 from edgecxr.train import commands
 from edgecxr.workspace import Workspace

@@ -12,11 +12,11 @@ from typing import Any
 from edgecxr.errors import MissingPackage, UsageError
 
 BACKENDS = {
-    "onnxruntime": "edgecxr.runtime.onnxruntime:OnnxRuntimeBackend",
-    "onnxruntime-cuda": "edgecxr.runtime.onnxruntime:open_cuda",
-    "onnxruntime-tensorrt": "edgecxr.runtime.onnxruntime:open_tensorrt",
-    "openvino": "edgecxr.runtime.openvino:OpenVinoBackend",
-    "tensorrt": "edgecxr.runtime.tensorrt:TensorRTBackend",
+    "onnxruntime": "edgecxr.engines.onnxruntime:OnnxRuntimeBackend",
+    "onnxruntime-cuda": "edgecxr.engines.onnxruntime:open_cuda",
+    "onnxruntime-tensorrt": "edgecxr.engines.onnxruntime:open_tensorrt",
+    "openvino": "edgecxr.engines.openvino:OpenVinoBackend",
+    "tensorrt": "edgecxr.engines.tensorrt.engine:TensorRTBackend",
     "torch": "edgecxr.train.checkpoint:open_checkpoint",
     "torch-cuda": "edgecxr.train.checkpoint:open_checkpoint_cuda",
 }

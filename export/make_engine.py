@@ -12,9 +12,9 @@ import sys
 
 from edgecxr import resolve
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.engines.target import load_target
+from edgecxr.engines.tensorrt.build import build_engine, choose_precision
 from edgecxr.errors import EdgeCxrError
-from edgecxr.export.engine import build_engine, choose_precision
-from edgecxr.export.target import load_target
 from edgecxr.terminal import say
 from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace

@@ -1,8 +1,8 @@
 """TensorRT without a GPU: its three generations as the code sees them, with every name that is used written down.
 
 The engine of the fake computes what `tests.tiny_bundle` says its model computes, from the memory whose addresses it was
-given. Names that a generation does not have are missing, as in NVIDIA's bindings (`tests/runtime/test_tensorrt_api.py`
-compares the two).
+given. Names that a generation does not have are missing, as in NVIDIA's bindings
+(`tests/engines/tensorrt/test_library.py` compares the two).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecxr.runtime import cuda_buffers, tensorrt_library
-from edgecxr.runtime.cuda_buffers import Replay
-from edgecxr.runtime.tensorrt_library import Gpu
+from edgecxr.engines.tensorrt import buffers, library
+from edgecxr.engines.tensorrt.buffers import Replay
+from edgecxr.engines.tensorrt.library import Gpu
 
 ORIN = Gpu("Orin", "8.7")
 VERSIONS = ("8.6.1", "10.3.0", "11.4.0")
@@ -66,11 +66,11 @@ class Fake:
 def installed(fake: Fake, monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None = ORIN) -> Iterator[Fake]:
     """Let edgecxr find the fake, a GPU and memory on it."""
     monkeypatch.setitem(sys.modules, "tensorrt", fake.module)
-    monkeypatch.setattr(tensorrt_library, "find_gpu", lambda: gpu)
-    monkeypatch.setattr(cuda_buffers, "open_buffers", lambda: FakeBuffers(fake))
-    tensorrt_library._library.cache_clear()
+    monkeypatch.setattr(library, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(buffers, "open_buffers", lambda: FakeBuffers(fake))
+    library._library.cache_clear()
     yield fake
-    tensorrt_library._library.cache_clear()
+    library._library.cache_clear()
 
 
 class FakeBuffers:

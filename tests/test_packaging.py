@@ -60,12 +60,12 @@ def test_type_checkers_are_told_that_there_are_types(wheel: Path) -> None:
 
 
 def test_the_targets_come_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
-    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgecxr/export/targets").iterdir()}
-    assert "edgecxr/export/targets/v100.toml" in shipped and shipped <= set(contents(wheel))
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgecxr/engines/targets").iterdir()}
+    assert "edgecxr/engines/targets/v100.toml" in shipped and shipped <= set(contents(wheel))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
     code = (
-        "import edgecxr; from edgecxr.export.target import load_target, target_names; "
+        "import edgecxr; from edgecxr.engines.target import load_target, target_names; "
         "print(edgecxr.__file__, *(load_target(name).name for name in target_names()))"
     )
     # Not from the sources: the working folder is the unpacked wheel, which -c puts first.

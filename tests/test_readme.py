@@ -12,7 +12,7 @@ import typer
 
 from edgecxr.cli import app
 from edgecxr.data.phantom import LABELS
-from edgecxr.runtime.tensorrt_library import MODULES
+from edgecxr.engines.tensorrt.library import MODULES
 from tests.cli_workspace import copied, edgecxr, image_folder, trained
 from tests.test_cli import scan
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgecxr.bundle.bundle import sha256_of
+from edgecxr.engines.backend import Outputs
 from edgecxr.errors import ModelError, brief
-from edgecxr.runtime.backend import Outputs
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.vocabulary import FloatArray
 

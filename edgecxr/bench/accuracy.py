@@ -12,8 +12,8 @@ from edgecxr import metrics
 from edgecxr.bench.calibration import calibrated, fit_temperature, reliability
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Backend, Outputs
 from edgecxr.errors import InputError, ModelError
-from edgecxr.runtime.backend import Backend, Outputs
 from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 

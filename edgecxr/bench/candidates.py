@@ -20,7 +20,7 @@ ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda")
 ROLES = ("teacher", "student", "peer")
 """Of models; a peer is one of others, for comparison."""
 
-OPENER = "edgecxr.runtime.backend:open_backend"
+OPENER = "edgecxr.engines.backend:open_backend"
 WEIGHTS = "best.safetensors"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 
 
 def aurocs(prepared: Prepared, split: str, outputs: Outputs, weights: metrics.Array) -> dict[str, metrics.Aurocs]:

@@ -16,8 +16,8 @@ from edgecxr.bundle.card import ModelCard
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Outputs, open_backend
 from edgecxr.errors import InputError, UsageError
-from edgecxr.runtime.backend import Outputs, open_backend
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked

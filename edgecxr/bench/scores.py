@@ -10,7 +10,7 @@ from edgecxr import metrics
 from edgecxr.bench.candidates import Candidate, Model
 from edgecxr.bench.comparison import aurocs, difference
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 
 
 def teacher_of(model: Model, models: Iterable[Model]) -> Model | None:

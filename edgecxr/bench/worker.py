@@ -98,7 +98,7 @@ class Worker:
         return not self._pipe.closed and self._process.is_alive()
 
     def score(self, data: Path, hash: str, split: str, batch: int) -> Any:
-        """Return what the model says of a split, as `edgecxr.runtime.backend.Outputs` without attention maps.
+        """Return what the model says of a split, as `edgecxr.engines.backend.Outputs` without attention maps.
 
         Args:
             data: a prepared data set or a pack.

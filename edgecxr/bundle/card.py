@@ -58,7 +58,7 @@ class ModelCard:
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
         training: the configuration of the training run.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
-        target: the device that a bundle was exported for, as `edgecxr.export.target.Target` has it; empty for any.
+        target: the device that a bundle was exported for, as `edgecxr.engines.target.Target` has it; empty for any.
         gate: how to tell whether a film is like those that the model learnt from, and how well that does, as
             `edgecxr.export.gate` makes it; empty in bundles of before.
         sha256: of the weights (best.safetensors) that everything was made from.

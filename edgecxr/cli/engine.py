@@ -39,9 +39,9 @@ def build(
     """Build a TensorRT engine, on the device that will run it. A fresh one is not built again."""
     from edgecxr import resolve
     from edgecxr.bundle.bundle import Bundle
+    from edgecxr.engines.target import load_target
+    from edgecxr.engines.tensorrt.build import build_engine, choose_precision
     from edgecxr.errors import UsageError
-    from edgecxr.export.engine import build_engine, choose_precision
-    from edgecxr.export.target import load_target
     from edgecxr.terminal import say
     from edgecxr.vocabulary import PRECISIONS
     from edgecxr.workspace import Workspace
@@ -55,7 +55,7 @@ def build(
     chosen = precision or choose_precision(opened, device)
     path = build_engine(opened, chosen, device, memory_mib=memory, batches=batches, force=force, say=say)
     if verify:
-        from edgecxr.export.engine_check import differences
+        from edgecxr.engines.tensorrt.verify import differences
 
         for line in differences(opened, chosen, images):
             say(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from edgecxr.export.target import Target
+    from edgecxr.engines.target import Target
 
 from edgecxr.cli.app import MAX_SEED, app
 
@@ -227,9 +227,9 @@ def export(
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
 ) -> None:
     """Write a bundle of FP32, FP16 and INT8 ONNX. Each is compared with the checkpoint on real images."""
+    from edgecxr.engines.target import load_target
     from edgecxr.export.not_chest import read_not_chest
     from edgecxr.export.recipe import choose
-    from edgecxr.export.target import load_target
     from edgecxr.registry import load
     from edgecxr.terminal import say
     from edgecxr.workspace import Workspace
@@ -256,8 +256,8 @@ def export(
 def _build(folder: Path, precision: str | None, target: Target | None) -> Path:
     """Build the engine of a new bundle here, or say what to type on the device."""
     from edgecxr.bundle.bundle import Bundle
+    from edgecxr.engines.tensorrt.build import build_engine, choose_precision
     from edgecxr.errors import MissingPackage
-    from edgecxr.export.engine import build_engine, choose_precision
     from edgecxr.terminal import say
 
     bundle = Bundle.open(folder)

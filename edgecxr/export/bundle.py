@@ -12,6 +12,8 @@ import numpy as np
 from edgecxr.bundle.bundle import Bundle, seal, sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.engines.target import Target
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration import choose
 from edgecxr.export.gate import add_gate
@@ -20,12 +22,10 @@ from edgecxr.export.precision import to_fp16
 from edgecxr.export.quantise import quantise, ranges_of
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.sensitivity import Cost, analyse, worst
-from edgecxr.export.target import Target
 from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, logits_of, same_auroc
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE, source_size
 from edgecxr.models.reference import TorchBackend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.storage.folders import atomic_folder
 from edgecxr.terminal import progress
 from edgecxr.train.checkpoint import load_run

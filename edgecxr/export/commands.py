@@ -9,11 +9,11 @@ from pathlib import Path
 
 from edgecxr import resolve
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.target import Target
 from edgecxr.errors import ModelError
 from edgecxr.export import sensitivity
 from edgecxr.export.bundle import export_bundle, layer_costs
 from edgecxr.export.recipe import Recipe
-from edgecxr.export.target import Target
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.storage.atomic import writing
 from edgecxr.terminal import say

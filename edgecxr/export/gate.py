@@ -20,10 +20,10 @@ from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.bundle.gate import FILE, Gate
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Backend
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE, box_mean, source_size
-from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.terminal import progress
 from edgecxr.vocabulary import FloatArray
 

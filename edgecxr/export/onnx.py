@@ -18,10 +18,10 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.onnx_model import FEATURES, INPUT, OUTPUTS
 from edgecxr.errors import ModelError
 from edgecxr.models.stem import without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.model_file import FEATURES, INPUT, OUTPUTS
 
 OPSETS = {"modern": 17, "legacy": 13}
 """Profile -> opset: 17 has LayerNormalization, which TensorRT parses from 8.6 on; 13 spells it out, for 8.5."""

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from edgecxr.engines.onnxruntime import INPUT
 from edgecxr.errors import MissingPackage, ModelError, UsageError
 from edgecxr.export.onnx import WEIGHTED
-from edgecxr.runtime.onnxruntime import INPUT
 from edgecxr.vocabulary import FloatArray
 
 Ranges = dict[str, tuple[float, float]]

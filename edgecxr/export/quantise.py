@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.export.calibration import Calibration, choose
 from edgecxr.export.precision import Ranges, calibrate, to_int8, weighted_layers
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.verify import TASKS, Truth, aurocs_of, logits_of
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.vocabulary import FloatArray
 
 

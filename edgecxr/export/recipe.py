@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.target import Target
 from edgecxr.errors import UsageError
-from edgecxr.export.target import Target
 from edgecxr.films.resize import INPUT_SIZES
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown

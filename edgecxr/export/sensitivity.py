@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.export.precision import Ranges, to_int8, weighted_layers
 from edgecxr.export.verify import TASKS, Truth, logits_of, same_auroc
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.storage.atomic import atomic_write
 
 

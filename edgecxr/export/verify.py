@@ -11,9 +11,9 @@ import numpy as np
 from edgecxr import metrics
 from edgecxr.bench.accuracy import predict
 from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Backend
 from edgecxr.errors import CheckFailed
 from edgecxr.metrics import Interval
-from edgecxr.runtime.backend import Backend
 from edgecxr.vocabulary import FloatArray
 
 PASS, FAIL, UNRESOLVED = "pass", "fail", "unresolved"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from edgecxr.engines.backend import Outputs
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.backend import Outputs
 from edgecxr.vocabulary import FloatArray
 
 

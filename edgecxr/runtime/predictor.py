@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.card import ModelCard, check_shapes
 from edgecxr.bundle.gate import GateResult, far_away, load_gate, warnings_of
+from edgecxr.engines.backend import Outputs, open_backend
 from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, brief
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import checked, film_of, read_film
 from edgecxr.films.resize import INPUT_SIZES, box_mean, source_size
 from edgecxr.registry import OF_CHECKPOINTS
-from edgecxr.runtime.backend import Outputs, open_backend
 from edgecxr.runtime.prediction import Prediction, Rejection, rejection
 from edgecxr.storage.folders import CARD
 from edgecxr.vocabulary import ABNORMAL, FEW_CASES, PRECISIONS, FloatArray

@@ -9,7 +9,7 @@ import numpy as np
 from edgecxr.bench.evaluation import Answered
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 from tests.conftest import LABELS, write_prepared
 
 # (film, finding, x_min, y_min, x_max, y_max): three of either finding, small to large, and one for validation.

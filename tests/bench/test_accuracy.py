@@ -16,9 +16,9 @@ from edgecxr.bench.accuracy import (
 )
 from edgecxr.bench.evaluation import table
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.backend import Outputs
 from edgecxr.errors import InputError, ModelError
 from edgecxr.metrics import sigmoid
-from edgecxr.runtime.backend import Outputs
 from tests.conftest import LABELS, striped, write_prepared
 
 

@@ -10,10 +10,10 @@ import pytest
 from edgecxr.bench import evaluation
 from edgecxr.bench.accuracy import choose_operating_points, predict
 from edgecxr.bench.evaluation import evaluate_model, table
+from edgecxr.engines.backend import Outputs, open_backend
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.metrics import OPERATING_RULES
 from edgecxr.resolve import card_of
-from edgecxr.runtime.backend import Outputs, open_backend
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 

@@ -9,7 +9,7 @@ import pytest
 from edgecxr.bench import scores
 from edgecxr.bench.candidates import Candidate, Model
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 
 
 def model(name: str, role: str, sha256: str, teacher: str | None = None, labels: tuple[str, ...] = ("a",)) -> Model:

@@ -12,7 +12,7 @@ import pytest
 from edgecxr.bench.candidates import OPENER
 from edgecxr.bench.worker import Refused, Worker
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime.backend import Outputs
+from edgecxr.engines.backend import Outputs
 from tests.bench.benchmarked import STUDENT, workspace
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle

@@ -10,11 +10,11 @@ import onnx
 import pytest
 
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.engines.target import load_target
 from edgecxr.errors import CheckFailed, InputError, ModelError, UsageError
 from edgecxr.export import bundle as exporting
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
-from edgecxr.export.target import load_target
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.metrics import sigmoid
 from edgecxr.runtime.predictor import Predictor

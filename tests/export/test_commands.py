@@ -12,8 +12,8 @@ pytest.importorskip("torch")
 
 from edgecxr import resolve
 from edgecxr.data.prepared import Prepared
-from edgecxr.runtime import tensorrt_library
-from edgecxr.runtime.backend import open_backend
+from edgecxr.engines.backend import open_backend
+from edgecxr.engines.tensorrt import library
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, trained
 from tests.test_cli import scan
 
@@ -40,10 +40,10 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_library, "MODULES", ("no_such_tensorrt",))
-    tensorrt_library._library.cache_clear()
+    monkeypatch.setattr(library, "MODULES", ("no_such_tensorrt",))
+    library._library.cache_clear()
     yield
-    tensorrt_library._library.cache_clear()
+    library._library.cache_clear()
 
 
 def names(bundle: Path) -> set[str]:

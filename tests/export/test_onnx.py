@@ -13,14 +13,14 @@ import torch
 from onnx import numpy_helper
 
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.backend import Outputs
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import CheckFailed, ModelError
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.verify import check_parity, compare
 from edgecxr.films.resize import box_mean
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.backend import Outputs
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from edgecxr.train.checkpoint import load_run
 
 

@@ -13,11 +13,11 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.export.onnx import OPSETS, export_fp32
 from edgecxr.export.precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 
 IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr.engines.target import load_target
 from edgecxr.errors import UsageError
 from edgecxr.export.recipe import METHODS, Recipe, choose, load_recipe
-from edgecxr.export.target import load_target
 from tests.cli_workspace import edgecxr
 from tests.tiny_bundle import tiny_card
 

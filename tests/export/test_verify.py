@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgecxr.engines.backend import Outputs
 from edgecxr.export.verify import Truth, same_auroc
-from edgecxr.runtime.backend import Outputs
 from tests.conftest import write_prepared
 
 SPLITS = ["val"] * 200

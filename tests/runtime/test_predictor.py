@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecxr.engines.backend import Outputs
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import film_of, read_film
-from edgecxr.runtime.backend import Outputs
 from edgecxr.runtime.prediction import Prediction, Rejection
 from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate

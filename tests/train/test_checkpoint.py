@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from edgecxr.engines.backend import open_backend
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.runtime.backend import open_backend
 from edgecxr.train import checkpoint
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device

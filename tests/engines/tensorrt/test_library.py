@@ -19,10 +19,11 @@ from pathlib import Path
 import pytest
 
 from edgecxr.bundle.bundle import write_bundle
-from edgecxr.export.engine import build_engine
-from edgecxr.runtime.tensorrt import TensorRTBackend
+from edgecxr.engines.tensorrt import buffers
+from edgecxr.engines.tensorrt.build import build_engine
+from edgecxr.engines.tensorrt.engine import TensorRTBackend
+from tests.engines.tensorrt.test_engine import images
 from tests.fake_tensorrt import Fake, installed
-from tests.runtime.test_tensorrt import images
 from tests.tiny_bundle import tiny_card, tiny_onnx
 
 PYTHON = f"cp{sys.version_info.major}{sys.version_info.minor}"
@@ -124,7 +125,7 @@ def test_cuda_python_has_what_the_buffers_call(wheel: Path, tmp_path: Path) -> N
         unpacked(helper, site)
     module = "cuda.bindings.runtime" if (site / "cuda" / "bindings").is_dir() else "cuda.cudart"
     real = names_in(module, site)
-    source = (Path(__file__).parents[2] / "edgecxr" / "runtime" / "cuda_buffers.py").read_text()
+    source = Path(buffers.__file__).read_text()
     called = set(re.findall(r'"(cuda[A-Z]\w+)"', source)) - {"cudaMemcpyHostToDevice", "cudaMemcpyDeviceToHost"}
     assert len(called) >= 12
     assert called - real["module"] == set()

@@ -14,16 +14,16 @@ import edgecxr
 from edgecxr.bundle import engine_record
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.engine_record import FOLDER, EngineRecord, Here
+from edgecxr.engines.onnx_model import INPUT, outputs_of
+from edgecxr.engines.tensorrt import library as libraries
+from edgecxr.engines.tensorrt.layers import hold_float32, layer_precisions
+from edgecxr.engines.tensorrt.library import Library
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.export.engine_layers import hold_float32, layer_precisions
-from edgecxr.runtime import tensorrt_library
-from edgecxr.runtime.model_file import INPUT, outputs_of
-from edgecxr.runtime.tensorrt_library import Library
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.locks import locked
 
 if TYPE_CHECKING:
-    from edgecxr.export.target import Target
+    from edgecxr.engines.target import Target
 
 BATCHES = (1, 8, 64)
 LARGEST_BATCH = 4096
@@ -84,8 +84,8 @@ def build_engine(
         ModelError: the bundle has no such file, there is no GPU, or TensorRT cannot parse or build it.
     """
     onnx = bundle.artefact(precision)
-    library = tensorrt_library.load_tensorrt("edgecxr build")
-    here = library.here(tensorrt_library.find_gpu())
+    library = libraries.load_tensorrt("edgecxr build")
+    here = library.here(libraries.find_gpu())
     if target is not None:
         _check_target(target, here, say)
     wanted = batches or (target.batches if target else None)

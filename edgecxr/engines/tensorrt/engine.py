@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.bundle import engine_record
+from edgecxr.engines.backend import Outputs
+from edgecxr.engines.onnx_model import INPUT, check_file, check_images, outputs_of
+from edgecxr.engines.tensorrt import buffers as memory
+from edgecxr.engines.tensorrt import library as libraries
+from edgecxr.engines.tensorrt.buffers import Buffers, Replay
+from edgecxr.engines.tensorrt.library import Library
 from edgecxr.errors import EdgeCxrError, ModelError, UsageError, brief
-from edgecxr.runtime import cuda_buffers, tensorrt_library
-from edgecxr.runtime.backend import Outputs
-from edgecxr.runtime.cuda_buffers import Buffers, Replay
-from edgecxr.runtime.model_file import INPUT, check_file, check_images, outputs_of
-from edgecxr.runtime.tensorrt_library import Library
 from edgecxr.vocabulary import FloatArray
 
 # TensorRT's own map gives classes that newer versions of numpy have removed.
@@ -56,8 +57,8 @@ class TensorRTBackend:
         self.path = path
         self._lock = threading.Lock()
         check_file(path)
-        library = tensorrt_library.load_tensorrt("the tensorrt backend")
-        gpu = tensorrt_library.find_gpu()
+        library = libraries.load_tensorrt("the tensorrt backend")
+        gpu = libraries.find_gpu()
         if gpu is None:
             raise ModelError(
                 f"{path} cannot run on TensorRT: there is no NVIDIA GPU that CUDA can use here (`edgecxr doctor` says "
@@ -65,7 +66,7 @@ class TensorRTBackend:
             )
         self.engine_file, content, self.record = engine_record.usable(path, library.here(gpu))
         file = self.engine_file
-        buffers = cuda_buffers.open_buffers()
+        buffers = memory.open_buffers()
         try:
             with buffers.active():
                 self._session: _Session | None = _Session(library, buffers, path, file, content, graphs)

@@ -9,12 +9,12 @@ import numpy as np
 
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.pack import packed_images
+from edgecxr.engines.backend import Backend
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.engines.tensorrt import library
+from edgecxr.engines.tensorrt.engine import TensorRTBackend
 from edgecxr.errors import CheckFailed
 from edgecxr.films.resize import box_mean, source_size
-from edgecxr.runtime import tensorrt_library
-from edgecxr.runtime.backend import Backend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.tensorrt import TensorRTBackend
 from edgecxr.vocabulary import FloatArray
 
 NOISE_IMAGES = 64
@@ -26,7 +26,7 @@ def differences(bundle: Bundle, precision: str, packed: Path | None = None) -> l
 
     Where there is no GPU, nothing is run, and the line says so.
     """
-    if tensorrt_library.find_gpu() is None:
+    if library.find_gpu() is None:
         return ["the engine is not verified: it cannot be run here, where there is no GPU"]
     return [
         f"against ONNX Runtime on {name}: logits within {found['max_logit_difference']:.1e}, attention within "

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgecxr.engines.target import load_target, target_names
 from edgecxr.errors import UsageError
-from edgecxr.export.target import load_target, target_names
 from tests.cli_workspace import edgecxr
 
 SOUND = {
@@ -155,7 +155,7 @@ def test_no_file_ends_in_a_traceback(tmp_path: Path, changes: dict[str, str]) ->
 def test_targets_and_recipes_need_neither_torch_nor_onnx() -> None:
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['torch', 'timm', 'onnx', 'matplotlib'])); "
-        "from edgecxr.export.target import load_target; from edgecxr.export.recipe import Recipe; "
+        "from edgecxr.engines.target import load_target; from edgecxr.export.recipe import Recipe; "
         "print(load_target('jetson-thor').profile, Recipe().seed)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

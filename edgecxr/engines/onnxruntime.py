@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
-from edgecxr.errors import MissingPackage, ModelError
-from edgecxr.runtime.backend import Outputs
-from edgecxr.runtime.model_file import (
+from edgecxr.engines.backend import Outputs
+from edgecxr.engines.onnx_model import (
     INPUT,
     allowed_cores,
     check_file,
@@ -23,6 +22,7 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
+from edgecxr.errors import MissingPackage, ModelError
 from edgecxr.storage.folders import CARD
 from edgecxr.vocabulary import FloatArray
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecxr.engines.tensorrt import buffers as module
+from edgecxr.engines.tensorrt.buffers import Buffers, CudaPythonBuffers, PycudaBuffers, TorchBuffers, open_buffers
+from edgecxr.engines.tensorrt.library import find_gpu
 from edgecxr.errors import MissingPackage, ModelError
-from edgecxr.runtime import cuda_buffers
-from edgecxr.runtime.cuda_buffers import Buffers, CudaPythonBuffers, PycudaBuffers, TorchBuffers, open_buffers
-from edgecxr.runtime.tensorrt_library import find_gpu
 
 
 class Gpu:
@@ -379,7 +379,7 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             raise value
         return value
 
-    monkeypatch.setattr(cuda_buffers, "importlib", SimpleNamespace(import_module=import_module))
+    monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=import_module))
     return found
 
 
@@ -453,7 +453,8 @@ def test_nothing_heavy_is_imported_before_an_engine_is_opened() -> None:
     import subprocess
 
     code = (
-        "import sys, edgecxr.runtime.tensorrt, edgecxr.export.engine, edgecxr.runtime.cuda_buffers as b;"
+        "import sys, edgecxr.engines.tensorrt.engine, edgecxr.engines.tensorrt.build;"
+        "import edgecxr.engines.tensorrt.buffers as b;"
         "print(sorted(set(sys.modules) & {'torch', 'pycuda', 'cuda', 'tensorrt', 'tensorrt_rtx_bindings', 'onnx'}))"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecxr.errors import MissingPackage, ModelError, brief
-from edgecxr.runtime.backend import Outputs
-from edgecxr.runtime.model_file import (
+from edgecxr.engines.backend import Outputs
+from edgecxr.engines.onnx_model import (
     INPUT,
     allowed_cores,
     check_file,
@@ -16,6 +15,7 @@ from edgecxr.runtime.model_file import (
     input_shape,
     outputs_of,
 )
+from edgecxr.errors import MissingPackage, ModelError, brief
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import pytest
 
 from edgecxr import registry
 from edgecxr.bundle.card import ModelCard
+from edgecxr.engines.backend import open_backend
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import MissingPackage, ModelError, UsageError
-from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
 from tests.cli_workspace import edgecxr
 from tests.test_cli import scan
 from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
@@ -135,7 +135,7 @@ def test_the_registry_names_this_class() -> None:
 def test_withheld_cores_stay_idle(model: Path) -> None:
     program = (
         "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from pathlib import Path; from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend\n"
+        "from pathlib import Path; from edgecxr.engines.onnxruntime import OnnxRuntimeBackend\n"
         "backend = OnnxRuntimeBackend(Path(sys.argv[1]))\n"
         "print({len(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')})"
     )
@@ -146,7 +146,7 @@ def test_withheld_cores_stay_idle(model: Path) -> None:
 def test_nothing_is_reported_to_the_maker_of_the_engine(model: Path, tmp_path: Path) -> None:
     # What ONNX Runtime would send waits in a data base in the user's cache folder.
     program = (
-        "from pathlib import Path; import sys; from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend\n"
+        "from pathlib import Path; import sys; from edgecxr.engines.onnxruntime import OnnxRuntimeBackend\n"
         "OnnxRuntimeBackend(Path(sys.argv[1]))"
     )
     home = tmp_path / "home"

@@ -18,11 +18,11 @@ from onnx import helper, numpy_helper
 
 from edgecxr.bundle.bundle import Bundle, sha256_of, write_bundle
 from edgecxr.bundle.engine_record import EngineRecord
+from edgecxr.engines.tensorrt import library
+from edgecxr.engines.tensorrt.build import build_engine, choose_precision
+from edgecxr.engines.tensorrt.layers import layer_precisions
+from edgecxr.engines.tensorrt.verify import verify_engine
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.export.engine import build_engine, choose_precision
-from edgecxr.export.engine_check import verify_engine
-from edgecxr.export.engine_layers import layer_precisions
-from edgecxr.runtime import tensorrt_library
 from tests.cli_workspace import edgecxr
 from tests.fake_tensorrt import VERSIONS, Fake, installed
 from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
@@ -454,10 +454,10 @@ def test_what_the_command_refuses(
 @pytest.fixture
 def rtx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """TensorRT-RTX as on a machine without a GPU, whatever this one has."""
-    tensorrt_library._library.cache_clear()
-    monkeypatch.setattr(tensorrt_library, "find_gpu", lambda: None)
+    library._library.cache_clear()
+    monkeypatch.setattr(library, "find_gpu", lambda: None)
     yield
-    tensorrt_library._library.cache_clear()
+    library._library.cache_clear()
 
 
 @needs_rtx

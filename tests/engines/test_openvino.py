@@ -12,10 +12,10 @@ import onnx
 import pytest
 
 from edgecxr import registry
+from edgecxr.engines.backend import open_backend
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.engines.openvino import OpenVinoBackend
 from edgecxr.errors import MissingPackage, ModelError, UsageError
-from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.openvino import OpenVinoBackend
 from edgecxr.runtime.predictor import Predictor
 from tests.tiny_bundle import tiny_bundle, tiny_onnx
 
@@ -197,7 +197,7 @@ def test_the_registry_names_this_class() -> None:
 def test_withheld_cores_stay_idle(model: Path) -> None:
     program = (
         "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from pathlib import Path; from edgecxr.runtime.openvino import OpenVinoBackend\n"
+        "from pathlib import Path; from edgecxr.engines.openvino import OpenVinoBackend\n"
         "import numpy; backend = OpenVinoBackend(Path(sys.argv[1]))\n"
         "backend.run(numpy.zeros((1, 1, 28, 28), numpy.float32))\n"
         "print({len(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')})"

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.engines.backend import open_backend
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.engines.tensorrt import library
+from edgecxr.engines.tensorrt.build import build_engine
+from edgecxr.engines.tensorrt.engine import TensorRTBackend
+from edgecxr.engines.tensorrt.library import Gpu
 from edgecxr.errors import EdgeCxrError, MissingPackage, ModelError, UsageError
-from edgecxr.export.engine import build_engine
-from edgecxr.runtime import tensorrt_library
-from edgecxr.runtime.backend import open_backend
-from edgecxr.runtime.onnxruntime import OnnxRuntimeBackend
-from edgecxr.runtime.tensorrt import TensorRTBackend
-from edgecxr.runtime.tensorrt_library import Gpu
 from tests.fake_tensorrt import VERSIONS, Fake, FakeBuffers, installed
 from tests.tiny_bundle import tiny_bundle, tiny_onnx
 
@@ -202,7 +202,7 @@ def test_no_engine_yet(fake: Fake, bundle: Bundle) -> None:
 
 def test_the_engine_of_another_gpu(fake: Fake, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     build_engine(bundle, "fp32")
-    monkeypatch.setattr(tensorrt_library, "find_gpu", lambda: Gpu("Tesla V100", "7.0"))
+    monkeypatch.setattr(library, "find_gpu", lambda: Gpu("Tesla V100", "7.0"))
     said = refused(bundle)
     assert "was built for Orin (compute capability 8.7), and here is Tesla V100 (compute capability 7.0)" in said
 
@@ -307,12 +307,12 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if "editable" not in repr(finder)])
-    for name in tensorrt_library.MODULES:
+    for name in library.MODULES:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    tensorrt_library._library.cache_clear()
+    library._library.cache_clear()
     yield tmp_path
-    tensorrt_library._library.cache_clear()
-    for name in tensorrt_library.MODULES:
+    library._library.cache_clear()
+    for name in library.MODULES:
         sys.modules.pop(name, None)
 
 
@@ -322,10 +322,10 @@ def module(folder: Path, name: str, version: str) -> None:
 
 def test_tensorrt_comes_before_tensorrt_rtx(nothing_installed: Path) -> None:
     module(nothing_installed, "tensorrt_rtx_bindings", "1.7")
-    assert tensorrt_library.load_tensorrt("x").name == "tensorrt_rtx"
-    tensorrt_library._library.cache_clear()
+    assert library.load_tensorrt("x").name == "tensorrt_rtx"
+    library._library.cache_clear()
     module(nothing_installed, "tensorrt", "10.3")
-    found = tensorrt_library.load_tensorrt("x")
+    found = library.load_tensorrt("x")
     assert (found.name, found.version) == ("tensorrt", "10.3")
 
 
@@ -341,7 +341,7 @@ def test_no_tensorrt_exits_with_5(nothing_installed: Path, source: str | None, s
     if source is not None:
         (nothing_installed / "tensorrt.py").write_text(source)
     with pytest.raises(MissingPackage, match=said) as caught:
-        tensorrt_library.load_tensorrt("edgecxr build")
+        library.load_tensorrt("edgecxr build")
     assert isinstance(caught.value, EdgeCxrError) and caught.value.exit_code == 5
 
 

@@ -1,0 +1,1 @@
+"""What runs a model, whatever the engine: tensors in, tensors out, nothing of X-rays."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.infer.predictor import Predictor
 
 __all__ = ["NOTICE", "__version__", "load"]
 
@@ -46,7 +46,7 @@ def load(
         force: look at films that the quality gate refuses, too; their predictions say so.
 
     Returns:
-        A `edgecxr.runtime.predictor.Predictor`; its `predict` takes a path or an array. Close it, or use it in a
+        A `edgecxr.infer.predictor.Predictor`; its `predict` takes a path or an array. Close it, or use it in a
         `with` block, where the model's memory is wanted back before the program ends.
 
     Raises:
@@ -55,7 +55,7 @@ def load(
         MissingPackage: the engine is not installed.
     """
     from edgecxr import resolve
-    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.infer.predictor import Predictor
     from edgecxr.workspace import Workspace
 
     folder = resolve.bundle(Workspace.default(), None if bundle is None else os.fspath(bundle))

@@ -22,7 +22,7 @@ from edgecxr import NOTICE
 from edgecxr.cli import app
 from edgecxr.errors import EdgeCxrError
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder, steps, trained
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
@@ -163,7 +163,7 @@ def test_ctrl_c_is_one_line_and_130_and_keeps_what_was_printed(
         return look(self, films)
 
     monkeypatch.setattr(Predictor, "look", pressed)
-    monkeypatch.setattr("edgecxr.runtime.infer._BATCH", 1)
+    monkeypatch.setattr("edgecxr.infer.run._BATCH", 1)
     typed = edgecxr("infer", first, second, "--model", model, "--json", runs=tmp_path)
     assert (typed.code, typed.err) == (130, "interrupted\n")
     (line,) = typed.out.splitlines()

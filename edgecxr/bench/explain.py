@@ -15,7 +15,7 @@ from edgecxr.bench.evaluation import Answered
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.films.resize import BASE_SIZE
-from edgecxr.runtime.overlay import attention_over
+from edgecxr.infer.overlay import attention_over
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable
 from edgecxr.vocabulary import FEW_CASES

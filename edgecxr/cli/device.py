@@ -68,8 +68,8 @@ def infer(
     """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
     from edgecxr import resolve
     from edgecxr.films.find import find_inputs
-    from edgecxr.runtime.infer import Asked, infer_paths, readers_for
-    from edgecxr.runtime.predictor import Predictor
+    from edgecxr.infer.predictor import Predictor
+    from edgecxr.infer.run import Asked, infer_paths, readers_for
     from edgecxr.workspace import Workspace
 
     asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor)

@@ -18,7 +18,7 @@ from edgecxr.bundle import bundle as bundle_module
 from edgecxr.bundle.bundle import Bundle, unlisted, verify, write_bundle
 from edgecxr.bundle.describe import describe
 from edgecxr.errors import EdgeCxrError, ModelError
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.predictor import Predictor
 from tests.cli_workspace import edgecxr
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_card
 

@@ -16,7 +16,7 @@ from edgecxr.engines.backend import open_backend
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.engines.openvino import OpenVinoBackend
 from edgecxr.errors import MissingPackage, ModelError, UsageError
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.predictor import Predictor
 from tests.tiny_bundle import tiny_bundle, tiny_onnx
 
 pytest.importorskip("openvino")

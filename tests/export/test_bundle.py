@@ -16,8 +16,8 @@ from edgecxr.export import bundle as exporting
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import Radiograph
+from edgecxr.infer.predictor import Predictor
 from edgecxr.metrics import sigmoid
-from edgecxr.runtime.predictor import Predictor
 from edgecxr.train.checkpoint import open_checkpoint, read_card
 from tests.conftest import striped, write_prepared
 

@@ -18,8 +18,8 @@ from edgecxr.export.not_chest import read_not_chest
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import film_of
-from edgecxr.runtime.prediction import Prediction, Rejection
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.prediction import Prediction, Rejection
+from edgecxr.infer.predictor import Predictor
 from tests.conftest import Finished, striped, write_prepared
 from tests.films.dicom_files import film, write
 

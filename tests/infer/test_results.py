@@ -19,10 +19,10 @@ from edgecxr.bundle.gate import GateResult
 from edgecxr.errors import GATE_REASONS, REASONS
 from edgecxr.films.display import LONG_SIDE, displayed
 from edgecxr.films.radiograph import Objection, Radiograph
-from edgecxr.runtime import report
-from edgecxr.runtime.overlay import overlay
-from edgecxr.runtime.prediction import Prediction, Rejection
-from edgecxr.runtime.report import SCHEMA, print_results, printable, to_json, top_findings
+from edgecxr.infer import results
+from edgecxr.infer.overlay import overlay
+from edgecxr.infer.prediction import Prediction, Rejection
+from edgecxr.infer.results import SCHEMA, print_results, printable, to_json, top_findings
 
 
 def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
@@ -96,7 +96,7 @@ def lines_of_every_kind() -> Iterator[str]:
 
 
 def test_every_line_is_as_the_schema_says() -> None:
-    check = fastjsonschema.compile(json.loads((Path(report.__file__).parent / "result.schema.json").read_text()))
+    check = fastjsonschema.compile(json.loads((Path(results.__file__).parent / "result.schema.json").read_text()))
     for line in lines_of_every_kind():
         check(json.loads(line))
     whole = json.loads(to_json(prediction()))
@@ -260,7 +260,7 @@ def test_printable_leaves_ordinary_text_alone() -> None:
 
 
 def test_json_needs_neither_pillow_nor_rich() -> None:
-    program = "import sys, edgecxr.runtime.report; sys.exit(bool({'PIL', 'rich', 'pydicom'} & set(sys.modules)))"
+    program = "import sys, edgecxr.infer.results; sys.exit(bool({'PIL', 'rich', 'pydicom'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 

@@ -25,10 +25,10 @@ from edgecxr.bundle.gate import warnings_of
 from edgecxr.errors import brief
 from edgecxr.films.header import PATIENT, REQUIRED
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.runtime.dicom_report import SERIES_NUMBER, document, report
-from edgecxr.runtime.overlay import overlay, research_band
-from edgecxr.runtime.prediction import Prediction
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, document, report
+from edgecxr.infer.overlay import overlay, research_band
+from edgecxr.infer.prediction import Prediction
+from edgecxr.infer.predictor import Predictor
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable
 

@@ -21,8 +21,8 @@ from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, bri
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import checked, film_of, read_film
 from edgecxr.films.resize import INPUT_SIZES, box_mean, source_size
+from edgecxr.infer.prediction import Prediction, Rejection, rejection
 from edgecxr.registry import OF_CHECKPOINTS
-from edgecxr.runtime.prediction import Prediction, Rejection, rejection
 from edgecxr.storage.folders import CARD
 from edgecxr.vocabulary import ABNORMAL, FEW_CASES, PRECISIONS, FloatArray
 

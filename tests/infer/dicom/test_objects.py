@@ -21,16 +21,17 @@ from edgecxr.data.phantom.dicom import encode
 from edgecxr.data.phantom.film import render
 from edgecxr.errors import UsageError
 from edgecxr.films.header import HEADERS, checked_header, read_header
-from edgecxr.runtime import dicom_codes, readers
-from edgecxr.runtime.infer import Asked, infer_paths, readers_for
-from edgecxr.runtime.prediction import Rejection
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.readers import Readers
+from edgecxr.infer import readers
+from edgecxr.infer.dicom import codes
+from edgecxr.infer.prediction import Rejection
+from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.infer.readers import Readers
+from edgecxr.infer.run import Asked, infer_paths, readers_for
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
-results = pytest.importorskip("edgecxr.runtime.dicom_results", reason="highdicom is not installed")
+results = pytest.importorskip("edgecxr.infer.dicom.objects", reason="highdicom is not installed")
 
 PATIENT = {
     "PatientName": "Quispe^Jane",
@@ -138,7 +139,7 @@ def test_the_report_says_each_finding_with_code_probability_threshold_and_decisi
     ]
     for label, group in zip(LABELS, found, strict=True):
         assert number(group, "Probability") == pytest.approx(expected.findings[label], abs=1e-6)
-        assert number(group, dicom_codes.THRESHOLD.value) == 0.5
+        assert number(group, codes.THRESHOLD.value) == 0.5
         decision = ("10828004", "SCT", "Positive") if expected.decisions[label] else ("260385009", "SCT", "Negative")
         assert answer(group, "DECISION") == decision
     assert [answer(group, "DECISION")[2] for group in found] == ["Positive", "Negative", "Negative"]
@@ -175,7 +176,7 @@ def test_the_report_names_film_model_and_what_it_is_for(tmp_path: Path, predicto
 def test_the_picture_is_the_overlay_below_a_band(tmp_path: Path, predictor: Predictor) -> None:
     from edgecxr.films.display import displayed
     from edgecxr.films.read import read_radiograph
-    from edgecxr.runtime.overlay import overlay, research_band
+    from edgecxr.infer.overlay import overlay, research_band
 
     path = scan(tmp_path)
     _, picture = one(predictor, path, tmp_path / "results")
@@ -384,7 +385,7 @@ def test_leaving_out_the_patient_is_about_dicom_files_alone() -> None:
 
 
 def test_every_label_of_the_data_sets_has_a_code_of_its_own() -> None:
-    named = {label: dicom_codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
+    named = {label: codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
     same = {"Effusion": "Pleural effusion", "Fibrosis": "Pulmonary fibrosis",
             "Pleural_Thickening": "Pleural thickening"}  # fmt: skip
     for one, other in same.items():
@@ -396,8 +397,8 @@ def test_every_label_of_the_data_sets_has_a_code_of_its_own() -> None:
 
 
 def test_codes_that_dicom_lists_mean_what_dicom_says() -> None:
-    used = {code for code in vars(dicom_codes).values() if isinstance(code, dicom_codes.Code)}
-    used |= {dicom_codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
+    used = {code for code in vars(codes).values() if isinstance(code, codes.Code)}
+    used |= {codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
     listed = {
         (value, scheme): meaning
         for scheme in ("DCM", "SCT")
@@ -411,16 +412,16 @@ def test_codes_that_dicom_lists_mean_what_dicom_says() -> None:
 
 
 def test_the_documentation_lists_every_code() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "dicom.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "dicom.md").read_text()
     for label in (*SETS["all"], *NIH, *PAEDIATRIC):
-        code = dicom_codes.finding(label)
+        code = codes.finding(label)
         (row,) = [line for line in page.splitlines() if line.startswith("| `") and f"`{label}`" in line]
         assert row.endswith(f"| {code.value}, {code.scheme} | {code.meaning} |"), label
 
 
 def test_a_label_of_ones_own_gets_a_private_code_that_never_changes() -> None:
-    code = dicom_codes.finding("Scimitar\\sign " + "x" * 80)
-    assert code == dicom_codes.finding("Scimitar\\sign " + "x" * 80) != dicom_codes.finding("Scimitar sign")
+    code = codes.finding("Scimitar\\sign " + "x" * 80)
+    assert code == codes.finding("Scimitar\\sign " + "x" * 80) != codes.finding("Scimitar sign")
     assert code.scheme == "99EDGECXR" and re.fullmatch(r"L-[0-9a-f]{12}", code.value)
     assert code.meaning.startswith("Scimitar/sign x") and len(code.meaning) == 64
 

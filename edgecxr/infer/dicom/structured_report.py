@@ -24,9 +24,9 @@ from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
 from edgecxr import NOTICE, __version__
-from edgecxr.runtime import dicom_codes
-from edgecxr.runtime.dicom_codes import Code
-from edgecxr.runtime.prediction import Prediction
+from edgecxr.infer.dicom import codes as our_codes
+from edgecxr.infer.dicom.codes import Code
+from edgecxr.infer.prediction import Prediction
 from edgecxr.vocabulary import ABNORMAL
 
 SERIES_NUMBER = 9901
@@ -55,24 +55,24 @@ def report(
         uid=device, name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
     )
     source = SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)
-    whole = dicom_codes.ABNORMAL if prediction.decisions[ABNORMAL] else dicom_codes.NORMAL
-    rows = [(ABNORMAL, dicom_codes.ABNORMAL_FILM, prediction.abnormal, [(dicom_codes.NORMALITY, whole)])]
-    rows += [(label, dicom_codes.finding(label), p, []) for label, p in prediction.findings.items()]
+    whole = our_codes.ABNORMAL if prediction.decisions[ABNORMAL] else our_codes.NORMAL
+    rows = [(ABNORMAL, our_codes.ABNORMAL_FILM, prediction.abnormal, [(our_codes.NORMALITY, whole)])]
+    rows += [(label, our_codes.finding(label), p, []) for label, p in prediction.findings.items()]
     groups = []
     for label, code, probability, evaluations in rows:
-        decision = dicom_codes.POSITIVE if prediction.decisions[label] else dicom_codes.NEGATIVE
+        decision = our_codes.POSITIVE if prediction.decisions[label] else our_codes.NEGATIVE
         groups.append(
             MeasurementsAndQualitativeEvaluations(
                 tracking_identifier=TrackingIdentifier(uid(f"finding {label}"), code.meaning),
                 finding_type=_concept(code),
                 algorithm_id=algorithm,
                 measurements=[
-                    _number(dicom_codes.PROBABILITY, probability),
-                    _number(dicom_codes.THRESHOLD, prediction.thresholds[label]),
+                    _number(our_codes.PROBABILITY, probability),
+                    _number(our_codes.THRESHOLD, prediction.thresholds[label]),
                 ],
                 qualitative_evaluations=[
                     QualitativeEvaluation(_concept(name), _concept(value))
-                    for name, value in [(dicom_codes.DECISION, decision), *evaluations]
+                    for name, value in [(our_codes.DECISION, decision), *evaluations]
                 ],
                 source_images=[source],
             )
@@ -81,7 +81,7 @@ def report(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(codes.DCM.Device, observer),
         ),
-        procedure_reported=_concept(dicom_codes.CHEST_FILM),
+        procedure_reported=_concept(our_codes.CHEST_FILM),
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=None,
@@ -119,7 +119,7 @@ def document(
         is_verified=False,
     )
     scheme = Dataset()
-    scheme.CodingSchemeDesignator = dicom_codes.PRIVATE
+    scheme.CodingSchemeDesignator = our_codes.PRIVATE
     scheme.CodingSchemeName = "edgecxr private codes"
     scheme.CodingSchemeResponsibleOrganization = "edgecxr"
     document.CodingSchemeIdentificationSequence = [scheme]
@@ -132,7 +132,7 @@ def _concept(code: Code) -> CodedConcept:
 
 
 def _number(name: Code, value: float) -> Measurement:
-    return Measurement(_concept(name), value, _concept(dicom_codes.NO_UNITS))
+    return Measurement(_concept(name), value, _concept(our_codes.NO_UNITS))
 
 
 def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
@@ -140,5 +140,5 @@ def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
     items = content[0].ContentSequence
     first = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
     for number, text in enumerate(comments):
-        said = TextContentItem(_concept(dicom_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
+        said = TextContentItem(_concept(our_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
         items.insert(first + number, said)

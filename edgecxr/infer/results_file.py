@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgecxr.errors import GATE_REASONS, InputError, UsageError, brief
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.predictor import Predictor
 from edgecxr.storage.atomic import writing
 from edgecxr.storage.locks import open_locked
 

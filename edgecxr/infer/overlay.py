@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from edgecxr import NOTICE
 from edgecxr.films.display import SHORT_SIDE
-from edgecxr.runtime.prediction import Prediction
-from edgecxr.runtime.report import LEGEND, MARK, top_findings
+from edgecxr.infer.prediction import Prediction
+from edgecxr.infer.results import LEGEND, MARK, top_findings
 from edgecxr.terminal import printable
 from edgecxr.vocabulary import FloatArray
 

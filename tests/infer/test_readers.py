@@ -19,9 +19,9 @@ from edgecxr.films import jpeg2000, read
 from edgecxr.films.radiograph import FilmRead, Radiograph
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.resize import to_base
-from edgecxr.runtime import readers
-from edgecxr.runtime.prediction import Rejection
-from edgecxr.runtime.readers import Read, Readers
+from edgecxr.infer import readers
+from edgecxr.infer.prediction import Rejection
+from edgecxr.infer.readers import Read, Readers
 from tests.films.dicom_files import film, write
 
 

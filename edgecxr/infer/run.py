@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING
 
 from edgecxr.errors import UsageError
 from edgecxr.films.radiograph import FilmRead
+from edgecxr.infer.prediction import Prediction, Rejection
+from edgecxr.infer.predictor import Predictor
+from edgecxr.infer.readers import TIME_LIMIT, Read, Readers
+from edgecxr.infer.results import Result, print_results, to_json
+from edgecxr.infer.results_file import resumed
 from edgecxr.registry import EXECUTORS, load
-from edgecxr.runtime.prediction import Prediction, Rejection
-from edgecxr.runtime.predictor import Predictor
-from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
-from edgecxr.runtime.report import Result, print_results, to_json
-from edgecxr.runtime.results_file import resumed
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable, progress, say
 
 if TYPE_CHECKING:
-    from edgecxr.runtime.dicom_results import DicomResults
-    from edgecxr.runtime.ray_readers import RayReaders
+    from edgecxr.infer.dicom.objects import DicomResults
+    from edgecxr.infer.ray_readers import RayReaders
 
 _LONGEST = 200
 _MANY = 10
 _BATCH = 16
 
-_DICOM_RESULTS = "edgecxr.runtime.dicom_results:DicomResults"
+_DICOM_RESULTS = "edgecxr.infer.dicom.objects:DicomResults"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Asked:
 def readers_for(asked: Asked, films: int) -> Readers | RayReaders:
     """Return the processes that will read so many films; made before a model is loaded, which starts threads."""
     if asked.executor == "ray":
-        from edgecxr.runtime.ray_readers import RayReaders
+        from edgecxr.infer.ray_readers import RayReaders
 
         return RayReaders(asked.time_limit)
     return Readers(max(1, min(asked.workers or len(os.sched_getaffinity(0)), films)), asked.time_limit)
@@ -181,7 +181,7 @@ class _Extras:
 def _draw(film: FilmRead, prediction: Prediction, target: Path) -> None:
     from PIL import Image
 
-    from edgecxr.runtime.overlay import overlay
+    from edgecxr.infer.overlay import overlay
 
     assert film.display is not None
     picture = io.BytesIO()

@@ -22,7 +22,7 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELo
 import edgecxr
 from edgecxr.errors import InputError, ModelError
 from edgecxr.films.pixel_data import first_frame, transfer_syntax
-from edgecxr.runtime.predictor import Predictor
+from edgecxr.infer.predictor import Predictor
 from tests.films.dicom_files import compressed, film, write
 from tests.tiny_bundle import tiny_bundle
 

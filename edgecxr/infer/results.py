@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from edgecxr import NOTICE
 from edgecxr.bundle.gate import GateResult
-from edgecxr.runtime.prediction import Prediction, Rejection
+from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.terminal import printable
 
 Result = Prediction | Rejection

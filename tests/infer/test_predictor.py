@@ -14,8 +14,8 @@ from edgecxr.engines.backend import Outputs
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import film_of, read_film
-from edgecxr.runtime.prediction import Prediction, Rejection
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.infer.prediction import Prediction, Rejection
+from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS

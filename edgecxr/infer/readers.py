@@ -33,7 +33,7 @@ from edgecxr.errors import AGAIN, GATE_REASONS, REASONS, EdgeCxrError, InputErro
 from edgecxr.films.header import HEADERS, checked_header, read_header
 from edgecxr.films.radiograph import FilmRead, Objection
 from edgecxr.films.read import read_film
-from edgecxr.runtime.prediction import Rejection
+from edgecxr.infer.prediction import Rejection
 
 TIME_LIMIT = 30.0
 """Seconds for one file. The slowest decoders need some two for a film of 3000 x 3000 pixels on a small board."""

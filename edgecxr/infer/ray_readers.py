@@ -20,9 +20,9 @@ from typing import Any
 
 import edgecxr
 from edgecxr.errors import EdgeCxrError, MissingPackage, brief
+from edgecxr.infer.prediction import Rejection
+from edgecxr.infer.readers import TIME_LIMIT, Read, Readers
 from edgecxr.processes import Ended, Processes
-from edgecxr.runtime.prediction import Rejection
-from edgecxr.runtime.readers import TIME_LIMIT, Read, Readers
 
 _CHUNK = 32
 """Films for one task, which starts a process: fewer would wait for these."""
@@ -87,7 +87,7 @@ def check_seen(reason: str, path: Path) -> None:
 
 
 class RayReaders:
-    """Reads films on a cluster; used as `edgecxr.runtime.readers.Readers` is.
+    """Reads films on a cluster; used as `edgecxr.infer.readers.Readers` is.
 
     Args:
         time_limit: seconds for one file.

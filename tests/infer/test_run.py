@@ -14,10 +14,10 @@ from edgecxr import NOTICE
 from edgecxr.errors import InputError, UsageError
 from edgecxr.films.find import find_inputs
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.runtime import infer as module
-from edgecxr.runtime.infer import Asked, infer_paths, readers_for
-from edgecxr.runtime.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.runtime.results_file import resumed
+from edgecxr.infer import run as module
+from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.infer.results_file import resumed
+from edgecxr.infer.run import Asked, infer_paths, readers_for
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
 from tests.on_a_cluster import ran

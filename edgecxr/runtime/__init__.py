@@ -1,1 +1,0 @@
-"""The device: a radiograph in, a prediction out; no torch."""

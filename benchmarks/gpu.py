@@ -267,8 +267,8 @@ def benchmark(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:
     """Prepare a data set, or open it where that is done, in a workspace of its own."""
-    from edgecxr.data.cache import prepare
-    from edgecxr.data.folder import Folder
+    from edgecxr.data.adapters.folder import Folder
+    from edgecxr.data.prepare.prepare import prepare
     from edgecxr.workspace import Workspace
 
     workspace = Workspace(args.work / name)

@@ -27,8 +27,8 @@ import torch
 from PIL import Image
 from ratios import finish, judged, record, spread
 
-from edgecxr.data.cache import prepare
-from edgecxr.data.folder import Folder
+from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.train import student, teacher

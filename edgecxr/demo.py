@@ -16,13 +16,13 @@ import numpy as np
 from edgecxr import NOTICE
 from edgecxr.bench.evaluation import evaluate_model
 from edgecxr.bundle.bundle import Bundle
-from edgecxr.data.cache import prepare
-from edgecxr.data.phantom import phantom
+from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
+from edgecxr.phantom.make import phantom
 from edgecxr.resolve import card_of
 from edgecxr.terminal import progress, say
 from edgecxr.train import commands

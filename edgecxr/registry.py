@@ -32,14 +32,14 @@ METHODS = {
     "mlcak": "edgecxr.distill.mlcak:Mlcak",
 }
 DATASETS = {
-    "phantom": "edgecxr.data.phantom:phantom",
-    "vindr": "edgecxr.data.vindr:VinDr",
-    "vinbigdata": "edgecxr.data.vinbigdata:vinbigdata",
-    "nih": "edgecxr.data.nih:nih",
-    "chexpert": "edgecxr.data.chexpert:chexpert",
-    "mimic-cxr": "edgecxr.data.mimic:mimic",
-    "chestmnist": "edgecxr.data.chestmnist:ChestMnist",
-    "folder": "edgecxr.data.folder:Folder",
+    "phantom": "edgecxr.phantom.make:phantom",
+    "vindr": "edgecxr.data.adapters.vindr:VinDr",
+    "vinbigdata": "edgecxr.data.adapters.vinbigdata:vinbigdata",
+    "nih": "edgecxr.data.adapters.nih:nih",
+    "chexpert": "edgecxr.data.adapters.chexpert:chexpert",
+    "mimic-cxr": "edgecxr.data.adapters.mimic:mimic",
+    "chestmnist": "edgecxr.data.adapters.chestmnist:ChestMnist",
+    "folder": "edgecxr.data.adapters.folder:Folder",
 }
 
 EXECUTORS = ("processes", "ray")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.data.cache import prepare
-from edgecxr.data.folder import Folder
+from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from tests.cli_workspace import Typed, edgecxr, image_folder
 

@@ -52,7 +52,7 @@ def test_edgecxr_is_the_only_name_in_site_packages(wheel: Path) -> None:
 def test_every_module_is_in_the_wheel(wheel: Path) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "edgecxr").rglob("*.py")}
     assert modules - set(contents(wheel)) == set()
-    assert {"edgecxr/cli/app.py", "edgecxr/infer/run.py", "edgecxr/data/phantom/films.py"} <= modules
+    assert {"edgecxr/cli/app.py", "edgecxr/infer/run.py", "edgecxr/phantom/make.py"} <= modules
 
 
 def test_type_checkers_are_told_that_there_are_types(wheel: Path) -> None:

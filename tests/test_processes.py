@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgecxr import processes
-from edgecxr.data.phantom import films
 from edgecxr.errors import EdgeCxrError
+from edgecxr.phantom import make
 from edgecxr.processes import Ended, Processes
 
 PROGRAM = """
@@ -49,8 +49,8 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 
 
 def test_phantoms_go_on_in_a_folder_whose_marker_was_being_written(tmp_path: Path) -> None:
-    (tmp_path / f".{films.MARKER}.tmp").write_text('{"pha')
-    films.write_phantom(tmp_path, 8, workers=1)
+    (tmp_path / f".{make.MARKER}.tmp").write_text('{"pha')
+    make.write_phantom(tmp_path, 8, workers=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["annotations", "phantom.json", "test", "train"]
 
 

@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from edgecxr.cli import app
-from edgecxr.data.phantom import LABELS
 from edgecxr.engines.tensorrt.library import MODULES
+from edgecxr.phantom.disease import LABELS
 from tests.cli_workspace import copied, edgecxr, image_folder, trained
 from tests.test_cli import scan
 

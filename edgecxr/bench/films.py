@@ -26,8 +26,8 @@ def write_films(folder: Path, rows: int = SIZE[0], columns: int = SIZE[1], kinds
     from PIL import Image
     from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1
 
-    from edgecxr.data.phantom.dicom import encode, file_of
-    from edgecxr.data.phantom.film import render
+    from edgecxr.phantom.dicom_file import encode, file_of
+    from edgecxr.phantom.film import render
 
     film = render(seed=0, index=3)
     small = Image.fromarray(film.pixels)

@@ -70,9 +70,9 @@ def prepare(
     retry: Annotated[bool, typer.Option("--retry", help="Read films again that were rejected.")] = False,
 ) -> None:
     """Decode and resize a data set into the workspace. Goes on where it was interrupted."""
-    from edgecxr.data.cache import opened, replaces
-    from edgecxr.data.cache import prepare as prepare_cache
-    from edgecxr.data.source import open_source
+    from edgecxr.data.adapters.open import open_source
+    from edgecxr.data.prepare.prepare import opened, replaces
+    from edgecxr.data.prepare.prepare import prepare as prepare_cache
     from edgecxr.terminal import progress, say, with_rate
     from edgecxr.workspace import Workspace
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 import edgecxr
-from edgecxr.data.boxes import Boxes
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.prepared import Prepared
+from edgecxr.data.tables.boxes import Boxes
 from edgecxr.errors import InputError, UsageError
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.storage.atomic import atomic_write

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.data.boxes import BOXES, Boxes, read_boxes
-from edgecxr.data.table import read_table
+from edgecxr.data.tables.boxes import BOXES, Boxes, read_boxes
+from edgecxr.data.tables.table import read_table
 from edgecxr.errors import InputError
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, box_mean, source_size
 from edgecxr.storage.folders import DATASET, read_whole

@@ -34,8 +34,8 @@ def films(folder: Path) -> None:
     from PIL import Image
     from pydicom.uid import JPEGBaseline8Bit
 
-    from edgecxr.data.phantom import render
-    from edgecxr.data.phantom.dicom import encode
+    from edgecxr.phantom.dicom_file import encode
+    from edgecxr.phantom.film import render
     from tests.films.dicom_files import compressed, film, write
 
     for index in range(24):

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from edgecxr.data.dataset import CxrDataset
-from edgecxr.data.phantom.film import render
+from edgecxr.phantom.film import render
 from tests.films.dicom_files import film, write
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data import journal
-from edgecxr.data.cache import prepare
-from edgecxr.data.folder import Folder
+from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.prepare import journal
+from edgecxr.data.prepare.prepare import prepare
 
 COUNT = 30
 

@@ -13,11 +13,11 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.uid import JPEG2000Lossless
 
-from edgecxr.data.phantom.film import render
 from edgecxr.films import jpeg2000
 from edgecxr.films.jpeg2000 import halved
 from edgecxr.films.read import read_radiograph
 from edgecxr.films.resize import to_base
+from edgecxr.phantom.film import render
 from tests.films.dicom_files import film, write
 
 ALIKE = {224: (0.15, 5, 12), 448: (0.25, 8, 40)}

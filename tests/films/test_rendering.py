@@ -15,11 +15,11 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from edgecxr.bench.films import write_films
-from edgecxr.data.phantom import dicom
-from edgecxr.data.phantom.film import PhantomFilm, render
 from edgecxr.errors import InputError
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.resize import BASE_SIZE
+from edgecxr.phantom import dicom_file
+from edgecxr.phantom.film import PhantomFilm, render
 from tests.films.dicom_files import film, lookup, write
 
 ALIKE = 0.99  # least rank correlation of the two 224 px images
@@ -149,8 +149,8 @@ def test_ties_take_their_mean_rank() -> None:
 
 
 @pytest.mark.parametrize("photometric", SEEDS)
-@pytest.mark.parametrize("display", dicom._DISPLAYS)
-@pytest.mark.parametrize("syntax", dicom._SYNTAXES, ids=lambda syntax: syntax.keyword)
+@pytest.mark.parametrize("display", dicom_file._DISPLAYS)
+@pytest.mark.parametrize("syntax", dicom_file._SYNTAXES, ids=lambda syntax: syntax.keyword)
 def test_phantoms_are_shown_alike_in_every_syntax_display_and_polarity(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -160,10 +160,10 @@ def test_phantoms_are_shown_alike_in_every_syntax_display_and_polarity(
     display: str,
     photometric: str,
 ) -> None:
-    monkeypatch.setattr(dicom, "_SYNTAXES", {syntax: 1})
-    monkeypatch.setattr(dicom, "_DISPLAYS", {display: 1})
+    monkeypatch.setattr(dicom_file, "_SYNTAXES", {syntax: 1})
+    monkeypatch.setattr(dicom_file, "_DISPLAYS", {display: 1})
     path = tmp_path / "film.dcm"
-    path.write_bytes(dicom.encode(phantom, SEEDS[photometric]))
+    path.write_bytes(dicom_file.encode(phantom, SEEDS[photometric]))
     dataset = dcmread(path)
     assert (dataset.PhotometricInterpretation, dataset.file_meta.TransferSyntaxUID) == (photometric, syntax)
     assert_alike(path, tmp_path, renderer)

@@ -16,9 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.sr import _concepts_dict
 
 from edgecxr import NOTICE, __version__
-from edgecxr.data.labels import SETS
-from edgecxr.data.phantom.dicom import encode
-from edgecxr.data.phantom.film import render
+from edgecxr.data.tables.labels import SETS
 from edgecxr.errors import UsageError
 from edgecxr.films.header import HEADERS, checked_header, read_header
 from edgecxr.infer import readers
@@ -27,6 +25,8 @@ from edgecxr.infer.prediction import Rejection
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.infer.readers import Readers
 from edgecxr.infer.run import Asked, infer_paths, readers_for
+from edgecxr.phantom.dicom_file import encode
+from edgecxr.phantom.film import render
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle

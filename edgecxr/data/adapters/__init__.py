@@ -1,0 +1,1 @@
+"""One function for each data set: a path and options -> what `prepare` reads."""

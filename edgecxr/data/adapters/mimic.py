@@ -1,0 +1,165 @@
+"""MIMIC-CXR as PhysioNet distributes it, the DICOM or the JPG edition.
+
+files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg
+mimic-cxr-2.0.0-chexpert.csv.gz, mimic-cxr-2.0.0-negbio.csv.gz      subject_id, study_id, and 14 observations
+mimic-cxr-2.0.0-split.csv.gz                                        dicom_id, study_id, subject_id, split
+mimic-cxr-2.0.0-metadata.csv.gz                                     dicom_id, ViewPosition, ...
+mimic-cxr-2.1.0-test-set-labeled.csv                                study_id, and the observations; if asked for
+
+The CSV files are those of the JPG edition (PhysioNet lists them there); they may be unpacked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecxr.data.adapters.chexpert import OWN, as_read, observations
+from edgecxr.data.adapters.listed import Listed, any_there, divided, expected, warned, without_a_line
+from edgecxr.data.tables.labels import choose, merged, unknown_warnings
+from edgecxr.data.tables.splits import SYNONYMS
+from edgecxr.data.tables.table import Table, listing, read_table
+from edgecxr.errors import InputError, UsageError
+
+LABELERS = ("chexpert", "negbio")
+FRONTAL = ("PA", "AP")
+
+_ENDINGS = (".jpg", ".dcm")
+_ALIASES = {"Airspace Opacity": "Lung Opacity"}
+
+
+def mimic(
+    folder: Path,
+    labels: str | Sequence[str] | None = None,
+    labeler: str = "chexpert",
+    uncertain: str = "ignore",
+    any_view: bool = False,
+    manual_test: bool = False,
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    name: str = "mimic-cxr",
+) -> Listed:
+    """Find the films of MIMIC-CXR, frontal ones by default.
+
+    Args:
+        folder: as the module says.
+        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 13 observations but No Finding.
+        labeler: whose labels: "chexpert" or "negbio".
+        uncertain: what an uncertain mention (-1) counts as: "ignore" (not known), "ones" or "zeros".
+        any_view: take films whose ViewPosition is neither PA nor AP, too.
+        manual_test: test on the studies that were labelled by hand, and no others.
+        val_fraction: part of the training patients that becomes "val", where the list of splits has none.
+        seed: of that division.
+        name: of the prepared data set.
+
+    Raises:
+        InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
+        UsageError: unknown labels, labeler or handling of uncertainty.
+    """
+    if labeler not in LABELERS:
+        raise UsageError(f"--labeler {labeler}: there are {', '.join(LABELERS)}")
+    folder = Path(folder)
+    paths = {kind: _path(f"mimic-cxr-2.0.0-{kind}.csv") for kind in ("split", labeler, "metadata")}
+    if manual_test:
+        paths["manual"] = _path("mimic-cxr-2.1.0-test-set-labeled.csv")
+    found = expected(folder, (*paths.values(), "files"), "MIMIC-CXR")
+    sources = choose(labels, OWN, "MIMIC-CXR")
+    listed, labelled, metadata = (read_table(found[paths[kind]]) for kind in ("split", labeler, "metadata"))
+    listed.require(("dicom_id", "study_id", "subject_id", "split"))
+    metadata.require(("dicom_id", "ViewPosition"))
+    own, abnormal = observations(labelled, uncertain)
+    rows_of = dict.fromkeys(("train", "val", "test"), _by_study(labelled))
+    if manual_test:
+        manual = _renamed(read_table(found[paths["manual"]]))
+        read, not_normal = as_read(*observations(manual, uncertain))
+        rows_of["test"] = {study: len(labelled) + row for study, row in _by_study(manual).items()}
+        own, abnormal = np.concatenate([own, read]), np.concatenate([abnormal, not_normal])
+
+    dicoms, studies, subjects = (listed.columns[key] for key in ("dicom_id", "study_id", "subject_id"))
+    splits = _splits(listed)
+    views = dict(zip(metadata.columns["dicom_id"], metadata.columns["ViewPosition"], strict=True))
+    kept, labels_at, unlabelled, other_views = [], [], 0, 0
+    for row, (dicom, study, split) in enumerate(zip(dicoms, studies, splits.tolist(), strict=True)):
+        if not any_view and views.get(dicom, "").upper() not in FRONTAL:
+            other_views += 1
+        elif study not in rows_of[split]:
+            unlabelled += 1
+        else:
+            kept.append(row)
+            labels_at.append(rows_of[split][study])
+    if not kept:
+        raise InputError(
+            f"{folder}: of {len(listed)} listed images none is frontal and labelled "
+            f"(ViewPosition: {listing(sorted(set(views.values())), 8)}): take all tables of one download",
+            "dataset",
+        )
+    every = _files(folder, subjects, studies, dicoms)
+    files = tuple(every[row] for row in kept)
+    any_there(folder, files)
+    own, abnormal, splits = own[labels_at], abnormal[labels_at], splits[kept]
+    patients, targets = np.array([subjects[row] for row in kept]), merged(own, OWN, sources)
+    cut = [] if "val" in splits else ["val"]
+    splits = divided(splits, patients, abnormal, val_fraction, seed)
+    notes = [f"images of studies without labels, left out: {unlabelled}"] if unlabelled else []
+    notes += [f"images that are neither PA nor AP, left out: {other_views}"] if other_views else []
+    provenance: dict[str, Any] = {
+        "kind": "mimic-cxr", "source": str(folder.resolve()), "labeler": labeler, "uncertain": uncertain,
+        "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "cut": cut, "phantom": False,
+        **({"manual_test": True} if manual_test else {}),
+        "labels_from": {label: list(made_of) for label, made_of in sources.items()},
+        "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
+        + warned(folder, tuple(sources), targets, abnormal, patients, splits),
+    }  # fmt: skip
+    unlisted = without_a_line([folder / "files"], every)
+    ids = np.array([dicoms[row] for row in kept])
+    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted)
+
+
+def _path(name: str) -> str:
+    return f"{name}.gz|{name}"
+
+
+def _renamed(table: Table) -> Table:
+    """Return the table of labels made by hand under the labeler's name for lung opacities."""
+    twice = [name for name, other in _ALIASES.items() if {name, other} <= set(table.columns)]
+    if twice:
+        raise InputError(f"{table.path} has both {twice[0]} and {_ALIASES[twice[0]]}: remove one column", "dataset")
+    columns = {_ALIASES.get(name, name): cells for name, cells in table.columns.items()}
+    return dataclasses.replace(table, columns=columns)
+
+
+def _by_study(table: Table) -> dict[str, int]:
+    """Return the row of each study."""
+    table.require(("study_id",))
+    rows = {study: row for row, study in enumerate(table.columns["study_id"])}
+    if len(rows) < len(table):
+        raise InputError(f"{table.path} lists a study twice: download it again", "dataset")
+    return rows
+
+
+def _splits(listed: Table) -> np.ndarray:
+    splits = np.array([SYNONYMS.get(split.lower(), "") for split in listed.columns["split"]], "<U5")
+    if (splits == "").any():
+        row = int((splits == "").argmax())
+        raise InputError(
+            f"line {listed.lines[row]} of {listed.path}: {listed.columns['split'][row]!r} is no split: correct it",
+            "dataset",
+        )
+    return splits
+
+
+def _files(folder: Path, subjects: list[str], studies: list[str], dicoms: list[str]) -> list[Path]:
+    """Return the file of each image: of the edition that the first one that exists is of."""
+    # Hundreds of thousands: put together as text, each takes a fifth of the time.
+    places = [
+        f"{folder}/files/p{subject[:2]}/p{subject}/s{study}/{dicom}"
+        for subject, study, dicom in zip(subjects, studies, dicoms, strict=True)
+    ]
+    there = (ending for place in places for ending in _ENDINGS if os.path.exists(place + ending))
+    ending = next(there, _ENDINGS[0])
+    return [Path(place + ending) for place in places]

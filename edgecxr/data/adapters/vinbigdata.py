@@ -1,0 +1,193 @@
+"""VinBigData's Kaggle edition of VinDr-CXR: 15,000 training films with every reader's boxes, none of its test films.
+
+train.csv                  image_id, class_name, class_id 0 to 14 (14: No finding), rad_id, x_min, y_min, x_max, y_max
+train/*.dicom, *.png ...   the films, or one of the editions of smaller pictures
+train_meta.csv             image_id, dim0, dim1: rows and columns of the films in whose pixels boxes are; only of the
+                           editions of smaller pictures, some of which have height and width in train.csv instead
+
+Every film was read by three radiologists. There is no test split, so one is cut from these films, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgecxr.data.adapters.listed import (
+    IMAGES,
+    NO_PATIENTS,
+    Listed,
+    any_there,
+    divided,
+    expected,
+    warned,
+    without_a_line,
+)
+from edgecxr.data.dataset import Box
+from edgecxr.data.tables.boxes import CORNERS, film_corners
+from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
+from edgecxr.data.tables.readers import check_merge, merge_readers
+from edgecxr.data.tables.table import Table, read_table
+from edgecxr.errors import InputError
+
+# By class_id. The same findings as the paper's list of VinDr-CXR, in another order.
+OWN = (
+    *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration"),
+    *("Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax"),
+    "Pulmonary fibrosis",
+)
+NORMAL = 14
+assert set(OWN) == set(SETS["vindr14"])
+
+
+def vinbigdata(
+    folder: Path,
+    labels: str | Sequence[str] | None = None,
+    merge: str = "majority",
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    name: str = "vinbigdata",
+) -> Listed:
+    """Find the training films of VinBigData.
+
+    Args:
+        folder: as the module says.
+        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 14.
+        merge: of the readers, one of `edgecxr.data.tables.readers.MERGES`.
+        val_fraction: part of the films that becomes "val"; patients are not known.
+        test_fraction: part of the films that becomes "test".
+        seed: of that division.
+        name: of the prepared data set.
+
+    Raises:
+        InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
+        UsageError: unknown labels or merge.
+    """
+    check_merge(merge)
+    folder = Path(folder)
+    found = expected(folder, ("train.csv", "train"), "VinBigData")
+    table = read_table(found["train.csv"])
+    table.require(("image_id", "class_name", "class_id", "rad_id", *CORNERS))
+    sources = choose(labels, OWN, "VinBigData")
+    classes = _classes(table)
+    # A reading is a reader's of an image: a row for each box, or one that says that there is nothing.
+    pairs = np.array([table.columns["image_id"], table.columns["rad_id"]])
+    readings, reading = np.unique(pairs, axis=1, return_inverse=True)
+    values = np.zeros((readings.shape[1], len(OWN) + 1), np.float32)
+    values[reading.ravel(), classes] = 1
+    ids, image = np.unique(readings[0], return_inverse=True)
+    own = merge_readers(values, image, len(ids), merge)
+    targets, abnormal = merged(own[:, :-1], OWN, sources), 1 - own[:, -1]
+    files = _files(found["train"], ids.tolist())
+    any_there(folder, files)
+    splits = divided(None, ids, abnormal, val_fraction, seed, test_fraction)
+    provenance: dict[str, Any] = {
+        "kind": "vinbigdata", "source": str(folder.resolve()), "merge": merge, "val_fraction": val_fraction,
+        "test_fraction": test_fraction, "seed": seed, "cut": ["val", "test"], "phantom": False,
+        "labels_from": {label: list(parts) for label, parts in sources.items()},
+        "warnings": [
+            NO_PATIENTS,
+            *unknown_warnings(sources, OWN, "VinBigData"),
+            *warned(folder, tuple(sources), targets, abnormal, ids, splits),
+        ],
+    }  # fmt: skip
+    boxes, unscaled = _boxes(folder, table, classes, ids, files, sources, targets)
+    if unscaled:
+        provenance["warnings"].append(
+            f"boxes left out: {unscaled}; neither train_meta.csv nor train.csv has the sizes of the films they are of"
+        )
+    unlisted = without_a_line([found["train"]], files)
+    return Listed(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
+
+
+def _classes(table: Table) -> np.ndarray:
+    """Return the class of each row, whose name must be the one that edgecxr knows by that number."""
+    numbers = table.numbers("class_id")
+    names = (*OWN, "No finding")
+    for row, (number, name) in enumerate(zip(numbers.tolist(), table.columns["class_name"], strict=True)):
+        if number not in range(NORMAL + 1) or names[int(number)] != name:
+            raise InputError(
+                f"line {table.lines[row]} of {table.path}: class_id {table.columns['class_id'][row]} is not {name!r} "
+                "in VinBigData: take the train.csv of the competition",
+                "dataset",
+            )
+    return numbers.astype(np.intp)
+
+
+def _files(folder: Path, ids: list[str]) -> tuple[Path, ...]:
+    found: dict[str, Path] = {}
+    for entry in folder.iterdir():
+        if entry.suffix.lower() in IMAGES:
+            found.setdefault(entry.stem, entry)
+    return tuple(found.get(name, folder / f"{name}.dicom") for name in ids)
+
+
+def _boxes(
+    folder: Path,
+    table: Table,
+    classes: np.ndarray,
+    ids: np.ndarray,
+    files: tuple[Path, ...],
+    sources: Sources,
+    targets: np.ndarray,
+) -> tuple[tuple[Box, ...], int]:
+    """Return all readers' boxes of findings that are positive after merging, in pixels of the files.
+
+    Also how many are left out, since nothing says which part of a smaller picture they are.
+    """
+    rows = {name: row for row, name in enumerate(ids.tolist())}
+    wanted = wanted_of(sources)
+    column = {label: place for place, label in enumerate(sources)}
+    shapes = _shapes(folder, table)
+    scales: dict[int, tuple[float, float] | None] = {}
+    found = []
+    unscaled = 0
+    for image, number, corners in zip(table.columns["image_id"], classes, film_corners(table).tolist(), strict=True):
+        row = rows[image]
+        labels = [] if number == NORMAL or math.isnan(corners[0]) else wanted.get(OWN[number], [])
+        for label in labels:
+            if not targets[row, column[label]] >= 0.5:
+                continue
+            if row not in scales:
+                scales[row] = _scale(files[row], shapes.get(image))
+            scale = scales[row]
+            if scale is None:
+                unscaled += 1
+                continue
+            x_min, y_min, x_max, y_max = corners
+            found.append(Box(row, label, x_min * scale[0], y_min * scale[1], x_max * scale[0], y_max * scale[1]))
+    return tuple(found), unscaled
+
+
+def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
+    """Return the rows and columns of films, by image, where an edition of smaller pictures says them."""
+    path, names = folder / "train_meta.csv", ("dim0", "dim1")
+    if path.exists():
+        table = read_table(path)
+        table.require(("image_id", *names))
+    elif {"height", "width"} <= set(table.columns):
+        names = ("height", "width")
+    else:
+        return {}
+    rows, columns = (table.numbers(name).tolist() for name in names)
+    return dict(zip(table.columns["image_id"], zip(rows, columns, strict=True), strict=True))
+
+
+def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Return by what the coordinates of boxes are multiplied, along columns and rows; None where it is not known."""
+    if file.suffix.lower() in (".dicom", ".dcm"):
+        return 1.0, 1.0
+    if shape is None:
+        return None
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            return picture.width / shape[1], picture.height / shape[0]
+    except (OSError, ValueError, ZeroDivisionError):  # rejected when it is prepared
+        return 1.0, 1.0

@@ -1,0 +1,1 @@
+"""Decode a data set's films into the workspace, resumably."""

@@ -1,0 +1,1 @@
+"""What the tables of data sets say: cells, labels, splits, boxes, readers."""

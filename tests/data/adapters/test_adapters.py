@@ -1,0 +1,138 @@
+"""What all data sets have in common, as they are distributed and as they are typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgecxr.data.adapters.chestmnist import ChestMnist
+from edgecxr.data.adapters.chexpert import chexpert
+from edgecxr.data.adapters.mimic import mimic
+from edgecxr.data.adapters.nih import nih
+from edgecxr.data.adapters.vinbigdata import vinbigdata
+from edgecxr.data.adapters.vindr import VinDr
+from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.prepare.prepare import prepare
+from edgecxr.errors import InputError
+from tests.cli_workspace import edgecxr
+from tests.data.layouts import (
+    chestmnist_layout,
+    chexpert_layout,
+    mimic_layout,
+    nih_layout,
+    vinbigdata_layout,
+)
+
+
+def test_a_place_that_is_no_folder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text("a")
+    for place, said in ((tmp_path / "gone", "does not exist"), (tmp_path / "file.csv", "is a file")):
+        with pytest.raises(InputError, match=rf"{said}: give the folder of NIH ChestX-ray14, which holds Data_Entry"):
+            nih(place)
+
+
+@pytest.mark.slow
+def test_findings_that_a_data_set_does_not_know_are_neither_trained_on_nor_scored(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    folder, runs = nih_layout(tmp_path / "set"), tmp_path / "runs"
+    short = ("--depth", "2", "--epochs", "1", "--batch", "4")
+    for command in (
+        ("prepare", "nih", folder, "--labels", "vindr14", "--workers", "1"),
+        ("train", "--init", "random", "--patch", "56", *short),
+        ("evaluate",),
+    ):
+        typed = edgecxr(*command, runs=runs)
+        assert typed.code == 0, typed
+    record = json.loads((runs / "teacher-tiny-224" / "card.json").read_text())["metrics"]["nih/test"]
+    assert record["skipped"]["ILD"] == {"positives": 0, "negatives": 0}
+    assert "Pleural effusion" in record["findings"]["labels"] and "ILD" not in record["findings"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("open_", "layout", "place"),
+    [
+        (nih, nih_layout, "images_002/images/00099999_000.png"),
+        (chexpert, chexpert_layout, "train/patient00009/study1/view1_frontal.jpg"),
+        (mimic, mimic_layout, "files/p10/p10000032/s50414267/other.jpg"),
+        (vinbigdata, vinbigdata_layout, "train/99.dicom"),
+    ],
+)
+def test_images_that_no_line_names_are_listed(
+    tmp_path: Path, open_: Callable[[Path], CxrDataset], layout: Callable[[Path], Path], place: str
+) -> None:
+    folder = layout(tmp_path / "set")
+    whole = open_(folder)
+    # Not even those that were left out: lateral films, films without labels.
+    assert whole.unlisted == ()
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).write_bytes(whole.files[0].read_bytes())
+    (folder / "notes.txt").write_text("mine")
+    whole.files[1].unlink()
+    dataset = open_(folder)
+    assert dataset.unlisted == (folder / place,)
+    prepared = prepare(dataset, tmp_path / "out", 1)
+    assert (prepared.path / "unlisted.csv").read_text().splitlines() == ["file", str(folder / place)]
+    assert "images that no line names: 1 (see" in prepared.describe()
+    assert prepared.info["rejected"] == {"not-found": 1}
+    # Films are not decoded anew because another file has come or gone.
+    decoded = (prepared.path / "images.npy").stat()
+    other = (folder / place).with_suffix(".2.png")
+    (folder / place).rename(other)
+    (folder / "notes.txt").unlink()
+    again = prepare(open_(folder), tmp_path / "out", 1)
+    assert (again.path / "unlisted.csv").read_text().splitlines() == ["file", str(other)]
+    other.unlink()
+    again = prepare(open_(folder), tmp_path / "out", 1)
+    assert not (again.path / "unlisted.csv").exists() and "no line names" not in again.describe()
+    assert (again.path / "images.npy").stat() == decoded and again.hash == prepared.hash
+
+
+TOO_LONG = Path("/".join(["y"] * 2500))
+"""A path that a file system refuses, other than one where there is nothing."""
+
+
+@pytest.mark.parametrize("open_", [nih, chexpert, mimic, vinbigdata, ChestMnist, VinDr])
+def test_a_path_that_is_too_long_is_refused_as_any_other(open_: Callable[[Path], CxrDataset]) -> None:
+    with pytest.raises(InputError):
+        open_(TOO_LONG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout", "options", "images"),
+    [
+        ("nih", nih_layout, ("--labels", "vindr14"), 10),
+        ("chexpert", chexpert_layout, ("--uncertain", "ones", "--any-view"), 8),
+        ("mimic-cxr", mimic_layout, ("--labeler", "negbio", "--labels", "chexpert5"), 5),
+        ("vinbigdata", vinbigdata_layout, ("--merge", "union"), 16),
+        ("chestmnist", lambda folder: chestmnist_layout(folder / "chestmnist_64.npz"), (), 15),
+    ],
+)
+def test_each_is_prepared_by_its_name(
+    tmp_path: Path, kind: str, layout: Callable[[Path], object], options: tuple[str, ...], images: int
+) -> None:
+    layout(tmp_path / "set")
+    typed = edgecxr("prepare", kind, tmp_path / "set", *options, "--workers", "1", runs=tmp_path / "runs")
+    assert typed.code == 0 and f"{kind}: {images} images in" in typed.out, typed
+
+
+def test_a_set_with_other_findings_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    nih_layout(tmp_path / "set")
+    typed = ("prepare", "nih", tmp_path / "set", "--workers", "1")
+    assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
+    assert "going to be replaced" not in edgecxr(*typed, runs=tmp_path / "runs").err
+    again = edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs")
+    assert again.code == 0 and "going to be replaced (findings: Atelectasis, Cardiomegaly, " in again.err
+    assert ", now Aortic enlargement, " in again.err and "--name keeps both" in again.err
+    films = sorted((tmp_path / "set").rglob("*.png"))
+    content = films[0].read_bytes()
+    films[0].write_bytes(b"no film")
+    assert "rejected: not-an-image 1" in edgecxr(*typed, "--labels", "vindr14", runs=tmp_path / "runs").out
+    once_more = edgecxr(*typed, "--labels", "vindr14", "--retry", runs=tmp_path / "runs")
+    assert "read again: 1 films, of which 0 can be used now" in once_more.err, once_more
+    films[0].write_bytes(content)
+    other = edgecxr(*typed, "--labels", "vindr14", "--seed", "3", runs=tmp_path / "runs")
+    assert "going to be replaced (seed: 0, now 3); --name keeps both" in other.err
+    assert "ILD not known" in again.out

@@ -27,11 +27,11 @@ from paper import TASKS
 from ratios import machine
 
 from edgecxr import NOTICE, metrics, resolve
-from edgecxr.bench.comparison import aurocs
-from edgecxr.bench.evaluation import answer
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Backend, open_backend
 from edgecxr.errors import EdgeCxrError
+from edgecxr.evaluate.comparison import aurocs
+from edgecxr.evaluate.evaluation import answer
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.storage.atomic import atomic_write

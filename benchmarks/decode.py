@@ -51,7 +51,7 @@ def main() -> int:
 def make(folder: Path, count: int, side: int) -> Path:
     """Write films of three transfer syntaxes under so many names, and a table of labels; in a process of its own."""
     code = (
-        "import sys; from pathlib import Path; from edgecxr.bench.films import write_films\n"
+        "import sys; from pathlib import Path; from edgecxr.benchmark.synthetic_film import write_films\n"
         "folder, side = Path(sys.argv[1]), int(sys.argv[2]); folder.mkdir(); write_films(folder, side, side)"
     )
     made = folder.with_name(f"{folder.name}-made")

@@ -19,10 +19,10 @@ from evidence_plan import Plan, Run
 from gap import Sample, over_seeds
 
 from edgecxr import NOTICE, metrics
-from edgecxr.bench import by_size
-from edgecxr.bench.comparison import aurocs
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
+from edgecxr.evaluate import by_size
+from edgecxr.evaluate.comparison import aurocs
 
 SPLIT = "test"
 

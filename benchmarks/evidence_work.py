@@ -24,11 +24,11 @@ from ratios import machine
 from safetensors.torch import load, save
 
 from edgecxr import NOTICE
-from edgecxr.bench.accuracy import predict
-from edgecxr.bench.comparison import aurocs
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
+from edgecxr.evaluate.comparison import aurocs
+from edgecxr.evaluate.scores import predict
 from edgecxr.models.reference import TorchBackend
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD

@@ -132,7 +132,7 @@ def make(folder: Path, side: int, films: int, memory_side: int, model: bool) -> 
     """Make films and model; in a process of its own, so that this one stays small."""
     from startup import make_bundle
 
-    from edgecxr.bench.films import write_films
+    from edgecxr.benchmark.synthetic_film import write_films
 
     for name in ("made", "films", "memory"):
         (folder / name).mkdir()

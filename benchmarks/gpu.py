@@ -324,7 +324,7 @@ def speed(run: Path) -> dict[str, Any]:
 
 def evaluated(workspace: Any, run: Path, against: str | None = None) -> dict[str, Any]:
     """Return the record of `edgecxr evaluate` on the test split."""
-    from edgecxr.bench.evaluation import evaluate_model
+    from edgecxr.evaluate.evaluation import evaluate_model
 
     return evaluate_model(workspace, run.name, None, "test", 1000, against=against)[1]
 

@@ -9,8 +9,8 @@ from typing import Any
 from tables import Scores
 from tables_text import Grid, write
 
-from edgecxr.bench import by_size, explain, family
 from edgecxr.data.prepared import Prepared
+from edgecxr.evaluate import by_size, explain, model_families
 from edgecxr.workspace import Workspace
 
 
@@ -43,6 +43,6 @@ def tabulate(
 
 def drawn(prepared: Prepared, workspace: Workspace, models: list[str], path: Path) -> dict[str, Any]:
     """Draw where models look to `path`; return what they are worth by the size of findings, where there are boxes."""
-    shown = family.answers(workspace, models, prepared.name, "test")
+    shown = model_families.answers(workspace, models, prepared.name, "test")
     explain.draw(shown, "test", 6, 0, path)
     return {"data": prepared.name} | (by_size.by_size(shown, "test") if len(prepared.boxes) else {"boxes": 0})

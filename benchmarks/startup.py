@@ -167,7 +167,7 @@ def edgecxr() -> Command:
 def make(folder: Path, size: tuple[int, int], films: bool, model: bool) -> None:
     """Make what is measured on; in a process of its own, for the sake of `LIMITS` of memory."""
     if films:
-        from edgecxr.bench.films import write_films
+        from edgecxr.benchmark.synthetic_film import write_films
 
         write_films(folder, *size)
     if model:

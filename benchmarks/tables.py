@@ -25,11 +25,11 @@ from paper import METHODS, RESOLUTIONS, TASKS
 from tables_text import Grid, write
 
 from edgecxr import resolve
-from edgecxr.bench.comparison import aurocs
-from edgecxr.bench.evaluation import answer
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import EdgeCxrError
+from edgecxr.evaluate.comparison import aurocs
+from edgecxr.evaluate.evaluation import answer
 from edgecxr.metrics import patient_weights
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import say

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from edgecxr import NOTICE
-from edgecxr.bench.evaluation import evaluate_model
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.errors import EdgeCxrError, ModelError
+from edgecxr.evaluate.evaluation import evaluate_model
 from edgecxr.export.bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.phantom.make import phantom

@@ -50,7 +50,7 @@ def reliability(calibration: dict[str, Any], title: str, path: Path) -> Path:
     """Draw the observed rate over the predicted probability, with the number of predictions below.
 
     Args:
-        calibration: of a record of `edgecxr.bench.accuracy.evaluate`.
+        calibration: of a record of `edgecxr.evaluate.scores.evaluate`.
         title: of the figure.
         path: of the PNG.
     """
@@ -74,7 +74,7 @@ def by_size(record: dict[str, Any], path: Path) -> Path:
     """Draw AUROC and hit rate of each model by the size of findings.
 
     Args:
-        record: of `edgecxr.bench.by_size.by_size`.
+        record: of `edgecxr.evaluate.by_size.by_size`.
         path: of the PNG.
     """
     groups = [group for group in record["sizes"] if group["size"] != "all sizes"]

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from edgecxr.bench.record import Record, measured
-from edgecxr.bench.tables import fastest, named
+from edgecxr.benchmark.record import Record, measured
+from edgecxr.benchmark.tables import fastest, named
 
 _TASKS = (("findings", "findings (macro)"), ("abnormal", "normal/abnormal"))
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}

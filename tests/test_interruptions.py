@@ -211,7 +211,7 @@ def test_a_data_set_that_is_prepared_anew_while_others_open_it_is_never_mixed(tm
 
 
 def test_two_evaluations_at_once_both_reach_the_card(stages: dict[str, Path], tmp_path: Path) -> None:
-    from edgecxr.bench.evaluation import evaluate_model
+    from edgecxr.evaluate.evaluation import evaluate_model
     from edgecxr.workspace import Workspace
 
     runs = shutil.copytree(stages["teacher"], tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""The models of others: made and exported before a run, opened in the worker processes of `edgecxr.bench`.
+"""The models of others: made and exported before a run, opened in the worker processes of `edgecxr.benchmark`.
 
 Nothing imports torch before it is needed: a model on ONNX Runtime shall not be charged for it.
 """
@@ -55,7 +55,7 @@ class Peer:
 
 
 class Opened:
-    """A model of others as `edgecxr.bench.worker` runs it.
+    """A model of others as `edgecxr.benchmark.model_process` runs it.
 
     Args:
         compute: images -> outputs; either logits alone, or the three of edgecxr's models.

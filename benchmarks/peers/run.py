@@ -33,10 +33,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the worker processes find peers.models there, too
 
 from edgecxr import resolve
-from edgecxr.bench import command, tables
-from edgecxr.bench.benchmark import Settings
-from edgecxr.bench.candidates import Candidate, Model
-from edgecxr.bench.conditions import cores
+from edgecxr.benchmark import options, tables
+from edgecxr.benchmark.candidates import Candidate, Model
+from edgecxr.benchmark.conditions import cores
+from edgecxr.benchmark.measure import Settings
 from edgecxr.errors import EdgeCxrError, brief
 from edgecxr.registry import BACKENDS
 from edgecxr.storage.atomic import writing
@@ -95,9 +95,9 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     peers = list(candidates(workspace, args, folder, labels))
     settings = Settings(args.threads, args.max_batch, args.passes, replicates=args.replicates)
     typed = shlex.join(["python", "benchmarks/peers/run.py", *(Path(word).name for word in sys.argv[1:])])
-    asked = command.Asked(args.models, args.backend, args.precision, args.data, None, args.against)
+    asked = options.Asked(args.models, args.backend, args.precision, args.data, None, args.against)
     with progress("benchmark") as update:
-        return command.run(workspace, asked, settings, args.out, update, peers, typed)
+        return options.run(workspace, asked, settings, args.out, update, peers, typed)
 
 
 def candidates(

@@ -54,7 +54,7 @@ class ModelCard:
         operating_counts: label or "abnormal" -> {"positives", "negatives"}, the validation films that the operating
             points were chosen on; empty in cards of before they were counted.
         temperature: {label or "abnormal": divisor of the logit}; absent means 1.
-        metrics: results by split, as `edgecxr.bench.accuracy` writes them.
+        metrics: results by split, as `edgecxr.evaluate.scores` writes them.
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
         training: the configuration of the training run.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.

@@ -60,10 +60,10 @@ def benchmark(
     """Measure AUROC, latency, memory and energy of models here. Writes a record."""
     import json
 
-    from edgecxr.bench import command, record, tables
-    from edgecxr.bench.benchmark import Settings
-    from edgecxr.bench.conditions import cores
-    from edgecxr.bench.recommend import recommend
+    from edgecxr.benchmark import options, record, tables
+    from edgecxr.benchmark.conditions import cores
+    from edgecxr.benchmark.measure import Settings
+    from edgecxr.benchmark.recommend import recommend
     from edgecxr.terminal import progress, say
     from edgecxr.workspace import Workspace
 
@@ -72,9 +72,9 @@ def benchmark(
         print(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
         return
     settings = Settings(threads or cores(), max_batch, passes, replicates=replicates, split=split)
-    asked = command.Asked(models or [], backend or [], precision or [], data, film, against)
+    asked = options.Asked(models or [], backend or [], precision or [], data, film, against)
     with progress("benchmark") as update:
-        found = command.run(Workspace.default(), asked, settings, out, update)
+        found = options.run(Workspace.default(), asked, settings, out, update)
     if json_:
         print(json.dumps(found))
         return
@@ -107,7 +107,7 @@ def report(
     ] = None,
 ) -> None:
     """Render records as markdown and as a page with pictures. Markdown goes to standard output."""
-    from edgecxr.bench import record, report
+    from edgecxr.benchmark import record, report
     from edgecxr.errors import InputError, UsageError
     from edgecxr.registry import load
     from edgecxr.storage.atomic import atomic_write

@@ -62,7 +62,7 @@ def evaluate(
         raise UsageError("several models are for --by-size; to compare two, name one with --against")
     import json
 
-    from edgecxr.bench.evaluation import evaluate_model, table
+    from edgecxr.evaluate.evaluation import evaluate_model, table
     from edgecxr.registry import load
     from edgecxr.terminal import progress, say
 
@@ -82,7 +82,7 @@ def _by_size(
     import json
 
     from edgecxr import resolve
-    from edgecxr.bench import by_size, family
+    from edgecxr.evaluate import by_size, model_families
     from edgecxr.registry import load
     from edgecxr.terminal import progress, say
 
@@ -90,9 +90,9 @@ def _by_size(
         prepared = resolve.dataset(workspace, data)
         if not len(prepared.boxes):
             raise by_size.without_boxes(prepared, split)
-    names = models or family.every_resolution(workspace, data)
+    names = models or model_families.every_resolution(workspace, data)
     with progress("evaluate") as update:
-        record = by_size.by_size(family.answers(workspace, names, data, split, update), split, replicates)
+        record = by_size.by_size(model_families.answers(workspace, names, data, split, update), split, replicates)
     print(json.dumps({**record, "notice": NOTICE}) if json_ else by_size.table(record))
     path = workspace.root / f"by-size-{record['data']}-{split}.png"
     say(f"plot: {load('edgecxr.plots:by_size', 'plots')(record, path)}")
@@ -115,14 +115,14 @@ def explain(
     ] = None,
 ) -> None:
     """Draw where models look, side by side (the paper's Figure 3). With boxes, also how often they point right."""
-    from edgecxr.bench import explain, family
+    from edgecxr.evaluate import explain, model_families
     from edgecxr.terminal import progress
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
-    names = models or family.figure_three(workspace, data)
+    names = models or model_families.figure_three(workspace, data)
     with progress("explain") as update:
-        shown = family.answers(workspace, names, data, split, update)
+        shown = model_families.answers(workspace, names, data, split, update)
     print(explain.hit_table(shown, split))
     path = out or workspace.root / f"explain-{shown[0].prepared.name}-{split}.png"
     print(explain.draw(shown, split, films, seed, path))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from edgecxr import metrics
-from edgecxr.bench.accuracy import predict
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Backend
 from edgecxr.errors import CheckFailed
+from edgecxr.evaluate.scores import predict
 from edgecxr.metrics import Interval
 from edgecxr.vocabulary import FloatArray
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import edgecxr
-from edgecxr.bench.accuracy import choose_operating_points, count_cases, fit_temperatures, predict
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
+from edgecxr.evaluate.scores import choose_operating_points, count_cases, fit_temperatures, predict
 from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import build
 from edgecxr.storage.atomic import atomic_write

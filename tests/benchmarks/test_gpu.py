@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.bench.record import read
+from edgecxr.benchmark.record import read
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 

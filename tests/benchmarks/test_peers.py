@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecxr.bench import candidates
+from edgecxr.benchmark import candidates
 from edgecxr.errors import ModelError
 from edgecxr.workspace import Workspace
 from tests.tiny_bundle import tiny_bundle
@@ -163,7 +163,7 @@ def test_a_student_is_exported_plainly_and_can_be_scored(
 ) -> None:
     from peers import run
 
-    from edgecxr.bench.accuracy import predict
+    from edgecxr.evaluate.scores import predict
     from edgecxr.train.checkpoint import open_checkpoint
 
     monkeypatch.setattr(run, "apart", lambda do, *arguments: (do(*arguments), ""))

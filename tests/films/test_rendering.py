@@ -14,7 +14,7 @@ from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from edgecxr.bench.films import write_films
+from edgecxr.benchmark.synthetic_film import write_films
 from edgecxr.errors import InputError
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.resize import BASE_SIZE

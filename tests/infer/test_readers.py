@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from edgecxr.bench.films import write_films
+from edgecxr.benchmark.synthetic_film import write_films
 from edgecxr.errors import REASONS, InputError
 from edgecxr.films import jpeg2000, read
 from edgecxr.films.radiograph import FilmRead, Radiograph

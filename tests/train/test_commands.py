@@ -14,11 +14,11 @@ import typer
 from safetensors.torch import save_file
 
 from edgecxr import cli
-from edgecxr.bench.evaluation import answer, evaluate_model
-from edgecxr.bench.explain import draw
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
+from edgecxr.evaluate.evaluation import answer, evaluate_model
+from edgecxr.evaluate.explain import draw
 from edgecxr.registry import METHODS
 from edgecxr.train.checkpoint import load_run
 from edgecxr.train.commands import distill, once, train

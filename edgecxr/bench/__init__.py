@@ -1,1 +1,0 @@
-"""Measuring what a model is worth; no torch."""

@@ -1,0 +1,85 @@
+"""AUROCs of everything that a benchmark measured, and how far each is from the teacher, on the same films."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from edgecxr import metrics
+from edgecxr.benchmark.candidates import Candidate, Model
+from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Outputs
+from edgecxr.evaluate.comparison import aurocs, difference
+
+
+def teacher_of(model: Model, models: Iterable[Model]) -> Model | None:
+    """Return the teacher that a model is held against: its own, or where it had none, the only one for its findings."""
+    teachers = {other.sha256: other for other in models if other.role == "teacher" and other.labels == model.labels}
+    if model.role != "student":
+        return None
+    if model.teacher_sha256:
+        return teachers.get(model.teacher_sha256)
+    return next(iter(teachers.values())) if len(teachers) == 1 else None
+
+
+class Scores:
+    """AUROCs of the candidates that have answered so far, on the same films and bootstrap replicates.
+
+    Args:
+        candidates: all of them.
+        prepared: the data set.
+        split: its name.
+        replicates: of whole patients.
+    """
+
+    def __init__(self, candidates: list[Candidate], prepared: Prepared, split: str, replicates: int) -> None:
+        self._candidates, self._prepared, self._split = candidates, prepared, split
+        rows = prepared.rows(split)
+        self._weights = metrics.patient_weights(prepared.patients[rows], replicates)
+        self._counts = {label: metrics.counts(prepared.targets[rows, i]) for i, label in enumerate(prepared.labels)}
+        self._abnormal_counts = metrics.counts(prepared.abnormal[rows])
+        self._scored: dict[str, dict[str, metrics.Aurocs]] = {}
+
+    def add(self, one: Candidate, outputs: Outputs) -> None:
+        """Score what a candidate said of the split's images, in order."""
+        self._scored[one.id] = aurocs(self._prepared, self._split, outputs, self._weights)
+
+    def row(self, one: Candidate) -> dict[str, Any]:
+        """Return the keys that a candidate's row gets: none before it has answered.
+
+        "auroc"; and where there is one to compare with, "against_teacher" (the teacher on the same engine and at the
+        same precision) and "against_reference" (the teacher's first row in FP32).
+        """
+        if one.id not in self._scored:
+            return {}
+        ours = self._scored[one.id]
+        labels = {
+            label: _interval(ours["findings"].of(i), self._counts[label])
+            for i, label in enumerate(self._prepared.labels)
+        }
+        found: dict[str, Any] = {
+            "auroc": {
+                "findings": _interval(ours["findings"].macro),
+                "abnormal": _interval(ours["abnormal"].macro, self._abnormal_counts),
+                "labels": {label: value for label, value in labels.items() if value},
+            }
+        }
+        # A teacher's own rows are held against its best one, too: its INT8 file may lose something.
+        models = [candidate.model for candidate in self._candidates]
+        teacher = one.model if one.model.role == "teacher" else teacher_of(one.model, models)
+        rivals = [c for c in self._candidates if teacher and c.model.name == teacher.name and c.id in self._scored]
+        same = next((rival for rival in rivals if rival.group == one.group), None)
+        best = next((rival for rival in rivals if rival.precision == "fp32"), None)
+        for key, rival in (("against_teacher", same), ("against_reference", best)):
+            if rival and rival is not one:
+                differences = {task: difference(ours[task], self._scored[rival.id][task]) for task in ours}
+                found[key] = {"row": rival.id, **differences}
+        return found
+
+
+def _interval(found: metrics.Interval, counts: tuple[int, int] | None = None) -> dict[str, float] | None:
+    if any(math.isnan(value) for value in (found.value, found.low, found.high)):
+        return None
+    cases = dict(zip(("positives", "negatives"), counts, strict=True)) if counts else {}
+    return {"auroc": found.value, "low": found.low, "high": found.high} | cases

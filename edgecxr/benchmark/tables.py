@@ -1,0 +1,291 @@
+"""The record of a benchmark as text: what was measured, who is faster, and two records side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edgecxr.benchmark.record import Record, measured
+from edgecxr.vocabulary import FEW_CASES
+
+Row = dict[str, Any]
+Cells = list[str]
+
+
+def fastest(record: Record) -> dict[str, Row]:
+    """Return each model's row with the lowest median latency."""
+    best: dict[str, Row] = {}
+    for row in measured(record):
+        if row["model"] not in best or row["latency_ms"]["p50"] < best[row["model"]]["latency_ms"]["p50"]:
+            best[row["model"]] = row
+    return best
+
+
+def rival(record: Record, row: Row, against: str | None = None) -> Row | None:
+    """Return the row of the same engine and precision that a row is held against.
+
+    Args:
+        record: of both.
+        row: of a model.
+        against: name of the other model; None takes the model's teacher.
+    """
+    name = against or record["models"][row["model"]]["compared_with"]
+    for other in measured(record):
+        if (other["model"], other["backend"], other["precision"]) == (name, row["backend"], row["precision"]):
+            return other if other is not row else None
+    return None
+
+
+def times_faster(row: Row, other: Row | None) -> str:
+    """Return how many times faster a row is, such as "12.3x"; "" without another."""
+    return f"{other['latency_ms']['p50'] / row['latency_ms']['p50']:.2f}x" if other else ""
+
+
+def summary(record: Record, against: str | None = None) -> str:
+    """Return a record as tables for a terminal."""
+    lines = [*head(record), ""]
+    for title, cells in ((main_title(against), main_cells(record, against)), (BEST_TITLE, best_cells(record, against))):
+        if len(cells) > 1:
+            lines += [title, *aligned(cells), ""]
+    lines += [*notes(record), record["notice"]]
+    return "\n".join(lines)
+
+
+BEST_TITLE = (
+    "Best against best: every model on its fastest engine and precision; AUROC minus that of its teacher in FP32"
+)
+
+
+def main_title(against: str | None) -> str:
+    """Return the title of the table of `main_cells`."""
+    other = against or "its teacher"
+    return f"Within one engine and precision; faster: than {other}; AUROC with 95 % interval, and minus its teacher's"
+
+
+def head(record: Record) -> list[str]:
+    """Return what was measured where, and on what."""
+    settings, data = record["settings"], record["data"]
+    lines = [
+        f"{record['device']['name']}, {counted(settings['threads'], 'thread')}, "
+        f"{counted(settings['passes'], 'pass', 'passes')}, {record['created'][:16].replace('T', ' ')} UTC"
+        + ("" if record["complete"] else ": NOT COMPLETE")
+    ]
+    if data:
+        made_up = ", synthetic phantom films" if data["phantom"] else ""
+        lines.append(
+            f"AUROC on {data['images']} {data['split']} films of {data['patients']} patients, {data['name']}{made_up}"
+        )
+    else:
+        lines.append("Latency alone, without data to measure AUROC on: --data NAME, or FILE.npz of `edgecxr data pack`")
+    if record["film"]:
+        lines.append(f"The film from file to answer: {record['film']}")
+    return lines
+
+
+def notes(record: Record) -> list[str]:
+    """Return what failed, what is absent, and what makes the figures doubtful."""
+    lines = [f"warning: {text}" for text in record["warnings"]]
+    reasons: dict[str, list[str]] = {}
+    for backend, why in record["absent"].items():
+        reasons.setdefault(why, []).append(backend)
+    lines += [f"not here: {', '.join(backends)} ({why})" for why, backends in reasons.items()]
+    lines += few(record)
+    lines += [f"failed: {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("reason"))]
+    for row in measured(record):
+        lines += [f"{row['id']} has no more {stage}: {why}" for stage, why in row.get("problems", {}).items()]
+    lines += [f"no AUROC of {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("no_auroc"))]
+    strangers = [name for name, model in record["models"].items() if model["trained_on_other_data"]]
+    if strangers:
+        lines.append(f"trained on other data than {record['data']['name']}: {shown(strangers)}")
+    for (meter, scope, watts), ids in grouped(record, _meter):
+        lines.append(f"energy of {shown(ids)}: {meter}, {scope}, {watts:g} W at rest included")
+    lines += [f"no energy: {why}" for why, _ in grouped(record, lambda row: row.get("energy", {}).get("absent"))]
+    return lines
+
+
+def few(record: Record) -> list[str]:
+    """Return a line that names the findings of which there are too few films for an AUROC to say much."""
+    rows = (row["auroc"] for row in measured(record) if "auroc" in row)
+    found = {
+        label: min(area["positives"], area["negatives"]) for auroc in rows for label, area in auroc["labels"].items()
+    }
+    scarce = [f"{label} {count}" for label, count in found.items() if count < FEW_CASES]
+    return [f"fewer than {FEW_CASES} films of a kind, go by the interval: {', '.join(scarce)}"] if scarce else []
+
+
+def counted(number: int, one: str, more: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
+
+
+def grouped(record: Record, key: Callable[[Row], Any]) -> list[tuple[Any, list[str]]]:
+    """Return what a key says of rows, with the ids of those rows; rows of which it says nothing are left out."""
+    found: dict[Any, list[str]] = {}
+    for row in record["rows"]:
+        if (value := key(row)) is not None:
+            found.setdefault(value, []).append(row["id"])
+    return list(found.items())
+
+
+def shown(names: list[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _meter(row: Row) -> tuple[str, str, float] | None:
+    energy = row.get("energy", {})
+    return (energy["meter"], energy["scope"], energy["idle_watts"]) if energy.get("batches") else None
+
+
+HEADER = ["model", "engine", "precision", "px", "ms p50", "min", "p99", "faster", "images/s", "at batch",
+          "file to answer ms", "start s", "memory MiB", "file MB", "mJ/image",
+          "AUROC findings", "minus teacher", "AUROC abnormal", "minus teacher"]  # fmt: skip
+
+
+def main_cells(record: Record, against: str | None = None) -> list[Cells]:
+    """Return the header and a line for each row that was measured; columns that nothing fills are left out."""
+    lines = [HEADER]
+    for row in measured(record):
+        most = max((one for one in row["throughput"] if "ms" in one), key=lambda one: one["images_per_s"])
+        auroc, diff = row.get("auroc", {}), row.get("against_teacher", {})
+        lines.append(
+            [
+                named(record, row["model"]),
+                row["backend"],
+                row["precision"],
+                str(record["models"][row["model"]]["size"]),
+                f"{row['latency_ms']['p50']:.2f}",
+                f"{row['latency_ms']['min']:.2f}",
+                number(row["latency_ms"]["p99"], ".2f"),
+                times_faster(row, rival(record, row, against)),
+                f"{most['images_per_s']:.0f}",
+                str(most["batch"]),
+                number(row.get("film_ms", {}).get("total", {}).get("p50"), ".0f"),
+                f"{row['start_s']['total']:.2f}",
+                number(row["memory_mib"]["host"], ".0f"),
+                number(row["artefact"]["bytes"] / 1e6 if "artefact" in row else None, ".1f"),
+                joules(row),
+                area(auroc.get("findings")),
+                change(diff.get("findings")),
+                area(auroc.get("abnormal")),
+                change(diff.get("abnormal")),
+            ]
+        )
+    return _filled(lines)
+
+
+def best_cells(record: Record, against: str | None = None) -> list[Cells]:
+    """Return the header and a line for each model on its fastest engine and precision, the fastest first."""
+    best = fastest(record)
+    lines = [["model", "engine", "precision", "ms p50", "faster", "findings", "abnormal"]]
+    for row in sorted(best.values(), key=lambda one: one["latency_ms"]["p50"]):
+        other = best.get(against or record["models"][row["model"]]["compared_with"])
+        diff = row.get("against_reference", {})
+        lines.append(
+            [
+                named(record, row["model"]),
+                row["backend"],
+                row["precision"],
+                f"{row['latency_ms']['p50']:.2f}",
+                times_faster(row, other) if other is not row else "",
+                change(diff.get("findings")),
+                change(diff.get("abnormal")),
+            ]
+        )
+    return _filled(lines)
+
+
+def named(record: Record, model: str) -> str:
+    """Return a model's name, with a remark where it has learnt nothing."""
+    return f"{model} (random weights)" if record["models"][model]["weights"] == "random" else model
+
+
+def number(value: float | None, form: str) -> str:
+    """Return a number as text, "" where there is none."""
+    return "" if value is None else format(value, form)
+
+
+def joules(row: Row) -> str:
+    """Return the energy of one image alone in millijoules, "" where it was not measured."""
+    found = _joules(row)
+    return f"{1000 * found:.2f}" if found else ""
+
+
+def _joules(row: Row) -> float | None:
+    alone = [batch["joules_per_image"] for batch in row["energy"].get("batches", []) if batch["batch"] == 1]
+    return alone[0] if alone else None
+
+
+def area(found: dict[str, float] | None) -> str:
+    """Return an AUROC with its interval."""
+    return f"{found['auroc']:.3f} ({found['low']:.3f}-{found['high']:.3f})" if found else ""
+
+
+def change(found: dict[str, float] | None) -> str:
+    """Return a difference with its interval."""
+    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})" if found else ""
+
+
+def aligned(cells: list[Cells]) -> Iterator[str]:
+    """Yield lines whose columns are aligned."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
+    """Return the rows that two records share, as ratios of the second to the first.
+
+    Args:
+        a: a record.
+        b: another one, of another machine, version or day.
+        names: of the two.
+    """
+    first, second = ({row["id"]: row for row in measured(record)} for record in (a, b))
+    shared = [name for name in first if name in second]
+    lines = [f"A: {names[0]}: {' '.join(head(a))}", f"B: {names[1]}: {' '.join(head(b))}", ""]
+    others = {
+        "machines": [record["device"]["name"] for record in (a, b)],
+        "numbers of threads": [record["settings"]["threads"] for record in (a, b)],
+        "films": [record["film"] for record in (a, b)],
+        "versions": [record["versions"] for record in (a, b)],
+        "meters of energy": [sorted({meter[:2] for meter, _ in grouped(record, _meter)}) for record in (a, b)],
+    }
+    lines += [f"different {what}" for what, (x, y) in others.items() if x != y]
+    cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
+    for name in shared:
+        x, y = first[name], second[name]
+        same = all(x.get(key, {}).get("sha256") == y.get(key, {}).get("sha256") for key in ("artefact", "engine"))
+        ratios = [_ratio(pick(x), pick(y)) for pick in _PICKS]
+        if (_meter(x) or ())[:2] != (_meter(y) or ())[:2]:
+            ratios[-1] = ""
+        cells.append([name + ("" if same else " (other file)"), *ratios])
+    lines += list(aligned(cells)) if shared else ["no model, engine and precision that both have"]
+    for label, ids in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
+        if ids:
+            lines.append(f"only in {label}: {', '.join(sorted(ids))}")
+    return "\n".join([*lines, a["notice"]])
+
+
+def _most(row: Row) -> float:
+    return max(one["images_per_s"] for one in row["throughput"] if "ms" in one)
+
+
+_PICKS = (
+    lambda row: row["latency_ms"]["p50"],
+    _most,
+    lambda row: row["start_s"]["total"],
+    lambda row: row["memory_mib"]["host"],
+    lambda row: row.get("film_ms", {}).get("total", {}).get("p50"),
+    _joules,
+)
+
+
+def _ratio(a: float | None, b: float | None) -> str:
+    return f"{b / a:.2f}" if a and b else ""
+
+
+def _filled(lines: list[Cells]) -> list[Cells]:
+    """Leave out the columns that only have a header."""
+    kept = [i for i in range(len(lines[0])) if any(line[i] for line in lines[1:])]
+    return [[line[i] for i in kept] for line in lines]

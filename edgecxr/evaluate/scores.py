@@ -1,0 +1,261 @@
+"""How well a model reads a prepared data set: AUROCs with intervals, operating points, calibration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from edgecxr import metrics
+from edgecxr.bundle.card import ModelCard
+from edgecxr.data.prepared import Prepared
+from edgecxr.engines.backend import Backend, Outputs
+from edgecxr.errors import InputError, ModelError
+from edgecxr.evaluate.calibration import calibrated, fit_temperature, reliability
+from edgecxr.vocabulary import ABNORMAL, FloatArray
+
+
+def predict(
+    backend: Backend,
+    prepared: Prepared,
+    rows: np.ndarray,
+    size: int,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outputs:
+    """Run a model over images of a prepared data set.
+
+    Args:
+        backend: the model.
+        prepared: the data set.
+        rows: (N,) indices of the images.
+        size: side of the model's input in pixels.
+        batch: images per call.
+        progress: called with (images done, images in all).
+
+    Returns:
+        Logits, attention and features of all N images.
+
+    Raises:
+        ModelError: a logit is not a number.
+        InputError: a model of 448 px, and a data set without such images; reason "dataset".
+    """
+    done = []
+    for start in range(0, len(rows), batch):
+        outputs = backend.run(prepared.inputs(rows[start : start + batch], size))
+        if outputs.findings.shape[1] != len(prepared.labels):
+            raise ModelError(
+                f"the model gives {outputs.findings.shape[1]} findings and data set {prepared.name} has "
+                f"{len(prepared.labels)}: export or train it again"
+            )
+        # NaN sorts like any score: without this, a broken model would get an AUROC.
+        if not (np.isfinite(outputs.findings).all() and np.isfinite(outputs.abnormal).all()):
+            raise ModelError(
+                f"the model gives values that are not numbers on data set {prepared.name}: train or export it again"
+            )
+        done.append(outputs)
+        if progress:
+            progress(min(start + batch, len(rows)), len(rows))
+    return Outputs(
+        np.concatenate([outputs.findings for outputs in done]),
+        np.concatenate([outputs.abnormal for outputs in done]),
+        np.concatenate([outputs.attention for outputs in done]),
+        np.concatenate([outputs.features for outputs in done]) if done[0].features is not None else None,
+    )
+
+
+def columns_of(prepared: Prepared, rows: np.ndarray, outputs: Outputs) -> dict[str, tuple[metrics.Array, FloatArray]]:
+    """Return label or "abnormal" -> targets (N,) and logits (N,) of the rows that the outputs are of."""
+    columns = dict(zip(prepared.labels, zip(prepared.targets[rows].T, outputs.findings.T, strict=True), strict=True))
+    return columns | {ABNORMAL: (prepared.abnormal[rows], outputs.abnormal)}
+
+
+def fit_temperatures(prepared: Prepared, rows: np.ndarray, outputs: Outputs) -> dict[str, float]:
+    """Fit the temperatures of a card on the validation split: one for all findings together, one for abnormal.
+
+    A rare finding alone has too few films to fit anything on.
+
+    Args:
+        prepared: the data set.
+        rows: (N,) indices of the validation images.
+        outputs: of these.
+
+    Returns:
+        label or "abnormal" -> divisor of its logit.
+    """
+    together = fit_temperature(prepared.targets[rows], outputs.findings)
+    return dict.fromkeys(prepared.labels, together) | {
+        ABNORMAL: fit_temperature(prepared.abnormal[rows], outputs.abnormal)
+    }
+
+
+def choose_operating_points(
+    prepared: Prepared, rows: np.ndarray, outputs: Outputs, temperature: dict[str, float]
+) -> dict[str, dict[str, float]]:
+    """Choose thresholds on the validation split, for each rule and label.
+
+    Args:
+        prepared: the data set.
+        rows: (N,) indices of the validation images.
+        outputs: of these.
+        temperature: label or "abnormal" -> divisor of its logit; absent means 1.
+
+    Returns:
+        rule -> {label or "abnormal": probability}; a label with only one class in the split is absent.
+    """
+    points: dict[str, dict[str, float]] = {}
+    for rule in metrics.OPERATING_RULES:
+        chosen = {
+            name: metrics.operating_point(targets, calibrated(logits, temperature.get(name, 1)), rule)
+            for name, (targets, logits) in columns_of(prepared, rows, outputs).items()
+        }
+        # Not rounded: the probabilities of a rare label may differ in the seventh decimal only.
+        points[rule] = {name: value for name, value in chosen.items() if not math.isnan(value)}
+    return points
+
+
+def count_cases(prepared: Prepared, rows: np.ndarray) -> dict[str, dict[str, int]]:
+    """Count what operating points are chosen on.
+
+    Args:
+        prepared: the data set.
+        rows: (N,) indices of the validation images.
+
+    Returns:
+        label or "abnormal" -> {"positives", "negatives"}, as a card's `operating_counts` take it.
+    """
+    columns = dict(zip(prepared.labels, prepared.targets[rows].T, strict=True)) | {ABNORMAL: prepared.abnormal[rows]}
+    return {
+        name: dict(zip(("positives", "negatives"), metrics.counts(targets), strict=True))
+        for name, targets in columns.items()
+    }
+
+
+def evaluate(
+    card: ModelCard,
+    prepared: Prepared,
+    split: str,
+    outputs: Outputs,
+    replicates: int = 1000,
+    seed: int = 0,
+    prevalence: float | None = None,
+) -> dict[str, Any]:
+    """Score the outputs for one split of a data set.
+
+    Args:
+        card: whose temperatures and operating points are applied.
+        prepared: the data set.
+        split: its name.
+        outputs: for the split's N images, in order.
+        replicates: bootstrap replicates; whole patients are drawn.
+        seed: of the bootstrap.
+        prevalence: at which the positive predictive value is given; None takes each label's own in the split.
+
+    Returns:
+        A JSON-ready record: "findings" with "macro" and "labels", "abnormal", "skipped" (labels with only one class
+        and their counts), "calibration", and how the intervals were made.
+    """
+    rows = prepared.rows(split)
+    columns = columns_of(prepared, rows, outputs)
+    targets, logits = (np.stack([pair[i] for pair in columns.values()], axis=1) for i in (0, 1))
+    scored = metrics.aurocs(targets, logits, metrics.patient_weights(prepared.patients[rows], replicates, seed))
+    labels: dict[str, Any] = {}
+    skipped: dict[str, Any] = {}
+    for column, name in enumerate(columns):
+        positives, negatives = metrics.counts(targets[:, column])
+        if positives == 0 or negatives == 0:
+            skipped[name] = {"positives": positives, "negatives": negatives}
+            continue
+        area = scored.of(column)
+        probabilities = calibrated(logits[:, column], card.temperature.get(name, 1))
+        labels[name] = {
+            "auroc": area.value,
+            "low": area.low,
+            "high": area.high,
+            "positives": positives,
+            "negatives": negatives,
+            "ece": reliability(targets[:, column], probabilities).error,
+            "operating": _at_operating_points(card, name, targets[:, column], probabilities, prevalence),
+        }
+    macro = metrics.Aurocs(scored.labels[:-1], scored.replicates[:, :-1]).macro
+    of_abnormal = labels.pop(ABNORMAL, None)
+    return {
+        "data": prepared.name,
+        "data_hash": prepared.hash,
+        "phantom": prepared.phantom,
+        "split": split,
+        "images": len(rows),
+        "patients": len(np.unique(prepared.patients[rows])),
+        "findings": {
+            "macro": None if math.isnan(macro.value) else {"auroc": macro.value, "low": macro.low, "high": macro.high},
+            "labels": labels,
+        },
+        "abnormal": of_abnormal,
+        "skipped": skipped,
+        "prevalence": prevalence,
+        "few_validation_cases": card.few_cases,
+        "calibration": {
+            "findings": _calibration(
+                targets[:, :-1], logits[:, :-1], [card.temperature.get(n, 1) for n in card.labels]
+            ),
+            "abnormal": _calibration(targets[:, -1:], logits[:, -1:], [card.temperature.get(ABNORMAL, 1)]),
+        },
+        "bootstrap": {"replicates": replicates, "seed": seed, "unit": "patient", "level": 0.95},
+    }
+
+
+def _at_operating_points(
+    card: ModelCard, name: str, targets: metrics.Array, probabilities: metrics.Array, prevalence: float | None
+) -> dict[str, dict[str, float | None]]:
+    """Return rule -> threshold, sensitivity, specificity and positive predictive value."""
+    positives, negatives = metrics.counts(targets)
+    found: dict[str, dict[str, float | None]] = {}
+    for rule, thresholds in card.operating_points.items():
+        if name in thresholds:
+            pair = metrics.sensitivity_specificity(targets, probabilities, thresholds[name])
+            share = positives / (positives + negatives) if prevalence is None else prevalence
+            ppv = metrics.predictive_value(*pair, share)
+            found[rule] = {"threshold": thresholds[name], "sensitivity": pair[0], "specificity": pair[1]}
+            found[rule]["ppv"] = None if math.isnan(ppv) else ppv
+    return found
+
+
+def _calibration(targets: metrics.Array, logits: metrics.Array, temperatures: list[float]) -> dict[str, Any] | None:
+    """Return what a reliability plot shows, before and after the temperatures; None where no target is known."""
+    if np.isnan(targets).all():
+        return None
+    before, after = (reliability(targets, calibrated(logits, t)) for t in (1.0, np.array(temperatures)))
+    bins = [
+        [int(count), float(predicted), float(observed)]
+        for count, predicted, observed in zip(after.counts, after.predicted, after.observed, strict=True)
+    ]
+    return {
+        "temperatures": sorted(set(temperatures)),
+        "ece": after.error,
+        "ece_uncalibrated": before.error,
+        "bins": bins,
+    }
+
+
+def check_labels(card: ModelCard, prepared: Prepared, split: str) -> None:
+    """Refuse to score a model on a data set that asks other questions.
+
+    Raises:
+        InputError: other labels, or no images in the split.
+    """
+    missing = [label for label in card.labels if label not in prepared.labels]
+    if missing:
+        raise InputError(
+            f"data set {prepared.name} lacks {', '.join(missing)}, which {card.name} answers: prepare one with them",
+            "dataset",
+        )
+    if card.labels != prepared.labels:
+        raise InputError(
+            f"{card.name} answers {', '.join(card.labels)}; data set {prepared.name} has {', '.join(prepared.labels)}: "
+            "prepare it with --labels in the model's order",
+            "dataset",
+        )
+    if len(prepared.rows(split)) == 0:
+        raise InputError(f"data set {prepared.name} has no images in its {split} split", "dataset")

@@ -32,11 +32,11 @@ from edgecxr.engines.backend import Backend, open_backend
 from edgecxr.errors import EdgeCxrError
 from edgecxr.evaluate.comparison import aurocs
 from edgecxr.evaluate.evaluation import answer
-from edgecxr.export.bundle import export_bundle
+from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import progress, say
-from edgecxr.train import commands
+from edgecxr.train import run_training
 from edgecxr.train.config import patch_of
 from edgecxr.workspace import Workspace
 
@@ -150,8 +150,8 @@ def student(
     weights = {} if settings["method"] == "none" else {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
     known = weights | settings | {"size": args.res, "patch": patch_of(args.res, tokens), "teacher_sha256": card.sha256}
     typed = settings | {"res": args.res, "tokens": tokens}
-    make = partial(commands.distill, workspace, prepared, typed, teacher.name, args.device)
-    return commands.once(workspace, prepared, known, make)
+    make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
+    return run_training.once(workspace, prepared, known, make)
 
 
 def scored(

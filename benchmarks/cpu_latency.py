@@ -203,8 +203,8 @@ def make(folder: Path) -> None:
 
     from edgecxr.bundle.bundle import write_bundle
     from edgecxr.bundle.card import ModelCard
+    from edgecxr.export.lower_precision import calibrate, to_int8
     from edgecxr.export.onnx import export_fp32
-    from edgecxr.export.precision import calibrate, to_int8
     from edgecxr.models.vit import TwoHeadViT
 
     torch.manual_seed(0)

@@ -29,12 +29,12 @@ from edgecxr.engines.backend import Outputs
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
 from edgecxr.evaluate.comparison import aurocs
 from edgecxr.evaluate.scores import predict
-from edgecxr.models.reference import TorchBackend
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say
-from edgecxr.train import checkpoint, commands
+from edgecxr.train import checkpoint, run_training
 from edgecxr.train.card import finish
+from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import TrainConfig, patch_of
 from edgecxr.train.device import Device
 from edgecxr.workspace import Workspace
@@ -105,8 +105,10 @@ def _train(spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teach
     if method == "teacher":
         tokens = typed.pop("tokens", None)
         typed["patch"] = patch_of(typed["res"], tokens) if tokens else None
-        return commands.train(workspace, prepared, typed, "cpu")
-    return commands.distill(workspace, prepared, typed | {"method": method}, str(teacher) if teacher else None, "cpu")
+        return run_training.train(workspace, prepared, typed, "cpu")
+    return run_training.distill(
+        workspace, prepared, typed | {"method": method}, str(teacher) if teacher else None, "cpu"
+    )
 
 
 def _teacher(folder: Path, records: Path, name: str) -> Path:

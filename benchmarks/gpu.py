@@ -297,16 +297,16 @@ def trained(
     size: int = RESOLUTIONS[0],
 ) -> Path:
     """Train a teacher, or a student of `teacher`; one that was cut off goes on."""
-    from edgecxr.train import commands
+    from edgecxr.train import run_training
 
     settings = {"epochs": epochs, "batch": 64, "lr": 5e-4, "augment": 1.0, "seed": seed, "precision": "auto"}
     if teacher is None:
         init = "pretrained" if args.pretrained else "random"
         settings |= {"arch": "tiny", "patch": args.patch, "depth": 12, "init": init}
         settings["pretrained"] = str(args.pretrained) if args.pretrained else None
-        return commands.train(workspace, prepared, settings, args.device)
+        return run_training.train(workspace, prepared, settings, args.device)
     settings |= {"res": size, "method": method, "init": "teacher"}
-    return commands.distill(workspace, prepared, settings, teacher.name, args.device)
+    return run_training.distill(workspace, prepared, settings, teacher.name, args.device)
 
 
 def speed(run: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def built(run: Path, prepared: Any, dest: Path) -> dict[str, Any]:
         Runtime, or with the error that stopped it.
     """
     from edgecxr.engines.target import load_target
-    from edgecxr.export.bundle import export_bundle
+    from edgecxr.export.export_bundle import export_bundle
     from edgecxr.export.recipe import Recipe
 
     bundle = export_bundle(
@@ -42,7 +42,7 @@ def engine(bundle: Any, precision: str, images: Any) -> dict[str, Any]:
     from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
     from edgecxr.engines.tensorrt.build import build_engine
     from edgecxr.engines.tensorrt.engine import TensorRTBackend
-    from edgecxr.export.verify import compare
+    from edgecxr.export.parity import compare
 
     path = build_engine(bundle, precision, None, batches=BATCHES, say=print)
     found: dict[str, Any] = {"record": json.loads(path.with_suffix(".json").read_text())}

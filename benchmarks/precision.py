@@ -19,7 +19,7 @@ from ratios import finish, judged, record
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
-from edgecxr.export.verify import Truth, logits_of, same_auroc
+from edgecxr.export.parity import Truth, logits_of, same_auroc
 from edgecxr.workspace import Workspace
 
 LIMIT = 0.3

@@ -183,7 +183,7 @@ def make_bundle(folder: Path) -> None:
     from edgecxr.bundle.card import ModelCard
     from edgecxr.bundle.gate import FILE
     from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
-    from edgecxr.export.gate import fit, written
+    from edgecxr.export.fit_gate import fit, written
     from edgecxr.export.onnx import export_fp32
     from edgecxr.models.vit import TwoHeadViT
 

@@ -33,7 +33,7 @@ from edgecxr.evaluate.evaluation import answer
 from edgecxr.metrics import patient_weights
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import say
-from edgecxr.train import commands
+from edgecxr.train import run_training
 from edgecxr.train.config import patch_of
 from edgecxr.workspace import Workspace
 
@@ -127,7 +127,7 @@ def _teacher(args: argparse.Namespace, workspace: Workspace, prepared: Prepared,
     }  # fmt: skip
     if args.pretrained and args.teacher_init == "pretrained":
         settings["pretrained"] = str(args.pretrained)
-    make = partial(commands.train, workspace, prepared, settings, args.device)
+    make = partial(run_training.train, workspace, prepared, settings, args.device)
     return _found(args, workspace, prepared, settings | {"method": "teacher"}, make)
 
 
@@ -144,9 +144,9 @@ def _student(
     # An undistilled student that starts from other weights knows no teacher.
     if cell.method != "none" or args.init == "teacher":
         known["teacher_sha256"] = resolve.card_of(teacher).sha256
-        make = partial(commands.distill, workspace, prepared, typed, teacher.name, args.device)
+        make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
     else:
-        make = partial(commands.distill, workspace, prepared, typed | {"depth": args.depth}, None, args.device)
+        make = partial(run_training.distill, workspace, prepared, typed | {"depth": args.depth}, None, args.device)
     return _found(args, workspace, prepared, settings | known, make)
 
 
@@ -159,7 +159,7 @@ def _found(
 ) -> Path | None:
     """Return a run of these settings: found, made, or None where nothing is to be made."""
     try:
-        return commands.once(workspace, prepared, settings, _nothing if args.report else make)
+        return run_training.once(workspace, prepared, settings, _nothing if args.report else make)
     except _NotThereError:
         return None
 

@@ -18,7 +18,7 @@ from ratios import machine
 from edgecxr import NOTICE
 from edgecxr.data.prepared import Prepared
 from edgecxr.metrics import Interval
-from edgecxr.plots import save
+from edgecxr.plots.figure import save
 from edgecxr.storage.atomic import atomic_write
 
 _TASKS = {"findings": "findings (macro)", "abnormal": "normal/abnormal"}

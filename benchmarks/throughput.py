@@ -40,7 +40,7 @@ from training_step import films
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
-from edgecxr.train import commands
+from edgecxr.train import run_training
 from edgecxr.train.device import Device
 from edgecxr.workspace import Workspace
 
@@ -94,7 +94,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
         few = films(Path(folder, "films"), workspace, FILMS)
         common = {"arch": args.arch, "depth": args.depth, "precision": args.precision}
         settings = common | {"patch": args.patch, "init": "random", "batch": FILMS, "epochs": 1}
-        teacher = commands.train(workspace, few, settings, args.device)
+        teacher = run_training.train(workspace, few, settings, args.device)
         prepared = repeated(few, Path(folder), args.batch * args.steps)
         settings = common | {"res": args.res, "tokens": args.tokens, "batch": args.batch, "epochs": 2, "method": METHOD}
         loop = Loop(args, teacher, device)

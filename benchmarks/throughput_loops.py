@@ -28,7 +28,7 @@ from edgecxr.distill.base import Setup, supervised
 from edgecxr.distill.mlcak import Mlcak
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.train import checkpoint, commands
+from edgecxr.train import checkpoint, run_training
 from edgecxr.train.batches import CONTRAST, GAMMA, ROTATION_DEGREES, SCALE, SHIFT
 from edgecxr.train.config import patch_of
 from edgecxr.train.device import Device
@@ -119,7 +119,7 @@ def distilled(
     compiled: bool = False,
 ) -> float:
     """Run `edgecxr distill`; return the seconds of its last epoch and append the share of them that waited for data."""
-    run = commands.distill(workspace, prepared, settings, None, device, fresh=True, compiled=compiled)
+    run = run_training.distill(workspace, prepared, settings, None, device, fresh=True, compiled=compiled)
     with (run / "history.csv").open(newline="") as file:
         *_, last = csv.DictReader(file)
     shares.append(float(last["data_share"]))

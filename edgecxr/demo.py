@@ -20,12 +20,12 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.evaluate.evaluation import evaluate_model
-from edgecxr.export.bundle import export_bundle
+from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.phantom.make import phantom
 from edgecxr.resolve import card_of
 from edgecxr.terminal import progress, say
-from edgecxr.train import commands
+from edgecxr.train import run_training
 from edgecxr.workspace import Workspace
 
 FILMS_TO_INFER = 3
@@ -61,15 +61,15 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     common = SCHEDULE | {"seed": seed}
     settings = TEACHER | common | {"epochs": epochs}
     say(f"2/5  edgecxr train{_options(settings)}")
-    teacher = commands.once(
-        workspace, prepared, settings, partial(commands.train, workspace, prepared, settings, DEVICE)
+    teacher = run_training.once(
+        workspace, prepared, settings, partial(run_training.train, workspace, prepared, settings, DEVICE)
     )
     students = {}
     for method in ("mlcak", "none"):
         settings = common | {"method": method, "init": "teacher", "epochs": max(1, epochs // 2)}
         say(f"3/5  edgecxr distill --res 28{_options(settings)}")
-        distil = partial(commands.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
-        students[method] = commands.once(
+        distil = partial(run_training.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
+        students[method] = run_training.once(
             workspace, prepared, settings | {"teacher_sha256": card_of(teacher).sha256, "size": 28, "patch": 4}, distil
         )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgecxr import resolve
 from edgecxr.engines.target import load_target
 from edgecxr.errors import EdgeCxrError
-from edgecxr.export.bundle import export_bundle
+from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import choose
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace

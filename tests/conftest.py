@@ -135,7 +135,7 @@ def finished(clinic: Prepared) -> Finished:
 @pytest.fixture(scope="session")
 def bundled(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The FP32 bundle of the student of `finished`. Not to be changed."""
-    from edgecxr.export.bundle import export_bundle
+    from edgecxr.export.export_bundle import export_bundle
     from edgecxr.export.recipe import Recipe
 
     place = tmp_path_factory.mktemp("exported") / "student"
@@ -154,7 +154,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 @pytest.fixture(scope="session")
 def complete(finished: Finished, films: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The student's bundle with FP32, FP16 and INT8 files. Not to be changed."""
-    from edgecxr.export.bundle import export_bundle
+    from edgecxr.export.export_bundle import export_bundle
 
     return export_bundle(finished.student, films, tmp_path_factory.mktemp("complete") / "student")
 

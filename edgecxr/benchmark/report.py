@@ -89,7 +89,7 @@ def page(records: Sequence[Record], tolerance: float, pictures: Pictures, agains
     Args:
         records: of one or several devices.
         tolerance: of the recommendation.
-        pictures: `edgecxr.record_plots.pictures`.
+        pictures: `edgecxr.plots.records.pictures`.
         against: see `markdown`.
     """
     body = [

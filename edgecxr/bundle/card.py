@@ -60,7 +60,7 @@ class ModelCard:
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
         target: the device that a bundle was exported for, as `edgecxr.engines.target.Target` has it; empty for any.
         gate: how to tell whether a film is like those that the model learnt from, and how well that does, as
-            `edgecxr.export.gate` makes it; empty in bundles of before.
+            `edgecxr.export.fit_gate` makes it; empty in bundles of before.
         sha256: of the weights (best.safetensors) that everything was made from.
         version: the edgecxr that wrote the card.
         format: version of this record.

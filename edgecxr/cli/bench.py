@@ -134,6 +134,6 @@ def report(
         say(f"{into}: {count} place{'s' if count > 1 else ''} filled")
         return
     print(report.markdown(found, tolerance, against))
-    pictures = load("edgecxr.record_plots:pictures", "the page's pictures")
+    pictures = load("edgecxr.plots.records:pictures", "the page's pictures")
     atomic_write(path, report.page(found, tolerance, pictures, against), "give another file with --html")
     say(f"page: {path}")

@@ -73,7 +73,8 @@ def evaluate(
     print(json.dumps({"model": name, **record, "notice": NOTICE}) if json_ else table(name, record))
     if not ours.card.artefacts:
         path = ours.folder / f"reliability-{record['data']}-{split}.png"
-        say(f"reliability plot: {load('edgecxr.plots:reliability', 'plots')(record['calibration'], name, path)}")
+        draw = load("edgecxr.plots.evaluations:reliability", "plots")
+        say(f"reliability plot: {draw(record['calibration'], name, path)}")
 
 
 def _by_size(
@@ -95,7 +96,7 @@ def _by_size(
         record = by_size.by_size(model_families.answers(workspace, names, data, split, update), split, replicates)
     print(json.dumps({**record, "notice": NOTICE}) if json_ else by_size.table(record))
     path = workspace.root / f"by-size-{record['data']}-{split}.png"
-    say(f"plot: {load('edgecxr.plots:by_size', 'plots')(record, path)}")
+    say(f"plot: {load('edgecxr.plots.evaluations:by_size', 'plots')(record, path)}")
 
 
 @app.command(epilog="Examples:  edgecxr explain  |  edgecxr explain teacher-tiny-224 student-tiny-28-mlcak --films 10")

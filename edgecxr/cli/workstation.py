@@ -101,7 +101,7 @@ def train(
     prepared = resolve.dataset(workspace, data)
     if _launched(devices, nodes, rendezvous, device):
         return
-    run = load("edgecxr.train.commands:train", "train")(workspace, prepared, typed, device, fresh, compile_)
+    run = load("edgecxr.train.run_training:train", "train")(workspace, prepared, typed, device, fresh, compile_)
     if terminal.speaks():
         print(run)
 
@@ -175,7 +175,7 @@ def distill(
     prepared = resolve.dataset(workspace, data)
     if _launched(devices, nodes, rendezvous, device):
         return
-    run = load("edgecxr.train.commands:distill", "distill")(
+    run = load("edgecxr.train.run_training:distill", "distill")(
         workspace, prepared, typed, teacher, device, fresh, compile_
     )
     if terminal.speaks():
@@ -241,10 +241,10 @@ def export(
     chosen = choose(recipe, fp16, int8, keep_float, device)
     workspace = Workspace.default()
     if analyze:
-        print(load("edgecxr.export.commands:analyze", "export")(workspace, run, data, chosen))
+        print(load("edgecxr.export.run_export:analyze", "export")(workspace, run, data, chosen))
         return
     others = read_not_chest(not_chest) if not_chest else []  # first: it forks, and torch starts threads
-    folders = load("edgecxr.export.commands:export", "export")(
+    folders = load("edgecxr.export.run_export:export", "export")(
         workspace, run, data, chosen, device, with_teacher, others
     )
     for folder in folders:

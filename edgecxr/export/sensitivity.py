@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
-from edgecxr.export.precision import Ranges, to_int8, weighted_layers
-from edgecxr.export.verify import TASKS, Truth, logits_of, same_auroc
+from edgecxr.export.lower_precision import Ranges, to_int8, weighted_layers
+from edgecxr.export.parity import TASKS, Truth, logits_of, same_auroc
+from edgecxr.registry import load
 from edgecxr.storage.atomic import atomic_write
 
 
@@ -79,26 +80,11 @@ def table(costs: Sequence[Cost], rows: int = 12) -> str:
 
 def write(costs: Sequence[Cost], folder: Path, title: str) -> tuple[Path, Path]:
     """Write int8-layers.csv and int8-layers.png into `folder` and return their paths."""
-    from matplotlib.figure import Figure
-
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["layer", "rms", *(f"auroc_drop_{task}" for task in TASKS)])
     writer.writerows([cost.layer, cost.rms, *(cost.drop[task] for task in TASKS)] for cost in costs)
     numbers, picture = folder / "int8-layers.csv", folder / "int8-layers.png"
     atomic_write(numbers, text.getvalue())
-
-    figure = Figure(figsize=(8, 1.5 + 0.2 * len(costs)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    names = [cost.layer for cost in reversed(costs)]
-    left.barh(names, [cost.rms for cost in reversed(costs)])
-    left.set(xlabel="RMS difference of logits", title=title)
-    for task in TASKS:
-        right.plot([cost.drop[task] for cost in reversed(costs)], names, ".", label=task)
-    right.axvline(0, color="grey", linewidth=0.5)
-    right.set(xlabel="AUROC drop")
-    right.legend()
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    atomic_write(picture, drawn.getvalue())
+    load("edgecxr.plots.int8_cost:int8_cost", "plots")(costs, TASKS, title, picture)
     return numbers, picture

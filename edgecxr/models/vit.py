@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import timm
 import torch
@@ -13,13 +13,9 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.models.stem import conv_stem
-
-if TYPE_CHECKING:
-    from edgecxr.train.config import TrainConfig
 
 ARCHS = {"tiny": "vit_tiny_patch16_224", "small": "vit_small_patch16_224", "base": "vit_base_patch16_224"}
 WIDTHS = {"tiny": 192, "small": 384, "base": 768}
@@ -192,7 +188,24 @@ def seen_size(size: int, input: str) -> int:
     return BASE_SIZE if input == "upsample" else size
 
 
-def build(described: ModelCard | TrainConfig, labels: int) -> TwoHeadViT:
+class Described(Protocol):
+    """What a card and the settings of a run say of a model, as `TwoHeadViT` takes it."""
+
+    @property
+    def arch(self) -> str: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def patch(self) -> int: ...  # noqa: D102
+    @property
+    def depth(self) -> int: ...  # noqa: D102
+    @property
+    def input(self) -> str: ...  # noqa: D102
+    @property
+    def stem(self) -> str: ...  # noqa: D102
+
+
+def build(described: Described, labels: int) -> TwoHeadViT:
     """Build the (untrained) model that a card or the settings of a run describe."""
     return TwoHeadViT(
         described.arch,

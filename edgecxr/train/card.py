@@ -9,11 +9,11 @@ from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.evaluate.scores import choose_operating_points, count_cases, fit_temperatures, predict
-from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import build
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.train import checkpoint
+from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 

@@ -18,12 +18,12 @@ from torch.amp.grad_scaler import GradScaler
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked
 from edgecxr.terminal import say
+from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.workspace import Workspace

@@ -131,9 +131,9 @@ def fit(
             checkpoint.save_last(run, {k: v.state_dict() for k, v in state.items()} | {"history": history})
             write_epoch(run, model, history)
     if fabric.is_global_zero:
-        from edgecxr import plots  # here: matplotlib takes a second, and a run that is cut off needs none
+        from edgecxr.plots.curves import curves  # here: matplotlib takes a second, and a run that is cut off needs none
 
-        plots.curves(history, f"{run.name} on {config.data}", run / "curves.png")
+        curves(history, f"{run.name} on {config.data}", run / "curves.png")
 
 
 def _next(batches: Iterator[Batch], config: TrainConfig, device: Device) -> Batch:

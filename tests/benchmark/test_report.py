@@ -112,7 +112,7 @@ def test_the_command_takes_the_workspaces_records_and_draws_three_pictures(drawn
 
 def test_the_findings_are_drawn_at_a_models_highest_precision_whatever_was_measured_first() -> None:
     matplotlib = pytest.importorskip("matplotlib")
-    from edgecxr.record_plots import findings
+    from edgecxr.plots.records import findings
 
     int8, fp32 = row(STUDENT, "tensorrt", "int8", 1.0, 0.1), row(STUDENT, "onnxruntime", "fp32", 4.0, 0.01)
     with matplotlib.rc_context({"svg.hashsalt": "the same"}):
@@ -150,8 +150,8 @@ def test_a_page_without_matplotlib_is_refused_with_the_extra(tmp_path: Path, mon
     import sys
 
     records.write(record(ROWS), tmp_path / "runs" / "benchmark-1.json")
-    monkeypatch.setitem(sys.modules, "edgecxr.record_plots", None)
-    monkeypatch.delitem(sys.modules, "edgecxr.record_plots")
+    monkeypatch.setitem(sys.modules, "edgecxr.plots.records", None)
+    monkeypatch.delitem(sys.modules, "edgecxr.plots.records")
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

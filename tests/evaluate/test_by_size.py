@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from edgecxr import plots
 from edgecxr.errors import InputError
 from edgecxr.evaluate.by_size import TOLERANCE, by_size, cases_of, hit_rate, hits, table
 from edgecxr.metrics import auroc
+from edgecxr.plots import evaluations
 from tests.conftest import LABELS
 from tests.evaluate.boxed import answered, boxed
 
@@ -92,7 +92,7 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
     assert lines[6].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
     assert lines[7].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
     assert "not for diagnosis" in lines[-1]
-    assert plots.by_size(record, tmp_path / "by-size.png").read_bytes().startswith(b"\x89PNG")
+    assert evaluations.by_size(record, tmp_path / "by-size.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_data_without_boxes_are_refused_with_the_way_out(clinic):

@@ -17,11 +17,11 @@ from edgecxr.engines.backend import Outputs
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import CheckFailed, ModelError
 from edgecxr.export.onnx import OPSETS, export_fp32
-from edgecxr.export.verify import check_parity, compare
+from edgecxr.export.parity import check_parity, compare
 from edgecxr.films.resize import box_mean
-from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.train.checkpoint import load_run
+from edgecxr.train.checkpoint_backend import TorchBackend
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ import pytest
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.engines.target import PROFILES, load_target, target_names
 from edgecxr.engines.tensorrt.build import choose_precision
+from edgecxr.export.lower_precision import _CALIBRATORS
 from edgecxr.export.onnx import OPSETS
-from edgecxr.export.precision import _CALIBRATORS
 from edgecxr.export.recipe import METHODS, Recipe, load_recipe
 from edgecxr.registry import BACKENDS
 from tests.tiny_bundle import tiny_card

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from edgecxr.export import sensitivity
-from edgecxr.export.bundle import layer_costs
-from edgecxr.export.precision import weighted_layers
+from edgecxr.export.export_bundle import layer_costs
+from edgecxr.export.lower_precision import weighted_layers
 from edgecxr.export.recipe import Recipe
 
 

@@ -463,8 +463,8 @@ def rtx(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @needs_rtx
 @pytest.mark.parametrize("profile", ["modern", "legacy"])
 def test_rtx_builds_every_file_of_a_vit(profile: str, rtx: None, tmp_path: Path) -> None:
+    from edgecxr.export.lower_precision import calibrate, to_fp16, to_int8
     from edgecxr.export.onnx import export_fp32
-    from edgecxr.export.precision import calibrate, to_fp16, to_int8
     from edgecxr.models.vit import TwoHeadViT
 
     source = tmp_path / "fp32.onnx"

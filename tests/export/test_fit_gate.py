@@ -12,8 +12,8 @@ from edgecxr.bundle.describe import describe
 from edgecxr.bundle.gate import FILE
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, UsageError
-from edgecxr.export.bundle import export_bundle
-from edgecxr.export.gate import fit, no_films, threshold_of
+from edgecxr.export.export_bundle import export_bundle
+from edgecxr.export.fit_gate import fit, no_films, threshold_of
 from edgecxr.export.not_chest import read_not_chest
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import Radiograph

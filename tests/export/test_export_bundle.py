@@ -12,8 +12,8 @@ import pytest
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.engines.target import load_target
 from edgecxr.errors import CheckFailed, InputError, ModelError, UsageError
-from edgecxr.export import bundle as exporting
-from edgecxr.export.bundle import export_bundle
+from edgecxr.export import export_bundle as exporting
+from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.infer.predictor import Predictor

@@ -15,8 +15,8 @@ from onnx import TensorProto, numpy_helper
 from edgecxr.bundle.card import ModelCard
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import ModelError, UsageError
+from edgecxr.export.lower_precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
 from edgecxr.export.onnx import OPSETS, export_fp32
-from edgecxr.export.precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
 from edgecxr.models.vit import TwoHeadViT
 
 IMAGES = np.random.default_rng(0).random((64, 1, 28, 28), dtype=np.float32)
@@ -170,7 +170,7 @@ def test_methods_clip_differently(made):
 
 
 def test_ranges_do_not_depend_on_how_images_go_through(made, monkeypatch):
-    import edgecxr.export.precision as module
+    import edgecxr.export.lower_precision as module
 
     whole = calibrate(made[1]["fp32"], IMAGES, "minmax")
     monkeypatch.setattr(module, "CALIBRATION_BATCH", 7)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecxr.errors import InputError
-from edgecxr.export.calibration import choose
+from edgecxr.export.calibration_images import choose
 from tests.conftest import write_prepared
 
 

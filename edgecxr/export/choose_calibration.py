@@ -12,10 +12,10 @@ import numpy as np
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
-from edgecxr.export.calibration import Calibration, choose
-from edgecxr.export.precision import Ranges, calibrate, to_int8, weighted_layers
+from edgecxr.export.calibration_images import Calibration, choose
+from edgecxr.export.lower_precision import Ranges, calibrate, to_int8, weighted_layers
+from edgecxr.export.parity import TASKS, Truth, aurocs_of, logits_of
 from edgecxr.export.recipe import Recipe
-from edgecxr.export.verify import TASKS, Truth, aurocs_of, logits_of
 from edgecxr.vocabulary import FloatArray
 
 

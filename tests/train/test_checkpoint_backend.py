@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgecxr.models.reference import TorchBackend
 from edgecxr.models.vit import TwoHeadViT
+from edgecxr.train.checkpoint_backend import TorchBackend
 
 
 def test_the_backend_gives_numpy_what_the_model_gives_torch():

@@ -15,20 +15,20 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.engines.target import Target
 from edgecxr.errors import CheckFailed, InputError
-from edgecxr.export.calibration import choose
-from edgecxr.export.gate import add_gate
+from edgecxr.export.calibration_images import choose
+from edgecxr.export.choose_calibration import quantise, ranges_of
+from edgecxr.export.fit_gate import add_gate
+from edgecxr.export.lower_precision import to_fp16
 from edgecxr.export.onnx import OPSETS, export_fp32
-from edgecxr.export.precision import to_fp16
-from edgecxr.export.quantise import quantise, ranges_of
+from edgecxr.export.parity import FAIL, Truth, Verdict, check_parity, compare, logits_of, same_auroc
 from edgecxr.export.recipe import Recipe
 from edgecxr.export.sensitivity import Cost, analyse, worst
-from edgecxr.export.verify import FAIL, Truth, Verdict, check_parity, compare, logits_of, same_auroc
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE, source_size
-from edgecxr.models.reference import TorchBackend
 from edgecxr.storage.folders import atomic_folder
 from edgecxr.terminal import progress
 from edgecxr.train.checkpoint import load_run
+from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.vocabulary import FloatArray
 
 FILES = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}

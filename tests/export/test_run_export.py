@@ -161,8 +161,8 @@ def test_a_failing_artefact_ends_with_6_and_leaves_the_old_bundle(runs, recipe, 
     assert edgecxr("export", "--fp16", "--recipe", recipe, runs=runs).code == 0
     bundle = runs / "export" / STUDENT
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    from edgecxr.export import bundle as module
-    from edgecxr.export.verify import FAIL
+    from edgecxr.export import export_bundle as module
+    from edgecxr.export.parity import FAIL
 
     monkeypatch.setattr(module, "same_auroc", lambda *a, real=module.same_auroc: failed(real(*a), FAIL))
     typed = edgecxr("export", "--fp16", "--recipe", recipe, runs=runs)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgecxr.engines.backend import Outputs
-from edgecxr.export.verify import Truth, same_auroc
+from edgecxr.export.parity import Truth, same_auroc
 from tests.conftest import write_prepared
 
 SPLITS = ["val"] * 200

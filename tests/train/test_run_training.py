@@ -21,8 +21,8 @@ from edgecxr.evaluate.evaluation import answer, evaluate_model
 from edgecxr.evaluate.explain import draw
 from edgecxr.registry import METHODS
 from edgecxr.train.checkpoint import load_run
-from edgecxr.train.commands import distill, once, train
 from edgecxr.train.config import TrainConfig
+from edgecxr.train.run_training import distill, once, train
 from edgecxr.workspace import Workspace
 
 QUICK = {"epochs": 1, "batch": 16, "augment": 0.0}

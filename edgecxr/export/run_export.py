@@ -12,7 +12,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.engines.target import Target
 from edgecxr.errors import ModelError
 from edgecxr.export import sensitivity
-from edgecxr.export.bundle import export_bundle, layer_costs
+from edgecxr.export.export_bundle import export_bundle, layer_costs
 from edgecxr.export.recipe import Recipe
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.storage.atomic import writing

@@ -1,0 +1,1 @@
+"""Pictures for people on a workstation. All of matplotlib is here."""

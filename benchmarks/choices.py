@@ -148,7 +148,9 @@ def student(
     settings.pop("teacher", None)
     tokens = settings.pop("tokens", 49)
     weights = {} if settings["method"] == "none" else {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
-    known = weights | settings | {"size": args.res, "patch": patch_of(args.res, tokens), "teacher_sha256": card.sha256}
+    known = weights | settings | {
+        "stem": card.stem, "size": args.res, "patch": patch_of(args.res, tokens), "teacher_sha256": card.sha256,
+    }  # fmt: skip
     typed = settings | {"res": args.res, "tokens": tokens}
     make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
     return run_training.once(workspace, prepared, known, make)

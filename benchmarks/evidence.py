@@ -6,9 +6,9 @@
 
 A plan lists trainings that differ by method, seed, teacher, start, stem ...; what has no record yet is trained, one
 thread for each of --jobs, at the lowest priority. It may be killed at any moment: the same command goes on. The code
-that trains is a clone of this repository at the commit of the first start (--commit REV: of another one, for runs that
-have not begun), so that files here may change meanwhile; each run keeps the commit that made it. Records (results, and
-what the model answers for the test films) are written beside the plan's name into --records, one for each run, as soon
+that trains is a clone of this repository at the commit of the plan's first start (--commit REV: of another one, for
+runs of which no epoch is done), so that files here may change meanwhile; each run keeps the commit that made it.
+Records (results, and what the model answers for the test films) are written into --records, one for each run, as soon
 as it ends, and are worth committing at once; runs, data and clones lie in --folder and can be made again.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from evidence_plan import DataSet, Plan, Run, read_plan
+from evidence_records import check_records, data_hash, record_of, result, weights_of
 
-from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.locks import locked
@@ -47,6 +48,7 @@ def main() -> int:
     try:
         plan = read_plan(args.plan)
         args.records = args.records or HERE / "benchmarks" / "results" / "evidence" / plan.name
+        args.folder = folder_of(plan, args.folder)
         if args.status:
             from evidence_status import status  # numpy, and a second of work
 
@@ -56,11 +58,8 @@ def main() -> int:
             return stop(args.folder)
         if args.background:
             return in_background(args)
-        with writing(args.folder):
-            args.folder.mkdir(parents=True, exist_ok=True)
-        with locked(args.folder / "lock", f"is running trainings in {args.folder}: wait for it, or end it with --stop"):
+        with locked(args.folder / "lock", f"is running these trainings in {args.folder}: wait, or end it with --stop"):
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-            atomic_write(args.folder / "process", str(os.getpid()))
             return Runner(plan, args.folder.resolve(), args.records.resolve(), args.jobs, args.commit).run()
     except EdgeCxrError as error:
         say(f"error: {error}")
@@ -72,12 +71,14 @@ def main() -> int:
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("plan", type=Path, help="TOML file")
     doing = parser.add_mutually_exclusive_group()
     doing.add_argument("--status", action="store_true", help="print what is done, and what came out")
     doing.add_argument("--background", action="store_true", help="train on after this command has ended")
-    doing.add_argument("--stop", action="store_true", help="end what trains in --folder; nothing that is done is lost")
+    doing.add_argument("--stop", action="store_true", help="end the trainings; nothing that is done is lost")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trainings at a time")
     parser.add_argument("--folder", type=Path, default=HERE / "build" / "evidence", help="of runs, data and clones")
     parser.add_argument("--records", type=Path, help="folder; benchmarks/results/evidence/PLAN by default")
@@ -89,11 +90,26 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def folder_of(plan: Plan, base: Path) -> Path:
+    """Return the folder of a plan; data and clones are those of all plans in `base`.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    folder = base / plan.name
+    with writing(folder, "name another --folder"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for shared in ("data", "code"):
+            (base / shared).mkdir(exist_ok=True)
+            if not (folder / shared).exists():
+                (folder / shared).symlink_to(Path("..", shared))
+    return folder
+
+
 def in_background(args: argparse.Namespace) -> int:
     """Start this command without --background, free of this terminal and this process."""
     log = args.folder / "log"
-    with writing(log):
-        args.folder.mkdir(parents=True, exist_ok=True)
+    with writing(log, "name another --folder"):
         output = log.open("ab")
     begins = output.tell()
     command = [sys.executable, __file__, *(word for word in sys.argv[1:] if word != "--background")]
@@ -113,25 +129,25 @@ def in_background(args: argparse.Namespace) -> int:
 
 
 def stop(folder: Path) -> int:
-    """End the runner of a folder."""
-    if not (folder / "lock").exists():
-        say(f"nothing trains in {folder}")
-        return 0
-    try:
-        with locked(folder / "lock", "holds it"):  # left by a process that was killed
-            say(f"nothing trains in {folder}")
-            return 0
-    except UsageError:
-        process = int((folder / "process").read_text())
-        os.kill(process, signal.SIGTERM)
+    """End the runner of a plan."""
+    lock = folder / "lock"
+    process = None
     for _ in range(100):
-        time.sleep(0.1)
+        if not lock.exists():
+            break
         try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            say(f"process {process} was stopped: the same command goes on")
-            return 0
-    raise UsageError(f"process {process} does not stop: kill -9 {process} ends it, and loses no more")
+            with locked(lock, "holds it"):  # left by a process that was killed
+                break
+        except UsageError:
+            words = lock.read_text(errors="replace").split()
+            if process is None and words[:1] == ["process"]:
+                process = int(words[1])
+                os.kill(process, signal.SIGTERM)
+            time.sleep(0.1)
+    else:
+        raise UsageError(f"process {process} does not stop: kill -9 {process} ends it, and loses no more")
+    say(f"process {process} was stopped: the same command goes on" if process else f"nothing trains in {folder}")
+    return 0
 
 
 @dataclass
@@ -157,17 +173,21 @@ class Runner:
 
     def run(self) -> int:
         """Train until nothing is left that can be; return the exit code."""
-        code = self._code()
-        hashes = {name: self._data(entry, code) for name, entry in self.plan.data.items()}
+        commit = self._commit()
+        hashes = {name: self._data(entry, commit) for name, entry in self.plan.data.items()}
         check_records(self.plan, self.records, hashes)
         left = [run for run in self.plan.runs if record_of(self.records, run.id) is None]
+        for run in left:
+            self._begun(run, hashes[run.data])
         say(f"{len(left)} of {len(self.plan.runs)} runs are left, {self.jobs} at a time")
         try:
             while left or self.at_work:
-                for run in [run for run in left if len(self.at_work) < self.jobs and self._can_begin(run)]:
-                    if len(self.at_work) < self.jobs:
-                        left.remove(run)
-                        self._begin(run, hashes[run.data], code)
+                for run in [run for run in left if self._can_begin(run)][: self.jobs - len(self.at_work)]:
+                    left.remove(run)
+                    try:
+                        self._begin(run, hashes[run.data], commit)
+                    except EdgeCxrError as error:
+                        self._failed(run.id, str(error))
                 if not self.at_work:
                     break
                 time.sleep(0.2)
@@ -175,23 +195,23 @@ class Runner:
         finally:
             for process in self.at_work.values():
                 process.kill()
-        for name, why in self.failed.items():
-            say(f"{name} failed: {why}")
         if left:
-            say(f"not begun, since their teacher is missing: {', '.join(run.id for run in left)}")
-        return UsageError.exit_code if self.failed else 0
+            say(f"not begun, since their teacher failed: {', '.join(run.id for run in left)}")
+        if self.failed:
+            say(f"failed: {', '.join(self.failed)}; the same command tries again")
+        return UsageError.exit_code if left or self.failed else 0
 
-    def _code(self) -> str:
-        """Return the commit whose code trains, and clone it."""
+    def _commit(self) -> str:
+        """Return the commit whose code trains what has not begun."""
         pinned = self.folder / "commit"
+        head = git("rev-parse", "--verify", "HEAD^{commit}")
         if self.commit is None and pinned.exists():
             commit = pinned.read_text().strip()
         else:
             commit = git("rev-parse", "--verify", f"{self.commit or 'HEAD'}^{{commit}}")
             atomic_write(pinned, commit)
-            if git("status", "--porcelain", "--", "edgecxr", "benchmarks/*.py"):
-                say(f"what is not committed is not used: the code is that of {commit[:12]}")
-        clone(commit, self.folder / "code")
+        other = "" if commit == head else f", not that of HEAD {head[:12]} (--commit HEAD takes it)"
+        say(f"the code is that of commit {commit[:12]}{other}; what is not committed is not used")
         return commit
 
     def _data(self, entry: DataSet, commit: str) -> str:
@@ -209,54 +229,64 @@ class Runner:
                     "dataset",
                 )
             say(f"preparing {entry.name}")
-            command = [sys.executable, "-m", "edgecxr", "prepare", *entry.prepare, "--name", entry.name]
-            done = subprocess.run(
-                command, env=self._environment(commit) | {"EDGECXR_RUNS": str(self.folder)}, stdin=subprocess.DEVNULL
-            )
-            if done.returncode:
-                raise InputError(f"{' '.join(command[2:])} ended with {done.returncode}", "dataset")
-        found = Prepared.open(path).hash
-        if entry.hash not in (None, found):
-            raise InputError(
-                f"{path} is not the data set of the plan (its hash is {found}): prepare it again, or give a plan of "
-                "other data another name",
-                "dataset",
-            )
-        return found
+            words = ["prepare", *entry.prepare, "--name", entry.name]
+            process = self._start(words, commit, None, {"EDGECXR_RUNS": str(self.folder)})
+            try:
+                code = process.wait()
+            finally:
+                process.kill()
+            if code:
+                raise InputError(f"edgecxr {' '.join(words)} ended with {code}", "dataset")
+        return data_hash(entry, self.folder)
 
     def _can_begin(self, run: Run) -> bool:
         return run.teacher is None or (record_of(self.records, run.teacher) or {}).get("status") == "done"
 
+    def _begun(self, run: Run, data_hash: str) -> dict[str, Any] | None:
+        """Return what a run began with, if an epoch of it is done.
+
+        Raises:
+            UsageError: that was something else than the plan says.
+        """
+        folder = self.folder / "work" / run.id
+        if not list(folder.glob("*/last.pt")):
+            return None
+        before: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        asked = run.spec, data_hash, weights_of(self.records, run.teacher)
+        # The first plans did not say who teaches; the worker looks at the run itself, too.
+        if (before["spec"], before["data_hash"], before.get("taught_by", asked[2])) != asked:
+            raise UsageError(
+                f"{run.id} in {folder} was begun with other settings, data or teacher: a changed protocol is a plan of "
+                "another name; or remove that folder"
+            )
+        return before
+
     def _begin(self, run: Run, data_hash: str, commit: str) -> None:
         folder = self.folder / "work" / run.id
-        begun = folder / "spec.json"
-        if begun.exists():
-            before = json.loads(begun.read_text(encoding="utf-8"))
-            if (before["spec"], before["data_hash"]) != (run.spec, data_hash):
-                raise UsageError(
-                    f"{run.id} in {folder} was begun with other settings or data: a changed protocol is a plan of "
-                    f"another name; or remove that folder"
-                )
-            commit = before["commit"]
+        before = self._begun(run, data_hash)
+        commit = before["commit"] if before else commit
         spec: dict[str, Any] = {
             "id": run.id, "spec": run.spec, "data": run.data, "data_hash": data_hash, "teacher": run.teacher,
-            "commit": commit, "folder": str(self.folder), "records": str(self.records), "threads": 1,
+            "taught_by": weights_of(self.records, run.teacher), "commit": commit, "folder": str(self.folder),
+            "records": str(self.records), "threads": 1,
         }  # fmt: skip
-        atomic_write(begun, json.dumps(spec, indent=1))
-        code = clone(commit, self.folder / "code")
-        with writing(folder / "log"), (folder / "log").open("ab") as log:
-            # Its standard input ends with this process, and then it ends.
-            self.at_work[run.id] = subprocess.Popen(
-                [sys.executable, str(code / "benchmarks" / "evidence_work.py"), str(begun)],
-                env=self._environment(commit), stdin=subprocess.PIPE, stdout=log, stderr=log,
-                preexec_fn=_at_lowest_priority,
-            )  # fmt: skip
-        say(f"{time.strftime('%H:%M:%S')} {run.id} begins, or goes on")
+        atomic_write(folder / "spec.json", json.dumps(spec, indent=1), "name another --folder")
+        self.at_work[run.id] = self._start([str(folder / "spec.json")], commit, folder / "log", ONE_THREAD)
+        say(f"{time.strftime('%H:%M:%S')} {run.id} {'goes on' if before else 'begins'}, commit {commit[:12]}")
 
-    def _environment(self, commit: str) -> dict[str, str]:
-        code = self.folder / "code" / commit[:12]
+    def _start(self, words: list[str], commit: str, log: Path | None, more: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start a worker of a commit; its standard input ends with this process, and then it ends."""
+        code = clone(commit, self.folder / "code")
         paths = {"PYTHONPATH": os.pathsep.join([str(code), str(code / "benchmarks")]), "PYTHONSAFEPATH": "1"}
-        return os.environ | ONE_THREAD | paths
+        with writing(log or self.folder, "name another --folder"), (log or Path(os.devnull)).open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, str(code / "benchmarks" / "evidence_work.py"), *words],
+                env=os.environ | more | paths,
+                stdin=subprocess.PIPE,
+                stdout=file if log else None,
+                stderr=file if log else None,
+                preexec_fn=_at_lowest_priority,
+            )
 
     def _ended(self) -> list[Run]:
         """Take note of the processes that have ended; return the runs that are to be begun again."""
@@ -276,73 +306,16 @@ class Runner:
             else:
                 log = self.folder / "work" / name / "log"
                 lines = log.read_text(errors="replace").splitlines() or [""]
-                self.failed[name] = f"exit code {code}, {lines[-1].strip()} ({log})"
-                say(f"{name} failed: {self.failed[name]}")
+                self._failed(name, f"exit code {code}, {lines[-1].strip()} ({log})")
         return again
+
+    def _failed(self, name: str, why: str) -> None:
+        self.failed[name] = why
+        say(f"{name} failed: {why}")
 
 
 def _at_lowest_priority() -> None:
     os.nice(NICE)
-
-
-def result(record: dict[str, Any]) -> str:
-    """Return a record in a few words."""
-    if record["status"] != "done":
-        return f"{record['status']}: {record['message']}"
-    test = record["test"]
-    scores = " / ".join("-" if test[task] is None else f"{test[task]:.3f}" for task in ("findings", "abnormal"))
-    return f"test AUROC findings / abnormal {scores}, best epoch {record['best_epoch']}, {record['minutes']} min"
-
-
-def record_of(records: Path, name: str) -> dict[str, Any] | None:
-    """Return the record of a run; None where there is none yet.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    path = records / f"{name}.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["run"] == name and record["status"] in ("done", "diverged")
-        return dict(record)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        raise InputError(
-            f"{path} is no record of a training ({type(error).__name__}): restore it", "malformed"
-        ) from error
-
-
-def check_records(plan: Plan, records: Path, hashes: dict[str, str]) -> None:
-    """Refuse to go on where the records are of other settings, data or teachers than the plan's.
-
-    Args:
-        plan: what is asked for.
-        records: folder of the records that there are.
-        hashes: of the plan's data sets.
-
-    Raises:
-        UsageError: names the run and what differs.
-    """
-    for run in plan.runs:
-        record = record_of(records, run.id)
-        if record is None:
-            continue
-        differs = [key for key, value in run.spec.items() if record["spec"].get(key) != value]
-        if record["data"]["hash"] != hashes[run.data]:
-            differs.append(f"data set {run.data}")
-        if run.teacher and record["teacher"] != {"run": run.teacher, "sha256": _weights(records, run.teacher)}:
-            differs.append(f"weights of {run.teacher}")
-        if differs:
-            raise UsageError(
-                f"{records / run.id}.json was made with another {', another '.join(differs)}: a changed protocol is a "
-                "plan of another name"
-            )
-
-
-def _weights(records: Path, name: str) -> str | None:
-    record = record_of(records, name) or {}
-    return record.get("weights", {}).get("sha256")
 
 
 def git(*words: str) -> str:
@@ -364,6 +337,8 @@ def clone(commit: str, parent: Path) -> Path:
     """Return a clone of this repository at a commit, made if need be."""
     path = parent / commit[:12]
     if not path.exists():
+        for left in parent.glob(f".{commit[:12]}-*"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         making = parent / f".{commit[:12]}-{os.getpid()}"
         git("clone", "--quiet", "--no-checkout", str(HERE), str(making))
         git("-C", str(making), "checkout", "--quiet", "--detach", commit)

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.errors import UsageError
+from edgecxr.films.resize import INPUT_SIZES, SIZES
+from edgecxr.registry import METHODS
+from edgecxr.vocabulary import STEMS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-_OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against", "keep_weights")
+_OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against")
 _SETTINGS = {
     "start": str, "stem": str, "arch": str, "depth": int, "tokens": int, "epochs": int, "batch": int, "lr": float,
     "warmup": float, "weight_decay": float, "clip": float, "augment": float, "alpha": float, "beta": float,
@@ -35,7 +38,8 @@ class Run:
         teacher: id of the run that teaches it; None where none does.
         turn: runs of a lower turn come first.
         against: name of the runs that it is compared with; None: it is not.
-        keep_weights: whether its weights are kept beside its record, in half precision, to be taught by anywhere.
+        keep_weights: whether it teaches others: its weights are kept beside its record, in half precision, so that
+            it can do so on any machine.
         settings: the other settings, by the names of the plan's file.
     """
 
@@ -112,18 +116,28 @@ def read_plan(file: Path) -> Plan:
 def _plan(name: str, values: dict[str, Any]) -> Plan:
     _no_others(values, ("data", "settings", "run"), "the file")
     common = values.get("settings", {})
+    for key, kind in (("settings", dict), ("data", dict), ("run", list)):
+        _typed(key, values.get(key, kind()), kind)
+    if not values["run"]:
+        raise ValueError("there is no [[run]]")
     _no_others(common, tuple(_SETTINGS), "[settings]")
     data = {}
     for key, entry in values["data"].items():
-        _no_others(entry, ("prepare", "hash"), f"[data.{key}]")
+        _no_others(_typed(f"data.{key}", entry, dict), ("prepare", "hash"), f"[data.{key}]")
         data[key] = DataSet(key, tuple(map(str, entry.get("prepare", ()))), entry.get("hash"))
     placed: list[tuple[int, int, int, Run]] = []
     for place, entry in enumerate(values["run"]):
+        _typed("a [[run]]", entry, dict)
+        if [other["name"] for other in values["run"]].count(entry["name"]) > 1:
+            raise ValueError(f"there are two [[run]] {entry['name']}: give each kind its own name")
         _no_others(entry, (*_OF_A_RUN, *_SETTINGS), f"[[run]] {entry['name']}")
         settings = common | {key: value for key, value in entry.items() if key in _SETTINGS}
         for key, value in settings.items():
             settings[key] = _typed(f"{key} of {entry['name']}", value, _SETTINGS[key])
-        for seed in entry.get("seeds", [0]):
+        seeds = _typed(f"seeds of {entry['name']}", entry.get("seeds", [0]), list)
+        if not seeds:
+            raise ValueError(f"{entry['name']} has no seeds")
+        for seed in seeds:
             run = Run(
                 name=_typed("a name", entry["name"], str),
                 seed=_typed(f"a seed of {entry['name']}", seed, int),
@@ -133,7 +147,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
                 teacher=entry.get("teacher"),
                 turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
                 against=entry.get("against"),
-                keep_weights=_typed(f"keep_weights of {entry['name']}", entry.get("keep_weights", False), bool),
+                keep_weights=any(other.get("teacher") == f"{entry['name']}-s{seed}" for other in values["run"]),
                 settings=settings,
             )
             placed.append((run.turn, seed, place, run))
@@ -144,8 +158,18 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
 
 def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
     ids = [run.id for run in runs]
-    names = {run.name for run in runs}
     for run in runs:
+        for what, value, known in (
+            ("method", run.method, ("teacher", *METHODS)),
+            ("res", run.res, INPUT_SIZES if run.method == "teacher" else SIZES),
+            ("tokens", run.settings.get("tokens", 49), (196, 49, 16)),
+            ("stem", run.settings.get("stem", "patch"), STEMS),
+            ("start", run.settings.get("start", "random"), ("random", "teacher", "pretrained")),
+            ("arch", run.settings.get("arch", "tiny"), ("tiny", "small", "base")),
+            ("precision", run.settings.get("precision", "auto"), ("auto", "fp32", "bf16", "fp16")),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} of {run.name} is {value!r}, none of {', '.join(map(str, known))}")
         if ids.count(run.id) > 1:
             raise ValueError(f"there are two runs {run.id}")
         if not run.name.replace("-", "").replace("_", "").replace(".", "").isalnum():
@@ -154,8 +178,10 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
             raise ValueError(f"{run.name} is of data {run.data!r}, which no [data.{run.data}] describes")
         if run.teacher is not None and run.teacher not in ids:
             raise ValueError(f"the teacher of {run.name} is {run.teacher!r}, which is none of {', '.join(ids)}")
-        if run.against is not None and run.against not in names:
-            raise ValueError(f"{run.name} is against {run.against!r}, which is none of {', '.join(sorted(names))}")
+        others = {other.name for other in runs if other.data == run.data} - {run.name}
+        if run.against is not None and run.against not in others:
+            known_names = ", ".join(sorted(others)) or "no other run"
+            raise ValueError(f"{run.name} is against {run.against!r}; on {run.data} there is {known_names}")
         teacher = next((other for other in runs if other.id == run.teacher), None)
         if teacher and (teacher.data != run.data or teacher.method != "teacher"):
             raise ValueError(f"the teacher of {run.name} is no teacher on {run.data}")

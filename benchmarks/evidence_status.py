@@ -1,9 +1,9 @@
 """What `evidence.py --status` prints: what is done of a plan, and differences with intervals. numpy only.
 
-A difference is that of the test AUROC, on the same bootstrap replicates of whole patients, run by run of the same seed,
-which share initial weights, order of films and augmentation; a name with a single seed is compared with each of the
-other's. The chance of the training enters by Student's t over the seeds (gap.py); with one seed an interval holds the
-chance of the test films alone, and says so.
+A difference is that of the test AUROC, on the same bootstrap replicates of whole patients, between runs of the same
+seed, which share initial weights, order of films and augmentation, as far as both are done; a teacher shares nothing
+with its students and is compared with each of them. The chance of the training enters by Student's t over the seeds
+(gap.py); with one seed an interval holds the chance of the test films alone, and says so.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import record_of, result
 from evidence_plan import Plan, Run
+from evidence_records import check_records, data_hash, record_of, result
 from gap import Sample, over_seeds
 
 from edgecxr import NOTICE, metrics
@@ -40,8 +40,15 @@ def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> s
         replicates: of the bootstrap.
 
     Raises:
-        InputError: a record is damaged.
+        InputError: a record is damaged, or a data set is not that of the plan or of the records.
+        UsageError: a record is of other settings than the plan's, or of another teacher.
     """
+    hashes = {
+        name: data_hash(entry, folder)
+        for name, entry in plan.data.items()
+        if (folder / "data" / name / "dataset.json").exists()
+    }
+    check_records(plan, records, hashes)
     found = {run.id: record_of(records, run.id) for run in plan.runs}
     width = max(map(len, found))
     lines = [f"{run.id:{width}}  {_state(run, found[run.id], folder)}" for run in plan.runs]
@@ -52,7 +59,7 @@ def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> s
         kinds = {run.name: [other for other in done if other.name == run.name] for run in done if run.data == name}
         if not kinds:
             continue
-        if not (folder / "data" / name / "dataset.json").exists():
+        if name not in hashes:
             lines += [
                 "",
                 f"{name} is not in {folder / 'data'}: the runs of this plan prepare it, and then tables follow",
@@ -78,10 +85,9 @@ def _table(prepared: Prepared, kinds: dict[str, list[Run]], records: Path, repli
     scored = {name: {run.seed: score(answers(records, run.id)) for run in runs} for name, runs in kinds.items()}
     made_up = " (synthetic phantom films)" if prepared.phantom else ""
     measures = list(next(iter(next(iter(scored.values())).values())))
+    teachers = {name for name, runs in kinds.items() if runs[0].method == "teacher"}
     head = [f"{name} ({len(seeds)})" for name, seeds in scored.items()]
-    cells = {
-        name: [_cell(kinds[name][0], measure, scored) for measure in measures] for name in scored
-    }  # fmt: skip
+    cells = {name: [_cell(kinds[name][0], measure, scored, teachers) for measure in measures] for name in scored}
     widths = [max(len(title), *map(len, cells[name])) for title, name in zip(head, cells, strict=True)]
     first = max(map(len, measures))
     lines = [
@@ -95,42 +101,31 @@ def _table(prepared: Prepared, kinds: dict[str, list[Run]], records: Path, repli
     return lines
 
 
-def _cell(run: Run, measure: str, scored: dict[str, dict[int, Scores]]) -> str:
-    ours = scored[run.name]
+def _cell(run: Run, measure: str, scored: dict[str, dict[int, Scores]], teachers: set[str]) -> str:
+    ours = {seed: scores[measure] for seed, scores in scored[run.name].items()}
     draw = zlib.crc32(f"{run.name} {measure}".encode())
     if run.against is None or run.against not in scored:
-        found = over_seeds([scores[measure] for scores in ours.values()], draw).interval
+        found = over_seeds(list(ours.values()), draw).interval
         return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-    difference = paired(
-        {seed: scores[measure] for seed, scores in ours.items()},
-        {seed: scores[measure] for seed, scores in scored[run.against].items()},
-        draw,
-    )
-    if difference is None:
-        return f"- [no seed in common with {run.against}]"
-    found = difference.interval
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{run.against}]"
+    theirs = {seed: scores[measure] for seed, scores in scored[run.against].items()}
+    pairs = paired(ours, theirs, (run.name in teachers) != (run.against in teachers))
+    if not pairs:
+        return f"- [{run.against}, no seed in common]"
+    found = over_seeds(pairs, draw).interval
+    seeds = f"{len(pairs)} seed{'s' if len(pairs) > 1 else ''}"
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{run.against}, {seeds}]"
 
 
-def paired(ours: dict[int, Sample], theirs: dict[int, Sample], draw: int) -> Sample | None:
-    """Return the mean difference over the seeds that both have; a side with one seed is compared with all of the other.
+def paired(ours: dict[int, Sample], theirs: dict[int, Sample], unlike: bool) -> list[Sample]:
+    """Return the differences of the seeds that both have.
 
     Args:
         ours: seed -> score.
         theirs: seed -> score.
-        draw: seed of the draws of Student's t.
+        unlike: one side is a teacher and the other is not: with nothing in common, all are compared with all.
     """
-    if len(ours) == 1:
-        ours = dict.fromkeys(theirs, next(iter(ours.values())))
-    elif len(theirs) == 1:
-        theirs = dict.fromkeys(ours, next(iter(theirs.values())))
-    both = sorted(ours.keys() & theirs.keys())
-    if not both:
-        return None
-    return over_seeds(
-        [Sample(ours[s].value - theirs[s].value, ours[s].replicates - theirs[s].replicates) for s in both],
-        draw,
-    )
+    pairs = [(a, b) for a in ours for b in theirs] if unlike else [(s, s) for s in ours if s in theirs]
+    return [Sample(ours[a].value - theirs[b].value, ours[a].replicates - theirs[b].replicates) for a, b in pairs]
 
 
 def scorer(prepared: Prepared, weights: metrics.Array) -> Callable[[Outputs], Scores]:

@@ -1,9 +1,11 @@
 """One training of `evidence.py`, in a process of its own: trains or goes on, scores the test split, writes the record.
 
     python benchmarks/evidence_work.py SPEC.json
+    python benchmarks/evidence_work.py prepare WORD...
 
-The runner starts it from the commit that the run belongs to. SPEC.json names the run, the folder of the runner and the
-folder of the records. It ends when its standard input does, that is, with its parent, however that ends.
+The runner starts it from the commit that the run belongs to. SPEC.json names the run, the folder of the plan and the
+folder of the records; the second line is `edgecxr prepare WORD...`. It ends when its standard input does, that is, with
+its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ SPLIT = "test"
 def main() -> int:
     """Make the run; return the exit code."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if sys.argv[1] == "prepare":
+        from edgecxr.cli import main as command_line
+
+        sys.argv[0] = "edgecxr"
+        command_line()
     try:
         work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
         return 0
@@ -79,6 +86,9 @@ def work(spec: dict[str, Any]) -> None:
     except CheckFailed as error:
         _write(records, spec, begun | {"status": "diverged", "message": str(error)})
         return
+    trained = checkpoint.read_card(run).training
+    if (trained["data_hash"], trained["teacher_sha256"]) != (prepared.hash, teacher and begun["teacher"]["sha256"]):
+        raise ModelError(f"{run} was trained on other data or by another teacher: remove {workspace.root}")
     if spec["spec"]["keep_weights"]:
         _halve(run, prepared, records / f"{spec['id']}.safetensors")
     model, card = checkpoint.load_run(run)
@@ -119,10 +129,10 @@ def _teacher(folder: Path, records: Path, name: str) -> Path:
     """
     record = json.loads((records / f"{name}.json").read_text(encoding="utf-8"))
     sha256 = record["weights"]["sha256"]
-    workspace = Workspace(folder / "work" / name)
-    run = next(iter(workspace.finished_runs()), None)
+    run = next(iter(Workspace(folder / "work" / name).finished_runs()), None)
     if run is None:
-        run = workspace.root / record["weights"]["card"]["name"]
+        run = folder / "taught" / sha256[:16]
+    if not (run / CARD).exists():
         halves = load((records / f"{name}.safetensors").read_bytes())
         atomic_write(run / checkpoint.BEST, save({key: _whole(value) for key, value in halves.items()}))
         atomic_write(run / checkpoint.CONFIG, json.dumps(record["weights"]["card"]["training"], indent=1))
@@ -151,7 +161,7 @@ def _whole(value: torch.Tensor) -> torch.Tensor:
 def _packed(outputs: Outputs) -> bytes:
     """Return logits, and of attention the patch that gets most: what AUROCs and hit rates are made from."""
     file = io.BytesIO()
-    strongest = outputs.attention.reshape(len(outputs.attention), -1).argmax(axis=1).astype(np.uint8)
+    strongest = outputs.attention.reshape(len(outputs.attention), -1).argmax(axis=1).astype(np.uint16)
     grid = np.uint8(outputs.attention.shape[1])
     np.savez_compressed(file, findings=outputs.findings, abnormal=outputs.abnormal, strongest=strongest, grid=grid)
     return file.getvalue()
@@ -164,7 +174,8 @@ def _history(run: Path) -> list[dict[str, float]]:
 
 def _best(history: list[dict[str, float]]) -> int:
     scores = [-math.inf if math.isnan(row["score"]) else row["score"] for row in history]
-    return 1 + scores.index(max(scores))
+    # As the loop keeps them: the first of the best, the latest where nothing could be measured.
+    return len(history) if max(scores) == -math.inf else 1 + scores.index(max(scores))
 
 
 def _plain(value: float) -> float | None:

@@ -24,6 +24,7 @@ from torch import nn
 from edgecxr.models.stem import without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.terminal import say
+from edgecxr.train.config import patch_of
 from edgecxr.train.device import Device
 from edgecxr.vocabulary import STEMS
 
@@ -40,7 +41,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64, help="images of a training step")
     parser.add_argument("--single", type=int, default=32, help="images that are answered one at a time in a turn")
     parser.add_argument("--depth", type=int, default=6, help="blocks")
-    parser.add_argument("--tokens", type=int, default=7, help="side of the token grid")
+    parser.add_argument("--tokens", type=int, default=49, choices=(196, 49), help="patch tokens")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results = [
@@ -73,7 +74,7 @@ def compared(name: str, turns: dict[str, Callable[[], int]], args: argparse.Name
 
 def model(args: argparse.Namespace, size: int, stem: str) -> TwoHeadViT:
     """Return a model from random weights."""
-    return TwoHeadViT("tiny", size, size // args.tokens, LABELS, args.depth, stem=stem)
+    return TwoHeadViT("tiny", size, patch_of(size, args.tokens), LABELS, args.depth, stem=stem)
 
 
 def trainers(args: argparse.Namespace, size: int, precision: str) -> dict[str, Callable[[], int]]:

@@ -105,7 +105,8 @@ class TrainConfig:
                 ),
                 (
                     self.stem == "conv" and self.init == "pretrained",
-                    "--stem conv has no pretrained weights: take --init random, or, for a student, --init teacher",
+                    "--stem conv has no pretrained weights: take --init random (a student also --init teacher), or "
+                    "--stem patch",
                 ),
                 (
                     not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
@@ -89,7 +90,8 @@ class Device:
             accelerator=self.torch.type,
             devices=local if ranks > 1 else alone,
             num_nodes=ranks // local,
-            strategy="ddp" if ranks > 1 else "auto",
+            # Its running statistics are each process's own until `average_statistics`.
+            strategy=DDPStrategy(broadcast_buffers=False) if ranks > 1 else "auto",
             plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         )
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets from every process

@@ -30,6 +30,9 @@ from edgecxr.vocabulary import FloatArray
 Progress = Callable[[int, int, str], None]
 """(steps done, steps in all, a note)."""
 
+MOMENTUM = 0.1
+"""Weight of a whole batch in the running statistics of batch norms."""
+
 CHECK_EVERY = 100
 """Steps between two looks at whether the loss is finite: a GPU waits for the CPU at each."""
 
@@ -65,6 +68,7 @@ def fit(
     fabric = device.fabric
     model = cast("TwoHeadViT", learner.model)
     step_of = device.distributed(learner)
+    norms = [module for module in learner.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     optimizer = torch.optim.AdamW(
         param_groups_weight_decay(
             learner, config.weight_decay, no_weight_decay_list=("model.vit.cls_token", "model.vit.pos_embed")
@@ -94,6 +98,8 @@ def fit(
                 step = epoch * len(train) + index
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(config, step, steps)
+                for norm in norms:  # the few films of a short last batch count for no more than they are
+                    norm.momentum = MOMENTUM * min(1, len(batch.base) * fabric.world_size / config.batch)
                 parts = _step(step_of, batch, optimizer, scaler, device, config.clip)
                 # Kept on the device: reading a loss here would make the GPU wait for the CPU at every step.
                 for name, value in parts.items():

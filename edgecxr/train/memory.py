@@ -21,6 +21,10 @@ def is_exhausted(error: BaseException) -> bool:
 def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
     """Return the line that says which batch fits, after trying smaller and smaller ones."""
     where = f"memory of {device.torch}"
+    if any(isinstance(module, nn.SyncBatchNorm) for module in step_of.modules()):
+        # A trial would wait for the other processes, which take no part in it.
+        half = len(batch.base) * device.fabric.world_size // 2
+        return f"a batch does not fit into the {where}: try --batch {half}"
     count = _largest(step_of, batch, device)
     if count is None:
         return f"not even one image fits into the {where} in a training step: take another --device or a smaller --arch"

@@ -106,7 +106,9 @@ def distill(
         teacher_run = resolve.teacher(workspace, teacher, prepared)
         teacher_card = resolve.card_of(teacher_run)
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
-    stem = settings.pop("stem", teacher_card.stem if teacher_card else "patch")
+    # Pretrained weights have a patch embedding, whatever the teacher has.
+    inherited = teacher_card.stem if teacher_card and init != "pretrained" else "patch"
+    stem = settings.pop("stem", inherited)
     if init is None:
         init = (
             "teacher" if teacher_card and teacher_card.arch == arch else "pretrained" if stem == "patch" else "random"

@@ -17,8 +17,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from evidence import check_records, record_of
 from evidence_plan import read_plan
+from evidence_records import check_records, record_of
 from evidence_status import paired
 from gap import Sample
 
@@ -58,7 +58,6 @@ name = "teacher"
 data = "films"
 method = "teacher"
 res = 224
-keep_weights = true
 against = "none"
 [[run]]
 name = "none"
@@ -85,6 +84,7 @@ def test_runs_come_by_turn_and_then_seed_by_seed(plan):
     ids = [run.id for run in plan().runs]
     assert ids == ["teacher-s0", "none-s0", "none-s1", "mlcak-s0", "vanilla-s0", "mlcak-s1", "vanilla-s1"]
     assert plan().runs[0].settings["epochs"] == 30
+    assert [run.keep_weights for run in plan().runs] == [True, *[False] * 6]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,16 @@ def test_runs_come_by_turn_and_then_seed_by_seed(plan):
         ('"teacher-s0"', '"teacher-s1"', "teacher of mlcak is 'teacher-s1'"),
         ('"teacher-s0"', '"none-s0"', "teacher of mlcak is no teacher"),
         ('against = "none"', 'against = "nobody"', "'nobody'"),
+        ('against = "none"', 'against = "mlcak"', "'mlcak'"),
+        ('method = "mlcak"', 'method = "mlcka"', "method of mlcak is 'mlcka'"),
+        ("res = 28", "res = 30", "res of mlcak is 30"),
+        ("res = 28", "res = 448", "res of mlcak is 448"),
+        ("tokens = 49", "tokens = 50", "tokens of teacher is 50"),
+        ('start = "random"', 'start = "chance"', "start of teacher is .chance."),
+        ("seeds = [0, 1]", "seeds = []", "mlcak has no seeds"),
+        ("seeds = [0, 1]", "seeds = 3", "seeds of mlcak is 3"),
+        ('name = "vanilla"', 'name = "mlcak"', r"two \[\[run\]\] mlcak"),
+        ("[data.films]", "[data]\nfilms = 3\n[data.others]", "data.films is 3"),
         ('data = "films"', 'data = "others"', r"no \[data.others\]"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "two runs mlcak-s0"),
         ("seeds = [0, 1]", 'seeds = ["0"]', "a seed of mlcak is '0', not of type int"),
@@ -115,18 +125,18 @@ def test_a_plan_that_is_not_there_is_named(tmp_path):
         read_plan(tmp_path / "none.toml")
 
 
-def test_differences_are_paired_by_seed_and_a_single_teacher_stands_beside_all(plan):
-    replicates = np.zeros(100)
-    ours = {0: Sample(0.8, replicates), 1: Sample(0.7, replicates), 5: Sample(0.1, replicates)}
-    theirs = {0: Sample(0.7, replicates), 1: Sample(0.6, replicates), 2: Sample(0.9, replicates)}
-    found = paired(ours, theirs, 0)
-    assert found is not None and found.value == pytest.approx(0.1)
-    # The differences are alike though the seeds are not: pairing leaves no chance of the training.
-    assert (found.interval.low, found.interval.high) == pytest.approx((0, 0), abs=1e-9)
-    alone = paired({0: Sample(0.9, replicates)}, theirs, 0)
-    assert alone is not None and alone.value == pytest.approx(0.9 - (0.7 + 0.6 + 0.9) / 3)
-    assert alone.interval.high > alone.value > alone.interval.low
-    assert paired(ours | {7: ours[0]}, {8: theirs[0], 9: theirs[1]}, 0) is None
+def differences(ours: dict[int, float], theirs: dict[int, float], unlike: bool) -> list[float]:
+    sides = ({seed: Sample(value, np.zeros(2)) for seed, value in side.items()} for side in (ours, theirs))
+    return [round(found.value, 6) for found in paired(*sides, unlike)]
+
+
+def test_differences_are_paired_by_seed_and_a_teacher_stands_beside_all():
+    none = {0: 0.7, 1: 0.6, 2: 0.9}
+    assert differences({0: 0.8, 1: 0.7, 5: 0.1}, none, unlike=False) == [0.1, 0.1]
+    # A run that is alone, since the others are not done, is compared with that of its seed and no other.
+    assert differences({1: 0.65}, none, unlike=False) == [0.05]
+    assert differences({7: 0.65}, none, unlike=False) == []
+    assert differences({0: 0.95}, none, unlike=True) == [0.25, 0.35, 0.05]
 
 
 @pytest.fixture
@@ -138,8 +148,9 @@ def recorded(plan, tmp_path):
             teacher = {"run": run.teacher, "sha256": "weights of teacher-s0"} if run.teacher else None
             record = {
                 "run": run.id, "status": "done", "spec": run.spec, "data": {"hash": "films"}, "teacher": teacher,
-                "weights": {"sha256": f"weights of {run.id}"},
+                "weights": {"sha256": f"weights of {run.id}"}, "commit": "c",
             }  # fmt: skip
+            (tmp_path / f"{run.id}.npz").touch()
             (tmp_path / f"{run.id}.json").write_text(json.dumps(record))
     return asked, tmp_path
 
@@ -154,7 +165,7 @@ def test_records_of_the_same_settings_data_and_teacher_are_taken(recorded):
     [
         ({"data": {"hash": "others"}}, "another data set films"),
         ({"teacher": {"run": "teacher-s0", "sha256": "others"}}, "another weights of teacher-s0"),
-        ({"spec": {}}, "another name"),
+        ({"spec": {"name": "mlcak"}}, "another seed, another data"),
     ],
 )
 def test_records_of_others_are_refused(recorded, changes, message):
@@ -166,16 +177,26 @@ def test_records_of_others_are_refused(recorded, changes, message):
     assert "mlcak-s0.json" in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"run": "other-s0", "status": "done"}', '{"run": "none-s0"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"run": "other-s0", "status": "done"}',
+        '{"run": "none-s0"}',
+        '{"run": "none-s0", "status": "done"}',
+    ],
+)
 def test_a_damaged_record_is_named(tmp_path, text):
     (tmp_path / "none-s0.json").write_text(text)
-    with pytest.raises(EdgeCxrError, match=r"none-s0\.json is no record"):
+    with pytest.raises(EdgeCxrError, match=r"none-s0\.json is no whole record"):
         record_of(tmp_path, "none-s0")
 
 
-def run(repository: Path, *words: str, **more) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/evidence.py", "plan.toml", "--jobs", "2", *words]
-    return subprocess.run(command, cwd=repository, env=environment(repository), capture_output=True, text=True, **more)
+def run(repository: Path, *words: str, plan: str = "plan.toml") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "benchmarks/evidence.py", plan, "--jobs", "2", *words]
+    return subprocess.run(command, cwd=repository, env=environment(repository), capture_output=True, text=True)
 
 
 def environment(repository: Path) -> dict[str, str]:
@@ -191,10 +212,15 @@ def repository(tmp_path) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=ignored)
     (folder / "plan.toml").write_text(PLAN)
     (folder / ".gitignore").write_text("build/\n__pycache__/\n")
-    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(folder)]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
-        subprocess.run([*git, *words], check=True)
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    commit(folder)
     return folder
+
+
+def commit(repository: Path) -> None:
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@localhost", "-C", str(repository)]
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "all"], check=True)
 
 
 def workers(folder: Path) -> list[str]:
@@ -211,13 +237,14 @@ def wait_for(what, seconds: float = 120) -> None:
 @pytest.mark.long
 def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folder(repository):
     pytest.importorskip("torch")
-    folder, records = repository / "build" / "evidence", repository / "benchmarks" / "results" / "evidence" / "plan"
+    folder = repository / "build" / "evidence" / "plan"
+    records = repository / "benchmarks" / "results" / "evidence" / "plan"
     begun = run(repository, "--background")
     assert begun.returncode == 0, begun.stderr
     wait_for(lambda: list(folder.glob("work/*/*/history.csv")))
     second = run(repository)
     assert second.returncode == 2 and "--stop" in second.stderr, second.stderr
-    os.kill(int((folder / "process").read_text()), signal.SIGKILL)
+    os.kill(int((folder / "lock").read_text().split()[1]), signal.SIGKILL)
     wait_for(lambda: not workers(folder), 20)  # its trainings end with it
     assert not list(records.glob("none-s1.json"))
 
@@ -241,10 +268,10 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     assert "7 of 7 done" in status.stdout
     for row in ("findings (macro)", "normal/abnormal", "attention hits"):
         (line,) = (line for line in status.stdout.splitlines() if line.startswith(row))
-        assert line.count("[none]") == 3 and not math.isnan(float(line.split("  ")[-1].split()[0])), line
+        assert line.count("[none, 2 seeds]") == 3 and not math.isnan(float(line.split("  ")[-1].split()[0])), line
 
     # On a machine that has the records alone, the teacher is made of what lies beside its own.
-    shutil.rmtree(folder)
+    shutil.rmtree(folder.parent)
     subprocess.run(["git", "-C", str(repository), "checkout", "-q", "edgecxr"], check=True)
     before = np.load(records / "vanilla-s1.npz")["findings"]
     (records / "vanilla-s1.json").unlink()
@@ -257,13 +284,40 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     # Other settings, films or weights are another plan.
     (repository / "plan.toml").write_text(PLAN.replace("epochs = 30", "epochs = 31"))
     assert_refused(run(repository), "was made with another settings")
+    assert_refused(run(repository, "--status"), "was made with another settings")
     (repository / "plan.toml").write_text(PLAN.replace("[data.films]", '[data.films]\nhash = "0"'))
     assert_refused(run(repository), "is not the data set of the plan", code=3)
+    assert_refused(run(repository, "--status"), "is not the data set of the plan", code=3)
     (repository / "plan.toml").write_text(PLAN)
     (records / "vanilla-s1.json").unlink()
-    weights = next(folder.glob("work/teacher-s0/*/best.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\0")
+    shutil.rmtree(folder / "work" / "vanilla-s1")
+    weights = next(folder.glob("taught/*/best.safetensors"))
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4] + b"\0\0\0\0")
     assert_refused(run(repository), "vanilla-s1 failed")
+    weights.write_bytes(whole)
+
+    # A plan of another name has runs of its own, though they are called the same.
+    (repository / "other.toml").write_text(
+        PLAN.replace("epochs = 30", "epochs = 1").replace("seeds = [0, 1]", "seeds = [0]")
+    )
+    other = run(repository, plan="other.toml")
+    assert other.returncode == 0, other.stderr
+    theirs = json.loads((records.parent / "other" / "mlcak-s0.json").read_text())
+    assert len(theirs["history"]) == 1 and theirs["teacher"]["sha256"] != made["teacher-s0"]["weights"]["sha256"]
+
+    # A commit that fails is not held on to.
+    shutil.rmtree(folder.parent / "other" / "work" / "mlcak-s0")
+    loop = repository / "edgecxr" / "train" / "loop.py"
+    right = loop.read_text()
+    for text, message, code in (
+        ("raise SystemExit('a bug')\n", "failed: exit code 1", 2),
+        (right, "mlcak-s0: test", 0),
+    ):
+        loop.write_text(text)
+        commit(repository)
+        (records.parent / "other" / "mlcak-s0.json").unlink(missing_ok=True)
+        assert_refused(run(repository, "--commit", "HEAD", plan="other.toml"), message, code)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], message: str, code: int = 2) -> None:
@@ -272,7 +326,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], message: str, code: i
 
 
 @pytest.mark.long
-def test_a_full_disk_ends_a_run_with_a_line_and_the_rest_goes_on(repository, tmp_path):
+def test_what_cannot_be_written_ends_a_run_with_a_line_and_the_rest_goes_on(repository, tmp_path):
     pytest.importorskip("torch")
     (repository / "plan.toml").write_text(PLAN.split("[[run]]")[0] + "[[run]]" + PLAN.split("[[run]]")[-1])
     records = tmp_path / "records"

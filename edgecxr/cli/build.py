@@ -1,4 +1,4 @@
-"""TensorRT engines on the command line."""
+"""`edgecxr build`."""
 
 from __future__ import annotations
 

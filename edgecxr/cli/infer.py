@@ -1,4 +1,4 @@
-"""What runs on a device, on the command line."""
+"""`edgecxr infer`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ import typer
 
 from edgecxr.cli.app import app
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
-
-bundles = typer.Typer(
-    help="Look at a bundle, or check that it is whole.",
-    epilog="Examples:  edgecxr bundle show  |  edgecxr bundle verify student-tiny-28-mlcak",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(bundles, name="bundle")
 
 
 @app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
@@ -83,58 +75,3 @@ def infer(
         rejected = infer_paths(predictor, readers, films, asked)
     if rejected:
         raise typer.Exit(3)
-
-
-@bundles.command("show", epilog="Example:  edgecxr bundle show student-tiny-28-mlcak")
-def bundle_show(
-    bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print the card as it is.")] = False,
-) -> None:
-    """Say what a bundle is: data, results, thresholds, files."""
-    from edgecxr import resolve
-    from edgecxr.bundle.bundle import Bundle
-    from edgecxr.bundle.describe import describe
-    from edgecxr.terminal import printable
-    from edgecxr.workspace import Workspace
-
-    shown = Bundle.open(resolve.bundle(Workspace.default(), bundle))
-    if json_:
-        print(shown.card.to_json())
-    else:
-        for line in describe(shown).splitlines():
-            print(printable(line))
-
-
-@bundles.command("verify", epilog="Example:  edgecxr bundle verify student-tiny-28-mlcak")
-def bundle_verify(
-    bundle: Annotated[str | None, typer.Argument(help="Path or name; the latest by default.")] = None,
-) -> None:
-    """Compare every file of a bundle with its checksum. Those that have none, such as engines, are named."""
-    from edgecxr import resolve
-    from edgecxr.bundle.describe import checked_files
-    from edgecxr.errors import ModelError
-    from edgecxr.terminal import printable
-    from edgecxr.workspace import Workspace
-
-    folder = resolve.bundle(Workspace.default(), bundle)
-    lines, whole = checked_files(folder)
-    for line in lines:
-        print(printable(line))
-    if not whole:
-        raise ModelError(f"{folder} is not whole: export it again or copy it again")
-
-
-@app.command(epilog="Examples:  edgecxr doctor  |  edgecxr doctor --json")
-def doctor(
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Say what this machine can do and what is missing. Each gap comes with the command that fills it."""
-    import json
-
-    from edgecxr.doctor.examine import examine
-    from edgecxr.doctor.report import as_json, as_text, exit_code
-
-    rows = examine()
-    print(json.dumps(as_json(rows)) if json_ else as_text(rows))
-    if exit_code(rows):
-        raise typer.Exit(exit_code(rows))

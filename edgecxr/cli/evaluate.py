@@ -1,20 +1,17 @@
-"""What a model is worth, on the command line: evaluation, and where it looks."""
+"""`edgecxr evaluate`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgecxr import NOTICE
-from edgecxr.cli.app import MAX_SEED, app
+from edgecxr.cli.app import app
+from edgecxr.cli.options import ModelData, Split
 
 if TYPE_CHECKING:
     from edgecxr.workspace import Workspace
-
-Data = Annotated[str | None, typer.Option("--data", metavar="NAME", help="Data set; the model's own by default.")]
-Split = Annotated[str, typer.Option(help="test, val or train.")]
 
 
 @app.command(
@@ -25,7 +22,7 @@ def evaluate(
     models: Annotated[
         list[str] | None, typer.Argument(metavar="[MODEL]", help="Run or bundle; the latest run by default.")
     ] = None,
-    data: Data = None,
+    data: ModelData = None,
     split: Split = "test",
     precision: Annotated[
         str | None, typer.Option(help="Of a bundle's file: fp32, fp16 or int8.", show_default="fp32")
@@ -97,34 +94,3 @@ def _by_size(
     print(json.dumps({**record, "notice": NOTICE}) if json_ else by_size.table(record))
     path = workspace.root / f"by-size-{record['data']}-{split}.png"
     say(f"plot: {load('edgecxr.plots.evaluations:by_size', 'plots')(record, path)}")
-
-
-@app.command(epilog="Examples:  edgecxr explain  |  edgecxr explain teacher-tiny-224 student-tiny-28-mlcak --films 10")
-def explain(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="By default the latest MLCAK student, its teacher, and one undistilled."
-        ),
-    ] = None,
-    data: Data = None,
-    split: Split = "test",
-    films: Annotated[int, typer.Option(min=1, max=100, help="Number of films.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of their choice.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="PNG to write.", show_default="explain-DATA-SPLIT.png in runs/")
-    ] = None,
-) -> None:
-    """Draw where models look, side by side (the paper's Figure 3). With boxes, also how often they point right."""
-    from edgecxr.evaluate import explain, model_families
-    from edgecxr.terminal import progress
-    from edgecxr.workspace import Workspace
-
-    workspace = Workspace.default()
-    names = models or model_families.figure_three(workspace, data)
-    with progress("explain") as update:
-        shown = model_families.answers(workspace, names, data, split, update)
-    print(explain.hit_table(shown, split))
-    path = out or workspace.root / f"explain-{shown[0].prepared.name}-{split}.png"
-    print(explain.draw(shown, split, films, seed, path))
-    print(NOTICE)

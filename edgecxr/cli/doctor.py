@@ -1,0 +1,25 @@
+"""`edgecxr doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgecxr.cli.app import app
+
+
+@app.command(epilog="Examples:  edgecxr doctor  |  edgecxr doctor --json")
+def doctor(
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say what this machine can do and what is missing. Each gap comes with the command that fills it."""
+    import json
+
+    from edgecxr.doctor.examine import examine
+    from edgecxr.doctor.report import as_json, as_text, exit_code
+
+    rows = examine()
+    print(json.dumps(as_json(rows)) if json_ else as_text(rows))
+    if exit_code(rows):
+        raise typer.Exit(exit_code(rows))

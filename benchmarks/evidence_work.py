@@ -52,6 +52,7 @@ def main() -> int:
 
         sys.argv[0] = "edgecxr"
         command_line()
+        return 0
     try:
         work(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
         return 0

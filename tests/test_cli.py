@@ -67,7 +67,7 @@ def test_progress_and_remarks_are_on_standard_error(runs: Path) -> None:
     done = steps(runs)
     assert "prepare: 40/40" in done["prepare"].err
     assert "cannot be learnt" in done["prepare"].err  # 40 films have no case of one of the findings
-    assert done["train"].err.startswith("train a tiny teacher on phantom (cpu, fp32)\n")
+    assert done["train"].err.startswith("train a tiny teacher on phantom, init random (cpu, fp32)\n")
     assert f"distill {STUDENT} with {TEACHER} on phantom, init teacher (cpu, fp32)" in done["distill"].err
     assert "epoch 1/1 loss " in done["distill"].err
     assert "evaluate: 8/8" in done["evaluate"].err

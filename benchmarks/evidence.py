@@ -30,6 +30,7 @@ from evidence_plan import DataSet, Plan, Run, read_plan
 from evidence_records import check_records, data_hash, record_of, result, weights_of
 
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
+from edgecxr.machine.cores import cores
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.locks import locked
 from edgecxr.terminal import say
@@ -79,7 +80,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     doing.add_argument("--status", action="store_true", help="print what is done, and what came out")
     doing.add_argument("--background", action="store_true", help="train on after this command has ended")
     doing.add_argument("--stop", action="store_true", help="end the trainings; nothing that is done is lost")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="trainings at a time")
+    parser.add_argument("--jobs", type=int, default=cores(), help="trainings at a time")
     parser.add_argument("--folder", type=Path, default=HERE / "build" / "evidence", help="of runs, data and clones")
     parser.add_argument("--records", type=Path, help="folder; benchmarks/results/evidence/PLAN by default")
     parser.add_argument("--commit", metavar="REV", help="train what has not begun with the code of this commit")

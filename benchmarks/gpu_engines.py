@@ -64,9 +64,9 @@ def benchmarked(workspace: Any, prepared: Any, runs: list[Path], out: Path, quic
     """
     import torch
 
-    from edgecxr.benchmark.conditions import cores
     from edgecxr.benchmark.measure import Settings
     from edgecxr.benchmark.options import Asked, run
+    from edgecxr.machine.cores import cores
 
     gpu = torch.cuda.is_available()
     backends = (

@@ -35,9 +35,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the worker proce
 from edgecxr import resolve
 from edgecxr.benchmark import options, tables
 from edgecxr.benchmark.candidates import Candidate, Model
-from edgecxr.benchmark.conditions import cores
 from edgecxr.benchmark.measure import Settings
 from edgecxr.errors import EdgeCxrError, brief
+from edgecxr.machine.cores import cores
 from edgecxr.registry import BACKENDS
 from edgecxr.storage.atomic import writing
 from edgecxr.terminal import progress, say

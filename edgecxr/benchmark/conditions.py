@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import platform
 import re
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgecxr import extras
 from edgecxr.benchmark.energy import visible_gpu
-from edgecxr.doctor import gpu, system
-from edgecxr.doctor.process import run, text_of
+from edgecxr.machine.board import board_model, jetson_linux, power_mode
+from edgecxr.machine.cores import cpu
+from edgecxr.machine.gpu import TIMEOUT, gpus
+from edgecxr.machine.memory import memory
+from edgecxr.machine.system import run, text_of
 
 PACKAGES = ("edgecxr", "numpy", "pydicom", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt",
             "tensorrt-rtx-cu13-libs", "pycuda", "cuda-python")  # fmt: skip
@@ -30,18 +32,16 @@ _SMI = ("clocks.sm", "temperature.gpu", "power.draw", "pstate", "clocks_throttle
 
 def device(root: Path) -> dict[str, Any]:
     """Say what the machine is; no name of a host or a person."""
-    (cpu,), (memory,) = system.cpu(root), system.memory(root)
-    gpus, _ = gpu.look(root)
-    board = system.board_model(root)
-    cores = cpu.facts["allowed"]
-    name = board or (gpus[0].name if gpus else f"{cpu.facts['model']}, {cores} core{'s' if cores > 1 else ''}")
+    processor, found, board = cpu(root), gpus(root).found, board_model(root)
+    many = "s" if processor.allowed > 1 else ""
+    name = board or (found[0].name if found else f"{processor.model}, {processor.allowed} core{many}")
     return {
         "name": name,
-        "cpu": cpu.facts,
-        "memory_bytes": memory.facts["total_bytes"],
-        "gpus": [asdict(found) for found in gpus],
+        "cpu": asdict(processor),
+        "memory_bytes": memory(root).total_bytes,
+        "gpus": [asdict(gpu) for gpu in found],
         "board": board,
-        "jetson_linux": system.jetson_linux(root),
+        "jetson_linux": jetson_linux(root),
         "system": platform.system(),
         "machine": platform.machine(),
         "python": platform.python_version(),
@@ -72,10 +72,10 @@ def sample(root: Path) -> dict[str, Any]:
     heat = [int(text) / 1000 for zone in zones if (text := text_of(zone).strip()).lstrip("-").isdigit()]
     if heat:
         found["temperature_c"] = round(max(heat), 1)
-    mode, governor = gpu.power_mode(root)
+    mode, governor = power_mode(root)
     if governor:
         found["governor"] = governor
-    if system.jetson_linux(root):
+    if jetson_linux(root):
         found["power_mode"] = mode
         devices = (path for path in (root / "sys/class/devfreq").glob("*") if re.search("gpu|gv11b|ga10b", path.name))
         speeds = [int(text) / 1e6 for path in devices if (text := text_of(path / "cur_freq"))]
@@ -89,7 +89,7 @@ def sample(root: Path) -> dict[str, Any]:
 def _by_nvidia_smi() -> dict[str, Any]:
     asked = run(
         ["nvidia-smi", f"--query-gpu={','.join(_SMI)}", "--format=csv,noheader,nounits", f"--id={visible_gpu()}"],
-        gpu.TIMEOUT,
+        TIMEOUT,
     )
     words = [word.strip() for word in asked.out.strip().split(",")]
     if asked.problem or len(words) != len(_SMI):
@@ -102,47 +102,6 @@ def _by_nvidia_smi() -> dict[str, Any]:
         elif re.fullmatch(r"[\d.]+", word):
             found[name] = float(word)
     return found
-
-
-def cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use, by affinity and by the quota of its control group."""
-    (row,) = system.cpu(root)
-    return int(row.facts["allowed"])
-
-
-class Others:
-    """How many cores others kept busy while this was measured.
-
-    Args:
-        pids: of the processes whose work is this measurement's own, beside this process.
-        root: "/", but for tests.
-    """
-
-    def __init__(self, pids: list[int], root: Path) -> None:
-        self._pids, self._root = pids, root
-        self._began = self._seconds()
-
-    def busy(self) -> float | None:
-        """Return it; None where the system does not tell."""
-        now = self._seconds()
-        if now is None or self._began is None:
-            return None
-        past, busy, own = (after - before for before, after in zip(self._began, now, strict=True))
-        return max(0.0, round((busy - own) / past, 3)) if past else None
-
-    def _seconds(self) -> tuple[float, float, float] | None:
-        """Return the time, and for how many seconds all cores, and this measurement, have been at work."""
-        tick = os.sysconf("SC_CLK_TCK")
-        counts = re.match(r"cpu +([\d ]+)", text_of(self._root / "proc/stat"))
-        if counts is None:
-            return None
-        user, nice, kernel, _, _, *others = map(int, counts[1].split())
-        own = 0
-        for pid in (*self._pids, os.getpid()):
-            fields = text_of(self._root / f"proc/{pid}/stat").rpartition(")")[2].split()
-            own += sum(map(int, fields[11:13])) if len(fields) > 13 else 0
-        # Of the rest: interrupts, and what the machine around a virtual one took.
-        return time.monotonic(), (user + nice + kernel + sum(others[:3])) / tick, own / tick
 
 
 def warnings(samples: list[dict[str, Any]]) -> list[str]:

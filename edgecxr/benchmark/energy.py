@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgecxr.doctor.process import text_of
 from edgecxr.errors import brief
+from edgecxr.machine.system import text_of
 
 RAPL = "sys/class/powercap"
 INA3221 = "sys/bus/i2c/drivers/ina3221"

@@ -30,8 +30,11 @@ from edgecxr.benchmark.record import NAME, VERSION, Record, percentiles, write
 from edgecxr.benchmark.turns import Samples
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.data.prepared import Prepared
-from edgecxr.doctor import gpu, system
+from edgecxr.doctor.rows import gpu_rows
 from edgecxr.errors import ModelError, brief
+from edgecxr.machine.gpu import gpus
+from edgecxr.machine.load import Others
+from edgecxr.machine.memory import memory
 
 _SCORE_BATCH = 16
 _ROOM = 1 << 30
@@ -158,9 +161,10 @@ class _Run:
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             "command": command, "device": conditions.device(root), "versions": conditions.versions(),
         }  # fmt: skip
-        gpus, rows = gpu.look(root)
-        why = "; ".join(": ".join(filter(None, (row.value, row.remedy))) for row in rows if row.status != "ok")
-        unwanted = [one.backend for one in candidates if one.gpu and not (try_gpu or gpus)]
+        there = gpus(root)
+        rows = [row for row in gpu_rows(there, root) if row.status != "ok"]
+        why = "; ".join(": ".join(filter(None, (row.value, row.remedy))) for row in rows)
+        unwanted = [one.backend for one in candidates if one.gpu and not (try_gpu or there.found)]
         self.absent = dict.fromkeys(unwanted, why)
         self._files: dict[Path, dict[str, Any]] = {}
         self._gpu_memory = gpu_memory() if any(one.gpu for one in candidates) else None
@@ -213,7 +217,7 @@ class _Run:
             with turns.opened(left, self._samples, self.absent, self._gpu_memory, self._room) as (opened, left):
                 if not opened:
                     continue
-                others = conditions.Others([lane.worker.pid for lane in opened], self._root)
+                others = Others([lane.worker.pid for lane in opened], self._root)
                 turns.take_turns(opened)
                 busy = others.busy()
                 # At work, or a clock would have fallen asleep already.
@@ -232,8 +236,7 @@ class _Run:
                     turns.each(opened, "energy", partial(turns.energy, meter=meter[1], seconds=seconds))
 
     def _room(self) -> bool:
-        (memory,) = system.memory(self._root)
-        return bool(memory.facts["available_bytes"] > _ROOM)
+        return memory(self._root).available_bytes > _ROOM
 
     def score(self, one: Candidate) -> None:
         """Let a candidate look at all films of the split."""

@@ -60,9 +60,9 @@ def benchmark(
     import json
 
     from edgecxr.benchmark import options, record, tables
-    from edgecxr.benchmark.conditions import cores
     from edgecxr.benchmark.measure import Settings
     from edgecxr.benchmark.recommend import recommend
+    from edgecxr.machine.cores import cores
     from edgecxr.terminal import progress, say
     from edgecxr.workspace import Workspace
 

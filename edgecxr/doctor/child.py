@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from edgecxr.doctor.process import MARK
+from edgecxr.doctor.ask import MARK
 from edgecxr.doctor.report import one_line
 
 # y = Identity(x), x of one float: a session of it shows whether an execution provider loads.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgecxr.doctor.process import Answer
+from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.report import Row
 from edgecxr.extras import installed, pip
 

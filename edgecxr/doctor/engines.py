@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from edgecxr.doctor.gpu import Gpu
-from edgecxr.doctor.process import Answer, there
+from edgecxr.doctor.ask import Answer, there
 from edgecxr.doctor.report import Row
 from edgecxr.extras import command, extra_of, installed, pip
+from edgecxr.machine.gpu import Gpu
 
 MODULES = {
     "torch": ("torch",),

@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from edgecxr.doctor import decoders, engines, gpu, packages, places, system
-from edgecxr.doctor.process import Answer, ask
+from edgecxr.doctor import decoders, engines, packages, places, rows
+from edgecxr.doctor.ask import Answer, ask
 from edgecxr.doctor.report import Row, guarded
+from edgecxr.machine.gpu import Gpu
+from edgecxr.machine.gpu import gpus as machine_gpus
 
 PATIENCE = 60.0
 """Seconds that a child process may take; torch on a Jetson's memory card takes 20."""
@@ -22,19 +24,19 @@ def examine(root: Path = Path("/")) -> list[Row]:
     """
     with ThreadPoolExecutor(8) as pool:
         asked = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", *engines.wanted())}
-        gpus: list[gpu.Gpu] = []
+        gpus: list[Gpu] = []
 
         def gpu_rows() -> list[Row]:
-            found, rows = gpu.look(root)
-            gpus.extend(found)
-            return rows
+            found = machine_gpus(root)
+            gpus.extend(found.found)
+            return rows.gpu_rows(found, root)
 
         own = [
             pool.submit(guarded, section, name, probe)
             for section, name, probe in (
-                ("system", "os", partial(system.rows, root)),
-                ("system", "cpu", partial(system.cpu, root)),
-                ("system", "memory", partial(system.memory, root)),
+                ("system", "os", partial(rows.system_rows, root)),
+                ("system", "cpu", partial(rows.cpu_rows, root)),
+                ("system", "memory", partial(rows.memory_rows, root)),
                 ("gpu", "gpu", gpu_rows),
             )
         ]

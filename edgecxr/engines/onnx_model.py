@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecxr.errors import ModelError, UsageError, brief
+from edgecxr.machine.cores import cores
 from edgecxr.vocabulary import FloatArray
 
 INPUT = "image"
@@ -80,9 +81,7 @@ def check_images(path: Path, images: FloatArray, shape: tuple[int, ...]) -> None
 
 def allowed_cores() -> int | None:
     """Return how many cores taskset or a container has left this process; None where it may use all."""
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    allowed = len(os.sched_getaffinity(0))
+    allowed = cores()
     return None if allowed == os.cpu_count() else allowed
 
 

@@ -10,6 +10,7 @@ from edgecxr.films.find import find_inputs
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.infer.readers import Readers
+from edgecxr.machine.cores import cores
 from edgecxr.terminal import progress, say
 
 
@@ -25,7 +26,7 @@ def read_not_chest(folder: Path) -> list[FilmRead]:
         raise UsageError(f"--not-chest {folder} {what}: give a folder with films of other things")
     paths = find_inputs([folder])
     films: list[FilmRead] = []
-    with Readers(len(os.sched_getaffinity(0))) as readers, progress("not chest") as update:
+    with Readers(cores()) as readers, progress("not chest") as update:
         done = 0
         for part in readers.read(paths, BASE_SIZE):
             films += [one for one in part if isinstance(one, FilmRead)]

@@ -19,6 +19,7 @@ from edgecxr.infer.predictor import Predictor
 from edgecxr.infer.readers import TIME_LIMIT, Read, Readers
 from edgecxr.infer.results import Result, print_results, to_json
 from edgecxr.infer.results_file import resumed
+from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS, load
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable, progress, say
@@ -83,7 +84,7 @@ def readers_for(asked: Asked, films: int) -> Readers | RayReaders:
         from edgecxr.infer.ray_readers import RayReaders
 
         return RayReaders(asked.time_limit)
-    return Readers(max(1, min(asked.workers or len(os.sched_getaffinity(0)), films)), asked.time_limit)
+    return Readers(max(1, min(asked.workers or cores(), films)), asked.time_limit)
 
 
 def infer_paths(predictor: Predictor, readers: Readers | RayReaders, films: list[Path], asked: Asked) -> int:

@@ -14,7 +14,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
+from edgecxr.machine.cores import cores
 from edgecxr.phantom.anatomy import patient_of, stream
 from edgecxr.phantom.disease import LABELS, NO_FINDING
 from edgecxr.phantom.film import Box, FilmPlan, plan, render
@@ -104,7 +104,7 @@ def write_phantom(
     done = n - len(missing)
     if progress:
         progress(done, n)
-    for _ in _made(folder, seed, missing, workers or len(os.sched_getaffinity(0))):
+    for _ in _made(folder, seed, missing, workers or cores()):
         done += 1
         if progress:
             progress(done, n)

@@ -20,6 +20,7 @@ from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from edgecxr.errors import EdgeCxrError, UsageError, brief
+from edgecxr.machine.cores import cores
 
 RUN_ID = "edgecxr"
 LAUNCHED = "EDGECXR_LAUNCHED"
@@ -44,7 +45,7 @@ def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
     """
     _check(devices, nodes, rendezvous, device)
     # Each process would take all cores.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
     os.environ[LAUNCHED] = "1"
     # What the launcher has to say of a failure or an interruption is said below, in one line.
     logging.disable(logging.CRITICAL)

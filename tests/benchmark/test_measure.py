@@ -19,6 +19,7 @@ from edgecxr.data.pack import pack
 from edgecxr.data.prepared import Prepared
 from edgecxr.doctor.report import Row
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.machine.gpu import Gpus
 from edgecxr.workspace import Workspace
 from tests.benchmark.benchmarked import STUDENT, TEACHER, workspace
 from tests.cli_workspace import edgecxr
@@ -159,7 +160,8 @@ def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
     place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     none = [Row("gpu", "gpu", "absent", "no NVIDIA GPU found", "mend it")]
-    monkeypatch.setattr(module.gpu, "look", lambda root: ([], none))
+    monkeypatch.setattr(module, "gpus", lambda root: Gpus(()))
+    monkeypatch.setattr(module, "gpu_rows", lambda found, root: none)
     made = measure(place, scan, tmp_path / "a.json", backends=[], models=[STUDENT], data=None)
     assert "no NVIDIA GPU" in made["absent"]["tensorrt"] and "mend it" in made["absent"]["tensorrt"]
     assert {row["backend"] for row in made["rows"]} <= {"onnxruntime", "openvino"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgecxr.doctor import examine, packages, places
-from edgecxr.doctor.process import Answer
+from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.report import STATUSES, Row, as_json, as_text, exit_code, guarded
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import Typed, edgecxr
@@ -65,7 +65,7 @@ def test_a_probe_that_raises_is_a_row(quick, tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    for module, name in ((examine.system, "cpu"), (examine.gpu, "look"), (examine.packages, "rows")):
+    for module, name in ((examine.rows, "cpu_rows"), (examine, "machine_gpus"), (examine.packages, "rows")):
         monkeypatch.setattr(module, name, fail)
     quick["decoders"] = Answer({})
     rows = rows_of(edgecxr("doctor", "--json", runs=tmp_path / "runs"))

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from edgecxr.doctor import decoders, engines
-from edgecxr.doctor.gpu import Gpu
-from edgecxr.doctor.process import Answer, ask
+from edgecxr.doctor.ask import Answer, ask
 from edgecxr.doctor.report import Row
+from edgecxr.machine.gpu import Gpu
 
 V100 = Gpu("Tesla V100-SXM2-16GB", "7.0", 16384, "535.183.01", "12.2")
 H100 = Gpu("NVIDIA H100", "9.0", 81559, "580.1", "13.0")

@@ -22,6 +22,7 @@ from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared
 from edgecxr.data.tables.table import read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
+from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import DATASET, refuse_foreign, replace_folder, sole_writer
@@ -134,7 +135,7 @@ def _shown(value: object) -> str:
 
 
 def _workers(asked: int | None) -> int:
-    return asked or len(os.sched_getaffinity(0))
+    return asked or cores()
 
 
 def _mark(inputs: str, size: int) -> str:

@@ -1,21 +1,15 @@
-"""Other programs, asked with patience that ends; and Python packages, imported where a crash does no harm."""
+"""Files and programs of the operating system, asked with patience that ends."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-MARK = "edgecxr-doctor:"
-"""Begins the line with a child's answer: libraries print on standard output what they like."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +24,6 @@ class Ended:
 
     code: int | None
     out: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a child process found out about a package: `facts`, or in one line the `problem` that it had."""
-
-    facts: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -82,29 +68,10 @@ def text_of(path: Path) -> str:
         return ""
 
 
-def there(module: str) -> bool:
-    """Whether a top-level package can be found, without importing it."""
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError, AttributeError):
-        return False
-
-
-def ask(probe: str, timeout: float) -> Answer:
-    """Run one of `edgecxr.doctor.child.PROBES` in a Python with this one's import path. Raises nothing.
-
-    Native libraries can end the process that imports them: a wheel for another CPU, a driver that does not match.
-    """
-    code = (
-        f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; "
-        f"from edgecxr.doctor.child import main; main({probe!r})"
-    )
-    ended = run([sys.executable, "-c", code], timeout)
-    lines = [line for line in ended.out.splitlines() if line.startswith(MARK)]
-    if not lines:
-        return Answer(problem=ended.problem or "gave no answer")
-    answer = json.loads(lines[-1].removeprefix(MARK))
-    return Answer(answer["facts"], answer["problem"])
+def distribution(root: Path) -> str | None:
+    """Return the name of the Linux distribution, such as "Ubuntu 22.04.4 LTS"."""
+    match = re.search(r'^PRETTY_NAME="?([^"\n]+)', text_of(root / "etc/os-release"), flags=re.MULTILINE)
+    return match[1] if match else None
 
 
 def _signal(number: int) -> str:

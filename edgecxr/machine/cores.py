@@ -1,0 +1,75 @@
+"""The CPU, and how many of its cores this process may use."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgecxr.machine.control_group import cpu_quota
+from edgecxr.machine.system import run, text_of
+
+# What makes INT8 quicker than float32 on a CPU, by the kernel's names of the flags.
+_INT8 = {
+    "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "amx_int8": "AMX-INT8",
+    "asimddp": "ASIMD dot product", "i8mm": "I8MM",
+}  # fmt: skip
+_VECTORS = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "ASIMD", "sve": "SVE"}
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The CPU.
+
+    Attributes:
+        model: its name.
+        cores: that are there.
+        allowed: that this process may use.
+        quota: cores' worth of time that a control group grants; None where none does.
+        vectors: vector units.
+        int8: instructions that speed up INT8.
+    """
+
+    model: str
+    cores: int
+    allowed: int
+    quota: float | None
+    vectors: list[str]
+    int8: list[str]
+
+
+def cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use, by its affinity and by the CPU quota of its control group.
+
+    Args:
+        root: of the file system that describes the machine; another one in tests.
+
+    Returns:
+        At least 1; a quota is rounded up.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota(root)
+    return max(1, min(affinity, math.ceil(quota))) if quota else affinity
+
+
+def cpu(root: Path = Path("/")) -> Cpu:
+    """Describe the CPU."""
+    text = text_of(root / "proc/cpuinfo")
+    flags = set(" ".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", text, flags=re.MULTILINE)).split())
+    model = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
+    return Cpu(
+        model=model[1].strip() if model else _arm_name() or platform.machine(),
+        cores=os.cpu_count() or 1,
+        allowed=cores(root),
+        quota=cpu_quota(root),
+        vectors=[name for flag, name in _VECTORS.items() if flag in flags],
+        int8=[name for flag, name in _INT8.items() if flag in flags],
+    )
+
+
+def _arm_name() -> str | None:
+    match = re.search(r"^Model name:\s*(.+)$", run(["lscpu"], 2).out, flags=re.MULTILINE)
+    return match[1].strip() if match else None

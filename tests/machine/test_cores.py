@@ -1,0 +1,56 @@
+"""How many cores this process may use: one answer for all that ask."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgecxr.machine.cores import cores
+
+
+def grant(root: Path, maximum: str) -> Path:
+    (root / "proc/self").mkdir(parents=True, exist_ok=True)
+    (root / "proc/self/cgroup").write_text("0::/box\n")
+    (root / "sys/fs/cgroup/box").mkdir(parents=True, exist_ok=True)
+    (root / "sys/fs/cgroup/box/cpu.max").write_text(maximum)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("maximum", "affinity", "expected"),
+    [
+        ("50000 100000", 8, 1),
+        ("150000 100000", 8, 2),
+        ("800000 100000", 2, 2),
+        ("max 100000", 3, 3),
+        ("", 3, 3),
+        ("garbage", 1, 1),
+    ],
+)
+def test_affinity_and_quota_count(tmp_path: Path, monkeypatch, maximum: str, affinity: int, expected: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)))
+    assert cores(grant(tmp_path, maximum)) == expected
+
+
+def test_a_quota_of_the_first_generation_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)))
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("3:cpu,cpuacct:/docker/abc\n")
+    box = tmp_path / "sys/fs/cgroup/cpu/docker/abc"
+    box.mkdir(parents=True)
+    (box / "cpu.cfs_quota_us").write_text("250000\n")
+    (box / "cpu.cfs_period_us").write_text("100000\n")
+    assert cores(tmp_path) == 3
+
+
+def test_every_part_that_starts_processes_or_threads_asks_here() -> None:
+    package = Path(cores.__code__.co_filename).parents[1]
+    asks = {"sched_getaffinity", "cpu_count"}
+    found = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if any(word in path.read_text() for word in asks)
+    }
+    assert found == {"machine/cores.py", "engines/onnx_model.py"}  # the second asks whether it is all of them

@@ -35,10 +35,10 @@ from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say
 from edgecxr.train import checkpoint, run_training
-from edgecxr.train.card import finish
 from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import TrainConfig, patch_of
 from edgecxr.train.device import Device
+from edgecxr.train.finish import finish
 from edgecxr.workspace import Workspace
 
 SPLIT = "test"

@@ -23,9 +23,9 @@ from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.find import find_inputs
 from edgecxr.films.radiograph import FilmRead, Radiograph
+from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.prediction import Rejection
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.readers import Readers
 from edgecxr.workspace import Workspace
 
 BATCH = 64

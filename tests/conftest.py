@@ -60,7 +60,7 @@ def striped(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return images, targets, abnormal, splits
 
 
-# `pytest --hypothesis-profile=long -k changed_anywhere tests/infer/test_readers.py` looks for hours' worth of faults.
+# `pytest --hypothesis-profile=long -k changed_anywhere tests/infer/test_film_readers.py` looks for faults for hours.
 settings.register_profile("usual", max_examples=60)
 settings.register_profile("long", max_examples=20_000)
 settings.load_profile("usual")

@@ -246,7 +246,7 @@ def _weights(name: str, given: Path | None, download: bool) -> tuple[dict[str, T
 
 def _state(file: Path) -> dict[str, Tensor]:
     """Read weights; a pickle of anything but weights is refused."""
-    from edgecxr.models.vit import read_safetensors
+    from edgecxr.models.weights import read_safetensors
 
     if file.suffix == ".safetensors":
         return read_safetensors(file)

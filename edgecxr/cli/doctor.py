@@ -17,7 +17,7 @@ def doctor(
     import json
 
     from edgecxr.doctor.examine import examine
-    from edgecxr.doctor.report import as_json, as_text, exit_code
+    from edgecxr.doctor.listing import as_json, as_text, exit_code
 
     rows = examine()
     print(json.dumps(as_json(rows)) if json_ else as_text(rows))

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from edgecxr.doctor.ask import MARK
-from edgecxr.doctor.report import one_line
+from edgecxr.doctor.listing import one_line
 
 # y = Identity(x), x of one float: a session of it shows whether an execution provider loads.
 _MODEL = b64decode("CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from edgecxr.doctor.ask import Answer
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.extras import installed, pip
 
 # The one is of no use without the other, and a broken plug-in keeps all of pydicom's decoders from being imported.

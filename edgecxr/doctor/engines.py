@@ -8,7 +8,7 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 from edgecxr.doctor.ask import Answer, there
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.extras import command, extra_of, installed, pip
 from edgecxr.machine.gpu import Gpu
 

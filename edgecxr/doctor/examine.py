@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecxr.doctor import decoders, engines, packages, places, rows
 from edgecxr.doctor.ask import Answer, ask
-from edgecxr.doctor.report import Row, guarded
+from edgecxr.doctor.listing import Row, guarded
 from edgecxr.machine.gpu import Gpu
 from edgecxr.machine.gpu import gpus as machine_gpus
 

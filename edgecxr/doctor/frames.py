@@ -21,7 +21,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
-from edgecxr.doctor.report import one_line
+from edgecxr.doctor.listing import one_line
 from edgecxr.films.pixel_data import SYNTAXES, NoDecoderError, codec_of, first_frame
 
 # Frames of 8 x 8 pixels, most of them a ramp: each pixel 60 (of 8 bits: 3) brighter than the one before it.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgecxr.doctor.engines import onnxruntime_flavours
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.extras import BASE, command, installed, requirements
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgecxr.doctor.report import BUNDLE, Row
+from edgecxr.doctor.listing import BUNDLE, Row
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.storage.folders import CARD, DATASET
 from edgecxr.workspace import Workspace

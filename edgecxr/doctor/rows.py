@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.machine.board import board_model, jetpack, jetson_linux, power_mode
 from edgecxr.machine.cores import cpu
 from edgecxr.machine.gpu import Gpu, Gpus

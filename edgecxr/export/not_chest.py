@@ -9,7 +9,7 @@ from edgecxr.errors import InputError, UsageError
 from edgecxr.films.find import find_inputs
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.resize import BASE_SIZE
-from edgecxr.infer.readers import Readers
+from edgecxr.infer.film_readers import Readers
 from edgecxr.machine.cores import cores
 from edgecxr.terminal import progress, say
 

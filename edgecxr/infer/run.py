@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from edgecxr.errors import UsageError
 from edgecxr.films.radiograph import FilmRead
+from edgecxr.infer.film_readers import TIME_LIMIT, Read, Readers
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.readers import TIME_LIMIT, Read, Readers
 from edgecxr.infer.results import Result, print_results, to_json
 from edgecxr.infer.results_file import resumed
 from edgecxr.machine.cores import cores

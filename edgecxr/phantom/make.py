@@ -26,8 +26,8 @@ from edgecxr.machine.cores import cores
 from edgecxr.phantom.anatomy import patient_of, stream
 from edgecxr.phantom.disease import LABELS, NO_FINDING
 from edgecxr.phantom.film import Box, FilmPlan, plan, render
-from edgecxr.processes import Ended, Processes
 from edgecxr.storage.atomic import atomic_write, writing
+from edgecxr.workers.processes import Ended, Processes
 
 if TYPE_CHECKING:
     from edgecxr.data.adapters.vindr import VinDr

@@ -18,7 +18,8 @@ from torch.amp.grad_scaler import GradScaler
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.models.vit import TwoHeadViT, build, read_safetensors
+from edgecxr.models.vit import TwoHeadViT, build
+from edgecxr.models.weights import read_safetensors
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked

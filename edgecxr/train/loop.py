@@ -21,7 +21,7 @@ from edgecxr import metrics
 from edgecxr.errors import CheckFailed, InputError, UsageError
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.storage.atomic import atomic_write
-from edgecxr.train import checkpoint, memory
+from edgecxr.train import batch_advice, checkpoint
 from edgecxr.train.batches import Batch, Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
@@ -151,7 +151,7 @@ def _next(batches: Iterator[Batch], config: TrainConfig, device: Device) -> Batc
     try:
         return next(batches)
     except RuntimeError as error:
-        if not memory.is_exhausted(error):
+        if not batch_advice.is_exhausted(error):
             raise
         raise UsageError(
             f"the images of a batch do not fit into the memory of {device.torch}: try --batch {config.batch // 2}"
@@ -184,12 +184,12 @@ def _step(
         scaler.update()
         return parts
     except RuntimeError as error:
-        if not memory.is_exhausted(error):
+        if not batch_advice.is_exhausted(error):
             raise
     # Outside of `except`: the error holds on to what filled the memory, and so do the losses.
     parts = {}
     optimizer.zero_grad(set_to_none=True)
-    raise UsageError(memory.advice(step_of, batch, device))
+    raise UsageError(batch_advice.advice(step_of, batch, device))
 
 
 class _FiniteWatch:

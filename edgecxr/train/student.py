@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import DistillMethod, Setup, supervised
 from edgecxr.errors import UsageError
-from edgecxr.models.vit import TwoHeadViT, build, pretrained_state, start_from
+from edgecxr.models.vit import TwoHeadViT, build
+from edgecxr.models.weights import pretrained_state, start_from
 from edgecxr.registry import METHODS, resolve
 from edgecxr.terminal import say
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, open_batches, view
-from edgecxr.train.card import finish
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
+from edgecxr.train.finish import finish
 from edgecxr.train.loop import Progress, check_splits, fit
 from edgecxr.workspace import Workspace
 

@@ -17,7 +17,7 @@ from edgecxr.benchmark.record import Record, read
 from edgecxr.benchmark.record import write as write_record
 from edgecxr.data.pack import pack
 from edgecxr.data.prepared import Prepared
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.machine.gpu import Gpus
 from edgecxr.workspace import Workspace

@@ -12,7 +12,7 @@ import pytest
 
 from edgecxr.doctor import examine, packages, places
 from edgecxr.doctor.ask import Answer
-from edgecxr.doctor.report import STATUSES, Row, as_json, as_text, exit_code, guarded
+from edgecxr.doctor.listing import STATUSES, Row, as_json, as_text, exit_code, guarded
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import Typed, edgecxr
 from tests.tiny_bundle import tiny_bundle

@@ -10,7 +10,7 @@ import pytest
 
 from edgecxr.doctor import decoders, engines
 from edgecxr.doctor.ask import Answer, ask
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.machine.gpu import Gpu
 
 V100 = Gpu("Tesla V100-SXM2-16GB", "7.0", 16384, "535.183.01", "12.2")

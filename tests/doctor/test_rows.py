@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgecxr.doctor import rows as doctor
-from edgecxr.doctor.report import Row
+from edgecxr.doctor.listing import Row
 from edgecxr.machine import gpu
 from edgecxr.machine.gpu import Gpu
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from edgecxr.errors import UsageError
 from edgecxr.models.stem import stages_of, without_batch_norm
-from edgecxr.models.vit import TwoHeadViT, start_from
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.models.weights import start_from
 
 
 def convolutional(size: int, patch: int, **changes) -> TwoHeadViT:

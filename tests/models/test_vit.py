@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from edgecxr.errors import ModelError, UsageError
-from edgecxr.models.vit import TwoHeadViT, pretrained_state, start_from
+from edgecxr.models.vit import TwoHeadViT
+from edgecxr.models.weights import pretrained_state, start_from
 from edgecxr.train.config import patch_of
 
 

@@ -14,7 +14,7 @@ from edgecxr.errors import AGAIN, InputError
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import warnings_at
 from edgecxr.films.resize import to_base
-from edgecxr.processes import Ended, Processes
+from edgecxr.workers.processes import Ended, Processes
 
 TIME_LIMIT = 120.0
 """Seconds for one film: more than for a prediction, since an archive may be read from a busy server."""

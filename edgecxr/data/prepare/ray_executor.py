@@ -13,8 +13,8 @@ from typing import Any
 
 import edgecxr
 from edgecxr.data.prepare.decode import Decoded, Film, decode_in
-from edgecxr.infer.ray_readers import check_seen, check_version, connected
-from edgecxr.processes import Processes
+from edgecxr.workers.cluster import check_seen, check_version, connected
+from edgecxr.workers.processes import Processes
 
 _CHUNK = 4
 """Films for one task."""

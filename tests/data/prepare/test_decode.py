@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr import processes
 from edgecxr.data.adapters.folder import Folder
 from edgecxr.data.prepare import decode
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.errors import EdgeCxrError, InputError, UsageError
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_radiograph
+from edgecxr.workers import processes
 from tests.data.noise import COUNT, contents, marked
 
 

@@ -19,11 +19,11 @@ from edgecxr import NOTICE, __version__
 from edgecxr.data.tables.labels import SETS
 from edgecxr.errors import UsageError
 from edgecxr.films.header import HEADERS, checked_header, read_header
-from edgecxr.infer import readers
+from edgecxr.infer import film_readers
 from edgecxr.infer.dicom import codes
+from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.prediction import Rejection
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.infer.readers import Readers
 from edgecxr.infer.run import Asked, infer_paths, readers_for
 from edgecxr.phantom.dicom_file import encode
 from edgecxr.phantom.film import render
@@ -326,7 +326,7 @@ def test_a_process_that_answers_with_another_header_than_was_asked_for_is_replac
 ) -> None:
     path = scan(tmp_path)
     for said in ({"PatientName": "x"}, dict.fromkeys(HEADERS["identifiers"], 1), ["x"], None):
-        monkeypatch.setattr(readers, "read_header", lambda path, kind, said=said: said)
+        monkeypatch.setattr(film_readers, "read_header", lambda path, kind, said=said: said)
         with Readers(1) as processes:
             ((found,),) = processes.read([path], 224, header="identifiers")
             assert isinstance(found, Rejection) and found.reason == "crash"

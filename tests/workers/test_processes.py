@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr import processes
 from edgecxr.errors import EdgeCxrError
 from edgecxr.phantom import make
-from edgecxr.processes import Ended, Processes
+from edgecxr.workers import processes
+from edgecxr.workers.processes import Ended, Processes
 
 PROGRAM = """
 import os, time
-from edgecxr.processes import Processes
+from edgecxr.workers.processes import Processes
 def pid(item):
     return os.getpid()
 if __name__ == "__main__":
@@ -92,7 +92,7 @@ def test_what_the_work_raises_is_raised_and_the_processes_are_there_for_the_next
 
 
 UNGUARDED = """
-from edgecxr.processes import Processes
+from edgecxr.workers.processes import Processes
 with Processes(1, 60) as pool:
     list(pool.run(abs, [-1]))
 """

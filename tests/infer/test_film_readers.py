@@ -19,9 +19,9 @@ from edgecxr.films import jpeg2000, read
 from edgecxr.films.radiograph import FilmRead, Radiograph
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.resize import to_base
-from edgecxr.infer import readers
+from edgecxr.infer import film_readers
+from edgecxr.infer.film_readers import Read, Readers
 from edgecxr.infer.prediction import Rejection
-from edgecxr.infer.readers import Read, Readers
 from tests.films.dicom_files import film, write
 
 
@@ -165,13 +165,13 @@ def test_an_answer_that_no_reader_gives_is_not_believed(tmp_path: Path, monkeypa
             b"\0" * 224 * 224,
         ),
     ])  # fmt: skip
-    real = readers._answer
+    real = film_readers._answer
     given = list(answers)
 
     def lying(path: Path, *more: object) -> object:
         return given[int(path.stem)] if path.stem.isdigit() else real(path, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(readers, "_answer", lying)
+    monkeypatch.setattr(film_readers, "_answer", lying)
     paths = [tmp_path / f"{number}.png" for number in range(5)] + [png(tmp_path / "good.png")]
     with Readers(1) as processes:
         assert reasons(all_of(processes.read(paths, 224))) == ["crash"] * 5 + ["ok"]

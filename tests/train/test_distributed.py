@@ -197,3 +197,39 @@ def test_what_cannot_be_launched_is_refused(start):
     if not torch.cuda.is_available():
         code, _, err = ended(start(*PYTHON, "train", "--devices", "2", "--device", "cuda"))
         assert code == 2 and "this machine has 0 GPUs" in err
+
+
+STATISTICS = """
+import torch
+from torch import nn
+from edgecxr.train.device import Device
+
+class Learner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = nn.BatchNorm2d(1)
+    def forward(self, images):
+        return self.model(images).sum()
+
+device = Device.choose("cpu", "fp32")
+learner = Learner()
+step = device.distributed(learner)
+rank = device.fabric.global_rank
+for _ in range(200):
+    device.fabric.backward(step(torch.randn(8, 1, 4, 4) + 10 * rank))
+device.average_statistics(learner.model)
+print(f"rank {rank}: {learner.model.running_mean.item():.1f}", flush=True)
+device.leave()
+"""
+
+
+@pytest.mark.slow
+def test_batch_norms_of_several_processes_keep_the_statistics_of_all(tmp_path):
+    (tmp_path / "norms.py").write_text(STATISTICS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(tmp_path / "norms.py")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    means = sorted(line for line in done.stdout.splitlines() if line.startswith("rank"))
+    assert [line.partition(":")[0] for line in means] == ["rank 0", "rank 1"]
+    assert all(abs(float(line.split()[-1]) - 5) < 0.3 for line in means), means

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -73,3 +74,12 @@ def test_processes_are_forked_and_bound_to_their_parent_in_one_place():
 @pytest.mark.parametrize("wing", sorted({path.parent for path in INSIDE} - {PACKAGE}), ids=named)
 def test_every_wing_says_what_it_is(wing: Path):
     assert ast.get_docstring(ast.parse((wing / "__init__.py").read_text()))
+
+
+@pytest.mark.parametrize("page", ["film-to-result.md", "data-to-bundle.md"])
+def test_the_pages_that_lead_through_the_rooms_name_rooms_that_are_there(page: str):
+    named_there = re.findall(r"`([a-z_/0-9]+(?:\.py|/))`", (Path(__file__).parents[1] / "docs" / page).read_text())
+    assert len(named_there) > 20
+    # Beside a folder, the files that follow are in it.
+    folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
+    assert [name for name in named_there if not any((folder / name).exists() for folder in folders)] == []

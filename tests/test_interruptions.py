@@ -58,9 +58,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("empty", ("prepare", "folder", "FILMS", "--workers", "1"), 9),
         ("data", ("prepare", "folder", "FILMS", "--workers", "1", "--seed", "1"), 12),
         ("data", TRAIN, 9),
-        pytest.param("teacher", DISTILL, 13, marks=pytest.mark.slow),
-        pytest.param("student", EXPORT, 19, marks=pytest.mark.slow),
-        pytest.param("bundle", EXPORT, 19, marks=pytest.mark.slow),
+        pytest.param("teacher", DISTILL, 13, marks=pytest.mark.long),
+        pytest.param("student", EXPORT, 19, marks=pytest.mark.long),
+        pytest.param("bundle", EXPORT, 19, marks=pytest.mark.long),
     ],
     ids=["prepare", "prepare anew", "train", "distill", "export", "export anew"],
 )
@@ -163,7 +163,7 @@ def test_an_export_needs_no_room_elsewhere(
     assert (runs / "export" / STUDENT / "model.onnx").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_two_trainings_with_the_same_settings_one_is_refused(stages: dict[str, Path], tmp_path: Path) -> None:
     runs = shutil.copytree(stages["data"], tmp_path / "runs")
     code = "import sys; from edgecxr.cli import main; main()"

@@ -100,7 +100,7 @@ def test_two_processes_learn_what_one_learns_and_torchrun_is_another_way(start):
     assert_same(finished(start(*TORCHRUN, *distil, "--fresh")), alone)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("killed", ["a process", "the launcher"])
 def test_a_kill_ends_all_and_another_number_of_processes_goes_on(start, tmp_path, killed):
     training = [*TEACHER, "--epochs", "400", "--batch", "11"]

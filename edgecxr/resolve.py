@@ -46,7 +46,7 @@ def dataset_of(workspace: Workspace, card: ModelCard, name: str | None) -> Prepa
     if name is None and prepared.hash != card.data.get("hash"):
         raise InputError(
             f"data set {prepared.name} in {prepared.path} is not the one that {card.name} was trained on: name "
-            "one with --data if it shall be used all the same",
+            "one with --data to use it anyway",
             "dataset",
         )
     return prepared

@@ -109,7 +109,7 @@ def benchmark(
     run.begin()
     done = 0
     steps = run.steps()
-    # What has turned out to be absent is no work that is still to come.
+    # Skip the steps of missing backends.
     while steps := [step for step in steps if step.backend not in run.absent]:
         step = steps.pop(0)
         update(done, done + step.size + sum(later.size for later in steps), step.note)

@@ -171,7 +171,7 @@ class Readers:
             if worker in ready:
                 try:
                     job.result = worker.answer()
-                except Exception:  # whatever a process may say that a film has the better of
+                except Exception:  # a broken worker may send anything
                     self._lose(worker)
                     job.result = _rejected(job.path, "crash", "ended the process that read it")
                     continue

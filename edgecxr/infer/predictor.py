@@ -219,7 +219,7 @@ class Predictor:
         if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or len(features) != count:
             features = np.empty(0, np.float32)
         self._check_features(features.shape[1:])
-        # What is no number, or beyond all bounds, is not near anything.
+        # Treat NaN and huge values as infinitely far.
         if not np.abs(features).max() < _LARGEST_FEATURE:
             raise self._no_numbers()
         return self._gate.distances(features)

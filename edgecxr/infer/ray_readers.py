@@ -1,7 +1,7 @@
 """Films read on a Ray cluster, whose nodes see the same files, instead of by processes of this machine.
 
-Each task of the cluster reads a few films by `Readers` of its own, a process that is killed and replaced where a file
-has the better of it: what a file may do to a node is what it may do to this machine.
+Each task of the cluster reads a few films by `Readers` of its own, a process that is killed and replaced when a file
+breaks it: a file can do no more to a node than to this machine.
 """
 
 from __future__ import annotations

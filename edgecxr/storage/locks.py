@@ -1,4 +1,4 @@
-"""Locks between processes. The system lets go of one when its process ends, by kill -9 too: none is ever stale."""
+"""Locks between processes. The system releases a lock when its process ends, even by kill -9."""
 
 from __future__ import annotations
 

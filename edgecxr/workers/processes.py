@@ -1,4 +1,4 @@
-"""Processes that work for this one, each of which may end, or be ended, without harm to what the others do.
+"""A process pool that survives crashed and hung workers.
 
 That contains crashes and delays, not an attacker: what comes back is a pickle, and a process has its user's rights.
 On a device `edgecxr.infer.film_readers` reads films, which takes nothing but JSON and pixels from its processes.

@@ -134,7 +134,7 @@ def decode_one(film: Film, sizes: tuple[int, ...]) -> Decoded:
     try:
         found = film.read()
         pixels = b"".join(to_base(found.pixels, size).tobytes() for size in sizes)
-        # Who prepares data knows what is in it: what a device would refuse is said, and taken.
+        # In `prepare`, the objections of the quality gate only warn.
         said = (*(objection.message for objection in found.objections), *warnings_at(found, max(sizes)))
         return Outcome(film.index, warnings=said, shape=found.shape), pixels
     except InputError as error:

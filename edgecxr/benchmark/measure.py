@@ -30,7 +30,7 @@ from edgecxr.benchmark.record import NAME, VERSION, Record, percentiles, write
 from edgecxr.benchmark.turns import Samples
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.data.prepared import Prepared
-from edgecxr.doctor.rows import gpu_rows
+from edgecxr.doctor.machine_rows import gpu_rows
 from edgecxr.errors import ModelError, brief
 from edgecxr.machine.gpu import gpus
 from edgecxr.machine.load import Others

@@ -55,7 +55,7 @@ def build(
     chosen = precision or choose_precision(opened, device)
     path = build_engine(opened, chosen, device, memory_mib=memory, batches=batches, force=force, say=say)
     if verify:
-        from edgecxr.engines.tensorrt.verify import differences
+        from edgecxr.engines.tensorrt.compare_with_onnx import differences
 
         for line in differences(opened, chosen, images):
             say(line)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from edgecxr.doctor import decoders, engines, packages, places, rows
+from edgecxr.doctor import decoders, engines, machine_rows, packages, places
 from edgecxr.doctor.ask import Answer, ask
 from edgecxr.doctor.listing import Row, guarded
 from edgecxr.machine.gpu import Gpu
@@ -29,14 +29,14 @@ def examine(root: Path = Path("/")) -> list[Row]:
         def gpu_rows() -> list[Row]:
             found = machine_gpus(root)
             gpus.extend(found.found)
-            return rows.gpu_rows(found, root)
+            return machine_rows.gpu_rows(found, root)
 
         own = [
             pool.submit(guarded, section, name, probe)
             for section, name, probe in (
-                ("system", "os", partial(rows.system_rows, root)),
-                ("system", "cpu", partial(rows.cpu_rows, root)),
-                ("system", "memory", partial(rows.memory_rows, root)),
+                ("system", "os", partial(machine_rows.system_rows, root)),
+                ("system", "cpu", partial(machine_rows.cpu_rows, root)),
+                ("system", "memory", partial(machine_rows.memory_rows, root)),
                 ("gpu", "gpu", gpu_rows),
             )
         ]

@@ -25,14 +25,14 @@ from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import printable, progress, say
 
 if TYPE_CHECKING:
-    from edgecxr.infer.dicom.objects import DicomResults
+    from edgecxr.infer.dicom.dicom_results import DicomResults
     from edgecxr.infer.ray_readers import RayReaders
 
 _LONGEST = 200
 _MANY = 10
 _BATCH = 16
 
-_DICOM_RESULTS = "edgecxr.infer.dicom.objects:DicomResults"
+_DICOM_RESULTS = "edgecxr.infer.dicom.dicom_results:DicomResults"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import edgecxr
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
-from edgecxr.evaluate.scores import choose_operating_points, count_cases, fit_temperatures, predict
+from edgecxr.evaluate.operating_points import choose_operating_points, count_cases, fit_temperatures
+from edgecxr.evaluate.scores import predict
 from edgecxr.models.vit import build
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD

@@ -65,7 +65,7 @@ def test_a_probe_that_raises_is_a_row(quick, tmp_path: Path, monkeypatch: pytest
     def fail(*_: object) -> None:
         raise RuntimeError("first line\nsecond")
 
-    for module, name in ((examine.rows, "cpu_rows"), (examine, "machine_gpus"), (examine.packages, "rows")):
+    for module, name in ((examine.machine_rows, "cpu_rows"), (examine, "machine_gpus"), (examine.packages, "rows")):
         monkeypatch.setattr(module, name, fail)
     quick["decoders"] = Answer({})
     rows = rows_of(edgecxr("doctor", "--json", runs=tmp_path / "runs"))

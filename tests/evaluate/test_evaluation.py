@@ -11,7 +11,8 @@ from edgecxr.engines.backend import Outputs, open_backend
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.evaluate import evaluation
 from edgecxr.evaluate.evaluation import evaluate_model, table
-from edgecxr.evaluate.scores import choose_operating_points, predict
+from edgecxr.evaluate.operating_points import choose_operating_points
+from edgecxr.evaluate.scores import predict
 from edgecxr.metrics import OPERATING_RULES
 from edgecxr.resolve import card_of
 from edgecxr.workspace import Workspace

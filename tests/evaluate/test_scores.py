@@ -10,14 +10,8 @@ from edgecxr.bundle.card import ModelCard
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import InputError, ModelError
 from edgecxr.evaluate.evaluation import table
-from edgecxr.evaluate.scores import (
-    check_labels,
-    choose_operating_points,
-    count_cases,
-    evaluate,
-    fit_temperatures,
-    predict,
-)
+from edgecxr.evaluate.operating_points import choose_operating_points, count_cases, fit_temperatures
+from edgecxr.evaluate.scores import check_labels, evaluate, predict
 from edgecxr.metrics import sigmoid
 from tests.conftest import LABELS, striped, write_prepared
 

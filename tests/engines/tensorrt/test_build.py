@@ -20,8 +20,8 @@ from edgecxr.bundle.bundle import Bundle, sha256_of, write_bundle
 from edgecxr.bundle.engine_record import EngineRecord
 from edgecxr.engines.tensorrt import library
 from edgecxr.engines.tensorrt.build import build_engine, choose_precision
+from edgecxr.engines.tensorrt.compare_with_onnx import verify_engine
 from edgecxr.engines.tensorrt.layers import layer_precisions
-from edgecxr.engines.tensorrt.verify import verify_engine
 from edgecxr.errors import InputError, ModelError, UsageError
 from tests.cli_workspace import edgecxr
 from tests.fake_tensorrt import VERSIONS, Fake, installed

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgecxr.evaluate.calibration import TEMPERATURES, calibrated, fit_temperature, reliability
+from edgecxr.evaluate.probability_calibration import TEMPERATURES, calibrated, fit_temperature, reliability
 from edgecxr.metrics import sigmoid
 
 

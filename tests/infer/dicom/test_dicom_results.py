@@ -31,7 +31,7 @@ from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
-results = pytest.importorskip("edgecxr.infer.dicom.objects", reason="highdicom is not installed")
+results = pytest.importorskip("edgecxr.infer.dicom.dicom_results", reason="highdicom is not installed")
 
 PATIENT = {
     "PatientName": "Quispe^Jane",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.doctor import rows as doctor
+from edgecxr.doctor import machine_rows as doctor
 from edgecxr.doctor.listing import Row
 from edgecxr.machine import gpu
 from edgecxr.machine.gpu import Gpu

@@ -27,6 +27,7 @@ from paper import TASKS
 from ratios import machine
 
 from edgecxr import NOTICE, metrics, resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Backend, open_backend
 from edgecxr.errors import EdgeCxrError
@@ -140,7 +141,7 @@ def student(
 ) -> Path:
     """Return the student of one choice, trained if need be."""
     teacher = resolve.teacher(workspace, changes.get("teacher", args.teacher), prepared)
-    card = resolve.card_of(teacher)
+    card = read_card(teacher)
     settings = {
         "method": "mlcak", "init": "teacher", "augment": 1.0, "depth": card.depth, "seed": seed, "epochs": args.epochs,
         "batch": args.batch, "lr": args.lr, "precision": args.precision,
@@ -163,7 +164,7 @@ def scored(
     each: dict[str, list[Sample]] = {task: [] for task in TASKS}
     for folder in runs:
         outputs = answer(workspace, folder.name, prepared.name, "val").outputs
-        for task, found in aurocs(prepared, "val", outputs, weights).items():
+        for task, found in aurocs(prepared, "val", outputs.logits, weights).items():
             each[task].append(Sample(found.macro.value, found.macro_replicates))
     return {task: over_seeds(samples, seed=number) for task, samples in each.items()}
 

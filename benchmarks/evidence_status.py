@@ -133,7 +133,7 @@ def scorer(prepared: Prepared, weights: metrics.Array) -> Callable[[Outputs], Sc
     cases = by_size.cases_of(prepared, SPLIT) if _has_boxes(prepared) else None
 
     def score(outputs: Outputs) -> Scores:
-        both = aurocs(prepared, SPLIT, outputs, weights)
+        both = aurocs(prepared, SPLIT, outputs.logits, weights)
         found = {"findings (macro)": _macro(both["findings"]), "normal/abnormal": _macro(both["abnormal"])}
         for column, label in enumerate(prepared.labels):
             one = both["findings"]

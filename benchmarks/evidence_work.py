@@ -80,14 +80,14 @@ def work(spec: dict[str, Any]) -> None:
         "spec": spec["spec"],
         "commit": spec["commit"],
         "data": prepared.summary(),
-        "teacher": teacher and {"run": spec["teacher"], "sha256": checkpoint.read_card(teacher).sha256},
+        "teacher": teacher and {"run": spec["teacher"], "sha256": checkpoint.finished_card(teacher).sha256},
     }
     try:
         run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher)
     except CheckFailed as error:
         _write(records, spec, begun | {"status": "diverged", "message": str(error)})
         return
-    trained = checkpoint.read_card(run).training
+    trained = checkpoint.finished_card(run).training
     if (trained["data_hash"], trained["teacher_sha256"]) != (prepared.hash, teacher and begun["teacher"]["sha256"]):
         raise ModelError(f"{run} was trained on other data or by another teacher: remove {workspace.root}")
     if spec["spec"]["keep_weights"]:
@@ -96,7 +96,7 @@ def work(spec: dict[str, Any]) -> None:
     outputs = predict(TorchBackend(model), prepared, prepared.rows(SPLIT), card.size)
     atomic_write(records / f"{spec['id']}.npz", _packed(outputs))
     history = _history(run)
-    scored = aurocs(prepared, SPLIT, outputs, np.ones((1, len(prepared.rows(SPLIT))), np.float32))
+    scored = aurocs(prepared, SPLIT, outputs.logits, np.ones((1, len(prepared.rows(SPLIT))), np.float32))
     test: dict[str, Any] = {task: _plain(found.macro.value) for task, found in scored.items()}
     test["labels"] = dict(zip(prepared.labels, map(_plain, scored["findings"].labels.tolist()), strict=True))
     weights = {"sha256": card.sha256} | ({"card": json.loads(card.to_json())} if spec["spec"]["keep_weights"] else {})

@@ -25,6 +25,7 @@ from paper import METHODS, RESOLUTIONS, TASKS
 from tables_text import Grid, write
 
 from edgecxr import resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import EdgeCxrError
@@ -143,7 +144,7 @@ def _student(
     known = {"size": cell.size, "patch": patch_of(cell.size, args.tokens), "depth": args.depth}
     # An undistilled student that starts from other weights knows no teacher.
     if cell.method != "none" or args.init == "teacher":
-        known["teacher_sha256"] = resolve.card_of(teacher).sha256
+        known["teacher_sha256"] = read_card(teacher).sha256
         make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
     else:
         make = partial(run_training.distill, workspace, prepared, typed | {"depth": args.depth}, None, args.device)
@@ -186,11 +187,11 @@ class Scores:
 
     def of(self, run: Path) -> dict[str, Sample]:
         """Return "findings" and "abnormal" of a run."""
-        scored = aurocs(self.prepared, "test", self._answers(run), self.weights)
+        scored = aurocs(self.prepared, "test", self._answers(run).logits, self.weights)
         return {task: Sample(scored[task].macro.value, scored[task].macro_replicates) for task in TASKS}
 
     def _answers(self, run: Path) -> Outputs:
-        kept = self.workspace.root / "answers" / f"{resolve.card_of(run).sha256[:16]}-{self.prepared.hash[:16]}.npz"
+        kept = self.workspace.root / "answers" / f"{read_card(run).sha256[:16]}-{self.prepared.hash[:16]}.npz"
         if kept.exists():
             with np.load(kept) as file:
                 return Outputs(file["findings"], file["abnormal"], file["attention"])

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgecxr import NOTICE
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
@@ -23,7 +24,6 @@ from edgecxr.evaluate.evaluation import evaluate_model
 from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
 from edgecxr.phantom.make import phantom
-from edgecxr.resolve import card_of
 from edgecxr.terminal import progress, say
 from edgecxr.train import run_training
 from edgecxr.workspace import Workspace
@@ -70,7 +70,10 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
         say(f"3/5  edgecxr distill --res 28{_options(settings)}")
         distil = partial(run_training.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
         students[method] = run_training.once(
-            workspace, prepared, settings | {"teacher_sha256": card_of(teacher).sha256, "size": 28, "patch": 4}, distil
+            workspace,
+            prepared,
+            settings | {"teacher_sha256": read_card(teacher).sha256, "size": 28, "patch": 4},
+            distil,
         )
 
     say("4/5  edgecxr evaluate, edgecxr export")
@@ -103,7 +106,7 @@ def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
     place = workspace.export_dir(run.name)
     with suppress(ModelError):
         bundle = Bundle.open(place)
-        if bundle.card.sha256 == card_of(run).sha256:
+        if bundle.card.sha256 == read_card(run).sha256:
             say(f"{place} is done")
             return bundle
     return export_bundle(run, prepared, place, Recipe(precisions=("fp32",)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecxr.bundle.bundle import SUMS
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.storage.folders import CARD
 from edgecxr.workspace import Workspace
@@ -67,7 +67,7 @@ def run(
         ModelError: there is none, or the one that was named is not finished.
     """
     if name is None:
-        return workspace.latest_run(prefix, (lambda folder: fits(card_of(folder))) if fits else None)
+        return workspace.latest_run(prefix, (lambda folder: fits(read_card(folder))) if fits else None)
     for folder in (workspace.root / name, Path(name)):
         if os.path.isfile(folder / CARD):
             return folder
@@ -94,7 +94,7 @@ def teacher(workspace: Workspace, name: str | None, prepared: Prepared) -> Path:
             f"no finished teacher for data set {prepared.name} in {workspace.root}: make one with "
             f"`edgecxr train --data {prepared.name}`"
         ) from error
-    card = card_of(folder)
+    card = read_card(folder)
     if card.method != "teacher":
         raise UsageError(f"{card.name} is a student: --teacher takes a run of `edgecxr train`")
     if card.labels == prepared.labels and card.data.get("hash") != prepared.hash:
@@ -181,17 +181,3 @@ def _bundles(workspace: Workspace) -> str:
     whole = [folder for folder in places if os.path.isfile(folder / SUMS) and os.path.isfile(folder / CARD)]
     found = dict.fromkeys(folder.name for folder in whole)
     return f" (there are {', '.join(found)})" if found else ""
-
-
-def card_of(folder: Path) -> ModelCard:
-    """Read the card of a run or bundle.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    path = folder / CARD
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}): train or export again") from error
-    return ModelCard.from_json(text, str(path))

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from edgecxr import resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.engines.target import load_target
 from edgecxr.errors import EdgeCxrError
 from edgecxr.export.export_bundle import export_bundle
@@ -34,7 +35,7 @@ def main() -> None:
     target = load_target(args.target) if args.target else None
     recipe = choose(args.recipe, fp16=False, int8=False, keep_float=None, target=target)
     run = resolve.run(workspace, args.run)
-    prepared = resolve.dataset_of(workspace, resolve.card_of(run), args.data)
+    prepared = resolve.dataset_of(workspace, read_card(run), args.data)
     print(export_bundle(run, prepared, args.out or workspace.export_dir(run.name), recipe, target, say).path)
 
 

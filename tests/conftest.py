@@ -105,7 +105,7 @@ class Finished:
 def finished(clinic: Prepared) -> Finished:
     """Runs that tests may read and must not change."""
     torch = pytest.importorskip("torch")
-    from edgecxr.resolve import card_of
+    from edgecxr.bundle.card import read_card
     from edgecxr.train.config import TrainConfig
     from edgecxr.train.device import Device
     from edgecxr.train.student import distil_student
@@ -124,7 +124,7 @@ def finished(clinic: Prepared) -> Finished:
         method="mlcak",
         init="teacher",
         teacher=teacher.name,
-        teacher_sha256=card_of(teacher).sha256,
+        teacher_sha256=read_card(teacher).sha256,
         **common,
     )
     return Finished(

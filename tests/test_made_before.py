@@ -15,6 +15,7 @@ import pytest
 from edgecxr import resolve
 from edgecxr.benchmark import record, report
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.card import read_card
 from edgecxr.data.pack import open_pack
 from edgecxr.data.prepared import Prepared
 from edgecxr.infer.predictor import Predictor
@@ -54,8 +55,8 @@ def test_runs(before: Workspace) -> None:
 
     prepared = Prepared.open(before.data_dir("films"))
     teacher = resolve.teacher(before, None, prepared)
-    card = resolve.card_of(resolve.run(before, None, "student-"))
-    assert card.training["teacher_sha256"] == resolve.card_of(teacher).sha256
+    card = read_card(resolve.run(before, None, "student-"))
+    assert card.training["teacher_sha256"] == read_card(teacher).sha256
     for run in (teacher, before.root / card.name):
         model, _ = checkpoint.load_run(run)
         assert not any(value.any() for value in model.parameters())

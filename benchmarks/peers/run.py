@@ -36,6 +36,7 @@ from edgecxr import resolve
 from edgecxr.benchmark import options, tables
 from edgecxr.benchmark.candidates import Candidate, Model
 from edgecxr.benchmark.measure import Settings
+from edgecxr.bundle.card import read_card
 from edgecxr.errors import EdgeCxrError, brief
 from edgecxr.machine.cores import cores
 from edgecxr.registry import BACKENDS
@@ -144,7 +145,7 @@ def peer(
 
 def student(run: Path, folder: Path, threads: int) -> Candidate:
     """Export a run plainly and return it on ONNX Runtime."""
-    card = resolve.card_of(run)
+    card = read_card(run)
     model = Model(
         f"{card.name}, plain export", "peer", (1, card.size, card.size), "trained" if card.data else "random",
         card.labels, {"source": "torch.onnx.export with its defaults"}, card.sha256,

@@ -43,7 +43,7 @@ class Scores:
 
     def add(self, one: Candidate, outputs: Outputs) -> None:
         """Score what a candidate said of the split's images, in order."""
-        self._scored[one.id] = aurocs(self._prepared, self._split, outputs, self._weights)
+        self._scored[one.id] = aurocs(self._prepared, self._split, outputs.logits, self._weights)
 
     def row(self, one: Candidate) -> dict[str, Any]:
         """Return the keys that a candidate's row gets: none before it has answered.

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecxr import registry, resolve
 from edgecxr.bundle.bundle import SUMS, Bundle, sha256_of
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace
@@ -174,7 +174,7 @@ class _Naming:
 
 def _of(folder: Path, naming: _Naming, threads: int) -> Iterator[Candidate]:
     """Yield the candidates of a run or bundle."""
-    card = resolve.card_of(folder)
+    card = read_card(folder)
     if not card.artefacts:
         model = _model(naming.name(card, {}), card)
         for backend in registry.OF_CHECKPOINTS:

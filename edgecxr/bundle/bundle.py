@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from edgecxr.bundle.card import LARGEST_CARD, PLAIN_NAME, ModelCard
+from edgecxr.bundle.card import PLAIN_NAME, ModelCard, read_card, read_text
 from edgecxr.errors import ModelError, brief
 from edgecxr.storage.folders import CARD, atomic_folder, read_whole
 
@@ -67,7 +67,7 @@ class Bundle:
             if not whole:
                 state = "has changed since it was written" if os.path.exists(path / name) else "is missing"
                 raise ModelError(f"{path / name} {state} ({SUMS} disagrees): {_REMEDY}")
-        return cls(path, ModelCard.from_json(_read_text(path / CARD, LARGEST_CARD), str(path / CARD)))
+        return cls(path, read_card(path, _REMEDY))
 
     def verify(self) -> list[tuple[str, bool]]:
         """Return each listed file's name and whether its checksum still holds.
@@ -232,7 +232,7 @@ def _points_elsewhere(path: Path) -> bool:
 def _read_sums(folder: Path) -> dict[str, str]:
     """Return name -> checksum, in the order of the file."""
     path = folder / SUMS
-    lines = _read_text(path, _LARGEST_SUMS).splitlines()
+    lines = read_text(path, _LARGEST_SUMS, _REMEDY).splitlines()
     if len(lines) > MOST_FILES:
         raise ModelError(f"{path} lists {len(lines)} files, more than a bundle has ({MOST_FILES}): {_REMEDY}")
     sums: dict[str, str] = {}
@@ -252,20 +252,6 @@ def _read_sums(folder: Path) -> dict[str, str]:
     if CARD not in sums:
         raise ModelError(f"{path} does not list {CARD}: {_REMEDY}")
     return sums
-
-
-def _read_text(path: Path, largest: int) -> str:
-    if not os.path.isfile(path):  # to open a FIFO would block
-        state = "is not a file" if os.path.exists(path) else "is missing"
-        raise ModelError(f"{path} {state}, so this is not a whole bundle: {_REMEDY}")
-    try:
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
-        if len(content) > largest:
-            raise ModelError(f"{path} is larger than {largest >> 10} KiB, so it is not what edgecxr wrote: {_REMEDY}")
-        return content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({brief(error)}): {_REMEDY}") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from edgecxr import NOTICE
 from edgecxr.errors import ModelError, brief
+from edgecxr.storage.folders import CARD
 from edgecxr.vocabulary import ABNORMAL, FEW_CASES, INPUTS, STEMS
 
 CARD_FORMAT = 1
@@ -137,6 +140,44 @@ class ModelCard:
             return card
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelError(f"{source} is not a model card ({brief(error)}): export the model again") from error
+
+
+def read_card(folder: Path, remedy: str = "train or export again") -> ModelCard:
+    """Read the card of a run or bundle.
+
+    Args:
+        folder: holds card.json.
+        remedy: what an error tells the user to do.
+
+    Raises:
+        ModelError: missing, too large, or not a card.
+    """
+    path = folder / CARD
+    return ModelCard.from_json(read_text(path, LARGEST_CARD, remedy), str(path))
+
+
+def read_text(path: Path, largest: int, remedy: str) -> str:
+    """Read a small text file of a bundle or run, which may come from a stranger.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+        remedy: what an error tells the user to do.
+
+    Raises:
+        ModelError: missing, not a file, too large, or not text.
+    """
+    if not os.path.isfile(path):  # to open a FIFO would block
+        state = "is not a file" if os.path.exists(path) else "is missing"
+        raise ModelError(f"{path} {state}, so this is not a whole model: {remedy}")
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ModelError(f"{path} is larger than {largest >> 10} KiB, so it is not what edgecxr wrote: {remedy}")
+        return content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} cannot be read ({brief(error)}): {remedy}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:

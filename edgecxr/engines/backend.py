@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from edgecxr import registry
 from edgecxr.vocabulary import FloatArray
 
@@ -26,6 +28,11 @@ class Outputs:
     abnormal: FloatArray
     attention: FloatArray
     features: FloatArray | None = None
+
+    @property
+    def logits(self) -> FloatArray:
+        """(N, L + 1), "abnormal" last."""
+        return np.column_stack([self.findings, self.abnormal])
 
 
 class Backend(Protocol):

@@ -10,21 +10,22 @@ import numpy as np
 from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
+from edgecxr.vocabulary import FloatArray
 
 
-def aurocs(prepared: Prepared, split: str, outputs: Outputs, weights: metrics.Array) -> dict[str, metrics.Aurocs]:
+def aurocs(prepared: Prepared, split: str, logits: FloatArray, weights: metrics.Array) -> dict[str, metrics.Aurocs]:
     """Return the AUROCs of "findings" and "abnormal" with their bootstrap replicates.
 
     Args:
         prepared: the data set.
         split: its name.
-        outputs: for the split's N images, in order.
+        logits: (N, L + 1) for the split's N images, in order; "abnormal" last.
         weights: (R, N) of `edgecxr.metrics.patient_weights`; models that share them are compared pair by pair.
     """
     rows = prepared.rows(split)
     return {
-        "findings": metrics.aurocs(prepared.targets[rows], outputs.findings, weights),
-        "abnormal": metrics.aurocs(prepared.abnormal[rows, None], outputs.abnormal[:, None], weights),
+        "findings": metrics.aurocs(prepared.targets[rows], logits[:, :-1], weights),
+        "abnormal": metrics.aurocs(prepared.abnormal[rows, None], logits[:, -1:], weights),
     }
 
 
@@ -46,7 +47,7 @@ def compare(
         "p", or None where there is no AUROC.
     """
     weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates, seed)
-    mine, other = (aurocs(prepared, split, outputs, weights) for outputs in (ours, theirs))
+    mine, other = (aurocs(prepared, split, outputs.logits, weights) for outputs in (ours, theirs))
     labels = {
         label: difference(_label(mine["findings"], column), _label(other["findings"], column))
         for column, label in enumerate(prepared.labels)

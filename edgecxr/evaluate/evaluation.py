@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecxr import NOTICE, resolve
 from edgecxr.bundle.bundle import Bundle
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
@@ -71,7 +71,7 @@ def answer(
     if split not in SPLITS:
         raise UsageError(f"--split {split}: there are {', '.join(SPLITS)}")
     folder = resolve.run_or_bundle(workspace, model)
-    card = resolve.card_of(folder)
+    card = read_card(folder)
     # Only a bundle's card lists model files; a bundle is opened whole or not at all.
     bundle = Bundle.open(folder) if card.artefacts else None
     prepared = resolve.dataset_of(workspace, card, data)
@@ -159,7 +159,7 @@ def _keep(ours: Answered, key: str, record: dict[str, Any]) -> None:
     """Write a record into the card of a run."""
     path = ours.folder / CARD
     with writing(path), locked(ours.folder / f".{CARD}.lock"):
-        card = resolve.card_of(ours.folder)  # an evaluation beside this one may have written to it
+        card = read_card(ours.folder)  # an evaluation beside this one may have written to it
         finished = path.stat()
         atomic_write(path, replace(card, metrics=card.metrics | {key: record}).to_json())
         # The latest run is the one that was trained last, not the one that was looked at last.

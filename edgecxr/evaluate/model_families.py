@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecxr import resolve
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import ModelError
 from edgecxr.evaluate.evaluation import Answered, answer, check_same_data
 from edgecxr.workspace import Workspace
@@ -84,7 +84,7 @@ def _taught(card: ModelCard, student: ModelCard) -> bool:
 
 def _runs(workspace: Workspace, data: str | None) -> list[tuple[Path, ModelCard]]:
     """Return the finished runs of one data set, the latest first; of the latest run's, if none is named."""
-    runs = [(folder, resolve.card_of(folder)) for folder in workspace.finished_runs()]
+    runs = [(folder, read_card(folder)) for folder in workspace.finished_runs()]
     wanted = resolve.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
     return [(folder, card) for folder, card in runs if card.data.get("hash") == wanted]
 

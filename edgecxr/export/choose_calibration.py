@@ -12,9 +12,10 @@ import numpy as np
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.evaluate.comparison import aurocs
 from edgecxr.export.calibration_images import Calibration, choose
 from edgecxr.export.lower_precision import Ranges, calibrate, to_int8, weighted_layers
-from edgecxr.export.parity import TASKS, Truth, aurocs_of, logits_of
+from edgecxr.export.parity import TASKS, Truth, logits_of
 from edgecxr.export.recipe import Recipe
 from edgecxr.vocabulary import FloatArray
 
@@ -86,7 +87,7 @@ def _choices(prepared: Prepared, recipe: Recipe) -> list[Calibration]:
 
 def _score(truth: Truth, logits: FloatArray) -> float:
     """Return the mean AUROC of both tasks; 0 where neither has one, so that the logits decide."""
-    areas = aurocs_of(logits, truth.prepared, truth.split, truth.weights[:1])
+    areas = aurocs(truth.prepared, truth.split, logits, truth.weights[:1])
     known = [value for task in TASKS for value in areas[task].labels if not np.isnan(value)]
     # Rounded to what a swap of a few pairs of films makes: below it, the logits are the better judge.
     return round(float(np.mean(known)), 3) if known else 0.0

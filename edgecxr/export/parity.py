@@ -12,6 +12,7 @@ from edgecxr import metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Backend
 from edgecxr.errors import CheckFailed
+from edgecxr.evaluate.comparison import aurocs
 from edgecxr.evaluate.scores import predict
 from edgecxr.metrics import Interval
 from edgecxr.vocabulary import FloatArray
@@ -51,7 +52,7 @@ class Truth:
         """
         logits = logits_of(reference, prepared, split, size)
         weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates)
-        return cls(prepared, split, logits, weights, aurocs_of(logits, prepared, split, weights))
+        return cls(prepared, split, logits, weights, aurocs(prepared, split, logits, weights))
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,7 @@ class Verdict:
 
 def logits_of(backend: Backend, prepared: Prepared, split: str, size: int) -> FloatArray:
     """Return the logits (N, L + 1) of a whole split, "abnormal" last."""
-    outputs = predict(backend, prepared, prepared.rows(split), size)
-    return np.column_stack([outputs.findings, outputs.abnormal])
-
-
-def aurocs_of(logits: FloatArray, prepared: Prepared, split: str, weights: metrics.Array) -> dict[str, metrics.Aurocs]:
-    """Return the AUROCs of both tasks from logits (N, L + 1) of a whole split."""
-    rows = prepared.rows(split)
-    return {
-        "findings": metrics.aurocs(prepared.targets[rows], logits[:, :-1], weights),
-        "abnormal": metrics.aurocs(prepared.abnormal[rows, None], logits[:, -1:], weights),
-    }
+    return predict(backend, prepared, prepared.rows(split), size).logits
 
 
 def same_auroc(truth: Truth, logits: FloatArray, tolerance: float) -> Verdict:
@@ -134,7 +125,7 @@ def same_auroc(truth: Truth, logits: FloatArray, tolerance: float) -> Verdict:
 
 
 def _drops(truth: Truth, logits: FloatArray) -> dict[str, Interval]:
-    ours = aurocs_of(logits, truth.prepared, truth.split, truth.weights)
+    ours = aurocs(truth.prepared, truth.split, logits, truth.weights)
     return {task: metrics.macro_difference(truth.aurocs[task], ours[task]) for task in TASKS}
 
 
@@ -150,10 +141,9 @@ def compare(reference: Backend, candidate: Backend, images: FloatArray) -> dict[
         Largest absolute difference of the logits of both tasks and of the attention, and the number of images.
     """
     ours, theirs = candidate.run(images), reference.run(images)
-    logits = [np.column_stack([outputs.findings, outputs.abnormal]) for outputs in (ours, theirs)]
     return {
         "images": len(images),
-        "max_logit_difference": float(np.abs(logits[0] - logits[1]).max()),
+        "max_logit_difference": float(np.abs(ours.logits - theirs.logits).max()),
         "max_attention_difference": float(np.abs(ours.attention - theirs.attention).max()),
     }
 

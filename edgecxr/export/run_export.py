@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgecxr import resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.target import Target
 from edgecxr.errors import ModelError
@@ -47,7 +48,7 @@ def export(
         ModelError: no such run, or it had no teacher.
     """
     folder = resolve.run(workspace, run, "student-")
-    card = resolve.card_of(folder)
+    card = read_card(folder)
     recipe.check(card)
     prepared = resolve.dataset_of(workspace, card, data)
     bundles = []
@@ -87,7 +88,7 @@ def analyze(workspace: Workspace, run: str | None, data: str | None, recipe: Rec
         A table of the worst layers and the paths of what was written.
     """
     folder = resolve.run(workspace, run, "student-")
-    card = resolve.card_of(folder)
+    card = read_card(folder)
     recipe.check(card)
     prepared = resolve.dataset_of(workspace, card, data)
     say(f"quantise the layers of {folder.name} one at a time, on {prepared.name}")

@@ -292,7 +292,7 @@ class Predictor:
             raise ModelError(
                 f"the model in {self.bundle.path} does not answer with one row for each image: export the model again"
             )
-        logits = np.column_stack([outputs.findings, outputs.abnormal]).astype(np.float64)
+        logits = outputs.logits.astype(np.float64)
         if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
             raise self._no_numbers()
         # As a tanh, the sigmoid overflows for no logit; with a tiny temperature the quotient may, to what is meant.

@@ -16,7 +16,7 @@ from torch import nn
 from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.bundle.bundle import sha256_of
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.models.vit import TwoHeadViT, build
 from edgecxr.models.weights import read_safetensors
@@ -184,7 +184,7 @@ def load_best(run: Path, model: TwoHeadViT) -> None:
         raise ModelError(f"{run / BEST} does not fit the architecture of its card: {''.join(first).strip()}") from error
 
 
-def read_card(run: Path) -> ModelCard:
+def finished_card(run: Path) -> ModelCard:
     """Read the card of a finished run.
 
     Raises:
@@ -193,7 +193,7 @@ def read_card(run: Path) -> ModelCard:
     path = run / CARD
     if not path.exists():
         raise ModelError(f"{run} holds no finished training run (no {CARD}): type the command that began it once more")
-    return ModelCard.from_json(path.read_text(), str(path))
+    return read_card(run)
 
 
 def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
@@ -202,7 +202,7 @@ def load_run(run: Path) -> tuple[TwoHeadViT, ModelCard]:
     Raises:
         ModelError: not finished, damaged, or of another architecture.
     """
-    card = read_card(run)
+    card = finished_card(run)
     if not (run / BEST).exists():
         raise ModelError(f"{run / BEST} does not exist: train again")
     if card.sha256 != sha256_of(run / BEST):

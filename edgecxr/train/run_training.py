@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr import registry, resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import UsageError
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, SIZES
@@ -104,7 +105,7 @@ def distill(
     teacher_run = teacher_card = None
     if needs_teacher or teacher is not None or init in (None, "teacher"):
         teacher_run = resolve.teacher(workspace, teacher, prepared)
-        teacher_card = resolve.card_of(teacher_run)
+        teacher_card = read_card(teacher_run)
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
     # Pretrained weights have a patch embedding, whatever the teacher has.
     inherited = teacher_card.stem if teacher_card and init != "pretrained" else "patch"
@@ -154,7 +155,7 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
     wanted = defaults | settings | {"data_hash": prepared.hash}
     for folder in workspace.finished_runs():
-        training = BEFORE | resolve.card_of(folder).training
+        training = BEFORE | read_card(folder).training
         if all(training.get(key) == value for key, value in wanted.items()):
             say(f"{folder} is done")
             return folder

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
+from edgecxr.bundle.card import read_card
 from edgecxr.engines.backend import Outputs, open_backend
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.evaluate import evaluation
@@ -14,7 +15,6 @@ from edgecxr.evaluate.evaluation import evaluate_model, table
 from edgecxr.evaluate.operating_points import choose_operating_points
 from edgecxr.evaluate.scores import predict
 from edgecxr.metrics import OPERATING_RULES
-from edgecxr.resolve import card_of
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 
@@ -26,7 +26,7 @@ def workspace(finished, tmp_path) -> Workspace:
 
 
 def test_the_operating_points_of_a_run_were_chosen_on_validation(finished):
-    card, prepared = card_of(finished.student), finished.prepared
+    card, prepared = read_card(finished.student), finished.prepared
     chosen = {
         split: choose_operating_points(
             prepared,
@@ -63,10 +63,10 @@ def test_a_run_and_its_bundle_agree_label_by_label(workspace, finished, bundled)
 
 def test_a_card_keeps_every_result_and_the_run_stays_as_old_as_it_was(workspace, finished):
     run = workspace.root / finished.student.name
-    before, changed = card_of(run), (run / "card.json").stat().st_mtime_ns
+    before, changed = read_card(run), (run / "card.json").stat().st_mtime_ns
     _, on_test = evaluate_model(workspace, run.name, None, "test", 50)
     _, on_val = evaluate_model(workspace, run.name, None, "val", 60)
-    card = card_of(run)
+    card = read_card(run)
     assert card.metrics == {"clinic/test": on_test, "clinic/val": on_val}
     assert on_val["bootstrap"]["replicates"] == 60
     assert asdict(card) | {"metrics": {}} == asdict(before)
@@ -85,7 +85,7 @@ def test_another_data_set_must_ask_the_model_s_questions(workspace):
     write_prepared(workspace.data_dir("other"), *striped(24), labels=("Edema", "Fibrosis"))
     with pytest.raises(InputError, match="data set other lacks Cardiomegaly, Nodule/Mass, which"):
         evaluate_model(workspace, None, "other", "test", 10)
-    assert all(card_of(run).metrics == {} for run in workspace.finished_runs())
+    assert all(read_card(run).metrics == {} for run in workspace.finished_runs())
 
 
 class LeftHalf:
@@ -128,7 +128,7 @@ def test_a_comparison_is_ours_minus_theirs_on_the_same_patients(workspace, finis
         against(names[0], names[0])
     assert gain["model"] == names[1]
     # What a card keeps is about the run alone.
-    assert "against" not in card_of(workspace.root / names[0]).metrics["clinic/test"]
+    assert "against" not in read_card(workspace.root / names[0]).metrics["clinic/test"]
 
 
 def test_a_run_and_its_bundle_are_compared_and_a_prevalence_is_a_share(workspace, finished, bundled):

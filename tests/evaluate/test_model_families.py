@@ -7,10 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
+from edgecxr.bundle.card import read_card
 from edgecxr.errors import InputError, ModelError
 from edgecxr.evaluate import model_families
 from edgecxr.evaluate.evaluation import evaluate_model
-from edgecxr.resolve import card_of
 from edgecxr.workspace import Workspace
 from tests.conftest import LABELS, striped, write_prepared
 
@@ -24,7 +24,7 @@ def add(workspace: Workspace, like: str, name: str, age: int, **changes) -> None
     """Add a run whose card is that of another, but for `changes`; a higher `age` is more recent."""
     folder = workspace.root / name
     shutil.copytree(workspace.root / like, folder)
-    card = dataclasses.replace(card_of(folder), name=name, **changes)
+    card = dataclasses.replace(read_card(folder), name=name, **changes)
     (folder / "card.json").write_text(card.to_json())
     os.utime(folder / "card.json", (4e9 + age, 4e9 + age))
 
@@ -70,7 +70,7 @@ def test_models_of_other_films_are_compared_only_on_data_that_is_named(workspace
     images, targets, abnormal, splits = striped(48, seed=6)
     targets = np.column_stack([targets, targets[:, :1]])
     other = write_prepared(workspace.data_dir("other"), images, targets, abnormal, splits, (*LABELS, "Edema"))
-    data = card_of(finished.student).data | {"name": "other", "hash": other.hash}
+    data = read_card(finished.student).data | {"name": "other", "hash": other.hash}
     add(workspace, finished.student.name, "stranger", 1, data=data)
     names.append("stranger")
     message = r"stranger was trained on other data \(other\) than .* \(clinic\): name the data set .* with --data"

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from edgecxr import resolve
+from edgecxr.bundle.card import read_card
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.engines.tensorrt import library
@@ -65,7 +65,7 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
     for name, size in (("teacher-tiny-448", 448), (STUDENT, 28)):
         said = edgecxr("infer", films / "3.png", "--force", "--model", runs / "export" / name, "--json", runs=runs)
         probability = json.loads(said.out)["findings"]["Dark"]["probability"]
-        card = resolve.card_of(runs / name)
+        card = read_card(runs / name)
         logits = open_backend("torch", runs / name).run(prepared.inputs(np.flatnonzero(prepared.ids == "3.png"), size))
         expected = 1 / (1 + np.exp(-logits.findings.item() / card.temperature["Dark"]))
         assert probability == pytest.approx(expected, abs=1e-5)

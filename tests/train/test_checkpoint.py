@@ -127,7 +127,7 @@ def test_damage_of_any_kind_is_one_line_with_the_way_out(tmp_path):
 def test_a_pickle_in_the_place_of_the_weights_is_not_executed(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     bomb = pickle.dumps(Bomb(), protocol=2)
-    card = checkpoint.read_card(finished.student)
+    card = checkpoint.finished_card(finished.student)
     card = dataclasses.replace(card, sha256=hashlib.sha256(bomb).hexdigest())
     (tmp_path / "best.safetensors").write_bytes(bomb)
     (tmp_path / "card.json").write_text(card.to_json())

@@ -73,7 +73,7 @@ def test_teacher_and_student_learn_and_leave_their_files(workspace, prepared):
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     assert max(float(row["val_auroc_findings"]) for row in rows) > 0.9
     student = distil_student(workspace, prepared, student_settings(prepared, epochs=2), run, CPU, quiet)
-    card = checkpoint.read_card(student)
+    card = checkpoint.finished_card(student)
     assert (card.name, card.size, card.tokens, card.method) == ("student-tiny-28-mlcak", 28, 49, "mlcak")
     assert card.phantom
     assert set(card.operating_points["youden"]) == {*prepared.labels, "abnormal"}
@@ -154,7 +154,7 @@ def test_a_student_refuses_the_wrong_teacher(tmp_path, workspace, prepared):
     with pytest.raises(UsageError, match="needs a teacher"):
         distil_student(workspace, prepared, student_settings(prepared, init="random"), None, CPU, quiet)
     undistilled = student_settings(prepared, init="random", method="none", epochs=1)
-    assert checkpoint.read_card(distil_student(workspace, prepared, undistilled, None, CPU, quiet)).method == "none"
+    assert checkpoint.finished_card(distil_student(workspace, prepared, undistilled, None, CPU, quiet)).method == "none"
 
 
 def test_damaged_files_are_named(workspace, prepared):
@@ -177,7 +177,7 @@ def test_damaged_files_are_named(workspace, prepared):
 
 def test_weights_that_do_not_fit_their_card_are_refused(workspace, prepared):
     run = teach(workspace, prepared, epochs=1)
-    card = checkpoint.read_card(run)
+    card = checkpoint.finished_card(run)
     (run / "card.json").write_text(dataclasses.replace(card, arch="small").to_json())
     with pytest.raises(ModelError, match="does not fit the architecture of its card"):
         checkpoint.load_run(run)

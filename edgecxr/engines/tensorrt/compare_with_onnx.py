@@ -84,7 +84,7 @@ def _has_fp32(bundle: Bundle) -> bool:
 def _run(backend: Backend, images: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return logits (N, L + 1) and attention maps (N, g, g)."""
     parts = [backend.run(images[i : i + _AT_A_TIME]) for i in range(0, len(images), _AT_A_TIME)]
-    logits = np.concatenate([np.column_stack([part.findings, part.abnormal]) for part in parts])
+    logits = np.concatenate([part.logits for part in parts])
     return logits, np.concatenate([part.attention for part in parts])
 
 

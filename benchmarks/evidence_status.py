@@ -60,9 +60,10 @@ def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> s
         if not kinds:
             continue
         if name not in hashes:
+            words = " ".join(plan.data[name].prepare) or "folder TABLE"
             lines += [
                 "",
-                f"{name} is not in {folder / 'data'}: the runs of this plan prepare it, and then tables follow",
+                f"tables of {name} need its films: EDGECXR_RUNS={folder} edgecxr prepare {words} --name {name}",
             ]
             continue
         lines += ["", *_table(Prepared.open(folder / "data" / name), kinds, records, replicates)]

@@ -42,12 +42,14 @@ def train(
     stem: Annotated[
         str | None,
         typer.Option(
-            help="patch, or conv: convolutions, which learn far faster from random weights.", show_default="patch"
+            help="patch, or conv: convolutions, which learn more from random weights; --patch 16 or 32.",
+            show_default="patch",
         ),
     ] = None,
     depth: Annotated[int | None, typer.Option(help="Number of transformer blocks.", show_default="12")] = None,
     init: Annotated[
-        str | None, typer.Option(help="pretrained (ImageNet) or random.", show_default="pretrained")
+        str | None,
+        typer.Option(help="pretrained (ImageNet) or random; with --stem conv random.", show_default="pretrained"),
     ] = None,
     pretrained: Pretrained = None,
     epochs: Epochs = None,

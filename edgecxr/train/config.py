@@ -100,13 +100,14 @@ class TrainConfig:
                 ),
                 (
                     self.stem == "conv" and stages_of(self.patch) is None,
-                    f"--stem conv halves the image again and again, which never makes tokens of {self.patch} px: take "
-                    "--tokens 49 or 196 (of a teacher --patch 32 or 16), or --stem patch",
+                    f"a convolutional stem makes tokens of 2, 4, 8, 16 ... px, never of {self.patch} px: take "
+                    + ("--patch 16 or 32" if self.method == "teacher" else "--tokens 49 or 196")
+                    + ", or --stem patch",
                 ),
                 (
                     self.stem == "conv" and self.init == "pretrained",
-                    "--stem conv has no pretrained weights: take --init random (a student also --init teacher), or "
-                    "--stem patch",
+                    "--stem conv has no pretrained weights, which --pretrained and --paper ask for: add --init random "
+                    "(a student also --init teacher), or take --stem patch",
                 ),
                 (
                     not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),

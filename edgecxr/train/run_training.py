@@ -61,7 +61,8 @@ def train(
         raise UsageError(f"--res {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
     config = TrainConfig(data=prepared.name, data_hash=prepared.hash, size=size, **settings)
     chosen = Device.choose(device, config.precision, compiled)
-    say(f"train a {config.arch} teacher on {prepared.name}, init {config.init} ({_where(chosen)})")
+    stem = f", stem {config.stem}" if config.stem != "patch" else ""
+    say(f"train a {config.arch} teacher on {prepared.name}{stem}, init {config.init} ({_where(chosen)})")
     with progress("train") as update:
         run = train_teacher(workspace, prepared, config, chosen, update, fresh)
     chosen.leave()
@@ -135,7 +136,9 @@ def distill(
     )
     chosen = Device.choose(device, config.precision, compiled)
     taught = f" with {teacher_card.name}" if teacher_card else ""
-    say(f"distill {student_name(config)}{taught} on {prepared.name}, init {init} ({_where(chosen)})")
+    other = teacher_card is not None and teacher_card.stem != stem
+    shown = f", stem {stem}" if stem != "patch" or other else ""
+    say(f"distill {student_name(config)}{taught} on {prepared.name}{shown}, init {init} ({_where(chosen)})")
     with progress("distill") as update:
         run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
     chosen.leave()

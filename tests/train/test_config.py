@@ -37,9 +37,9 @@ from edgecxr.train.config import TrainConfig, patch_of
         ({"stem": "cnn"}, "--stem cnn: there are patch, conv"),
         ({"stem": "conv"}, "--stem conv has no pretrained weights"),
         ({"stem": "conv", "pretrained": "w.safetensors"}, "--stem conv has no pretrained weights"),
-        ({"stem": "conv", "init": "random", "patch": 56}, "never makes tokens of 56 px"),
-        ({"stem": "conv", "init": "teacher", "size": 28, "patch": 7}, "never makes tokens of 7 px"),
-        ({"stem": "conv", "init": "random", "size": 28, "patch": 1}, "never makes tokens of 1 px"),
+        ({"stem": "conv", "init": "random", "patch": 56}, "never of 56 px"),
+        ({"stem": "conv", "init": "teacher", "size": 28, "patch": 7}, "never of 7 px"),
+        ({"stem": "conv", "init": "random", "size": 28, "patch": 1}, "never of 1 px"),
         ({"pretrained": "w.safetensors", "init": "random"}, "--pretrained goes with --init pretrained"),
     ],
 )

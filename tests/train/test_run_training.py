@@ -116,7 +116,7 @@ def test_a_convolutional_stem_goes_with_no_pretrained_weights(workspace, finishe
         train(workspace, finished.prepared, typed)
     with pytest.raises(UsageError, match="--stem conv has no pretrained weights"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "init": "pretrained"})
-    with pytest.raises(UsageError, match="never makes tokens of 7 px"):
+    with pytest.raises(UsageError, match="never of 7 px"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "tokens": 16})
     assert not list(workspace.root.glob("*conv*")) and not workspace.runs("student-tiny-28-mlcak")
 

@@ -175,7 +175,7 @@ class Runner:
     def run(self) -> int:
         """Train until nothing is left that can be; return the exit code."""
         commit = self._commit()
-        hashes = {name: self._data(entry, commit) for name, entry in self.plan.data.items()}
+        hashes = {name: self._data(entry) for name, entry in self.plan.data.items()}
         check_records(self.plan, self.records, hashes)
         left = [run for run in self.plan.runs if record_of(self.records, run.id) is None]
         for run in left:
@@ -206,16 +206,16 @@ class Runner:
         """Return the commit whose code trains what has not begun."""
         pinned = self.folder / "commit"
         head = git("rev-parse", "--verify", "HEAD^{commit}")
-        if self.commit is None and pinned.exists():
+        if self.commit is None and self.plan.commit is None and pinned.exists():
             commit = pinned.read_text().strip()
         else:
-            commit = git("rev-parse", "--verify", f"{self.commit or 'HEAD'}^{{commit}}")
+            commit = git("rev-parse", "--verify", f"{self.commit or self.plan.commit or 'HEAD'}^{{commit}}")
             atomic_write(pinned, commit)
         other = "" if commit == head else f", not that of HEAD {head[:12]} (--commit HEAD takes it)"
         say(f"the code is that of commit {commit[:12]}{other}; what is not committed is not used")
         return commit
 
-    def _data(self, entry: DataSet, commit: str) -> str:
+    def _data(self, entry: DataSet) -> str:
         """Return the hash of a data set, which is prepared if it is not there.
 
         Raises:
@@ -231,7 +231,8 @@ class Runner:
                 )
             say(f"preparing {entry.name}")
             words = ["prepare", *entry.prepare, "--name", entry.name]
-            process = self._start(words, commit, None, {"EDGECXR_RUNS": str(self.folder)})
+            # By the code of now, whatever trains: the hash says whether the films are the plan's.
+            process = self._start(words, git("rev-parse", "HEAD"), None, {"EDGECXR_RUNS": str(self.folder)})
             try:
                 code = process.wait()
             finally:

@@ -83,11 +83,19 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Plan:
-    """A protocol's runs, those that come first first: by turn, then seed by seed."""
+    """A protocol's runs, those that come first first: by turn, then seed by seed.
+
+    Attributes:
+        name: that of its file.
+        data: name -> data set.
+        runs: in their order.
+        commit: whose code trains them, so that all machines take the same; None: that of the first start.
+    """
 
     name: str
     data: dict[str, DataSet]
     runs: tuple[Run, ...]
+    commit: str | None = None
 
     def named(self, name: str) -> list[Run]:
         """Return the runs of a name, one for each seed."""
@@ -114,7 +122,7 @@ def read_plan(file: Path) -> Plan:
 
 
 def _plan(name: str, values: dict[str, Any]) -> Plan:
-    _no_others(values, ("data", "settings", "run"), "the file")
+    _no_others(values, ("commit", "data", "settings", "run"), "the file")
     common = values.get("settings", {})
     for key, kind in (("settings", dict), ("data", dict), ("run", list)):
         _typed(key, values.get(key, kind()), kind)
@@ -153,7 +161,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
             placed.append((run.turn, seed, place, run))
     runs = tuple(run for *_, run in sorted(placed, key=lambda entry: entry[:3]))
     _check(data, runs)
-    return Plan(name, data, runs)
+    return Plan(name, data, runs, _typed("commit", values["commit"], str) if "commit" in values else None)
 
 
 def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:

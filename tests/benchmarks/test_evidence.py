@@ -103,6 +103,7 @@ def test_runs_come_by_turn_and_then_seed_by_seed(plan):
         ("seeds = [0, 1]", "seeds = []", "mlcak has no seeds"),
         ("seeds = [0, 1]", "seeds = 3", "seeds of mlcak is 3"),
         ('name = "vanilla"', 'name = "mlcak"', r"two \[\[run\]\] mlcak"),
+        ("[data.films]", "commit = 3\n[data.films]", "commit is 3"),
         ("[data.films]", "[data]\nfilms = 3\n[data.others]", "data.films is 3"),
         ('data = "films"', 'data = "others"', r"no \[data.others\]"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "two runs mlcak-s0"),

@@ -90,7 +90,7 @@ class Device:
             accelerator=self.torch.type,
             devices=local if ranks > 1 else alone,
             num_nodes=ranks // local,
-            # Its running statistics are each process's own until `average_statistics`.
+            # Batch norms keep their own running statistics in each process until `average_statistics`.
             strategy=DDPStrategy(broadcast_buffers=False) if ranks > 1 else "auto",
             plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         )

@@ -197,7 +197,7 @@ class Runner:
             for process in self.at_work.values():
                 process.kill()
         if left:
-            say(f"not begun, since their teacher failed: {', '.join(run.id for run in left)}")
+            say(f"not begun, since a run that they need failed: {', '.join(run.id for run in left)}")
         if self.failed:
             say(f"failed: {', '.join(self.failed)}; the same command tries again")
         return UsageError.exit_code if left or self.failed else 0
@@ -242,7 +242,7 @@ class Runner:
         return data_hash(entry, self.folder)
 
     def _can_begin(self, run: Run) -> bool:
-        return run.teacher is None or (record_of(self.records, run.teacher) or {}).get("status") == "done"
+        return all((record_of(self.records, name) or {}).get("status") == "done" for name in run.needs)
 
     def _begun(self, run: Run, data_hash: str) -> dict[str, Any] | None:
         """Return what a run began with, if an epoch of it is done.

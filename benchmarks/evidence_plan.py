@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,14 @@ from typing import Any
 from edgecxr.errors import UsageError
 from edgecxr.films.resize import INPUT_SIZES, SIZES
 from edgecxr.registry import METHODS
+from edgecxr.storage.settings import read_toml
 from edgecxr.vocabulary import STEMS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against")
 _SETTINGS = {
     "start": str, "stem": str, "arch": str, "depth": int, "tokens": int, "epochs": int, "batch": int, "lr": float,
     "warmup": float, "weight_decay": float, "clip": float, "augment": float, "alpha": float, "beta": float,
-    "gamma": float, "temperature": float, "precision": str,
+    "gamma": float, "temperature": float, "trust": str, "undistilled": str, "labelled": int, "precision": str,
 }  # fmt: skip
 
 
@@ -38,7 +33,7 @@ class Run:
         teacher: id of the run that teaches it; None where none does.
         turn: runs of a lower turn come first.
         against: name of the runs that it is compared with; None: it is not.
-        keep_weights: whether it teaches others: its weights are kept beside its record, in half precision, so that
+        keep_weights: whether others need it: its weights are kept beside its record, in half precision, so that
             it can do so on any machine.
         settings: the other settings, by the names of the plan's file.
     """
@@ -58,6 +53,11 @@ class Run:
     def id(self) -> str:
         """Name and seed, such as "mlcak-s0"."""
         return f"{self.name}-s{self.seed}"
+
+    @property
+    def needs(self) -> list[str]:
+        """Ids of the runs whose weights it needs: its teacher, and whom its teacher's voice is weighed against."""
+        return [name for name in (self.teacher, self.settings.get("undistilled")) if name is not None]
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -109,13 +109,7 @@ def read_plan(file: Path) -> Plan:
         UsageError: missing, or not a plan; says what is wrong.
     """
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror}): name the plan, a TOML file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not a TOML file ({error})") from error
-    try:
-        return _plan(file.stem, values)
+        return _plan(file.stem, read_toml(file))
     except (KeyError, TypeError, ValueError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{file} is not a plan of trainings: {what}") from error
@@ -155,7 +149,10 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
                 teacher=entry.get("teacher"),
                 turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
                 against=entry.get("against"),
-                keep_weights=any(other.get("teacher") == f"{entry['name']}-s{seed}" for other in values["run"]),
+                keep_weights=any(
+                    f"{entry['name']}-s{seed}" in (other.get("teacher"), other.get("undistilled"))
+                    for other in values["run"]
+                ),
                 settings=settings,
             )
             placed.append((run.turn, seed, place, run))
@@ -186,6 +183,11 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
             raise ValueError(f"{run.name} is of data {run.data!r}, which no [data.{run.data}] describes")
         if run.teacher is not None and run.teacher not in ids:
             raise ValueError(f"the teacher of {run.name} is {run.teacher!r}, which is none of {', '.join(ids)}")
+        if (run.settings.get("trust") == "val") != ("undistilled" in run.settings):
+            raise ValueError(f'{run.name} has only one of trust = "val" and undistilled: give both, or none')
+        undistilled = next((other for other in runs if other.id == run.settings.get("undistilled")), None)
+        if "undistilled" in run.settings and (undistilled is None or undistilled.method != "none"):
+            raise ValueError(f"undistilled of {run.name} is {run.settings['undistilled']!r}, no run of method none")
         others = {other.name for other in runs if other.data == run.data} - {run.name}
         if run.against is not None and run.against not in others:
             known_names = ", ".join(sorted(others)) or "no other run"

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from evidence_plan import Plan, Run
 from evidence_records import check_records, data_hash, record_of, result
-from gap import Sample, over_seeds
+from gap import Sample, over_seeds, paired
 
 from edgecxr import NOTICE, metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
 from edgecxr.evaluate import by_size
 from edgecxr.evaluate.comparison import aurocs
+from edgecxr.metrics import with_interval
 
 SPLIT = "test"
 
@@ -79,11 +80,45 @@ def _state(run: Run, record: dict[str, Any] | None, folder: Path) -> str:
     return f"epoch {epochs} of {run.settings.get('epochs', 100)}" if epochs else "-"
 
 
+def scores_of(
+    prepared: Prepared, kinds: dict[str, list[Run]], records: Path, replicates: int
+) -> dict[str, dict[int, Scores]]:
+    """Return name of runs -> seed -> scores on the test split.
+
+    Args:
+        prepared: the data set.
+        kinds: name -> runs that are done.
+        records: where they are.
+        replicates: of the bootstrap of patients.
+    """
+    score = scorer(prepared, metrics.patient_weights(prepared.patients[prepared.rows(SPLIT)], replicates))
+    return {name: {run.seed: score(answers(records, run.id)) for run in runs} for name, runs in kinds.items()}
+
+
+def difference(run: Run, measure: str, scored: dict[str, dict[int, Scores]], unlike: bool) -> tuple[Sample, int] | None:
+    """Return the mean paired difference of a run's kind to the one that it is against, and the number of pairs.
+
+    Args:
+        run: any run of the kind.
+        measure: a row of the table.
+        scored: from `scores_of`.
+        unlike: one of both is a teacher, the other is not.
+
+    Returns:
+        None where it is against none that is done, or no seed is in common.
+    """
+    if run.against is None or run.against not in scored:
+        return None
+    ours, theirs = (
+        {seed: scores[measure] for seed, scores in scored[name].items()} for name in (run.name, run.against)
+    )
+    pairs = paired(ours, theirs, unlike)
+    return (over_seeds(pairs, zlib.crc32(f"{run.name} {measure}".encode())), len(pairs)) if pairs else None
+
+
 def _table(prepared: Prepared, kinds: dict[str, list[Run]], records: Path, replicates: int) -> list[str]:
     rows = prepared.rows(SPLIT)
-    weights = metrics.patient_weights(prepared.patients[rows], replicates)
-    score = scorer(prepared, weights)
-    scored = {name: {run.seed: score(answers(records, run.id)) for run in runs} for name, runs in kinds.items()}
+    scored = scores_of(prepared, kinds, records, replicates)
     made_up = " (synthetic phantom films)" if prepared.phantom else ""
     measures = list(next(iter(next(iter(scored.values())).values())))
     teachers = {name for name, runs in kinds.items() if runs[0].method == "teacher"}
@@ -103,30 +138,16 @@ def _table(prepared: Prepared, kinds: dict[str, list[Run]], records: Path, repli
 
 
 def _cell(run: Run, measure: str, scored: dict[str, dict[int, Scores]], teachers: set[str]) -> str:
-    ours = {seed: scores[measure] for seed, scores in scored[run.name].items()}
-    draw = zlib.crc32(f"{run.name} {measure}".encode())
     if run.against is None or run.against not in scored:
-        found = over_seeds(list(ours.values()), draw).interval
-        return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-    theirs = {seed: scores[measure] for seed, scores in scored[run.against].items()}
-    pairs = paired(ours, theirs, (run.name in teachers) != (run.against in teachers))
-    if not pairs:
+        ours = [scores[measure] for scores in scored[run.name].values()]
+        return str(over_seeds(ours, zlib.crc32(f"{run.name} {measure}".encode())).interval)
+    found = difference(run, measure, scored, (run.name in teachers) != (run.against in teachers))
+    if found is None:
         return f"- [{run.against}, no seed in common]"
-    found = over_seeds(pairs, draw).interval
-    seeds = f"{len(pairs)} seed{'s' if len(pairs) > 1 else ''}"
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f}) [{run.against}, {seeds}]"
-
-
-def paired(ours: dict[int, Sample], theirs: dict[int, Sample], unlike: bool) -> list[Sample]:
-    """Return the differences of the seeds that both have.
-
-    Args:
-        ours: seed -> score.
-        theirs: seed -> score.
-        unlike: one side is a teacher and the other is not: with nothing in common, all are compared with all.
-    """
-    pairs = [(a, b) for a in ours for b in theirs] if unlike else [(s, s) for s in ours if s in theirs]
-    return [Sample(ours[a].value - theirs[b].value, ours[a].replicates - theirs[b].replicates) for a, b in pairs]
+    sample, count = found
+    interval = sample.interval
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    return f"{with_interval(interval.value, interval.low, interval.high, '+.3f')} [{run.against}, {seeds}]"
 
 
 def scorer(prepared: Prepared, weights: metrics.Array) -> Callable[[Outputs], Scores]:

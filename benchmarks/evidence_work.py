@@ -39,6 +39,7 @@ from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import TrainConfig, patch_of
 from edgecxr.train.device import Device
 from edgecxr.train.finish import finish
+from edgecxr.vocabulary import ABNORMAL
 from edgecxr.workspace import Workspace
 
 SPLIT = "test"
@@ -73,7 +74,7 @@ def work(spec: dict[str, Any]) -> None:
     prepared = Prepared.open(folder / "data" / spec["data"])
     if prepared.hash != spec["data_hash"]:
         raise InputError(f"{prepared.path} is not the data set that {spec['id']} began with", "dataset")
-    teacher = _teacher(folder, records, spec["teacher"]) if spec["teacher"] else None
+    teacher = _taught(folder, records, spec["teacher"]) if spec["teacher"] else None
     workspace = Workspace(folder / "work" / spec["id"])
     begun = {
         "run": spec["id"],
@@ -100,6 +101,8 @@ def work(spec: dict[str, Any]) -> None:
     test: dict[str, Any] = {task: _plain(found.macro.value) for task, found in scored.items()}
     test["labels"] = dict(zip(prepared.labels, map(_plain, scored["findings"].labels.tolist()), strict=True))
     weights = {"sha256": card.sha256} | ({"card": json.loads(card.to_json())} if spec["spec"]["keep_weights"] else {})
+    if trained.get("trust"):
+        begun["trust"] = dict(zip((*prepared.labels, ABNORMAL), trained["trust"], strict=True))
     done = {"status": "done", "weights": weights, "history": history, SPLIT: test, "best_epoch": _best(history)}
     _write(records, spec, begun | done | {"minutes": round(sum(row["seconds"] for row in history) / 60, 1)})
 
@@ -112,18 +115,24 @@ def _write(records: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
 def _train(spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None) -> Path:
     typed = dict(spec["spec"]["settings"]) | {"res": spec["spec"]["res"], "seed": spec["spec"]["seed"]}
     typed["init"] = typed.pop("start", None)
+    undistilled = typed.pop("undistilled", None)
     method = spec["spec"]["method"]
     if method == "teacher":
         tokens = typed.pop("tokens", None)
         typed["patch"] = patch_of(typed["res"], tokens) if tokens else None
         return run_training.train(workspace, prepared, typed, "cpu")
     return run_training.distill(
-        workspace, prepared, typed | {"method": method}, str(teacher) if teacher else None, "cpu"
+        workspace,
+        prepared,
+        typed | {"method": method},
+        str(teacher) if teacher else None,
+        "cpu",
+        undistilled=str(_taught(Path(spec["folder"]), Path(spec["records"]), undistilled)) if undistilled else None,
     )
 
 
-def _teacher(folder: Path, records: Path, name: str) -> Path:
-    """Return the run of a teacher; on another machine than it was trained on, it is made of what lies by its record.
+def _taught(folder: Path, records: Path, name: str) -> Path:
+    """Return a run that others need; on another machine than it was trained on, it is made of what lies by its record.
 
     Raises:
         ModelError: it is not the one of the record.
@@ -139,7 +148,7 @@ def _teacher(folder: Path, records: Path, name: str) -> Path:
         atomic_write(run / checkpoint.CONFIG, json.dumps(record["weights"]["card"]["training"], indent=1))
         atomic_write(run / CARD, json.dumps(record["weights"]["card"], indent=1))
     if checkpoint.load_run(run)[1].sha256 != sha256:
-        raise ModelError(f"{run} is not the teacher {name} of {records}: give the runs that it teaches another plan")
+        raise ModelError(f"{run} is not the run {name} of {records}: give the runs that need it another plan")
     return run
 
 

@@ -1,1 +1,4 @@
-"""Facts about this machine. Files are read under a root that tests replace; nothing here is for display."""
+"""Facts about this machine, not formatted for display.
+
+Files are read below a root that tests replace.
+"""

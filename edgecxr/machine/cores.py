@@ -12,7 +12,7 @@ from pathlib import Path
 from edgecxr.machine.control_group import cpu_quota
 from edgecxr.machine.system import run, text_of
 
-# What makes INT8 quicker than float32 on a CPU, by the kernel's names of the flags.
+# Instructions that make INT8 faster than float32, by the kernel's flag names.
 _INT8 = {
     "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "amx_int8": "AMX-INT8",
     "asimddp": "ASIMD dot product", "i8mm": "I8MM",
@@ -22,15 +22,15 @@ _VECTORS = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "ASIMD", "sve": "SVE"
 
 @dataclass(frozen=True)
 class Cpu:
-    """The CPU.
+    """Description of the CPU.
 
     Attributes:
-        model: its name.
-        cores: that are there.
-        allowed: that this process may use.
-        quota: cores' worth of time that a control group grants; None where none does.
-        vectors: vector units.
-        int8: instructions that speed up INT8.
+        model: name of the CPU.
+        cores: number of cores of the machine.
+        allowed: number of cores that this process may use.
+        quota: cores' worth of time that a control group grants; None if it sets no limit.
+        vectors: names of the vector units.
+        int8: names of the instructions that speed up INT8.
     """
 
     model: str
@@ -42,10 +42,12 @@ class Cpu:
 
 
 def cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use, by its affinity and by the CPU quota of its control group.
+    """Return the number of cores that this process may use.
+
+    Its affinity and the CPU quota of its control group limit it.
 
     Args:
-        root: of the file system that describes the machine; another one in tests.
+        root: root of the file system that describes the machine; tests pass another one.
 
     Returns:
         At least 1; a quota is rounded up.

@@ -1,21 +1,20 @@
-"""NVIDIA GPUs: by nvidia-smi, on a Jetson by files of the board's system image."""
+"""NVIDIA GPUs, as nvidia-smi or a Jetson's system image describes them."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecxr.machine.board import board_model, jetson_linux
-from edgecxr.machine.system import Ended, run, text_of
+from edgecxr.machine.system import Ended, program, run, text_of
+from edgecxr.storage.json_values import parse_json
 
 TIMEOUT = 10.0
-"""Seconds; without the persistence daemon, nvidia-smi starts the driver of each GPU first."""
+"""Seconds; without the persistence daemon, nvidia-smi first starts each GPU's driver."""
 
 _FIELDS = ("name", "compute_cap", "memory.total", "driver_version")
-# Name and compute capability by the chip that the device tree names.
+# GPU generation and compute capability, by the chip in the device tree.
 _TEGRA = {
     "tegra210": ("Maxwell", "5.3"), "tegra186": ("Pascal", "6.2"), "tegra194": ("Volta", "7.2"),
     "tegra234": ("Ampere", "8.7"), "tegra264": ("Blackwell", "11.0"),
@@ -24,14 +23,14 @@ _TEGRA = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU; None is what could not be found out.
+    """A GPU; attributes that are not known are None.
 
     Attributes:
         name: such as "Tesla V100-SXM2-16GB".
         capability: compute capability, such as "7.0".
-        memory_mib: None on a Jetson, where it is the CPU's.
-        driver: its version.
-        cuda: the newest CUDA that the driver runs; on a Jetson the CUDA that is installed.
+        memory_mib: None on a Jetson, which shares the CPU's memory.
+        driver: version of the driver.
+        cuda: newest CUDA version that the driver runs; on a Jetson the installed one.
         jetson: whether it is part of a Jetson.
     """
 
@@ -51,12 +50,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The GPUs, or what stands for them.
+    """Outcome of the search for GPUs.
 
     Attributes:
-        found: those that can be used.
-        problem: why nvidia-smi names none; "" where it does, or is not there.
-        driver: that the kernel has loaded, where nvidia-smi names none.
+        found: the GPUs that can be used.
+        problem: why nvidia-smi lists none; "" if it lists some or is not installed.
+        driver: version of the driver that the kernel has loaded, if nvidia-smi lists no GPU.
         on_bus: whether there is a GPU without a driver.
     """
 
@@ -70,18 +69,18 @@ def gpus(root: Path = Path("/")) -> Gpus:
     """Look for GPUs. Raises nothing."""
     if jetson_linux(root):
         return Gpus((_jetson(root),))
-    smi = shutil.which("nvidia-smi")
+    smi = program("nvidia-smi")
     if smi is None:
         return Gpus((), driver=_kernel_driver(root), on_bus=_on_bus(root))
-    asked = _query(smi, _FIELDS)
-    if asked.problem and "compute_cap" in asked.problem:  # drivers before 510 do not know it
-        asked = _query(smi, tuple(field for field in _FIELDS if field != "compute_cap"))
-    found = [] if asked.problem else [gpu for line in asked.out.splitlines() if (gpu := _parse(line))]
-    if not found:
-        problem = asked.problem or (asked.out.strip().splitlines() or ["no GPU listed"])[0]
+    answer = _query(smi, _FIELDS)
+    if answer.problem and "compute_cap" in answer.problem:  # drivers before 510 do not know this field
+        answer = _query(smi, tuple(field for field in _FIELDS if field != "compute_cap"))
+    usable = [] if answer.problem else [gpu for line in answer.out.splitlines() if (gpu := _parse(line))]
+    if not usable:
+        problem = answer.problem or (answer.out.strip().splitlines() or ["no GPU listed"])[0]
         return Gpus((), problem, _kernel_driver(root))
     version = re.search(r"CUDA (?:UMD )?Version\s*:\s*([\d.]+)", run([smi], TIMEOUT).out)
-    return Gpus(tuple(replace(gpu, cuda=version[1] if version else None) for gpu in found))
+    return Gpus(tuple(replace(gpu, cuda=version[1] if version else None) for gpu in usable))
 
 
 def _query(smi: str, fields: tuple[str, ...]) -> Ended:
@@ -95,9 +94,9 @@ def _parse(line: str) -> Gpu | None:
     if len(words) != 4:
         return None
     name, capability, memory, driver = words
-    known = re.fullmatch(r"\d+\.\d+", capability)
-    # A GPU that shares the CPU's memory answers [N/A].
-    return Gpu(name, capability if known else None, int(memory) if memory.isdigit() else None, driver)
+    is_version = re.fullmatch(r"\d+\.\d+", capability)
+    # nvidia-smi shows [N/A] for a GPU that shares the CPU's memory.
+    return Gpu(name, capability if is_version else None, int(memory) if memory.isdigit() else None, driver)
 
 
 def _kernel_driver(root: Path) -> str | None:
@@ -118,7 +117,7 @@ def _jetson(root: Path) -> Gpu:
     chips = re.findall(r"nvidia,(tegra\d+)", text_of(root / "proc/device-tree/compatible"))
     generation, capability = next((_TEGRA[chip] for chip in chips if chip in _TEGRA), (None, None))
     try:
-        cuda = str(json.loads(text_of(root / "usr/local/cuda/version.json"))["cuda"]["version"])
+        cuda = str(parse_json(text_of(root / "usr/local/cuda/version.json"))["cuda"]["version"])
     except (ValueError, KeyError, TypeError):
         cuda = None
     name = f"{board_model(root) or 'Jetson'}, integrated" + (f" {generation} GPU" if generation else " GPU")

@@ -1,4 +1,4 @@
-"""The memory, as far as a control group lets this process have it."""
+"""Memory of this process, within the limit of its control group."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from edgecxr.machine.system import text_of
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory in bytes; `limited` by a control group to less than the machine has."""
+    """Memory of this process.
+
+    Attributes:
+        total_bytes: memory of the machine, or the limit of the control group.
+        available_bytes: memory that is free or can be freed.
+        limited: whether a control group allows less than the machine has.
+    """
 
     total_bytes: int
     available_bytes: int
@@ -23,7 +29,7 @@ def memory(root: Path = Path("/")) -> Memory:
     """Return the memory of this process.
 
     Raises:
-        KeyError: the system does not tell.
+        KeyError: /proc/meminfo does not tell.
     """
     stated = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text_of(root / "proc/meminfo"), flags=re.MULTILINE))
     total, available = (int(stated[key]) * 1024 for key in ("MemTotal", "MemAvailable"))

@@ -1,25 +1,26 @@
-"""Files and programs of the operating system, asked with patience that ends."""
+"""Files and programs of the operating system, run with a timeout."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended.
+    """Outcome of a program.
 
     Attributes:
-        code: its exit code; None where it did not start or did not answer in time.
+        code: its exit code; None if it did not start or did not answer in time.
         out: standard output.
-        problem: why there is no good answer, in one line; "" if it ended with 0.
+        problem: why there is no good answer, in one line; "" if the exit code is 0.
     """
 
     code: int | None
@@ -27,9 +28,12 @@ class Ended:
     problem: str = ""
 
 
-def run(command: Sequence[str], timeout: float) -> Ended:
-    """Run a program; it and its children are killed after `timeout` seconds. Raises nothing."""
-    environment = os.environ | {"LC_ALL": "C"}
+def run(command: Sequence[str], timeout: float, variables: Mapping[str, str] = os.environ) -> Ended:
+    """Run a program, and kill it and its children after `timeout` seconds.
+
+    Raises nothing.
+    """
+    environment = {**variables, "LC_ALL": "C"}
     try:
         process = subprocess.Popen(
             command,
@@ -48,7 +52,7 @@ def run(command: Sequence[str], timeout: float) -> Ended:
     except subprocess.TimeoutExpired:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-        # A process that hangs inside a driver cannot even be killed: it is not waited for.
+        # A process that hangs inside a driver cannot be killed: do not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=1)
         return Ended(None, problem=f"did not answer within {timeout:g} s")
@@ -60,8 +64,17 @@ def run(command: Sequence[str], timeout: float) -> Ended:
     return Ended(process.returncode, out, first or f"ended with code {process.returncode}")
 
 
+def program(name: str) -> str | None:
+    """Return the path of an installed program.
+
+    Entries of PATH that are empty or relative are not followed: they mean the folder that a user stands in.
+    """
+    places = (place for place in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(place))  # noqa: PTH117
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
 def text_of(path: Path) -> str:
-    """Return a file's text; "" where it cannot be read."""
+    """Return a file's text; "" if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:

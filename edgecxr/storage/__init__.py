@@ -1,1 +1,1 @@
-"""What is written to the disk: whole or not at all, by one process at a time."""
+"""Atomic storage on disk, for one writing process at a time."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files: whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgecxr.errors import UsageError
-from edgecxr.storage.locks import open_locked
+from edgecxr.storage.unfinished import new_file
 
 ELSEWHERE = "set EDGECXR_RUNS to another place"
-"""What a user can do about a file that cannot be written, unless the caller knows better."""
+"""Default remedy in the error about a file that cannot be written."""
 
 
 def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str = ELSEWHERE) -> None:
-    """Write a file so that, whatever happens, `path` holds either all of the new content or the old.
+    """Write a file atomically.
+
+    Whatever happens, `path` holds either all of the new content or the old. Of several writers the last one wins.
 
     Args:
-        path: its folder is made if need be.
+        path: the file; its folder is created if missing.
         data: text is written as UTF-8.
         remedy: what the error tells the user to do.
 
@@ -29,11 +31,9 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
     path = Path(path)
     with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # One name for all writers: what a kill left is written over, and a process beside this one is waited for.
-        building = path.with_name(f".{path.name}.tmp")
-        with open_locked(building) as file:
+        building, file = new_file(path.parent)
+        with file:
             try:
-                file.truncate()
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -46,7 +46,10 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
 
 @contextmanager
 def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `UsageError` that names `path`, the cause and the remedy."""
+    """Turn an `OSError` of the block into a `UsageError`.
+
+    The error names `path`, the cause and the remedy.
+    """
     try:
         yield
     except OSError as error:
@@ -56,8 +59,8 @@ def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk."""
-    # Some network file systems refuse to sync a folder; there is nothing better to do there.
+    """Flush the entries of a folder to disk."""
+    # Some network file systems refuse to sync a folder, and there is no alternative.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

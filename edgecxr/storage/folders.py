@@ -1,9 +1,10 @@
-"""Folders that are artefacts, such as a bundle: made as a whole, replaced as a whole, read as a whole."""
+"""Folders of artefacts, such as bundles: made, replaced and read atomically."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,41 +13,45 @@ from typing import TypeVar
 from edgecxr.errors import EdgeCxrError, UsageError
 from edgecxr.storage.atomic import sync_folder, writing
 from edgecxr.storage.locks import locked
+from edgecxr.storage.unfinished import new_folder
+from edgecxr.storage.walk import remove_tree, walk
 
 CARD = "card.json"
+CONFIG = "config.json"
 DATASET = "dataset.json"
-"""By which the artefacts of edgecxr are told: a run or a bundle has a card, a prepared data set its own file."""
+"""Marks a prepared data set as made by edgecxr, as the card does for a run or a bundle."""
+
+_REPLACING = 2.0
+"""Seconds for which a folder may be absent while it is replaced; a killed process leaves it absent for ever."""
 
 _T = TypeVar("_T")
 
 
 @contextmanager
 def atomic_folder(dest: Path) -> Iterator[Path]:
-    """Give a new folder to fill; it takes the place of `dest` when the block ends well, and vanishes when it fails.
+    """Provide a new folder that replaces `dest` when the block succeeds.
+
+    If the block fails, the new folder is deleted.
 
     Args:
-        dest: the folder to make; one that is there is replaced as a whole.
+        dest: the folder to make; an existing one is replaced as a whole.
 
     Raises:
-        UsageError: `dest` cannot be written, is something else than an artefact of edgecxr, or is being written by
-            another process.
+        UsageError: `dest` cannot be written, is not an artefact of edgecxr, or is being written by another process.
     """
     dest = Path(dest).resolve()
     with sole_writer(dest):
         refuse_foreign(dest)
-        building = dest.with_name(f".{dest.name}.tmp")
-        _remove(building)  # a kill left it
-        building.mkdir()
-        try:
+        with new_folder(dest.parent) as building:
             yield building
             replace_folder(building, dest)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
 
 
 @contextmanager
 def sole_writer(dest: Path) -> Iterator[None]:
-    """Keep other processes from making the folder `dest`; its parent is made if need be.
+    """Keep other processes from making the folder `dest`.
+
+    Its parent is created if missing.
 
     Raises:
         UsageError: another process is making it, or the parent cannot be written.
@@ -58,14 +63,16 @@ def sole_writer(dest: Path) -> Iterator[None]:
 
 
 def replace_folder(new: Path, dest: Path) -> None:
-    """Move the finished folder `new` to `dest`, on the same disk, as the `sole_writer`; what was at `dest` goes.
+    """Move the finished folder `new` to `dest`, deleting the old contents.
+
+    Both must be on the same disk, and the caller must be the `sole_writer`.
 
     Raises:
-        UsageError: `dest` cannot be written, or is something else than an artefact of edgecxr.
+        UsageError: `dest` cannot be written, or is not an artefact of edgecxr.
     """
     refuse_foreign(dest)
     with writing(dest):
-        for folder, _, names in os.walk(new):
+        for folder, names in walk(new):
             for name in names:
                 with (Path(folder) / name).open("rb") as file:
                     os.fsync(file.fileno())
@@ -82,20 +89,25 @@ def replace_folder(new: Path, dest: Path) -> None:
                 raise
             old.rename(new)
         sync_folder(dest.parent)
-    shutil.rmtree(new, ignore_errors=True)
+    remove_tree(new)
 
 
 def refuse_foreign(dest: Path) -> None:
-    """Raise where replacing `dest` would delete something that edgecxr has not made; for the `sole_writer`.
+    """Raise UsageError if replacing `dest` would delete foreign files.
+
+    Foreign files are those that edgecxr has not made. The caller must be the `sole_writer`. A replacement that was
+    interrupted by a kill is undone first.
 
     Raises:
         UsageError: `dest` is a file, or a folder with contents but no card.json or dataset.json.
     """
     with writing(dest):
         aside = _aside(dest)
-        if aside.is_dir() and not dest.exists():
-            aside.rename(dest)  # a kill between the renames of a replacement left it there
-        _remove(aside)
+        if _is_own_folder(aside):  # left by a process killed during a replacement
+            if dest.exists():
+                remove_tree(aside)
+            else:
+                aside.rename(dest)
         if not dest.exists():
             return
         if not dest.is_dir():
@@ -105,47 +117,59 @@ def refuse_foreign(dest: Path) -> None:
 
 
 def read_whole(folder: Path, read: Callable[[], _T]) -> _T:
-    """Return what `read` gets from the files of `folder`, read again if another process replaced the folder meanwhile.
+    """Return the result of `read`, repeated if the folder was replaced meanwhile.
 
     Args:
         folder: made by `atomic_folder` or `replace_folder`.
-        read: raises an `EdgeCxrError` where files are missing or do not fit each other.
+        read: reads the files; raises an `EdgeCxrError` if files are missing or inconsistent.
     """
+    until = time.monotonic() + _REPLACING
     while True:
         with _held(folder) as before:
             try:
                 result = read()
             except EdgeCxrError:
-                if _identity(folder) == before:
+                # Without an exchange in one step there is a moment with the old folder aside, and no new one.
+                absent = before is None and os.path.exists(_aside(folder)) and time.monotonic() < until
+                if _identity(folder) == before and not absent:
                     raise
             else:
                 if _identity(folder) == before:
                     return result
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step, and return whether the system can: some file systems cannot."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step; return False if unsupported.
+
+    Some file systems cannot do this.
+    """
     import ctypes
 
     at_working_directory, exchange = -100, 2
     call = getattr(ctypes.CDLL(None), "renameat2", None)
-    names = os.fsencode(one), os.fsencode(other)
+    names = os.fsencode(first), os.fsencode(second)
     return call is not None and call(at_working_directory, names[0], at_working_directory, names[1], exchange) == 0
 
 
 def _aside(dest: Path) -> Path:
-    """Return where a folder lies for the moment in which another takes its place."""
+    """Return the temporary path of a folder that is being replaced."""
     return dest.with_name(f".{dest.name}.old")
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def _is_own_folder(folder: Path) -> bool:
+    """Return whether a folder is there, and was made by this user."""
+    with suppress(FileNotFoundError):
+        state = folder.lstat()
+        return stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid()
+    return False
 
 
 @contextmanager
 def _held(folder: Path) -> Iterator[tuple[int, int] | None]:
-    """Give the identity of a folder, and hold it, so that no folder after it gets the number of its inode meanwhile."""
+    """Provide the identity of a folder while holding it open.
+
+    While it is open, no new folder can get the same inode number.
+    """
     try:
         held = os.open(folder, os.O_PATH)
     except OSError:

@@ -1,1 +1,1 @@
-"""Processes that work for this one and survive each other's crashes."""
+"""Worker processes, each isolated from the crashes of the others."""

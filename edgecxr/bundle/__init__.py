@@ -1,1 +1,1 @@
-"""What a deployable model is: its card, its files, its quality gate and the records of its engines."""
+"""Deployable models: cards, files, quality gates and engine records."""

@@ -1,11 +1,11 @@
-"""The card of a model, and the checks of one that may come from a stranger."""
+"""Model cards, and checks for cards that may be untrusted."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +14,20 @@ from typing import Any
 
 from edgecxr import NOTICE
 from edgecxr.errors import ModelError, brief
+from edgecxr.storage import reading
 from edgecxr.storage.folders import CARD
-from edgecxr.vocabulary import ABNORMAL, FEW_CASES, INPUTS, STEMS
+from edgecxr.storage.json_values import format_of, parse_json
+from edgecxr.storage.reading import BadFile
+from edgecxr.vocabulary import ABNORMAL, FEW_CASES, INPUTS, RENDERINGS, STEMS
 
 CARD_FORMAT = 1
 
 LARGEST_CARD = 4 << 20
-"""Characters, or bytes, of a card."""
+"""Limit of a card's size, in characters or bytes."""
 
 PLAIN_NAME = re.compile(r"\w[\w.+-]{0,127}")
-"""What a file in a bundle may be called."""
+"""Names that a file in a bundle may have."""
 
-_DEEPEST = 32
 _LONGEST = 1000
 _MOST_LABELS = 1000
 _MOST_RULES = 50
@@ -38,34 +40,35 @@ _LARGEST_WHOLE = 1 << 53
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything that must travel with a model's weights.
+    """Metadata that must travel with a model's weights.
 
     Attributes:
-        name: such as "student-tiny-28-mlcak".
+        name: such as "student-tiny-28-mlcak-vindr".
         labels: the findings, in the order of the output columns.
-        size: side of the square input in pixels: 224, 112, 56 or 28; 448 of some teachers.
-        tokens: number of patch tokens, the class token not counted.
-        patch: side of a patch in pixels, of the enlarged image where `input` is "upsample".
+        size: side of the square input in pixels: 224, 112, 56 or 28; 448 for some teachers.
+        tokens: number of patch tokens, without the class token.
+        patch: side of a patch in pixels; in the enlarged image if `input` is "upsample".
         arch: "tiny", "small" or "base".
         depth: number of transformer blocks.
         method: "teacher", or the distillation method ("none": undistilled).
         precision: "fp32", "fp16" or "int8".
-        teacher: name of the teacher, where there was one.
+        teacher: name of the teacher, if any.
         input: "native", or "upsample": the model enlarges the image to 224 px before it cuts patches.
-        stem: "patch", a patch embedding, or "conv", convolutions; `patch` is then the side of what makes one token.
+        stem: "patch", a patch embedding, or "conv", convolutions; `patch` is then the side of the area of one token.
         operating_points: name of the rule -> {label or "abnormal": probability threshold}.
-        operating_counts: label or "abnormal" -> {"positives", "negatives"}, the validation films that the operating
-            points were chosen on; empty in cards of before they were counted.
+        operating_counts: label or "abnormal" -> {"positives", "negatives"}, the numbers of validation films that the
+            operating points were chosen on; empty in older cards.
         temperature: {label or "abnormal": divisor of the logit}; absent means 1.
         metrics: results by split, as `edgecxr.evaluate.scores` writes them.
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
         training: the configuration of the training run.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
-        target: the device that a bundle was exported for, as `edgecxr.engines.target.Target` has it; empty for any.
-        gate: how to tell whether a film is like those that the model learnt from, and how well that does, as
-            `edgecxr.export.fit_gate` makes it; empty in bundles of before.
-        sha256: of the weights (best.safetensors) that everything was made from.
-        version: the edgecxr that wrote the card.
+        target: the device that a bundle was exported for, with the fields of `edgecxr.engines.target.Target`; empty if
+            for any device.
+        gate: how to tell whether a film is like the training films, and how well that works, as made by
+            `edgecxr.export.fit_gate`; empty in older bundles.
+        sha256: checksum of the weights (best.safetensors) that everything was made from.
+        version: version of edgecxr that wrote the card.
         format: version of this record.
     """
 
@@ -97,7 +100,10 @@ class ModelCard:
 
     @property
     def few_cases(self) -> dict[str, str]:
-        """Label or "abnormal" -> such as "3 positive", where operating points rest on fewer than `FEW_CASES` films."""
+        """Labels whose operating points rest on fewer than `FEW_CASES` films.
+
+        Maps each such label or "abnormal" to a text such as "3 positive".
+        """
         scarce = {
             name: ", ".join(
                 f"{count} {kind}" for kind in ("positive", "negative") if (count := counts[f"{kind}s"]) < FEW_CASES
@@ -108,8 +114,21 @@ class ModelCard:
 
     @property
     def phantom(self) -> bool:
-        """Whether the model learnt from synthetic films only."""
+        """True if the model learnt from synthetic films only."""
         return bool(self.data.get("phantom"))
+
+    @property
+    def renderings(self) -> dict[str, int]:
+        """Numbers of training films of each of `edgecxr.vocabulary.RENDERINGS`.
+
+        Empty if the card does not say, as older ones.
+        """
+        counts: Any = self.data
+        for key in ("counts", "train", "renderings"):
+            counts = counts.get(key) if isinstance(counts, dict) else None
+        if not isinstance(counts, dict):
+            return {}
+        return {name: counts[name] for name in RENDERINGS if _is_count(counts.get(name), least=1)}
 
     def to_json(self) -> str:
         """Return the card as indented JSON."""
@@ -124,13 +143,13 @@ class ModelCard:
             source: the file it came from, for messages.
 
         Raises:
-            ModelError: not a card, or one of a newer format.
+            ModelError: the text is not a card, or of a newer format.
         """
         try:
             values = _parse(text)
-            if type(values["format"]) is not int or type(values["labels"]) is not list:
-                raise ValueError("format is not a whole number, or labels are not a list")
-            if values["format"] > CARD_FORMAT:
+            if type(values["labels"]) is not list:
+                raise ValueError("labels are not a list")
+            if format_of(values) > CARD_FORMAT:
                 newer = brief(values.get("version"), 40)
                 raise ModelError(f"{source} was written by a newer edgecxr ({newer}): upgrade edgecxr")
             known = {f.name for f in dataclasses.fields(cls)}
@@ -142,83 +161,72 @@ class ModelCard:
             raise ModelError(f"{source} is not a model card ({brief(error)}): export the model again") from error
 
 
-def read_card(folder: Path, remedy: str = "train or export again") -> ModelCard:
+def read_card(folder: Path, remedy: str = "train or export again", sha256: str | None = None) -> ModelCard:
     """Read the card of a run or bundle.
 
     Args:
-        folder: holds card.json.
+        folder: contains card.json.
         remedy: what an error tells the user to do.
+        sha256: the checksum that the card must have; None for any.
 
     Raises:
-        ModelError: missing, too large, or not a card.
+        ModelError: the card is missing, too large, not valid, or has another checksum.
     """
     path = folder / CARD
-    return ModelCard.from_json(read_text(path, LARGEST_CARD, remedy), str(path))
+    text = read_text(path, LARGEST_CARD, remedy)
+    if sha256 not in (None, hashlib.sha256(text.encode()).hexdigest()):
+        raise ModelError(f"{path} has changed since it was compared with its checksum: {remedy}")
+    return ModelCard.from_json(text, str(path))
 
 
 def read_text(path: Path, largest: int, remedy: str) -> str:
-    """Read a small text file of a bundle or run, which may come from a stranger.
+    """Read a small, possibly untrusted text file of a bundle or run.
 
     Args:
         path: the file.
-        largest: bytes that it may have.
+        largest: limit of its size in bytes.
         remedy: what an error tells the user to do.
 
     Raises:
-        ModelError: missing, not a file, too large, or not text.
+        ModelError: it is missing, not a file, too large, or not text.
     """
-    if not os.path.isfile(path):  # to open a FIFO would block
-        state = "is not a file" if os.path.exists(path) else "is missing"
-        raise ModelError(f"{path} {state}, so this is not a whole model: {remedy}")
     try:
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
-        if len(content) > largest:
-            raise ModelError(f"{path} is larger than {largest >> 10} KiB, so it is not what edgecxr wrote: {remedy}")
-        return content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return reading.read_text(path, largest)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(f"{path} is missing, so this is not a whole model: {remedy}") from error
+    except (OSError, BadFile) as error:
         raise ModelError(f"{path} cannot be read ({brief(error)}): {remedy}") from error
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Return the JSON object that a card's text is.
+    """Parse the text of a card as a JSON object.
 
     Raises:
-        ValueError: it is something else, too large, or nested too deeply to be handled without care.
+        ValueError: it is not an object, too large, or nested too deeply to be processed safely.
     """
     if len(text) > LARGEST_CARD:
         raise ValueError(f"more than {LARGEST_CARD >> 20} MiB")
-    values = json.loads(text)
+    values = parse_json(text, finite=False)  # results that are not defined; what is computed with is checked
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
-    level: list[Any] = [values]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, (dict, list))
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not level:
-            return values
-    raise ValueError(f"nested more than {_DEEPEST} levels deep")
+    return values
 
 
 def _check(card: ModelCard) -> None:
-    """Raise ValueError that names the first key whose value is of the wrong kind."""
+    """Raise ValueError for the first key with an invalid value."""
     for wrong, message in _problems(card):
         if wrong:
             raise ValueError(message)
 
 
 def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model: str, source: str) -> None:
-    """Refuse a model that is not the one its card describes.
+    """Raise ModelError if a model is not the one its card describes.
 
     Args:
-        card: says size, labels and tokens.
-        shapes: name -> shape of inputs and outputs, the batch first; what is not an int is not known.
-        model: where the model lies, for messages.
-        source: where the card lies.
+        card: gives size, labels and tokens.
+        shapes: name -> shape of inputs and outputs, the batch first; a dimension that is not an int is unknown.
+        model: path of the model, for messages.
+        source: path of the card, for messages.
 
     Raises:
         ModelError: they disagree.
@@ -231,10 +239,10 @@ def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model:
         "attention": ((grid, grid), f"{card.tokens} tokens"),
     }
     for name, (expected, words) in stated.items():
-        found = tuple(shapes.get(name, (None, *expected)))[1:]
-        known = tuple(want if type(side) is not int else side for side, want in zip(found, expected, strict=False))
-        if len(found) != len(expected) or known != expected:
-            sides = " x ".join("?" if type(side) is not int else str(side) for side in found) or "one number"
+        shape = tuple(shapes.get(name, (None, *expected)))[1:]
+        known = tuple(want if type(side) is not int else side for side, want in zip(shape, expected, strict=False))
+        if len(shape) != len(expected) or known != expected:
+            sides = " x ".join("?" if type(side) is not int else str(side) for side in shape) or "one number"
             raise ModelError(
                 f"{model} has {name} of {sides} for each image, and {source} says {words}: they are not of one model, "
                 "export it again"
@@ -242,7 +250,7 @@ def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model:
 
 
 def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
-    """Yield whether something is wrong, and what; later ones rely on earlier ones."""
+    """Yield (is wrong, message) pairs; later checks rely on earlier ones."""
     for key in ("name", "arch", "method", "precision", "sha256", "version", "notice", "input", "stem"):
         yield not _is_text(getattr(card, key)), f"{key} is not a text"
     yield card.teacher is not None and not _is_text(card.teacher), "teacher is not a text"
@@ -272,8 +280,8 @@ def _gate(gate: object) -> Iterator[tuple[bool, str]]:
     variances = gate.get("variances")
     yield not isinstance(variances, list) or len(variances) > _MOST_COMPONENTS, "gate has no list of variances"
     for name, value in [("rest", gate.get("rest")), *(("a variance", value) for value in variances or ())]:
-        bearable = _is_number(value) and _SMALLEST_VARIANCE <= value < 1 / _SMALLEST_VARIANCE
-        yield not bearable, f"{name} of the gate is {brief(value, 40)}, which is no variance"
+        valid = _is_number(value) and _SMALLEST_VARIANCE <= value < 1 / _SMALLEST_VARIANCE
+        yield not valid, f"{name} of the gate is {brief(value, 40)}, which is no variance"
     yield any(value < gate["rest"] for value in variances or ()), "a variance of the gate is below its rest"
     for key in ("thresholds", "usual"):
         values = gate.get(key)
@@ -282,8 +290,8 @@ def _gate(gate: object) -> Iterator[tuple[bool, str]]:
             problem = f"one of the gate's {key} is {brief(value, 40)}, which is no distance"
             yield not _is_number(value) or not 0 < value < _FARTHEST, problem
     yield not _is_text(gate.get("sha256")), "sha256 of the gate is not a text"
-    share = gate.get("false_rejection", 0.0)
-    yield not _is_number(share) or not 0 <= share <= 1, "false_rejection of the gate is no share"
+    rate = gate.get("false_rejection", 0.0)
+    yield not _is_number(rate) or not 0 <= rate <= 1, "false_rejection of the gate is no share"
 
 
 def _decisions(card: ModelCard) -> Iterator[tuple[bool, str]]:
@@ -297,8 +305,8 @@ def _decisions(card: ModelCard) -> Iterator[tuple[bool, str]]:
         problem = f"the temperature of {brief(name, 60)} is {brief(value, 40)}, which is no number"
         yield not _is_number(value), problem
     for counts in card.operating_counts.values():
-        sound = isinstance(counts, dict) and all(_is_count(counts.get(kind)) for kind in ("positives", "negatives"))
-        yield not sound, "operating_counts are not numbers of films"
+        valid = isinstance(counts, dict) and all(_is_count(counts.get(kind)) for kind in ("positives", "negatives"))
+        yield not valid, "operating_counts are not numbers of films"
 
 
 def _files(card: ModelCard) -> Iterator[tuple[bool, str]]:

@@ -1,7 +1,7 @@
-"""What a TensorRT engine was built from, and whether it may be loaded here.
+"""Records of TensorRT engines: their origin, and whether they may load.
 
-An engine is code. So only those are loaded that this user has built on this machine: each record carries a seal made
-with a key that never leaves the machine, and holds the checksums of the engine and of the ONNX file it came from.
+An engine is code, so only engines that this user built on this machine are loaded. Each record carries a seal made with
+a key that never leaves the machine, and holds the checksums of the engine and of the ONNX file it was built from.
 """
 
 from __future__ import annotations
@@ -18,26 +18,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgecxr.bundle.bundle import sha256_of
-from edgecxr.errors import ModelError
+from edgecxr.bundle.model_file import ModelFile
+from edgecxr.errors import ModelError, brief
 from edgecxr.storage.atomic import atomic_write, writing
-from edgecxr.storage.locks import locked
+from edgecxr.storage.json_values import read_json
+from edgecxr.storage.private import create_private, read_private
+from edgecxr.storage.reading import BadFile, read_bytes
 
 FOLDER = "engines"
 
+_LARGEST_ENGINE = 2 << 30
 _LARGEST_RECORD = 8 << 20
+_MOST_RECORDS = 200
+_LONGEST = 1000
+_LARGEST_CACHE = 256 << 20
 _KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
 class Here:
-    """What an engine is tied to.
+    """The machine and library that an engine depends on.
 
     Attributes:
-        gpu: its name; None on a machine without one.
+        gpu: name of the GPU; None on a machine without one.
         compute_capability: such as "8.7"; None without a GPU.
         library: "tensorrt" or "tensorrt_rtx".
-        version: of that library.
+        version: version of that library.
     """
 
     gpu: str | None
@@ -47,18 +53,21 @@ class Here:
 
     @property
     def product(self) -> str:
-        """The library as people call it, with its version."""
+        """Product name and version of the library, for messages."""
         return f"{'TensorRT-RTX' if self.library == 'tensorrt_rtx' else 'TensorRT'} {self.version}"
 
     @property
     def device(self) -> str:
-        """The GPU as people call it."""
+        """Name and compute capability of the GPU, for messages."""
         if self.gpu is None:
             return "no GPU"
         return f"{self.gpu} (compute capability {self.compute_capability})"
 
     def file_name(self, precision: str, ending: str) -> str:
-        """Return the name of a file that belongs to this machine, such as "fp16-orin-trt10.3.0.engine"."""
+        """Return a file name specific to this machine and library.
+
+        Such as "fp16-orin-trt10.3.0.engine".
+        """
         gpu = re.sub(r"[^a-z0-9]+", "-", (self.gpu or "no-gpu").lower()).strip("-")
         kind = "trt-rtx" if self.library == "tensorrt_rtx" else "trt"
         return f"{precision}-{gpu}-{kind}{re.sub(r'[^0-9A-Za-z.]+', '-', self.version)}{ending}"
@@ -66,26 +75,29 @@ class Here:
 
 @dataclass(frozen=True)
 class EngineRecord:
-    """What lies beside an engine, as JSON.
+    """The JSON record beside an engine.
 
     Attributes:
         precision: "fp32", "fp16" or "int8".
-        here: the machine and library that built it, and alone may run it.
+        here: the machine and library that built it; only these may run it.
         onnx: name of the ONNX file in the bundle.
-        onnx_sha256: of that file.
-        engine_sha256: of the engine.
-        engine_bytes: its size.
+        onnx_sha256: checksum of that file.
+        engine_sha256: checksum of the engine.
+        engine_bytes: size of the engine.
         batches: smallest, usual and largest batch.
-        memory_mib: limit of the builder's workspace; None: TensorRT's own.
+        memory_mib: limit of the builder's workspace in MiB; None for TensorRT's default.
         build_seconds: how long the build took.
-        typing: "strong": the ONNX file alone says which precision; "weak": TensorRT 8, by flags.
-        float32_layers: of a weakly typed build: {"listed", "held"}, how many nodes the card lists, and how many of
-            them were held to FP32.
-        layers: name of a layer -> precision of its result, as the engine says; None where it could not be run.
-        timing_cache_sha256: of the timing cache that the build left; None: none.
-        verified: data -> differences from ONNX Runtime, as `edgecxr build --verify` measured them.
-        warnings: what TensorRT warned of while it built, the first few.
-        version: the edgecxr that built it.
+        typing: "strong" if the ONNX file alone sets the precisions; "weak" if flags do (TensorRT 8).
+        float32_layers: for a weakly typed build, {"listed", "held", "confirmed", "lower"}: the number of nodes that the
+            card lists, of those held to FP32, of those that the engine reports in FP32, and in a lower precision; of
+            the others it reports nothing.
+        layers: layer name -> type of its result, or types of a product such as "int8 x int8 -> fp16", as the engine
+            reports them, or TensorRT-RTX without a GPU; None if none does.
+        timing_cache_sha256: checksum of the timing cache that the build left; None if there is none.
+        verified: images and file -> differences from ONNX Runtime; the engine's own have a "worst" one, which is
+            allowed.
+        warnings: the first few warnings of TensorRT during the build.
+        version: version of edgecxr that built it.
     """
 
     precision: str
@@ -101,15 +113,20 @@ class EngineRecord:
     float32_layers: dict[str, int] = field(default_factory=dict)
     layers: dict[str, str] | None = None
     timing_cache_sha256: str | None = None
-    verified: dict[str, dict[str, float]] = field(default_factory=dict)
+    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     version: str = ""
 
     @property
+    def checked(self) -> bool:
+        """Whether the engine has been found to compute what its file says."""
+        return any("worst" in differences for differences in self.verified.values())
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Precision -> number of layers, the most frequent first."""
-        found = list((self.layers or {}).values())
-        return {name: found.count(name) for name in sorted(set(found), key=lambda name: (-found.count(name), name))}
+        """Number of layers by types, the most frequent first."""
+        kinds = list((self.layers or {}).values())
+        return {name: kinds.count(name) for name in sorted(set(kinds), key=lambda name: (-kinds.count(name), name))}
 
     def write(self, path: Path) -> None:
         """Write the record with its seal.
@@ -122,72 +139,84 @@ class EngineRecord:
 
     @classmethod
     def read(cls, path: Path) -> tuple[EngineRecord, bool]:
-        """Return a record, and whether its seal says that it was made on this machine.
+        """Read a record, and check whether it was made on this machine.
+
+        Returns:
+            The record, and whether its seal was made with this machine's key.
 
         Raises:
-            ModelError: it cannot be read, or is no record.
+            ModelError: the file cannot be read, or is not a record.
+            UsageError: others can have written this machine's key.
         """
         try:
-            if not path.is_file() or path.stat().st_size > _LARGEST_RECORD:
-                raise ValueError("no file of a record's size")
-            values = json.loads(path.read_text(encoding="utf-8"))
-            seal, key = values.pop("seal"), _read_key()
+            key = read_private(_key_file(), _KEY_BYTES)
+        except OSError:
+            key = None
+        try:
+            values = read_json(path, _LARGEST_RECORD)
+            seal = values.pop("seal")
             own = key is not None and hmac.compare_digest(str(seal).encode(), _seal(values, key).encode())
-            batches = tuple(int(size) for size in values["batches"])
-            record = cls(**values | {"here": Here(**values["here"]), "batches": batches})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} is not the record of an engine ({error}): remove it") from error
+            record = cls(**values | {"here": Here(**values["here"]), "batches": tuple(values["batches"])})
+            _check(record)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{path} is not the record of an engine ({brief(error)}): remove it") from error
         return record, own
 
 
-def usable(onnx: Path, here: Here) -> tuple[Path, bytes, EngineRecord]:
-    """Return the engine of an ONNX file that was built here: its path, its content and its record.
+def usable(model: ModelFile, here: Here) -> tuple[Path, bytes, EngineRecord]:
+    """Return the engine of an ONNX file, if it was built here.
 
     Args:
-        onnx: a model file in a bundle.
+        model: a model file in a bundle.
         here: this machine.
 
+    Returns:
+        The engine's path, content and record.
+
     Raises:
-        ModelError: there is none that may be loaded; the message says why, and the command that builds one.
+        ModelError: no engine may be loaded; the message gives the reason, and the command that builds one.
     """
-    digest = sha256_of(onnx)
+    onnx, digest = model.path, model.sha256
     problems = [(0, f"{onnx} has no engine yet")]
     for path, record, own in _records(onnx.parent / FOLDER, problems):
         if record.onnx != onnx.name:
             continue
-        found = _problem(path, record, own, here, digest)
-        if found:
-            problems.append(found)
+        rejection = _problem(path, record, own, here, digest)
+        if rejection:
+            problems.append(rejection)
             continue
         engine = path.with_suffix(".engine")
         try:
-            content = engine.read_bytes()
-        except OSError as error:
-            problems.append((6, f"{engine} cannot be read ({error.strerror})"))
+            content = read_bytes(engine, _LARGEST_ENGINE)
+        except (OSError, BadFile) as error:
+            problems.append((6, f"{engine} cannot be read ({brief(error)})"))
             continue
         if hashlib.sha256(content).hexdigest() == record.engine_sha256:
             return engine, content, record
         problems.append((6, f"{engine} has changed since it was built, and is not loaded"))
-    # What came closest to being usable is what the user wants to hear of.
+    # Report the engine that came closest to being usable.
     raise ModelError(f"{max(problems, key=lambda problem: problem[0])[1]}: {rebuild(onnx)}")
 
 
 def rebuild(onnx: Path) -> str:
-    """Return the command that builds the engine of a model file, in a bundle."""
+    """Return the command that builds the engine of a bundle's model file."""
     match = re.fullmatch(r"model\.(\w+)\.onnx", onnx.name)
     precision = match[1] if match else "fp32"
     return f"`edgecxr build {onnx.parent} --precision {precision}`"
 
 
 def timing_cache(folder: Path, here: Here) -> bytes:
-    """Return the timing cache that an earlier build left on this machine, b"" where there is none.
+    """Return the timing cache of an earlier build on this machine.
 
-    TensorRT reads it as trustingly as an engine, so it must be the one that a sealed record names.
+    TensorRT trusts it like an engine, so a sealed record must name it.
+
+    Returns:
+        Its content; b"" if there is none.
     """
     path = folder / here.file_name("timing", ".cache")
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = read_bytes(path, _LARGEST_CACHE)
+    except (OSError, BadFile):
         return b""
     digest = hashlib.sha256(content).hexdigest()
     known = any(
@@ -197,7 +226,7 @@ def timing_cache(folder: Path, here: Here) -> bytes:
 
 
 def _records(folder: Path, problems: list[tuple[int, str]]) -> Iterator[tuple[Path, EngineRecord, bool]]:
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob("*.json"))[:_MOST_RECORDS]:
         try:
             record, own = EngineRecord.read(path)
         except ModelError as error:
@@ -207,7 +236,11 @@ def _records(folder: Path, problems: list[tuple[int, str]]) -> Iterator[tuple[Pa
 
 
 def _problem(path: Path, record: EngineRecord, own: bool, here: Here, digest: str) -> tuple[int, str] | None:
-    """Return how far a record came before it failed, and what is wrong; None if nothing is."""
+    """Return why an engine may not be loaded; None if it may.
+
+    Returns:
+        The number of the failed check, higher for one closer to usable, and the message.
+    """
     built = record.here
     engine = path.with_suffix(".engine")
     if (built.gpu, built.compute_capability) != (here.gpu, here.compute_capability):
@@ -218,7 +251,41 @@ def _problem(path: Path, record: EngineRecord, own: bool, here: Here, digest: st
         return 4, f"{engine} was built from another {record.onnx} than the one beside it"
     if not own:
         return 5, f"{engine} was not built by this user on this machine, and an engine is code: it is not loaded"
+    if not record.checked:
+        return 6, f"{engine} has not been compared with ONNX Runtime, as engines of an older edgecxr have not"
     return None
+
+
+def _check(record: EngineRecord) -> None:
+    """Raise ValueError for the first value of a wrong kind."""
+    here = record.here
+    texts = (
+        record.precision, record.onnx, record.onnx_sha256, record.engine_sha256, record.typing, record.version,
+        here.library, here.version,
+    )  # fmt: skip
+    optional = (here.gpu, here.compute_capability, record.timing_cache_sha256)
+    problems = (
+        (not all(map(_is_text, texts)), "a name, version or checksum is no text"),
+        (not all(text is None or _is_text(text) for text in optional), "the device is not described by texts"),
+        (len(record.batches) != 3 or not all(map(_is_count, record.batches)), "batches are not three whole numbers"),
+        (not _is_count(record.engine_bytes), "engine_bytes is no whole number"),
+        (record.memory_mib is not None and not _is_count(record.memory_mib), "memory_mib is no whole number"),
+        (type(record.build_seconds) not in (int, float), "build_seconds is no number"),
+        (not isinstance(record.float32_layers, dict) or not isinstance(record.verified, dict), "a table is none"),
+        (record.layers is not None and not isinstance(record.layers, dict), "layers are no table"),
+        (not isinstance(record.warnings, list), "warnings are no list"),
+    )
+    for wrong, problem in problems:
+        if wrong:
+            raise ValueError(problem)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def _seal(values: dict[str, Any], key: bytes) -> str:
@@ -227,7 +294,7 @@ def _seal(values: dict[str, Any], key: bytes) -> str:
 
 
 def _key_file() -> Path:
-    """Return where this machine's key lies."""
+    """Return the path of this machine's key."""
     state = os.environ.get("EDGECXR_STATE")
     if state:
         return Path(state) / "engine.key"
@@ -235,27 +302,16 @@ def _key_file() -> Path:
     return Path(home) / "edgecxr" / "engine.key"
 
 
-def _read_key() -> bytes | None:
-    try:
-        key = _key_file().read_bytes()
-    except OSError:
-        return None
-    return key if len(key) == _KEY_BYTES else None
-
-
 def _own_key() -> bytes:
-    """Return this machine's key, made if need be.
+    """Return this machine's key, created if missing.
 
     Raises:
-        UsageError: it cannot be written.
+        UsageError: it cannot be written, or others can have written it.
     """
     path = _key_file()
     with writing(path, "set EDGECXR_STATE to a folder that you can write and that lasts"):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(path.with_name(".engine.key.lock")):
-            key = _read_key()
-            if key is None:
-                key = secrets.token_bytes(_KEY_BYTES)
-                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                    file.write(key)
-    return key
+        while True:
+            key = read_private(path, _KEY_BYTES)
+            if key is not None:
+                return key
+            create_private(path, secrets.token_bytes(_KEY_BYTES))  # or another process does, at this moment

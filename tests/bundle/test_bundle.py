@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecxr.bundle import bundle as bundle_module
-from edgecxr.bundle.bundle import Bundle, unlisted, verify, write_bundle
+from edgecxr.bundle.bundle import SUMS, Bundle, sha256_of, unlisted, verify, write_bundle
 from edgecxr.bundle.describe import describe
+from edgecxr.bundle.model_file import LARGEST
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.infer.predictor import Predictor
 from tests.cli_workspace import edgecxr
@@ -55,7 +58,7 @@ def test_one_changed_byte_is_found(folder: Path, name: str, position: int) -> No
     data[position] ^= 1
     bundle = Bundle.open(folder)
     (folder / name).write_bytes(data)
-    with pytest.raises(ModelError, match=rf"{name} has changed .*export it again or copy it again"):
+    with pytest.raises(ModelError, match=rf"{name} has changed .*copy it again"):
         Bundle.open(folder)
     assert dict(bundle.verify()) == {file: file != name for file in ("card.json", "gate.npy", "model.onnx")}
 
@@ -63,7 +66,7 @@ def test_one_changed_byte_is_found(folder: Path, name: str, position: int) -> No
 @pytest.mark.parametrize("name", ["card.json", "model.onnx", "SHA256SUMS"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(ModelError, match=rf"{name} is missing.*export it again or copy it again"):
+    with pytest.raises(ModelError, match=rf"{name} is missing.*copy it again"):
         Bundle.open(folder)
 
 
@@ -103,9 +106,9 @@ def test_a_model_that_the_list_leaves_out_is_not_handed_out(folder: Path) -> Non
 
 
 def test_paths_that_are_no_bundle_are_explained(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="does not exist: make a bundle with `edgecxr export`"):
+    with pytest.raises(ModelError, match=r"does not exist: .*`edgecxr export`"):
         Bundle.open(tmp_path / "absent")
-    with pytest.raises(ModelError, match="is a file, not a bundle"):
+    with pytest.raises(ModelError, match=r"model\.onnx is a file, not"):
         Bundle.open(folder / "model.onnx")
 
 
@@ -165,27 +168,27 @@ def seal(folder: Path, card: str | bytes | None = None) -> Path:
 def test_a_card_or_list_too_large_to_be_one_is_not_read(folder: Path) -> None:
     sums = (folder / "SHA256SUMS").read_text()
     os.truncate(folder / "SHA256SUMS", 1 << 40)  # sparse: reading it would fill the memory
-    with pytest.raises(ModelError, match=r"SHA256SUMS is larger than 64 KiB"):
+    with pytest.raises(ModelError, match=r"SHA256SUMS .*than 64 KiB"):
         Bundle.open(folder)
     (folder / "SHA256SUMS").write_text(sums)
     card = (folder / "card.json").read_text()
     seal(folder, card + " " * (4 << 20))
-    with pytest.raises(ModelError, match=r"card\.json is larger than 4096 KiB"):
+    with pytest.raises(ModelError, match=r"card\.json .*than 4 MiB"):
         Bundle.open(folder)
 
 
 def test_a_model_file_too_large_to_be_one_is_not_read(folder: Path) -> None:
     os.truncate(folder / "model.onnx", 1 << 40)
-    with pytest.raises(ModelError, match=r"model\.onnx has 1099\.5 GB, more than any model file"):
+    with pytest.raises(ModelError, match=r"model\.onnx has 1099\.5 GB, more than"):
         Bundle.open(folder)
-    with pytest.raises(ModelError, match="more than any model file"):
+    with pytest.raises(ModelError, match=r"model\.onnx has 1099\.5 GB, more than"):
         verify(folder)
 
 
 def test_a_list_of_too_many_files_is_refused(folder: Path) -> None:
     with (folder / "SHA256SUMS").open("a") as file:
         file.writelines(f"{'0' * 64}  x{i}\n" for i in range(62))
-    with pytest.raises(ModelError, match="lists 65 files, more than a bundle has"):
+    with pytest.raises(ModelError, match="lists 65 files, more than"):
         Bundle.open(folder)
 
 
@@ -214,7 +217,7 @@ def test_a_link_out_of_the_bundle_is_refused(folder: Path, name: str) -> None:
     for target in (outside, Path("..", "outside")):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(target)
-        with pytest.raises(ModelError, match=rf"{name} is a link to .*outside, outside the bundle"):
+        with pytest.raises(ModelError, match=rf"{name} is a link .*outside, outside"):
             Bundle.open(folder)
 
 
@@ -223,6 +226,37 @@ def test_a_link_inside_the_bundle_and_one_to_it_are_let_be(folder: Path) -> None
     (folder / "model.onnx").symlink_to("store.onnx")
     (folder.parent / "link").symlink_to(folder)
     assert Bundle.open(folder.parent / "link").artefact() == folder.parent / "link" / "model.onnx"
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_many_names_of_one_file_are_read_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, link: Callable[[Path, Path], None]
+) -> None:
+    names = [f"more{number}" for number in range(20)]
+    for name in names:
+        link(folder / "model.onnx", folder / name)
+    seal(folder)
+    paths: list[Path] = []
+    monkeypatch.setattr("edgecxr.bundle.bundle.sha256_of", lambda path: paths.append(path) or sha256_of(path))
+    assert all(whole for _, whole in verify(folder)) and len(paths) == 3
+    lines = (folder / SUMS).read_text().splitlines()
+    (folder / SUMS).write_text(
+        "\n".join(line.replace(line[:64], "0" * 64) if "more7" in line else line for line in lines)
+    )
+    assert [name for name, whole in verify(folder) if not whole] == ["more7"]
+    # Two names of a large file count once.
+    monkeypatch.setattr("edgecxr.bundle.bundle.LARGEST_SUM", (folder / "model.onnx").stat().st_size + 20_000)
+    verify(folder)
+
+
+def test_files_that_are_more_than_a_model_of_each_precision_are_not_read(folder: Path) -> None:
+    for number in range(4):
+        with (folder / f"model.{number}.onnx").open("wb") as file:
+            file.truncate(LARGEST)
+    with (folder / SUMS).open("a") as file:
+        file.writelines(f"{'0' * 64}  model.{number}.onnx\n" for number in range(4))
+    with pytest.raises(ModelError, match="more than any bundle"):
+        verify(folder)
 
 
 def test_a_link_to_itself_is_a_missing_file(folder: Path) -> None:
@@ -251,16 +285,12 @@ def test_files_that_are_not_listed_are_named(folder: Path, tmp_path: Path) -> No
     assert unlisted(folder) == ["engines/fp16.engine", "engines/fp16.json", "engines/timing.cache", "notes.txt"]
     typed = edgecxr("bundle", "verify", folder, runs=tmp_path / "runs")
     assert typed.code == 0
-    assert typed.out.splitlines() == [
-        "card.json: OK",
-        "gate.npy: OK",
-        "model.onnx: OK",
-        # No record that this machine has sealed stands beside it.
-        "engines/fp16.engine: not listed (not built by this user on this device: never loaded)",
-        "engines/fp16.json: not listed (not built by this user on this device: never loaded)",
-        "engines/timing.cache: not listed (of a build)",
-        "notes.txt: not listed",
-    ]
+    lines = typed.out.splitlines()
+    assert lines[:3] == ["card.json: OK", "gate.npy: OK", "model.onnx: OK"]
+    # No record that this machine has sealed stands beside it.
+    assert re.fullmatch(r"engines/fp16\.engine: not listed \(not built by .*: never loaded\)", lines[3])
+    assert re.fullmatch(r"engines/fp16\.json: not listed \(not built by .*: never loaded\)", lines[4])
+    assert lines[5:] == ["engines/timing.cache: not listed (of a build)", "notes.txt: not listed"]
 
 
 def test_an_engine_of_this_device_is_said_to_be(folder: Path, tmp_path: Path) -> None:
@@ -301,7 +331,7 @@ HOSTILE: list[tuple[str, Any, str]] = [
     ("labels", ["A", 7], "labels are not texts"),
     ("labels", ["A", "A"], "labels are not different"),
     ("labels", ["abnormal"], "labels are not different"),
-    ("size", 10**30, "size is not a whole number above 0"),
+    ("size", 10**19, "size is not a whole number above 0"),
     ("size", True, "size is not a whole number above 0"),
     ("tokens", -4, "tokens is not a whole number above 0"),
     ("tokens", 50, "tokens are not a square number"),
@@ -312,12 +342,12 @@ HOSTILE: list[tuple[str, Any, str]] = [
     ("version", 3, "version is not a text"),
     ("teacher", {}, "teacher is not a text"),
     ("input", "stretch", "input is stretch, not one of native, upsample"),
-    ("operating_points", {"youden": {"abnormal": 10**400}}, "which is no probability"),
+    ("operating_points", {"youden": {"abnormal": 10**19}}, "which is no probability"),
     ("operating_points", {"youden": {"abnormal": 1.5}}, "is 1.5, which is no probability"),
     ("operating_points", {f"r{i}": {} for i in range(51)}, "more than 50 operating points"),
     ("operating_counts", {"abnormal": {"positives": 1}}, "operating_counts"),
     ("operating_counts", {"abnormal": 3}, "operating_counts"),
-    ("temperature", {"abnormal": 10**400}, "which is no number"),
+    ("temperature", {"abnormal": 10**19}, "which is no number"),
     ("temperature", {"abnormal": True}, "is True, which is no number"),
     ("artefacts", {"../model.onnx": {}}, "cannot be the name of a model file"),
     ("artefacts", {"model.onnx": {"precision": 32}}, "precision of model.onnx is not a text"),
@@ -330,7 +360,7 @@ HOSTILE: list[tuple[str, Any, str]] = [
 def test_a_card_that_cannot_be_is_refused_by_name(folder: Path, key: str, value: Any, said: str) -> None:
     card = json.loads((folder / "card.json").read_text()) | {key: value}
     seal(folder, json.dumps(card))
-    with pytest.raises(ModelError, match=r"card\.json is not a model card") as caught:
+    with pytest.raises(ModelError, match=r"card\.json is not a model") as caught:
         Bundle.open(folder)
     assert said in str(caught.value) and len(str(caught.value)) < 400
 
@@ -339,7 +369,7 @@ def test_a_card_that_cannot_be_is_refused_by_name(folder: Path, key: str, value:
     "text", ["[]", "null", "7", '"x"', "{", "[" * 100_000, '{"format": ' + "9" * 5000 + "}", "\ud7ff"]
 )
 def test_a_card_that_is_none_is_refused(folder: Path, text: str) -> None:
-    with pytest.raises(ModelError, match=r"card\.json is not a model card"):
+    with pytest.raises(ModelError, match=r"card\.json is not a model"):
         Bundle.open(seal(folder, text))
 
 
@@ -367,22 +397,8 @@ def test_a_model_cannot_take_its_weights_from_another_file(folder: Path, place: 
         (parent / "weights.bin").write_bytes(bytes(48))
     place = str(folder.parent / place[1:]) if place.startswith("/") else place
     (folder / "model.onnx").write_bytes(with_weights_in(folder, place))
-    with pytest.raises(ModelError, match=r"model\.onnx takes weights from other files"):
+    with pytest.raises(ModelError, match=r"model\.onnx takes weights from other"):
         Bundle.open(seal(folder)).artefact()
-
-
-@pytest.mark.parametrize(("plain", "padded"), [(b"\n", b"\x8a\x00"), (b"\x08", b"\x88\x80\x80\x00")])
-def test_protobuf_that_is_longer_than_it_needs_hides_no_other_file(folder: Path, plain: bytes, padded: bytes) -> None:
-    (folder / "weights.bin").write_bytes(bytes(48))
-    model = with_weights_in(folder, "weights.bin")
-    key = b"\n\x08location"
-    assert model.count(key) == 1
-    model = model.replace(key, key.replace(plain, padded))
-    # At the seam of two blocks that are read one after the other.
-    for filling in (0, (1 << 20) - model.index(b"location") - 4):
-        (folder / "model.onnx").write_bytes(b"\0" * filling + model)
-        with pytest.raises(ModelError, match=r"model\.onnx takes weights from other files"):
-            Bundle.open(seal(folder)).artefact()
 
 
 def test_a_model_may_speak_of_a_location(folder: Path) -> None:
@@ -401,7 +417,7 @@ def test_a_model_that_answers_something_else_is_refused(folder: Path) -> None:
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     two = json.loads((folder / "card.json").read_text()) | {"labels": list(LABELS[:2]), "operating_points": {}}
     with (
-        pytest.raises(ModelError, match=r"has findings of 3 for each image, and .*card\.json says 2 labels"),
+        pytest.raises(ModelError, match=r"has findings of 3 for each .*card\.json says 2 labels"),
         Predictor(seal(folder, json.dumps(two))) as predictor,
     ):
         predictor.predict(FILM)

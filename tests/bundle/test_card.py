@@ -35,7 +35,7 @@ PLAIN = {
 )
 def test_a_card_with_values_of_the_wrong_kind_is_refused(wrong):
     assert ModelCard.from_json(json.dumps(PLAIN), "card.json").labels == ("A", "B")
-    with pytest.raises(ModelError, match=r"card\.json is not a model card"):
+    with pytest.raises(ModelError, match=r"card\.json is not a model"):
         ModelCard.from_json(json.dumps(PLAIN | wrong), "card.json")
 
 
@@ -47,5 +47,5 @@ def test_the_model_file_of_another_bundle_is_refused_even_with_its_checksum(tmp_
     stated["artefacts"][name] = facts | {"sha256": "0" * 64}
     shutil.copy(one.path / name, tmp_path / name)
     other = write_bundle(tmp_path / "two", ModelCard.from_json(json.dumps(stated), "x"), {name: tmp_path / name})
-    with pytest.raises(ModelError, match=r"is not the file that card\.json describes"):
+    with pytest.raises(ModelError, match=r"not the file that card\.json describes"):
         other.artefact("fp32")

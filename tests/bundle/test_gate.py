@@ -69,11 +69,11 @@ def test_a_gate_that_is_not_what_the_card_says_is_refused(tmp_path: Path) -> Non
     ]  # fmt: skip
     for number, content in enumerate(contents):
         bundle = changed(tmp_path / f"content-{number}", content)
-        with pytest.raises(ModelError, match=r"quality gate in .* is not what the card says .*export the model again"):
+        with pytest.raises(ModelError, match=r"quality gate in .* not what the .*export the model again"):
             load_gate(bundle, "fp32")
-    with pytest.raises(ModelError, match=r"gate\.npy is not the file that card\.json describes"):
+    with pytest.raises(ModelError, match=r"gate\.npy is not the file .*card\.json describes"):
         load_gate(changed(tmp_path / "another", sha256="0" * 64), "fp32")
-    with pytest.raises(ModelError, match="not what the card says"):
+    with pytest.raises(ModelError, match="not what the card"):
         load_gate(changed(tmp_path / "lacking", thresholds={}), "fp32")
 
 
@@ -81,14 +81,14 @@ def test_a_gate_that_is_not_what_the_card_says_is_refused(tmp_path: Path) -> Non
     "facts",
     [
         {"thresholds": {"fp32": "x"}}, {"thresholds": {"fp32": True}}, {"thresholds": {"fp32": 1e999}},
-        {"thresholds": {"fp32": -1.0}}, {"thresholds": {"fp32": 10**400}}, {"thresholds": []}, {"usual": 3},
+        {"thresholds": {"fp32": -1.0}}, {"thresholds": {"fp32": 10**19}}, {"thresholds": []}, {"usual": 3},
         {"usual": {"fp32": float("nan")}}, {"variances": ["x"]}, {"variances": [[1.0, 2.0]] * 32}, {"variances": 1},
         {"variances": [0.5]}, {"variances": [1.0] * 2000}, {"rest": 0}, {"rest": None}, {"rest": 5e-324},
         {"rest": "1"}, {"sha256": None}, {"false_rejection": 2}, {"false_rejection": "much"},
     ],
 )  # fmt: skip
 def test_numbers_that_no_gate_has_are_refused_with_the_card(tmp_path: Path, facts: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match=r"is not a model card .*gate.*export the model again"):
+    with pytest.raises(ModelError, match=r"not a model card .*gate.*export the model again"):
         changed(tmp_path / "model", **facts)
 
 

@@ -1,1 +1,4 @@
-"""From a file to the pixels that models see: DICOM and pictures, for training and on the device alike."""
+"""Read DICOM files and pictures into the pixels that models see.
+
+Training and the device use the same code.
+"""

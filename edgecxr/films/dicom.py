@@ -1,7 +1,7 @@
 """DICOM file -> Radiograph.
 
-pydicom reads the elements, `edgecxr.films.pixel_data` the pixels, and `edgecxr.films.grayscale` turns stored values
-into grey. Files come from anywhere: whatever pydicom or a decoder raises on one is turned into an `InputError` here.
+`edgecxr.films.elements` reads the elements, `edgecxr.films.codestreams` the pixels, and `edgecxr.films.grayscale` turns
+stored values into grey. Files are untrusted: any exception of pydicom or a decoder becomes an `InputError` here.
 """
 
 from __future__ import annotations
@@ -14,56 +14,89 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
+from edgecxr.films.codestreams.pixel_data import (
+    SYNTAXES,
+    NoDecoderError,
+    describes_itself,
+    first_frame,
+    transfer_syntax,
+    without_broken_offsets,
+)
+from edgecxr.films.elements import read_elements
 from edgecxr.films.grayscale import display_table, luminance, thin
-from edgecxr.films.pixel_data import NoDecoderError, describes_itself, first_frame, transfer_syntax
-from edgecxr.films.radiograph import Radiograph
-from edgecxr.films.statements import VIEWS, objections_of, stated_view, texts
+from edgecxr.films.radiograph import TURNED, Radiograph
+from edgecxr.films.shutter import shutter
+from edgecxr.films.statements import (
+    DESCRIPTIONS,
+    FOR_PROCESSING,
+    VIEWS,
+    aspect_of,
+    objections_of,
+    part_warning,
+    stated_view,
+    texts,
+    turn_of,
+)
 from edgecxr.vocabulary import FloatArray
 
 MAX_PIXELS = 100_000_000
-"""More than any film has; a file that claims more is refused before anything is decoded."""
+"""No film has more; a file that claims more is refused before decoding."""
 
-MAX_BYTES = 1 << 30
-"""Larger files are refused unread."""
-
-# Nothing else is kept: neither names of patients nor private sequences.
 _COLOURS = ("Red", "Green", "Blue")
-_KEYWORDS = [
-    *("SOPClassUID", "Modality", "BodyPartExamined", "ViewPosition", "ViewCodeSequence"),
+KEYWORDS = [
+    *("SOPClassUID", "Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
+    *("PatientOrientation", *DESCRIPTIONS),
+    *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge"),
+    *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
+    "VerticesOfThePolygonalShutter",
     *("PresentationIntentType", "PresentationLUTShape"),
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelData"),
 ]
+"""Elements that are read; no patient names and private sequences are kept."""
+
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 _ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
 
 def read_dicom(path: Path) -> Radiograph:
-    """Read the first frame of a DICOM file as it is meant to be seen.
+    """Read a DICOM file's first frame with its display settings applied.
 
     Raises:
-        InputError: the file is no radiograph for presentation, or cannot be read; see its reason code.
+        InputError: the file is not a radiograph for presentation, or cannot be read; see its `reason`.
     """
-    # pydicom warns of every small fault of a file; what matters to the pixels is said in the Radiograph's warnings.
+    # pydicom warns of every small fault; the Radiograph's own warnings cover what affects the pixels.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _faults(path, "is malformed", "malformed"):
-            dataset = _parse(path)
+            dataset, notes = read_elements(path, KEYWORDS)
+            notes += _completed(dataset)
             _check(path, dataset)
-            notes = _notes(dataset)
-            view = stated_view(dataset)
+            notes += _notes(dataset)
+            view, contradictions = stated_view(dataset)
+            part = part_warning(dataset)
+            notes += [*contradictions, *([part] if part else [])]
             objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
+            if syntax not in SYNTAXES:
+                known = "uncompressed, or as JPEG lossless, JPEG-LS or JPEG 2000"
+                raise InputError(
+                    f"{path} has the transfer syntax {brief(syntax.name, 60)}, which is not read: send it {known}",
+                    "undecodable",
+                )
+            if syntax.is_encapsulated and without_broken_offsets(dataset):
+                notes.append("the table of offsets of the pixel data is broken; it was ignored")
         reason = "undecodable" if syntax.is_private or syntax.is_encapsulated else "malformed"
         with _faults(path, "cannot be decoded", reason):
             try:
@@ -72,37 +105,49 @@ def read_dicom(path: Path) -> Radiograph:
                 raise InputError(f"{path}: {error}, which is not installed: install it", "undecodable") from error
         with _faults(path, "has malformed lookup tables", "malformed"):
             pixels, more = _grey(dataset, frame, syntax)
-        size = int(dataset.Rows), int(dataset.Columns)
-    return Radiograph(pixels, str(path), view if view in VIEWS else None, (*notes, *more), objections, size)
+            size, aspect = (int(dataset.Rows), int(dataset.Columns)), aspect_of(dataset)
+            sideways, mirrored, inverted = turn_of(dataset, view)
+            if sideways:
+                pixels, size, aspect = pixels.T, size[::-1], 1 / aspect
+            if sideways or mirrored or inverted:
+                pixels = np.ascontiguousarray(pixels[:: -1 if inverted else 1, :: -1 if mirrored else 1])
+                how = " and ".join(["on its side"] * sideways + ["mirrored"] * mirrored + ["upside down"] * inverted)
+                more.append(f"PatientOrientation says that the film is {how}; {TURNED}")
+    named = view if view in VIEWS else None
+    return Radiograph(pixels, str(path), named, (*notes, *more), objections, size, aspect, "dicom")
 
 
 @contextlib.contextmanager
 def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
-    """Turn any exception that is not ours into an InputError of one printable line."""
+    """Turn other exceptions into an InputError with one printable line."""
     try:
         yield
-    except (InputError, MemoryError):  # how much memory there is, is not for the file's reader to say
+    except (InputError, MemoryError):  # the caller handles a lack of memory
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
         last = (str(error).strip().splitlines() or [""])[-1]
         raise InputError(f"{path} {what} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
 
 
-def _parse(path: Path) -> Dataset:
-    """Return the elements that we use, PixelData still encoded."""
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(f"{path} is larger than {MAX_BYTES >> 20} MiB: extract the single film", "unsupported")
-    with warnings.catch_warnings(record=True) as said, path.open("rb") as file:
-        warnings.simplefilter("always")
-        dataset = dcmread(file, force=True, specific_tags=list(_KEYWORDS))
-    # pydicom then returns no elements at all, as if the file had none.
-    if any("End of file" in str(warning.message) for warning in said):
-        raise InputError(f"{path} ends too early: {AGAIN}", "malformed")
-    return dataset
+def _completed(dataset: Dataset) -> list[str]:
+    """Complete the description of the pixels, and return what was assumed.
+
+    The case of PhotometricInterpretation is corrected, and a missing SamplesPerPixel added.
+    """
+    notes = []
+    stated = dataset.get("PhotometricInterpretation")
+    photometric = str(stated or "").strip().upper()
+    if stated and photometric != stated:
+        dataset.PhotometricInterpretation = photometric
+        notes.append(f"PhotometricInterpretation is not written as {photometric}, which was assumed")
+    if dataset.get("SamplesPerPixel") is None and photometric.startswith(("MONOCHROME", "PALETTE", "RGB", "YBR_")):
+        dataset.SamplesPerPixel = 3 if photometric.startswith(("RGB", "YBR_")) else 1
+        notes.append(f"SamplesPerPixel is missing; {dataset.SamplesPerPixel} was assumed")
+    return notes
 
 
 def _check(path: Path, dataset: Dataset) -> None:
-    """Refuse what is no radiograph for presentation, and sizes that no film has."""
+    """Refuse files that are not radiographs for presentation, and impossible sizes."""
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise InputError(
             f"{path} has floating-point pixels: save or send it as a radiograph for presentation", "unsupported"
@@ -111,7 +156,8 @@ def _check(path: Path, dataset: Dataset) -> None:
         modality = _text(dataset, "Modality")
         kind = f" (modality {modality})" if modality else ""
         raise InputError(f"{path} has no pixel data{kind}: save or send it with its image", "no-pixels")
-    if _text(dataset, "PresentationIntentType") == "FOR PROCESSING":
+    for_processing = str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING
+    if for_processing or _text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         raise InputError(f"{path} is FOR PROCESSING: use the study's FOR PRESENTATION image", "unsupported")
     for keyword in _REQUIRED:
         if dataset.get(keyword) in (None, ""):
@@ -136,7 +182,10 @@ def _notes(dataset: Dataset) -> list[str]:
 
 
 def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArray, list[str]]:
-    """Return (H, W) float32 in [0, 1], air black, and what had to be assumed."""
+    """Return the film's grey levels, and the assumptions made.
+
+    The levels are (H, W) float32 in [0, 1], with air black.
+    """
     bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         frame = apply_color_lut(frame, dataset)
@@ -154,17 +203,38 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     stored = (np.arange(1 << width) >> shift) & ((1 << bits) - 1)
     if dataset.PixelRepresentation == 1:
         stored[stored >= 1 << (bits - 1)] -= 1 << bits
-    # Conversion to an unsigned word keeps the bits of signed values, and mends the byte order.
+    # Conversion to an unsigned word keeps the bits of signed values and corrects the byte order.
     word = np.uint8 if width == 8 else np.uint16
-    table, notes = display_table(dataset, stored, thin(frame).astype(word).ravel())
+    visible = shutter(dataset, frame.shape) if dataset.get("ShutterShape") else None
+    broken = visible is None and "ShutterShape" in dataset and bool(dataset.ShutterShape)
+    visible = None if visible is None or visible.all() else visible
+    words = thin(frame).astype(word)
+    table, notes = display_table(dataset, stored, words.ravel() if visible is None else words[thin(visible)])
+    if not describes_itself(syntax) and _beyond(words, bits + shift, dataset.PixelRepresentation == 1):
+        notes.append(f"the pixels use more bits than BitsStored, {bits}, says; those beyond were ignored")
     pixels = np.empty(frame.shape, np.float32)
-    rows = max(1, (1 << 18) // frame.shape[1])  # numpy widens indices to 64 bits: some rows at a time
+    rows = max(1, (1 << 18) // frame.shape[1])  # numpy widens indices to 64 bits, so convert few rows at a time
     for start in range(0, frame.shape[0], rows):
         part = slice(start, start + rows)
         np.take(table, frame[part].astype(word), out=pixels[part], mode="clip")
+    if broken:
+        notes.append("the file's shutter is malformed or hides nearly all; it was ignored")
+    if visible is not None:
+        pixels[~visible] = 0
+        notes.append("the file's shutter was applied")
     return pixels, notes
 
 
+def _beyond(words: NDArray[Any], bits: int, signed: bool) -> bool:
+    """Return whether pixel words have bits beyond those stored.
+
+    Copies of the sign do not count.
+    """
+    high = words >> bits if bits < 8 * words.itemsize else words[:0]
+    full = (1 << (8 * words.itemsize - bits)) - 1
+    return bool(((high != 0) & ((high != full) | (not signed))).any())
+
+
 def _text(dataset: Dataset, keyword: str) -> str:
-    """Return a short printable upper-case form of an element's first value, or ""."""
+    """Return an element's first value as short printable upper-case text, or ""."""
     return next(iter(texts(dataset, keyword)), "")[:16]

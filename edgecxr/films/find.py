@@ -1,55 +1,182 @@
-"""The films among the paths that a user gives."""
+"""Find the films among the paths that a user gives."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecxr.films.read import is_dicom
+from edgecxr.storage.reading import BadFile, open_file
+
 SUFFIXES = frozenset({".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-"""Endings that a folder's files are taken by; other files are taken if their first bytes are those of such a format."""
+"""Endings of films in a folder; files with other endings are recognised by their first bytes."""
 
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
 
 
-def find_inputs(paths: Iterable[Path], recursive: bool = True) -> list[Path]:
+WITHOUT_IMAGE = "DICOM objects without an image"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search of folders for films.
+
+    Attributes:
+        folder_of: a file that was found, not given -> the folder that was given.
+        passed_over: kind of what is no film -> how many.
+        leave_out: folders below those given in which there are no films, such as those of results.
+    """
+
+    folder_of: dict[Path, Path] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    leave_out: tuple[Path, ...] = ()
+
+    def summary(self) -> str:
+        """Return a line about what was passed over, "" if nothing was."""
+        listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(self.passed_over.items()))
+        return f"passed over in folders: {listed}" if listed else ""
+
+
+def find_inputs(paths: Iterable[Path], recursive: bool = True, search: Search | None = None) -> list[Path]:
     """Return the files to look at, each once.
 
-    Files are taken as they are. Folders are searched with their subfolders, in sorted order, for `SUFFIXES` and for
-    files whose first bytes are those of DICOM, PNG, JPEG or TIFF; hidden ones and DICOMDIR are left out. A path that
-    does not exist and a folder without films are kept, so that they show up among the results as rejected.
+    Files are returned unchecked. Folders are searched with their subfolders, in sorted order, for `SUFFIXES` and for
+    files whose first bytes are those of DICOM, PNG, JPEG or TIFF. Hidden files and DICOMDIR are skipped. A path that
+    does not exist and a folder without films are kept, so that they appear in the results as rejected.
 
     Args:
         paths: files and folders.
-        recursive: look into the subfolders of folders, too.
+        recursive: search the subfolders of folders, too.
+        search: says what to leave out, and is told what was found where, and what was passed over.
     """
-    found: dict[Path, None] = {}
+    search = Search() if search is None else search
+    inputs: dict[Path, None] = {}
+    given = [path for path in paths if not os.path.isdir(path)]
     for path in paths:
-        films = _films_below(path, recursive) if os.path.isdir(path) else [path]
-        found.update(dict.fromkeys(films or [path]))
-    return list(found)
+        films: list[Path] = []
+        for entry in entries_below(path, recursive, search) if os.path.isdir(path) else ():
+            if kind := entry.no_film():
+                search.passed_over[kind] += 1
+            else:
+                films.append(entry.path)
+        search.folder_of.update(dict.fromkeys(films, path))
+        inputs.update(dict.fromkeys(films or [path]))
+    for path in given:  # what was given is looked at as such, even if it was found, too
+        search.folder_of.pop(path, None)
+    return list(inputs)
 
 
-def _films_below(folder: Path, recursive: bool) -> list[Path]:
-    films: list[Path] = []
-    # A subfolder that cannot be listed is kept, to be reported.
-    for parent, folders, names in os.walk(folder, onerror=lambda error: films.append(Path(error.filename))):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        films.extend(path for name in sorted(names) if _is_film(path := Path(parent, name)))
-    return films
+@dataclass(frozen=True)
+class Entry:
+    """File in a folder, or a folder that cannot be listed.
+
+    Attributes:
+        path: of it.
+        scanned: the same as the system lists it; None of a folder.
+    """
+
+    path: Path
+    scanned: os.DirEntry[str] | None = None
+
+    def no_film(self) -> str | None:
+        """Return why it is passed over.
+
+        None of a film, and of what its reader will report.
+        """
+        return None if self.scanned is None else _no_film(self.path)
 
 
-def _is_film(path: Path) -> bool:
-    if path.name.startswith(".") or path.name.upper() == "DICOMDIR":
+def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Entry]:
+    """Yield the files below a folder in sorted order.
+
+    Those of a folder come before those of its subfolders.
+
+    Args:
+        folder: the folder.
+        recursive: go into its subfolders, too, but not into hidden ones, nor twice into the same.
+        search: says what to leave out, and is told what was passed over.
+    """
+    waiting, seen = [folder], set(map(_identity, search.leave_out)) - {_identity(folder)}
+    while waiting:  # not os.walk: some Pythons recurse for each level
+        parent = waiting.pop()
+        identity = _identity(parent)
+        if identity is not None and identity in seen:  # a link may lead back to a folder above it
+            continue
+        seen.add(identity)
+        try:
+            with os.scandir(parent) as scan:  # knows what is a folder without a look at each file
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            yield Entry(parent)  # the reader reports that it cannot be listed
+            continue
+        folders = {entry.name for entry in entries if _is_folder(entry)}
+        for entry in entries:
+            if entry.name not in folders:
+                yield Entry(Path(parent, entry.name), entry)
+            elif entry.name.startswith("."):
+                search.passed_over["hidden"] += 1
+        if recursive:
+            below = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
+            waiting.extend(reversed(below))
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Return a folder's device and inode; None without access."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
         return False
+
+
+def _no_film(path: Path) -> str | None:
+    """Return why a file is passed over; None of a film."""
+    if path.name.startswith("."):
+        return "hidden"
+    if path.name.upper() == "DICOMDIR":
+        return "DICOMDIR"
     try:
         # Anything but a regular file may block when it is opened.
         if not path.is_file():
-            return False
+            return "no regular files"
         if path.suffix.lower() in SUFFIXES:
-            return True
-        with path.open("rb") as file:
-            head = file.read(132)
-    except OSError:
-        return True  # reported when it is read
-    return head[128:] == b"DICM" or head.startswith(_SIGNATURES)
+            return None
+        with open_file(path) as file:
+            head = file.read(512)
+    except (OSError, BadFile):
+        return None  # the reader reports the error
+    return None if is_dicom(head) or head.startswith(_SIGNATURES) else "other files"
+
+
+def holds_no_image(path: Path) -> bool:
+    """Return whether a DICOM file is of a kind without pixels.
+
+    Such as a report, a presentation state or an encapsulated document: a study's folder holds these beside its films. A
+    film whose pixels are lost is none of them.
+
+    Args:
+        path: of a file without pixel data.
+    """
+    from pydicom.uid import UID_dictionary
+
+    from edgecxr.films.elements import read_elements
+
+    about_pixels = ["Rows", "Columns", "BitsAllocated", "PhotometricInterpretation"]
+    try:
+        dataset, _ = read_elements(path, ["SOPClassUID", *about_pixels])
+        sop_class = str(dataset.get("SOPClassUID") or "")
+        described = any(keyword in dataset for keyword in about_pixels)
+    except Exception:  # a malformed file makes pydicom raise nearly anything
+        return False
+    name = UID_dictionary.get(sop_class, ("",))[0]
+    return bool(sop_class) and not described and "Image Storage" not in name

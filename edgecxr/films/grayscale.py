@@ -1,10 +1,13 @@
-"""The grey-scale pipeline of DICOM: stored value -> modality LUT -> VOI LUT or window -> inversion -> [0, 1].
+"""DICOM's grey-scale pipeline, from stored values to [0, 1].
+
+The steps are: stored value -> modality LUT -> VOI LUT or window -> inversion -> [0, 1].
 
 A pixel of at most 16 bits has at most 65536 possible values. Everything is therefore computed once for each possible
 value, in float64, and the film is one table lookup: exact, and without float64 copies of the film.
 
 pydicom's `apply_modality_lut` and `apply_voi_lut` are not used: the latter wraps its index at 256 for VOI LUTs with
-8-bit entries, and both raise on the empty or partly filled elements that real files have. A test holds the two equal.
+8-bit entries, and both raise on the empty or partly filled elements that real files have. A test checks that the
+results agree.
 """
 
 from __future__ import annotations
@@ -14,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.errors import brief
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 PERCENTILES = (0.5, 99.5)
-"""What is shown of a film whose file gives no usable window."""
+"""The range of grey levels that is shown if a file gives no usable window."""
 
-_SATURATED = 0.99  # a window that clips more of the film than this is no window for it
-_MIN_SPREAD = 1 / 32  # below 8 of 256 grey levels, nothing is left to see
+_SATURATED = 0.99  # a window that clips a larger share of the film is not used
+_MIN_SPREAD = 1 / 32  # fewer than 8 of 256 grey levels show nothing
 
 # Rec. 601, the luminance that Pillow and the JPEG standard use.
 _LUMINANCE = (0.299, 0.587, 0.114)
@@ -40,7 +44,7 @@ def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[A
         sample: (n,) words that occur in the film, to judge the window by.
 
     Returns:
-        (K,) float32 in [0, 1], air black; and what had to be assumed, one sentence each.
+        (K,) float32 in [0, 1], air black; and the assumptions made, one sentence each.
 
     Raises:
         ValueError, AttributeError, TypeError: the modality LUT breaks its own format.
@@ -48,9 +52,9 @@ def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[A
     warnings: list[str] = []
     values = _modality(dataset, stored, warnings)
     seen = values[sample]
-    padding = _number(dataset, "PixelPaddingValue")
-    if padding is not None:
-        rest = sample[stored[sample] != padding]
+    padded = _padded(dataset, stored)
+    if padded is not None:
+        rest = sample[~padded[sample]]
         seen = values[rest] if rest.size else seen
         sample = rest if rest.size else sample
     grey = _voi(dataset, values, warnings)
@@ -59,19 +63,34 @@ def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[A
         grey = stretch(values, seen)
     elif grey is None:
         bits = int(dataset.BitsStored)
+        lacks = "contrast" if any("window" in warning for warning in warnings) else "the file gives no window; contrast"
         full = _full_range(stored, values, bits)
         if bits <= 8 and not _useless(full[sample]):
-            # Already made for an 8-bit display: stretching it would set it apart from the PNG of the same film.
-            warnings.append(f"the file gives no window; the full range of its {bits} bits is shown")
+            # The film was made for an 8-bit display: stretching would make it differ from a PNG of the same film.
+            warnings.append(f"{lacks.removesuffix('contrast')}the full range of its {bits} bits is shown")
             grey = full
         else:
-            warnings.append("the file gives no window; contrast was set by percentiles")
+            warnings.append(f"{lacks} was set by percentiles")
             grey = stretch(values, seen)
     if _inverted(dataset, warnings):
         grey = 1 - grey
-    if padding is not None:
-        grey[stored == padding] = 0  # not image: as dark as air, whatever the polarity
+    if padded is not None:
+        grey[padded] = 0  # show padding as air in either polarity
     return grey.astype(np.float32), warnings
+
+
+def _padded(dataset: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+    """Return which stored values are padding (PS3.3 C.7.5.1.1.2), or None."""
+    ends = [_number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
+        return None
+    # The sign of these elements is often that of another pixel representation.
+    wrapped = [
+        end + 65536 if end < 0 <= stored.min() else end - 65536 if end > 32767 and stored.min() < 0 else end
+        for end in ends
+        if end is not None
+    ]
+    return (stored >= min(wrapped)) & (stored <= max(wrapped))
 
 
 def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
@@ -81,7 +100,10 @@ def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
 
 
 def stretch(values: Values, seen: Values) -> Values:
-    """Map `values` linearly so that nearly all of `seen` spans [0, 1]; clipped."""
+    """Scale `values` linearly so that nearly all of `seen` spans [0, 1].
+
+    Results outside [0, 1] are clipped.
+    """
     low, high = _ends(seen)
     if low == high:
         low, high = seen.min(), seen.max()
@@ -89,7 +111,10 @@ def stretch(values: Values, seen: Values) -> Values:
 
 
 def _ends(seen: Values) -> tuple[float, float]:
-    """Return the grey levels nearest to the `PERCENTILES`; np.percentile would have to import numpy.ma first."""
+    """Return the grey levels nearest to the `PERCENTILES`.
+
+    np.percentile is not used because it imports numpy.ma.
+    """
     ranks = np.rint(np.divide(PERCENTILES, 100) * (seen.size - 1)).astype(np.intp)
     low, high = np.partition(seen, ranks, axis=None)[ranks].tolist()
     return low, high
@@ -103,18 +128,21 @@ def luminance(rgb: NDArray[Any], white: int) -> tuple[FloatArray, bool]:
         white: the value of full intensity.
 
     Returns:
-        (H, W) float32 in [0, 1]; and whether the channels really differ, beyond what rounding and JPEG do to grey.
+        (H, W) float32 in [0, 1]; and whether the channels differ by more than rounding and JPEG cause in grey images.
     """
     grey = np.multiply(rgb[..., 0], np.float32(_LUMINANCE[0] / white), dtype=np.float32)
     for channel in (1, 2):
         grey += np.multiply(rgb[..., channel], np.float32(_LUMINANCE[channel] / white), dtype=np.float32)
     np.clip(grey, 0, 1, out=grey)
-    some = thin(rgb).astype(np.float32)
-    return grey, bool(np.mean(np.ptp(some, axis=-1) > white / 16) > 0.01)
+    sampled = thin(rgb).astype(np.float32)
+    return grey, bool(np.mean(np.ptp(sampled, axis=-1) > white / 16) > 0.01)
 
 
 def thin(pixels: NDArray[Any], limit: int = 1 << 18) -> NDArray[Any]:
-    """Return a view of every k-th row and column, so that at most about `limit` pixels are left for statistics."""
+    """Return a view with about `limit` pixels at most, for statistics.
+
+    It has every k-th row and column.
+    """
     step = max(1, int(np.ceil(np.sqrt(pixels.shape[0] * pixels.shape[1] / limit))))
     return pixels[::step, ::step]
 
@@ -122,7 +150,7 @@ def thin(pixels: NDArray[Any], limit: int = 1 << 18) -> NDArray[Any]:
 def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> Values:
     """Return the modality value of each stored value (PS3.3 C.11.1)."""
     if dataset.get("ModalityLUTSequence"):
-        looked_up = _lookup(dataset, dataset.ModalityLUTSequence[0], stored.astype(np.float64))[0]
+        looked_up = _lookup(dataset, dataset.ModalityLUTSequence[0], stored.astype(np.float64), warnings)[0]
         if np.ptp(looked_up) > 0:
             return looked_up
         warnings.append("the file's modality LUT has one value only; it was ignored")
@@ -140,15 +168,21 @@ def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) 
 
 
 def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None:
-    """Return the first VOI LUT or else the first window of the file applied to `values`, in [0, 1] (PS3.3 C.11.2)."""
+    """Apply the file's first VOI LUT, or else its first window.
+
+    Returns `values` mapped to [0, 1] (PS3.3 C.11.2), or None if the file has no usable LUT or window.
+    """
     if dataset.get("VOILUTSequence"):
         try:
-            table, white = _lookup(dataset, dataset.VOILUTSequence[0], values)
+            table, white = _lookup(dataset, dataset.VOILUTSequence[0], values, warnings)
             return np.asarray(table / white)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError):
             warnings.append("the file's VOI LUT is malformed; it was ignored")
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if center is None or width is None:
+        given = [str(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth") if dataset.get(keyword)]
+        if given:
+            warnings.append(f"the file's window is broken ({brief(', '.join(given), 40)}); it was ignored")
         return None
     shape = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if width <= 0 or (width < 1 and shape not in ("LINEAR_EXACT", "SIGMOID")):
@@ -160,7 +194,9 @@ def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None
 
 
 def window(values: Values, center: float, width: float, shape: str = "LINEAR") -> NDArray[Any]:
-    """Apply a window as PS3.3 C.11.2.1.2 and C.11.2.1.3 define it, with an output range of [0, 1].
+    """Apply a DICOM window with an output range of [0, 1].
+
+    The formulas are those of PS3.3 C.11.2.1.2 and C.11.2.1.3.
 
     Args:
         values: modality values of any shape.
@@ -178,9 +214,12 @@ def window(values: Values, center: float, width: float, shape: str = "LINEAR") -
         return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
-def _lookup(dataset: Dataset, item: Dataset, values: Values) -> tuple[Values, int]:
-    """Apply a LUT of a Modality or VOI LUT Sequence; return the entries for `values`, and the value of white."""
-    # The VR of the descriptor depends on the pixels' sign and is often written wrongly: take what makes sense.
+def _lookup(dataset: Dataset, item: Dataset, values: Values, warnings: list[str]) -> tuple[Values, int]:
+    """Apply a LUT of a Modality or VOI LUT Sequence.
+
+    Returns the entries for `values`, and the value of white.
+    """
+    # The descriptor's VR depends on the pixels' sign and is often wrong: infer the sign from the values.
     entries, first, bits = (int(value) for value in item.LUTDescriptor)
     entries = entries % 65536 or 65536
     if values.min() >= 0:
@@ -195,7 +234,10 @@ def _lookup(dataset: Dataset, item: Dataset, values: Values) -> tuple[Values, in
         table = (np.atleast_1d(np.asarray(data, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
     if bits <= 8 and table.size < entries <= 2 * table.size:
         table = table.astype("<u2").view(np.uint8).astype(np.uint16)  # two entries to a word
-    table = table[:entries]
+    if bits <= 8 and table.size == entries + 1:
+        table = table[:entries]  # bytes are padded to an even number
+    elif table.size != entries:
+        warnings.append(f"a lookup table has {table.size} entries and not {entries}, as it says; all were used")
     white = max((1 << bits) - 1 if 1 <= bits <= 16 else 0, int(table.max()))
     if white == 0:
         raise ValueError("a lookup table of zeros")
@@ -204,7 +246,10 @@ def _lookup(dataset: Dataset, item: Dataset, values: Values) -> tuple[Values, in
 
 
 def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
-    """Whether low values are white. In DX both elements state the same inversion, so that two do not cancel."""
+    """Return whether low values are white.
+
+    In DX both elements state the same inversion, so two do not cancel.
+    """
     photometric = dataset.get("PhotometricInterpretation")
     shape = str(dataset.get("PresentationLUTShape") or "").upper()
     if (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
@@ -216,13 +261,13 @@ def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
 
 
 def _useless(grey: Values) -> bool:
-    """Whether a film of these grey levels shows nearly nothing."""
+    """Return whether a film of these grey levels shows nearly nothing."""
     low, high = _ends(grey)
     return bool(np.mean((grey <= 0) | (grey >= 1)) > _SATURATED or high - low < _MIN_SPREAD)
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:
-    """Return the first value of an element as a finite number, or None where there is none."""
+    """Return an element's first value as a finite number, or None."""
     try:
         value = dataset.get(keyword)
         number = float(value if isinstance(value, (int, float, str)) else value[0])

@@ -1,95 +1,180 @@
-"""The few attributes of a DICOM file that its results repeat, as plain strings that are checked on arrival.
+"""Attributes of a DICOM file that its results repeat.
 
-`read_header` runs where films are read, in a process that can be killed; `checked_header` where its answer is used.
+They are repeated as they stand in the file, since the PACS knows the study by them; a value that cannot be repeated is
+named. `read_header` runs in the process that reads the film, and `checked_header` where its answer is used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 import warnings
-from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgecxr.films.read import is_dicom
+from edgecxr.storage.reading import open_file
 
-# What a DICOM string may not hold, and what cannot be written as UTF-8.
-_CONTROL = r"\\\x00-\x1f\x7f\ud800-\udfff"
-_TEXT = rf"[^{_CONTROL}]"
-_UID = r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+"
-_NAME = rf"[^={_CONTROL}]{{0,64}}(=[^={_CONTROL}]{{0,64}}){{0,2}}"  # alphabetic, ideographic, phonetic
-_DATE = r"[0-9]{8}"
-_TIME = r"([01][0-9]|2[0-3])([0-5][0-9]([0-5][0-9](\.[0-9]{1,6})?)?)?"
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 REQUIRED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
-"""Without these a result cannot name its film, nor lie in its study."""
+"""Attributes that a result needs to refer to its film and to belong to its study."""
 
-_IDENTIFIERS = dict.fromkeys(REQUIRED, _UID) | {"BurnedInAnnotation": "YES|NO"}
-_PATIENT = {
-    "PatientName": _NAME,
-    "PatientID": rf"{_TEXT}{{0,64}}",
-    "PatientBirthDate": _DATE,
-    "PatientSex": "[MFO]",
-    "StudyDate": _DATE,
-    "StudyTime": _TIME,
-    "StudyID": rf"{_TEXT}{{0,16}}",
-    "AccessionNumber": rf"{_TEXT}{{0,16}}",
-    "ReferringPhysicianName": _NAME,
+PATIENT = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName"),
+)
+"""Attributes that every object must have, possibly empty: type 2 of the modules Patient and General Study."""
+
+ISSUER = "IssuerOfPatientID"
+
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+"""Attributes that say whether and how pixels were compressed with loss."""
+
+ZONE = "TimezoneOffsetFromUTC"
+
+STUDY_DESCRIPTION = "StudyDescription"
+
+DESCRIPTIONS = ("Modality", "SeriesDescription")
+"""Attributes that tell people which film it is, and that results do not repeat."""
+
+NOT_REPEATED, FILE_SHA256, FILE_TIME = "NotRepeated", "FileSHA256", "FileTime"
+"""Keys that are not DICOM's: keywords of values that cannot be repeated, separated by blanks; the file's digest; the
+second of its last change."""
+
+_IDENTIFIERS = (*REQUIRED, "BurnedInAnnotation", *LOSSY, ZONE)
+_OF_FILE = (NOT_REPEATED, FILE_SHA256, FILE_TIME)
+
+HEADERS = {
+    "uids": (*REQUIRED, NOT_REPEATED),
+    "identifiers": (*_IDENTIFIERS, *_OF_FILE),
+    "patient": (*_IDENTIFIERS, *PATIENT, ISSUER, STUDY_DESCRIPTION, *DESCRIPTIONS, *_OF_FILE),
 }
+"""Kind of header -> its keys; only "patient" says who the patient is."""
 
-PATIENT = tuple(_PATIENT)
-"""What every object of a study must have, if only empty: type 2 of the modules Patient and General Study."""
+_UID = re.compile(r"(?=.{3,64}\Z)[0-9]+(\.[0-9]+)+")
+_LONGEST = 1024
+_NUMBER = r"[+-]?[0-9]{1,10}(\.[0-9]{0,10})?([Ee][+-]?[0-9]{1,2})?"
+_FORMS = {
+    "LossyImageCompressionRatio": re.compile(rf"{_NUMBER}(\\ ?{_NUMBER})*"),
+    ZONE: re.compile("[+-](0[0-9]|1[0-4])[0-5][0-9]"),
+}
+"""Values that mean nothing in another form."""
 
-HEADERS = {"identifiers": _IDENTIFIERS, "patient": _IDENTIFIERS | _PATIENT}
-"""What can be asked for -> keyword -> what its value must match: without and with who the patient is."""
+_LATIN_1 = "ISO 2022 IR 100"
+_NO_EXTENSION = ("", "ISO_IR 6", "ISO 2022 IR 6")
+_ACR_NEMA_DATE = re.compile(r"([0-9]{4})\.([0-9]{2})\.([0-9]{2})")
+_ACR_NEMA_TIME = re.compile(r"([0-9]{2}):([0-9]{2}):([0-9]{2})")
 
 
 def read_header(path: Path, kind: str) -> dict[str, str]:
-    """Return a file's attributes of a kind in `HEADERS`; those that it lacks are empty, all of a file that is no DICOM.
+    """Return a file's attributes of a kind in `HEADERS`.
+
+    Several values of an attribute are separated by backslashes, as in the file. Missing attributes are empty, and so
+    are all attributes of a file that is not DICOM.
 
     Args:
         path: of a file that `read_film` has read.
         kind: a key of `HEADERS`.
     """
     values = dict.fromkeys(HEADERS[kind], "")
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if not is_dicom(file.read(512)):
             return values
-    from pydicom import dcmread
-    from pydicom.multival import MultiValue
+    from edgecxr.films.elements import read_elements
 
+    if FILE_SHA256 in values:
+        digest = hashlib.sha256()
+        with open_file(path) as file:
+            while part := file.read(1 << 20):
+                digest.update(part)
+        values[FILE_SHA256], values[FILE_TIME] = digest.hexdigest(), str(int(path.stat().st_mtime))
+    lost = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dataset = dcmread(path, force=True, stop_before_pixels=True, specific_tags=list(values))
-        for keyword in values:
+        keywords = [keyword for keyword in values if keyword not in _OF_FILE]
+        dataset, _ = read_elements(path, [*keywords, "SpecificCharacterSet"])
+        for keyword in keywords:
             try:
-                value = dataset.get(keyword)
-                first = value[0] if isinstance(value, MultiValue) and value else value
-                values[keyword] = "" if first is None else str(first).strip()
+                text = _text(dataset, keyword)
             except MemoryError:
                 raise
-            except Exception:  # one malformed element, which may raise nearly anything, is as good as none
-                values[keyword] = ""
+            except Exception:  # a malformed element may raise nearly anything
+                text = None
+            if text is None:
+                lost.append(keyword)
+            values[keyword] = text or ""
+    values[NOT_REPEATED] = " ".join(lost)
     return values
 
 
 def checked_header(said: object, kind: str) -> dict[str, str]:
-    """Return the header that another process sent, with empty values in place of those that DICOM does not allow.
+    """Return the header that another process sent.
+
+    UIDs that DICOM does not allow become empty.
 
     Raises:
         ValueError: it is no header of that kind.
     """
-    forms = HEADERS[kind]
-    if not isinstance(said, dict) or set(said) != set(forms) or not all(type(value) is str for value in said.values()):
+    if not isinstance(said, dict) or set(said) != set(HEADERS[kind]):
         raise ValueError("no header")
-    return {keyword: value if _fits(forms[keyword], value) else "" for keyword, value in said.items()}
+    if not all(type(value) is str and len(value) <= _LONGEST and _clean(value) for value in said.values()):
+        raise ValueError("no header")
+    return {key: value if key not in REQUIRED or _UID.fullmatch(value) else "" for key, value in said.items()}
 
 
-def _fits(form: str, value: str) -> bool:
-    if not re.fullmatch(form, value):
-        return False
-    if form == _DATE:
-        try:
-            datetime.strptime(value, "%Y%m%d")
-        except ValueError:  # 31 February
-            return False
-    return True
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    """Return an element's text, or None if it cannot be repeated."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    if tag not in dataset:
+        return ""
+    value: Any = dataset.get_item(tag).value
+    if not isinstance(value, bytes):
+        text = "\\".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    else:
+        decoded = _decoded(value, dataset, dictionary_VR(tag))
+        if decoded is None:
+            return None
+        text = decoded
+    text = text.strip(" \0")
+    if text and keyword in _FORMS and not _FORMS[keyword].fullmatch(text):
+        return None
+    for pattern in (_ACR_NEMA_DATE, _ACR_NEMA_TIME):  # PS3.5 6.2: old files have these for the same dates and times
+        if dictionary_VR(tag) in ("DA", "TM"):
+            text = pattern.sub(lambda match: "".join(match.groups()), text)
+    return text if len(text) <= _LONGEST and _clean(text) else None
+
+
+def _decoded(value: bytes, dataset: Dataset, vr: str) -> str | None:
+    """Return bytes as text by the file's declared character set, or None."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    from pydicom.charset import convert_encodings, decode_bytes, python_encoding
+    from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS
+
+    declared = dataset.get("SpecificCharacterSet")
+    if not declared or vr not in ("LO", "SH", "PN"):
+        return None
+    terms = [declared] if isinstance(declared, str) else [str(term) for term in declared]
+    # pydicom would take Latin-1 for a character set that it does not know, or that has no such bytes.
+    if set(terms) <= set(_NO_EXTENSION) or not set(terms) <= set(python_encoding):
+        return None
+    text = decode_bytes(value, convert_encodings(declared), set(PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS))
+    latin = any("\x80" <= character <= "\xff" for character in text)
+    return None if "\ufffd" in text or (latin and terms[0] in _NO_EXTENSION and _LATIN_1 not in terms) else text
+
+
+def _clean(text: str) -> bool:
+    """Return whether text can be written as UTF-8.
+
+    It has no control characters but tabs and line breaks.
+    """
+    return not any(
+        character in "\0\x1b" or "\x7f" <= character <= "\x9f" or unicodedata.category(character) == "Cs"
+        for character in text
+    )

@@ -1,4 +1,7 @@
-"""Any file -> Radiograph: the one reader of films, for training and on the device."""
+"""Read any film file into a Radiograph.
+
+This is the only reader of films, for training and on the device.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,24 @@ from edgecxr.errors import AGAIN, InputError, MissingPackage
 from edgecxr.films.objections import of_image
 from edgecxr.films.radiograph import FilmRead, Radiograph
 from edgecxr.films.resize import BASE_SIZE, to_base, upscale_warning
+from edgecxr.storage.reading import open_file
+
+MAX_BYTES = 1 << 30
+"""Larger DICOM files are refused unread."""
 
 _FIRST_VRS = (b"UL", b"UI", b"CS", b"OB", b"SH", b"LO", b"DA", b"TM", b"US", b"DT", b"UN")
 
 
-# Readers silence Python's warnings, which are the process's and not the thread's; and not every decoder is made for two
-# threads. Little is lost: most decoders hold Python's interpreter lock all the while.
+# Only one thread reads at a time: readers silence Python's warnings for the whole process, and not every decoder is
+# thread-safe. It costs little, since most decoders hold Python's interpreter lock anyway.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def _in_a_fork() -> None:
-    """Let a forked process have a lock of its own: a thread that held it is not there to release it."""
+    """Give a forked process a new lock.
+
+    A thread that held the old one does not exist there to release it.
+    """
     global _ONE_AT_A_TIME
     _ONE_AT_A_TIME = threading.Lock()
 
@@ -34,16 +44,17 @@ os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
-    """Read a DICOM, PNG, JPEG or other image file; the kind is told by the content, not by the name.
+    """Read a DICOM, PNG, JPEG or other image file.
 
-    Threads may call this at the same time; they read one after the other.
+    The kind is recognised by the content, not by the name. Threads may call this at the same time; they read
+    one after the other.
 
     Args:
         path: the file.
 
     Raises:
         InputError: the file cannot be used; the message is one line that names it, `reason` one of `errors.REASONS`.
-        MissingPackage: it is a DICOM file, and pydicom or one of its decoders does not load.
+        MissingPackage: the file is DICOM, and pydicom or one of its decoders does not load.
     """
     path = Path(path)
     try:
@@ -51,7 +62,7 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
             if path.exists():
                 raise InputError(f"{path} is not a file: give the path of an image", "not-an-image")
             raise InputError(f"{path} does not exist: check the path", "not-found")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(512)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -65,7 +76,7 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
             raise InputError(f"{path} needs more memory than there is: {AGAIN}", "too-large") from error
 
 
-# Imported where they are needed, so that a folder of PNGs is read without loading pydicom.
+# Imported only when needed, so that a folder of PNGs is read without loading pydicom.
 def _read_dicom(path: Path) -> Radiograph:
     try:
         from edgecxr.films.dicom import read_dicom
@@ -85,14 +96,20 @@ def read_film(path: str | os.PathLike[str], size: int = BASE_SIZE, display: bool
 
     Args:
         path: the file.
-        size: of the image, 224 or 448.
+        size: side of the image, 224 or 448.
         display: keep a picture too.
 
     Raises:
-        InputError: as `read_radiograph` does, and where the path is a folder.
+        InputError: as `read_radiograph` does, and if the path is a folder.
         MissingPackage: as `read_radiograph` does.
     """
     if os.path.isdir(path):
+        try:
+            os.scandir(path).close()
+        except OSError as error:
+            raise InputError(
+                f"{path} is a folder that cannot be searched ({error.strerror}): check its permissions", "not-found"
+            ) from error
         raise InputError(
             f"{path} is a folder in which no DICOM file or image can be found: give one that holds films", "not-found"
         )
@@ -104,28 +121,38 @@ def read_film(path: str | os.PathLike[str], size: int = BASE_SIZE, display: bool
 def film_of(
     radiograph: Radiograph, size: int = BASE_SIZE, display: bool = False, timings: dict[str, float] | None = None
 ) -> FilmRead:
-    """Return what a model needs of a film; arguments are those of `read_film`, and how long was taken before."""
+    """Return what a model needs of a film.
+
+    Args:
+        radiograph: the film.
+        size: side of the image, 224 or 448.
+        display: keep a picture too.
+        timings: milliseconds of earlier stages, such as "read".
+    """
     start = time.perf_counter()
     image = to_base(radiograph.pixels, size)
-    taken = (timings or {}) | {"preprocess": 1000 * (time.perf_counter() - start)}
-    shown = None
+    timings_ms = (timings or {}) | {"preprocess": 1000 * (time.perf_counter() - start)}
+    picture = None
     if display:
         from edgecxr.films.display import displayed
 
-        shown = np.asarray(displayed(radiograph.pixels))
+        picture = np.asarray(displayed(radiograph.pixels, radiograph.aspect))
     return FilmRead(
         radiograph.source,
         image,
         radiograph.view,
         warnings_at(radiograph, size),
-        taken,
-        shown,
+        timings_ms,
+        picture,
         objections=(*radiograph.objections, *of_image(image, radiograph.shape)),
+        rendering=radiograph.rendering,
     )
 
 
 def checked(radiograph: Radiograph) -> Radiograph:
-    """Refuse a blank film, and warn of one that is smaller than what models see.
+    """Refuse a blank film, and add a warning to a small one.
+
+    Small means smaller than what models see.
 
     Raises:
         InputError: every pixel has the same value.
@@ -138,7 +165,14 @@ def checked(radiograph: Radiograph) -> Radiograph:
 
 
 def warnings_at(radiograph: Radiograph, size: int) -> tuple[str, ...]:
-    """Return a film's warnings, with that of a small film as it is for an image of side `size`, 224 or 448 px."""
+    """Return a film's warnings for an image of side `size`.
+
+    The warning about a small film is adapted to that size.
+
+    Args:
+        radiograph: the film.
+        size: side of the image, 224 or 448 px.
+    """
     if size == BASE_SIZE:
         return radiograph.warnings
     of_base, note = (upscale_warning(radiograph.shape, side) for side in (BASE_SIZE, size))
@@ -147,7 +181,11 @@ def warnings_at(radiograph: Radiograph, size: int) -> tuple[str, ...]:
 
 
 def is_dicom(head: bytes) -> bool:
-    """Whether a file that begins with `head` (its first 512 bytes) is DICOM, with or without the 128-byte preamble."""
+    """Return whether a file is DICOM, with or without the 128-byte preamble.
+
+    Args:
+        head: the first 512 bytes of the file.
+    """
     if head[128:132] == b"DICM":
         return True
     if len(head) < 16:
@@ -158,7 +196,7 @@ def is_dicom(head: bytes) -> bool:
             continue
         if head[4:6] in _FIRST_VRS:
             return True
-        # Implicit VR: only a length says that an element follows, so the second element must be there as well.
+        # Implicit VR: a length alone is weak evidence of an element, so require a second element as well.
         (length,) = struct.unpack_from(f"{order}L", head, 4)
         if order == "<" and length % 2 == 0 and 8 + length + 4 <= len(head):
             second = struct.unpack_from("<HH", head, 8 + length)

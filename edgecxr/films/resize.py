@@ -1,7 +1,8 @@
-"""Radiograph -> model input: the only resize in the project, for training and on the device alike.
+"""Radiograph -> model input: the only resize in the project.
 
-Every model sees the box mean of the same 224 x 224 uint8 image, but for teachers of 448 px, which see the same film at
-that size. All sums run in a fixed order of IEEE additions, so that every machine gets the same bits.
+Training and the device both use it. Every model sees the box mean of the same 224 x 224 uint8 image, except teachers of
+448 px, which see the same film at that size. All sums are IEEE additions in a fixed order, so that every machine gets
+the same bits.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ INPUT_SIZES = (LARGE_SIZE, *SIZES)
 
 
 def to_base(pixels: FloatArray, size: int = BASE_SIZE) -> NDArray[np.uint8]:
-    """Resize a film to the square image that is cached and trained on; the aspect ratio is not kept.
+    """Resize a film to the square image for the cache and training.
 
-    An axis of at least `size` pixels is shrunk by exact area averaging, a shorter one is interpolated bilinearly.
+    The aspect ratio is not kept. An axis of at least `size` pixels is shrunk by exact area averaging, a shorter one is
+    interpolated bilinearly.
 
     Args:
         pixels: (H, W) in [0, 1].
@@ -40,12 +42,24 @@ def to_base(pixels: FloatArray, size: int = BASE_SIZE) -> NDArray[np.uint8]:
 
 
 def source_size(size: int) -> int:
-    """Return the side of the uint8 image that the input of a model of side `size` is made from: 448 or 224 px."""
+    """Return the side of the uint8 image behind a model's input.
+
+    Args:
+        size: side of the model's input.
+
+    Returns:
+        448 or 224 px.
+    """
     return max(size, BASE_SIZE)
 
 
 def upscale_warning(shape: tuple[int, ...], size: int = BASE_SIZE) -> str | None:
-    """Return the sentence that warns of a film of `shape` (H, W) too small for an image of side `size`, or None."""
+    """Return a warning if a film is too small, else None.
+
+    Args:
+        shape: (H, W) of the film.
+        size: side of the image that is made of it.
+    """
     if min(shape) >= size:
         return None
     return f"the image has only {shape[0]} x {shape[1]} pixels; it was enlarged to {size} x {size}"
@@ -54,17 +68,17 @@ def upscale_warning(shape: tuple[int, ...], size: int = BASE_SIZE) -> str | None
 def box_mean(base: NDArray[np.uint8], size: int) -> FloatArray:
     """Average the base image down to a model's input size.
 
-    The sum is exact in integers and divided once, so that the training side can be held to the same bits.
+    The sum is exact in integers and divided once, so that training code can be checked for the same bits.
 
     Args:
-        base: (..., 224, 224); (..., 448, 448) for a size of 448, which is that image itself.
+        base: (..., 224, 224); or (..., 448, 448) for a size of 448, where nothing is averaged.
         size: one of `INPUT_SIZES`.
 
     Returns:
         (..., size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: another size, or a base that does not go with it.
+        ValueError: `size` is another number, or `base` does not fit it.
     """
     if size not in INPUT_SIZES:
         raise ValueError(f"size {size} is not one of {INPUT_SIZES}")
@@ -75,12 +89,18 @@ def box_mean(base: NDArray[np.uint8], size: int) -> FloatArray:
 
 
 def model_input(radiograph: Radiograph, size: int) -> FloatArray:
-    """Return a film as a model of side `size` takes it: (1, 1, size, size) float32 in [0, 1]."""
+    """Return a film as the input of a model of side `size`.
+
+    Returns:
+        (1, 1, size, size) float32 in [0, 1].
+    """
     return box_mean(to_base(radiograph.pixels, source_size(size)), size)[None, None]
 
 
 def _shrink(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:
-    """Average (H, W) to (size, W) over [i*H/size, (i+1)*H/size), rows at the edges weighted; unchanged if H <= size.
+    """Average (H, W) to (size, W), weighting rows at the edges.
+
+    Row i is the mean over [i*H/size, (i+1)*H/size). The image is unchanged if H <= size.
 
     Float64 sums make the result the correctly rounded mean for any film; rows are added one after the other.
     """

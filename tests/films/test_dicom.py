@@ -293,7 +293,6 @@ def view_code(meaning: str) -> list[Dataset]:
         ({"ViewCodeSequence": view_code("postero-anterior")}, []),
         ({"ViewCodeSequence": view_code("right lateral decubitus")}, []),
         ({"ViewCodeSequence": view_code("bilateral")}, []),
-        ({"ViewPosition": "PA", "ViewCodeSequence": view_code("lateral")}, []),
         ({"Modality": "CT", "BodyPartExamined": "HEAD", "ViewPosition": "RL"}, ["modality", "body-part", "view"]),
     ],
 )

@@ -1,12 +1,13 @@
-"""Encoded PixelData -> the stored words of its first frame, by the same decoder on every machine."""
+"""Decode the first frame of PixelData to its stored words.
+
+Decoders have a fixed order, so that machines with the same packages use the same one.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
+import re
 import struct
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_fragments, get_frame
+from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
@@ -39,10 +40,10 @@ from pydicom.uid import (
 )
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 
-from edgecxr.films.jpeg2000 import halved
+from edgecxr.films.codestreams import jpeg, jpeg2000, runs
 
-# The first one installed decodes, always: two machines then give the same pixels, of lossy syntaxes too. None is asked
-# for a second opinion on a stream that another one found damaged: what it returned could be half a film.
+# The first installed plug-in always decodes, so that two machines give the same pixels, of lossy syntaxes too. If it
+# finds a stream damaged, no other is tried: that one might return half a film.
 _PLUGINS = {
     JPEGBaseline8Bit: ("pillow", "gdcm"),
     JPEGLossless: ("gdcm", "pylibjpeg"),
@@ -74,8 +75,11 @@ SYNTAXES = (
 )
 """The transfer syntaxes that edgecxr reads."""
 
+# What GDCM's libjpeg says of whole films: it tries to read 12 bits as 8, and some encoders fill in the scan's header.
+_HARMLESS = re.compile("precision|invalid sos parameters", re.IGNORECASE)
+
 _JPEG2000_STARTS = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
-# The frame markers of the JPEG kinds, for files that do not name what they hold.
+# Frame markers of the JPEG processes, for files that do not state their transfer syntax.
 _JPEG_KINDS = {
     0xC0: JPEGBaseline8Bit,
     0xC1: JPEGExtended12Bit,
@@ -85,10 +89,12 @@ _JPEG_KINDS = {
 
 
 class NoDecoderError(Exception):
-    """The decoder of a transfer syntax is not installed; the message names the package.
+    """Error if the decoder of a transfer syntax is not installed.
+
+    The message names the package.
 
     Attributes:
-        package: what pip calls it.
+        package: its name for pip.
     """
 
     def __init__(self, message: str, package: str) -> None:
@@ -101,12 +107,12 @@ class NoDecoderError(Exception):
 
 @dataclass(frozen=True)
 class Codec:
-    """What decodes a transfer syntax on this machine.
+    """The decoder of a transfer syntax on this machine.
 
     Attributes:
         plugin: pydicom's name for it; "" for uncompressed pixels.
-        package: what brings it, as pip calls it.
-        preferred: the package that would decode if it were installed; lossy pixels may differ from its.
+        package: the package that provides it, by its name for pip.
+        preferred: the package that decodes if it is installed; lossy pixels of another may differ.
     """
 
     plugin: str
@@ -115,11 +121,11 @@ class Codec:
 
 
 def codec_of(syntax: UID, bits: int = 12) -> Codec:
-    """Return what decodes a transfer syntax here.
+    """Return the decoder of a transfer syntax on this machine.
 
     Args:
         syntax: one of `SYNTAXES`.
-        bits: BitsStored, by which the decoder of JPEG Extended is chosen.
+        bits: BitsStored, which selects the decoder of JPEG Extended.
 
     Raises:
         NoDecoderError: it is not installed.
@@ -136,8 +142,13 @@ def codec_of(syntax: UID, bits: int = 12) -> Codec:
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
-    """Return how the pixels are encoded; taken from the data where the file does not say or is evidently wrong."""
+    """Return the transfer syntax of the pixels.
+
+    It is inferred from the data if the file does not state it or is evidently wrong.
+    """
     stated = UID(dataset.file_meta.get("TransferSyntaxUID") or "")
+    if stated and not stated.is_private and not stated.is_transfer_syntax:
+        return stated
     encapsulated = dataset["PixelData"].is_undefined_length
     if stated and (stated.is_private or stated.is_encapsulated or not encapsulated):
         return stated
@@ -153,14 +164,16 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 
 def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
-    """Decode the first frame only; a large JPEG 2000 film at half its size (`edgecxr.films.jpeg2000`).
+    """Decode the first frame only.
+
+    A large JPEG 2000 film is decoded at half its size (`edgecxr.films.codestreams.jpeg2000`).
 
     Returns:
         (H, W) integers as wide as the words of the file, bits above BitsStored not yet removed; or (H, W, 3), RGB.
 
     Raises:
         NoDecoderError: the syntax's decoder is not installed.
-        ValueError: the codestream's size or precision is not the file's.
+        ValueError: the codestream's size or precision differs from the file's.
         Exception: nearly any, on a damaged file.
     """
     options = as_pixel_options(dataset)
@@ -174,77 +187,138 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     plugin = ""
     if syntax.is_encapsulated:
         _check_size(dataset, _first_fragment(dataset))
+        if syntax in JPEGLSTransferSyntaxes and not _ends_with_marker(dataset):
+            raise ValueError("the codestream lacks its end")  # CharLS would search for it for seconds
+        _check_whole(dataset, syntax)
         if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _halved(dataset)) is not None:
             return small
         plugin = codec_of(syntax).plugin
     else:
-        # Later frames may be cut off; and the film is not copied before it is looked up in the table.
+        # Ignore later frames, which may be truncated; `view_only` saves a copy of the film.
         options |= {"number_of_frames": 1, "allow_excess_frames": False, "view_only": True}
+        if dataset["PixelData"].is_undefined_length:  # uncompressed pixels inside items, after an empty offset table
+            dataset["PixelData"].value = b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
         options["pixel_vr"] = dataset["PixelData"].VR
     if not describes_itself(syntax):
         options["correct_unused_bits"] = False
-    nothing: list[bytes] = []
-    listening = _captured() if plugin == "gdcm" else contextlib.nullcontext(nothing)
-    with listening as said:
+    no_messages: list[str] = []
+    with jpeg.gdcm_messages() if plugin == "gdcm" else contextlib.nullcontext(no_messages) as messages:
         try:
             frame, _ = decoder.as_array(dataset.PixelData, index=0, decoding_plugin=plugin, **options)
         except RuntimeError as error:
-            if plugin == "gdcm":  # its own words are of a missing attribute
+            if plugin == "gdcm":  # its own message is about a missing attribute
                 raise ValueError("GDCM finds the codestream damaged") from error
             raise
-    # GDCM's libjpeg fills what is missing with one grey, and only complains.
-    if any(b"premature end" in line.lower() for line in said):
-        raise ValueError("the codestream ends before the film does")
+    # GDCM's libjpeg fills missing and damaged parts with what it likes and only prints a warning.
+    faults = [line for line in messages if not _HARMLESS.search(line)]
+    if faults:
+        raise ValueError(f"the decoder says: {faults[0]}")
     return np.asarray(frame)
 
 
+def _check_whole(dataset: Dataset, syntax: UID) -> None:
+    """Refuse damaged streams whose decoders are silent about it.
+
+    Raises:
+        ValueError: the first frame's stream is damaged.
+    """
+    if syntax not in (JPEGBaseline8Bit, RLELossless, *JPEG2000TransferSyntaxes):
+        return
+    stream = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    if syntax == RLELossless:
+        wrong = runs.fault_of_frame(stream, int(dataset.Rows), int(dataset.Columns))
+    else:
+        wrong = jpeg.fault(stream) if syntax == JPEGBaseline8Bit else jpeg2000.fault(stream)
+    if wrong:
+        raise ValueError(wrong)
+
+
 def _halved(dataset: Dataset) -> NDArray[Any] | None:
-    """Decode a film at half its size, if it is as large and as plain as that takes."""
+    """Decode a large, ordinary film at half its size, or return None."""
     plain = int(dataset.get("NumberOfFrames") or 1) == 1 == dataset.SamplesPerPixel and not dataset.PixelRepresentation
-    # Padding is told by its very value, which must not be mixed with what lies beside it.
+    # Padding is recognised by its exact value, which halving would mix with its neighbours.
     if not plain or dataset.BitsAllocated != 16 or "PixelPaddingValue" in dataset:
         return None
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         return None
-    return halved(get_frame(dataset.PixelData, 0, number_of_frames=1), int(dataset.Rows), int(dataset.Columns))
+    return jpeg2000.halved(get_frame(dataset.PixelData, 0, number_of_frames=1), int(dataset.Rows), int(dataset.Columns))
 
 
 def describes_itself(syntax: UID) -> bool:
-    """Whether the decoder gives values of the codestream's own precision, with nothing to remove above BitsStored."""
+    """Return whether decoded values have the codestream's own precision.
+
+    Then there is nothing to remove above BitsStored.
+    """
     return syntax == JPEGExtended12Bit or syntax in JPEG2000TransferSyntaxes or syntax in JPEGLSTransferSyntaxes
 
 
 def _decoded_as(syntax: UID, bits: int) -> UID:
-    """Return the syntax that pydicom is told: for JPEG Extended it offers its GPL plug-in only."""
+    """Return the syntax to pass to pydicom.
+
+    For JPEG Extended pydicom offers only its GPL plug-in.
+    """
     if syntax != JPEGExtended12Bit:
         return syntax
-    # GDCM goes by what the stream holds, if it is not told the syntax.
+    # GDCM follows the stream's content if it is not told the syntax.
     return JPEGBaseline8Bit if bits == 8 else JPEGLosslessSV1
 
 
 def _first_fragment(dataset: Dataset) -> bytes:
-    """Return the start of the first frame's codestream (the item before it is the offset table)."""
-    return next((part for part in islice(generate_fragments(dataset.PixelData), 1, None) if part), b"")
+    """Return the start of the first frame's codestream.
+
+    The item before it is the offset table.
+    """
+    return next((fragment for fragment in islice(generate_fragments(dataset.PixelData), 1, None) if fragment), b"")
+
+
+def _ends_with_marker(dataset: Dataset) -> bool:
+    """Return whether a single JPEG frame ends with its end marker."""
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        return True
+    data = bytes(dataset.PixelData[-64:])
+    return b"\xff\xd9" in data
+
+
+def without_broken_offsets(dataset: Dataset) -> bool:
+    """Remove a broken Basic Offset Table of a single frame, in place.
+
+    Returns:
+        Whether there was one.
+    """
+    if int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset["PixelData"].is_undefined_length:
+        return False
+    table, *_ = [*islice(generate_fragments(dataset.PixelData), 1), b""]
+    if table in (b"", b"\0\0\0\0"):
+        return False
+    frame = b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
+    dataset["PixelData"].value = encapsulate([frame], has_bot=False)
+    return True
 
 
 def _check_size(dataset: Dataset, stream: bytes) -> None:
-    """Refuse codestreams unlike the file: decoders allocate by them, and GDCM crashes on a bad precision."""
+    """Refuse codestreams whose size or precision differs from the file's.
+
+    Decoders allocate memory by them, and GDCM crashes on a bad precision.
+    """
     size = (int(dataset.Rows), int(dataset.Columns))
     if stream.startswith(_JPEG2000_STARTS[0]):
         width, height, left, top = struct.unpack_from(">4L", stream, 8)
-        found = (height - top, width - left)
+        actual = (height - top, width - left)
     elif frame := _jpeg_frame(stream):
-        found = frame[2:4]
+        actual = frame[2:4]
         if not 2 <= frame[1] <= 16 or frame[1] > int(dataset.BitsAllocated) or frame[4] != dataset.SamplesPerPixel:
             raise ValueError(f"the codestream holds {frame[4]} samples of {frame[1]} bits, unlike the file's header")
     else:
         return
-    if found != size:
-        raise ValueError(f"the codestream holds {found[0]} x {found[1]} pixels, not {size[0]} x {size[1]}")
+    if actual != size:
+        raise ValueError(f"the codestream holds {actual[0]} x {actual[1]} pixels, not {size[0]} x {size[1]}")
 
 
 def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int, int] | None:
-    """Return marker, precision, height, width and components of a JPEG or JPEG-LS frame header, if found."""
+    """Return the fields of a JPEG or JPEG-LS frame header, or None.
+
+    They are marker, precision, height, width and components.
+    """
     position = 2
     while stream[:2] == b"\xff\xd8" and position + 10 <= len(stream) and stream[position] == 0xFF:
         marker = stream[position + 1]
@@ -255,31 +329,3 @@ def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int, int] | None:
             return (marker, *struct.unpack_from(">BHHB", stream, position + 4))
         position += 2 + int(struct.unpack_from(">H", stream, position + 2)[0])
     return None
-
-
-_STANDARD_ERROR = threading.Lock()
-
-
-@contextlib.contextmanager
-def _captured() -> Iterator[list[bytes]]:
-    """Give a list that holds, once the block has ended, what GDCM and its libjpeg wrote to standard error from C++."""
-    import gdcm
-
-    said: list[bytes] = []
-    # A second thread would save the first one's file as the standard error that it restores.
-    with _STANDARD_ERROR, os.fdopen(os.memfd_create("gdcm"), "w+b") as file:
-        gdcm.Trace.WarningOff()
-        gdcm.Trace.ErrorOff()
-        try:
-            saved = os.dup(2)
-        except OSError:  # a daemon without standard error
-            yield said
-            return
-        try:
-            os.dup2(file.fileno(), 2)
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
-            file.seek(0)
-            said += file.readlines(1 << 16)

@@ -1,0 +1,1 @@
+"""Codestreams of films: decoding, and checks that nothing of one is lost."""

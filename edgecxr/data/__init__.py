@@ -1,1 +1,4 @@
-"""Data sets, and the array of 224 px images that training reads; no torch."""
+"""Data sets, and the arrays of 224 px images that training reads.
+
+Nothing here imports torch.
+"""

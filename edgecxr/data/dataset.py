@@ -1,27 +1,30 @@
-"""What a chest X-ray data set is, and how its images are divided among train, val and test."""
+"""Labelled sets of chest X-rays before preparation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.read import read_radiograph
 from edgecxr.vocabulary import FloatArray
 
 SPLITS = ("train", "val", "test")
 
 
 class Box(NamedTuple):
-    """Where on a film a finding is.
+    """Location of a finding on a film.
 
     The corners are continuous: pixel (row, column) covers [column, column + 1] x [row, row + 1].
 
     Attributes:
-        index: of the image in its data set.
+        index: index of the image in its data set.
         label: the finding.
         x_min: left border, in columns of the film as it is read.
         y_min: upper border, in rows.
@@ -29,7 +32,7 @@ class Box(NamedTuple):
         y_max: lower border, in rows.
     """
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    index: int  # type: ignore[assignment]  # hides tuple.index, which is not needed
     label: str
     x_min: float
     y_min: float
@@ -37,25 +40,29 @@ class Box(NamedTuple):
     y_max: float
 
 
-class CxrDataset(Protocol):
-    """A labelled set of chest X-rays, of which each can be read on its own.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A labelled set of chest X-rays whose films are not read yet.
 
-    Implementations check their tables when they are made and raise `InputError` with reason "dataset" there.
+    Adapters have read and checked the tables; they raise `InputError` with reason "dataset".
 
     Attributes:
-        name: the name of the prepared data set, such as "vindr".
+        name: name of the prepared data set, such as "vindr".
         labels: the L findings.
         ids: (N,) unique names of the images.
-        targets: (N, L) float32 in [0, 1], or NaN where a label is not known.
+        targets: (N, L) float32 in [0, 1], or NaN if a label is not known.
         abnormal: (N,) float32 in [0, 1], or NaN.
-        patients: (N,) names of the patients; the image's id where none is known.
+        patients: (N,) names of the patients; the image's id if the patient is not known.
         splits: (N,) "train", "val" or "test".
-        boxes: where findings are, of any image in any order; empty where nobody has marked them.
-        files: the N image files; their sizes and times tell whether a prepared copy is still that of these images.
-        unlisted: image files beside them that no line of a table names, for people to look after.
-        provenance: JSON-ready: where it came from and how its labels were made; "phantom" is true for synthetic films,
-            "warnings" are for people; "cut" are the splits that
-            were cut by chance, so that another data set of the same films may have others there.
+        files: the N image files; their sizes and times tell whether a prepared copy is up to date.
+        provenance: JSON-ready facts about the source and the labels. "phantom" is true for synthetic films, "warnings"
+            are for people. "cut" lists the splits that were drawn at random: another data set of the same films may
+            have other images in them.
+        boxes: locations of findings, for any images in any order; empty if nobody has marked them.
+        unlisted: image files beside them that are in no line of a table, for people to check.
+        pictures: how whoever published it rendered those films that are not DICOM, one of
+            `edgecxr.vocabulary.RENDERINGS`; None if it is told by each film.
+        readers: maps an image's index to a function that reads the image; None if each film is a file of its own.
     """
 
     name: str
@@ -65,18 +72,21 @@ class CxrDataset(Protocol):
     abnormal: FloatArray
     patients: NDArray[np.str_]
     splits: NDArray[np.str_]
-    boxes: tuple[Box, ...]
     files: tuple[Path, ...]
-    unlisted: tuple[Path, ...]
     provenance: dict[str, Any]
+    boxes: tuple[Box, ...] = ()
+    unlisted: tuple[Path, ...] = ()
+    pictures: str | None = None
+    readers: Callable[[int], Callable[[], Radiograph]] | None = None
 
     def __len__(self) -> int:
         """Return the number of images."""
-        ...
+        return len(self.ids)
 
     def reader(self, index: int) -> Callable[[], Radiograph]:
-        """Return what reads image `index`, and raises `InputError` where it cannot be used.
+        """Return a function that reads one image.
 
-        It is picklable and small, for another process, which is not given the whole data set.
+        The function raises `InputError` if the image cannot be used. It is picklable and small, so that it can be sent
+        to another process without the whole data set.
         """
-        ...
+        return self.readers(index) if self.readers else partial(read_radiograph, self.files[index])

@@ -1,4 +1,7 @@
-"""Whether films that a model is tried on may be among those that it learnt from, under another data set's name."""
+"""Detection of test films that a model was trained on.
+
+The films may have been prepared under another data set's name.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,22 @@ from typing import Any
 from edgecxr.data.prepared import Prepared
 
 _SAME_FILMS = ({"nih", "chestmnist"}, {"vindr", "vinbigdata"})
-"""Adapters with the same films: ChestMNIST has NIH's with other splits, VinBigData VinDr-CXR's training films."""
+"""Adapters that share films: ChestMNIST has NIH's with other splits, VinBigData VinDr-CXR's training films."""
 
 
 def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: str) -> str:
-    """Return a warning where a model has, or may have, learnt from films of a split; "" where nothing says so.
+    """Return a warning if a model may have seen a split's films.
 
-    It goes by where both data sets came from: films of a folder that was prepared twice are not recognized.
+    Only the origins of both data sets are compared: films of a folder that was prepared twice are not recognized.
 
     Args:
-        model: its name.
-        data: what its card says of the data that it has learnt from (`ModelCard.data`).
-        prepared: what it is tried on.
+        model: name of the model.
+        data: facts about its training data (`ModelCard.data`).
+        prepared: the data set to test on.
         split: "train", "val" or "test".
+
+    Returns:
+        The warning, or "" if nothing indicates an overlap.
     """
     if split == "train":
         return ""
@@ -28,15 +34,15 @@ def seen_films(model: str, data: Mapping[str, Any], prepared: Prepared, split: s
         twins = prepared.info.get("duplicates", {}).get("across_splits", 0)
         return f"{twins} images of {prepared.name} are in several splits: results look too good" if twins else ""
     origin = prepared.info.get("origin") or prepared.summary()
-    learnt, tried = (facts.get("provenance") or {} for facts in (data, origin))
-    kind, other = learnt.get("kind"), tried.get("kind")
-    if kind == other:
-        ours, theirs = data.get("train_hash"), origin.get("train_hash")
-        cut = split in tried.get("cut", []) and kind not in ("folder", "phantom")
-        shared = cut and None not in (ours, theirs) and ours != theirs
+    trained_on, tested_on = (facts.get("provenance") or {} for facts in (data, origin))
+    trained_kind, tested_kind = trained_on.get("kind"), tested_on.get("kind")
+    if trained_kind == tested_kind:
+        trained_hash, tested_hash = data.get("train_hash"), origin.get("train_hash")
+        cut = split in tested_on.get("cut", []) and trained_kind not in ("folder", "phantom")
+        shared = cut and None not in (trained_hash, tested_hash) and trained_hash != tested_hash
     else:
         # VinBigData has none of VinDr-CXR's test films.
-        shared = {kind, other} in _SAME_FILMS and not (other == "vindr" and split == "test")
+        shared = {trained_kind, tested_kind} in _SAME_FILMS and not (tested_kind == "vindr" and split == "test")
     if not shared:
         return ""
     return (

@@ -1,23 +1,25 @@
-"""A prepared data set: every image at 224 px in one array, its table, and what was rejected.
+"""Prepared data sets: images as arrays, labels as tables.
+
+Files in the folder of a prepared data set:
 
 images.npy         (N, 224, 224) uint8
-images-448.npy     (N, 448, 448) uint8, of the same films; only where it was asked for
-table.csv          id, patient, split, abnormal and one column per finding; an empty cell is not known
-boxes.csv          id, label and corners of boxes around findings in the 224 px images; only where there are any
+images-448.npy     (N, 448, 448) uint8 of the same films; only if requested
+table.csv          id, patient, split, abnormal and one column per finding; an empty cell means not known
+boxes.csv          id, label and corners of boxes around findings in the 224 px images; only if there are any
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
-decoded.jsonl      what was read: name, file and its state, warnings and shape of each film, which is not read again
-unlisted.csv       files beside the images that no line of a table names; only where there are any
-duplicates.csv     id, same_as and their splits, of images with equal pixels; only where there are any
-contact_sheet.png  a few of the images
+decoded.jsonl      name, file, file state, warnings, shape and rendering of each film, so that it is not read again
+unlisted.csv       image files that are in no line of a table; only if there are any
+duplicates.csv     id, same_as and their splits, for images with equal pixels; only if there are any
+contact_sheet.png  sample images
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +28,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.data.facts import LARGEST_FACTS, check_facts
 from edgecxr.data.tables.boxes import BOXES, Boxes, read_boxes
 from edgecxr.data.tables.table import read_table
-from edgecxr.errors import InputError
+from edgecxr.errors import InputError, brief
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, box_mean, source_size
+from edgecxr.storage.arrays import Header, map_array
 from edgecxr.storage.folders import DATASET, read_whole
-from edgecxr.vocabulary import FloatArray
+from edgecxr.storage.json_values import format_of, read_json
+from edgecxr.storage.reading import BadFile, open_file, size_of
+from edgecxr.terminal import joined
+from edgecxr.vocabulary import RENDERINGS, FloatArray, in_words
 
-# Goes up when the same films would give other pixels or another table.
-FORMAT = 2
+# Increased when the same films would give other pixels or another table.
+FORMAT = 3
 
 IMAGES = "images.npy"
 LARGE = "images-448.npy"
@@ -43,12 +50,15 @@ FIXED_COLUMNS = ("id", "patient", "split", "abnormal")
 _HASHED = {
     "hash": (IMAGES, "table.csv"), "large_hash": (LARGE,), "boxes_hash": (BOXES,), "decoded_hash": (DECODED,),
 }  # fmt: skip
+_LARGEST_TEXT = 1 << 30
 _REMEDY = "prepare the data set again with `edgecxr prepare`"
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A data set ready for training; its N images are those that could be read.
+    """A data set that is ready for training.
+
+    Its N images are those that could be read.
 
     Attributes:
         path: its folder.
@@ -57,11 +67,11 @@ class Prepared:
         ids: (N,) names of the images.
         patients: (N,) names of the patients.
         splits: (N,) "train", "val" or "test".
-        targets: (N, L) float32 in [0, 1], or NaN where a label is not known.
+        targets: (N, L) float32 in [0, 1], or NaN if a label is not known.
         abnormal: (N,) float32 in [0, 1], or NaN.
-        boxes: around findings, in the 224 px images.
-        info: what dataset.json says.
-        large: (N, 448, 448) uint8, of the same films, for teachers of 448 px; None where it was not asked for.
+        boxes: boxes around findings, in the 224 px images.
+        info: content of dataset.json.
+        large: (N, 448, 448) uint8 of the same films, for teachers of 448 px; None if not requested.
     """
 
     path: Path
@@ -78,10 +88,12 @@ class Prepared:
 
     @classmethod
     def open(cls, path: Path) -> Prepared:
-        """Open what `prepare` wrote; what is open stays as it is when the data set is prepared anew.
+        """Open a data set that `prepare` wrote.
+
+        An open data set stays as it is if it is prepared again.
 
         Raises:
-            InputError: there is none, it is damaged, or of a newer format; reason "dataset".
+            InputError: the data set does not exist, is damaged, or has a newer format; reason "dataset".
         """
         path = Path(path)
         return read_whole(path, lambda: cls._read(path))
@@ -93,30 +105,32 @@ class Prepared:
                 f"{path} holds no prepared data set (no {DATASET}): make one with `edgecxr prepare`", "dataset"
             )
         try:
-            info = json.loads((path / DATASET).read_text(encoding="utf-8"))
-            if info["format"] > FORMAT:
+            info = read_json(path / DATASET, LARGEST_FACTS)
+            if format_of(info) > FORMAT:
+                version = brief(info.get("version"), 40)
                 raise InputError(
-                    f"{path} was prepared by a newer edgecxr ({info.get('version')}): upgrade edgecxr, or {_REMEDY}",
-                    "dataset",
+                    f"{path} was prepared by a newer edgecxr ({version}): upgrade edgecxr, or {_REMEDY}", "dataset"
                 )
-            labels = tuple(info["labels"])
-            table = read_table(path / "table.csv")
+            labels = tuple(check_facts(info)["labels"])
+            table = read_table(path / "table.csv", written=True)
             if tuple(table.columns) != (*FIXED_COLUMNS, *labels):
                 raise ValueError("table.csv has other columns than dataset.json")
-            images = _mapped(path / IMAGES, len(table), BASE_SIZE)
-            large = _mapped(path / LARGE, len(table), LARGE_SIZE) if (path / LARGE).exists() else None
+            images = mapped(path / IMAGES, len(table), BASE_SIZE)
+            large = mapped(path / LARGE, len(table), LARGE_SIZE) if (path / LARGE).exists() else None
             ids, patients, splits = (np.array(table.columns[name]) for name in FIXED_COLUMNS[:3])
             targets = np.stack([table.values(label) for label in labels], axis=1)
             abnormal = table.values("abnormal")
             boxes = read_boxes(path / BOXES, ids, labels)
-            # The hash does not cover them.
+            # The main hash does not cover the boxes, so compare their number.
             if len(boxes) != info.get("boxes", len(boxes)):
                 raise ValueError(f"{BOXES} holds {len(boxes)} boxes, but {DATASET} counts {info['boxes']}")
             return cls(path, images, labels, ids, patients, splits, targets, abnormal, boxes, info, large)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise InputError(f"the prepared data set {path} is damaged ({error}): {_REMEDY}", "dataset") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"the prepared data set {path} is damaged ({brief(error)}): {_REMEDY}", "dataset"
+            ) from error
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -124,30 +138,50 @@ class Prepared:
 
     @property
     def name(self) -> str:
-        """Its name, such as "vindr"."""
+        """Name of the data set, such as "vindr"."""
         return str(self.info["name"])
 
     @property
     def hash(self) -> str:
-        """SHA-256 of 224 px images and table: equal hashes mean the same data, however it was made."""
+        """SHA-256 of the 224 px images and the table.
+
+        Equal hashes mean equal data, whatever its origin.
+        """
         return str(self.info["hash"])
 
     @property
     def hashes(self) -> tuple[str, ...]:
-        """Its own hash, and of a pack that of the data set whose films it holds."""
+        """Hash of the data set and, for a pack, of its source.
+
+        The source of a pack is the data set from which its films were drawn.
+        """
         return tuple(str(self.info[key]) for key in ("hash", "data_hash") if key in self.info)
 
     @property
     def phantom(self) -> bool:
-        """Whether its films are synthetic."""
+        """Return whether the films are synthetic."""
         return bool(self.info["phantom"])
+
+    @property
+    def renderings(self) -> dict[str, int]:
+        """Numbers of films of each of `edgecxr.vocabulary.RENDERINGS`.
+
+        Empty if the data set was prepared by a version that did not record them.
+        """
+        total: Counter[str] = Counter()
+        for counts in self.info["counts"].values():
+            total.update(counts.get("renderings", {}))
+        return {rendering: total[rendering] for rendering in RENDERINGS if total[rendering]}
 
     def rows(self, split: str) -> NDArray[np.intp]:
         """Return the indices of a split's images, ascending."""
         return np.flatnonzero(self.splits == split)
 
     def images_for(self, size: int) -> NDArray[np.uint8]:
-        """Return what the inputs of a model of side `size` are made from: `large` for 448 px, else `images`.
+        """Return the images that inputs of side `size` are made from.
+
+        Returns:
+            `large` for 448 px, else `images`.
 
         Raises:
             InputError: there are no 448 px images; reason "dataset".
@@ -172,15 +206,25 @@ class Prepared:
         return self.large
 
     def inputs(self, rows: NDArray[np.intp], size: int) -> FloatArray:
-        """Return images as a model of side `size` takes them, (n, 1, size, size) float32 in [0, 1].
+        """Return images as inputs of a model.
+
+        Args:
+            rows: (n,) indices of the images.
+            size: side of the model's input, in pixels.
+
+        Returns:
+            (n, 1, size, size) float32 in [0, 1].
 
         Raises:
-            InputError: as `images_for` does.
+            InputError: as in `images_for`.
         """
         return box_mean(self.images_for(size)[rows], size)[:, None]
 
     def summary(self) -> dict[str, Any]:
-        """Return what a model card records of the data it was trained on; without paths and names that stay here."""
+        """Return the facts that a model card records about its training data.
+
+        The source and the warnings are left out, since local paths and names must not leave the machine.
+        """
         provenance = {key: value for key, value in self.info["provenance"].items() if key not in ("source", "warnings")}
         return {
             **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
@@ -189,43 +233,49 @@ class Prepared:
         }
 
     def describe(self) -> str:
-        """Return a few lines for people: where it lies, how many images of what, how many were rejected."""
+        """Return a short text: folder, image counts, findings and rejections."""
         lines = [
             f"{self.name}{' (synthetic phantom films)' if self.phantom else ''}: {len(self)} images in {self.path}"
         ]
         for split, counts in self.info["counts"].items():
-            found = ", ".join(f"{label} {_positive(classes)}" for label, classes in counts["labels"].items())
+            positives = ", ".join(f"{label} {_positive(classes)}" for label, classes in counts["labels"].items())
             abnormal = counts["abnormal"]["positive"]
             lines.append(
-                f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {found}"
+                f"  {split}: {counts['images']} images, {counts['patients']} patients, {abnormal} abnormal; {positives}"
             )
         if self.large is not None:
             lines.append(f"  also at {LARGE_SIZE} px, for teachers of `edgecxr train --res {LARGE_SIZE}`")
+        if self.renderings:
+            lines.append(f"  films: {in_words(self.renderings)}")
         if len(self.boxes):
             lines.append(f"  boxes: {len(self.boxes)} around findings")
         if self.info.get("unlisted"):
             lines.append(f"  images that no line names: {self.info['unlisted']} (see {self.path / 'unlisted.csv'})")
         twins = self.info.get("duplicates", {})
         if twins.get("images"):
-            count, across, where = twins["images"], twins["across_splits"], self.path / "duplicates.csv"
+            count, across, where = twins["images"], twins.get("across_splits", 0), self.path / "duplicates.csv"
             leak = f"; {across} are in several splits: results will look too good" if across else ""
             lines.append(f"  images that repeat the pixels of an earlier one: {count} (see {where}){leak}")
         rejected = ", ".join(f"{reason} {count}" for reason, count in self.info["rejected"].items())
         if rejected:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")
-        return "\n".join([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
+        return joined([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
 
     def check(self) -> None:
-        """Read all that has a hash and compare it.
+        """Compare all hashed files with their recorded hashes.
 
         Raises:
-            InputError: something has changed since it was prepared.
+            InputError: a file has changed since it was prepared; reason "dataset".
         """
         for key, names in _HASHED.items():
-            there = all((self.path / name).exists() for name in names)
-            # Sets of before boxes had a hash are taken as they are.
-            wanted = there and (key in self.info or names == (LARGE,))
-            if (content_hash(self.path, names) if wanted else None) != self.info.get(key):
+            exist = all((self.path / name).exists() for name in names)
+            # Data sets of older versions lack some hashes: accept them.
+            wanted = exist and (key in self.info or names == (LARGE,))
+            try:
+                found = content_hash(self.path, names) if wanted else None
+            except (OSError, BadFile):
+                found = ""
+            if found != self.info.get(key):
                 raise InputError(
                     f"files of {self.path} ({' and '.join(names)}) have changed since they were prepared: delete it, "
                     f"and {_REMEDY}",
@@ -239,26 +289,51 @@ def _positive(classes: dict[str, int]) -> str:
 
 
 def train_hash(ids: NDArray[np.str_]) -> str:
-    """Return the SHA-256 of the names of training images, usable or not: which division of images a model learns from.
+    """Return the SHA-256 of the names of training images.
+
+    It identifies the division of images that a model learns from. Names of unusable images count, too.
 
     Args:
-        ids: (N,) of the training images.
+        ids: (N,) names of the training images.
     """
     return hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).hexdigest()
 
 
 def content_hash(folder: Path, names: Sequence[str] = (IMAGES, "table.csv")) -> str:
-    """Return the SHA-256 of files of a prepared data set, one after the other: by default of images and table."""
+    """Return the SHA-256 of files of a prepared data set.
+
+    Args:
+        folder: the data set's folder.
+        names: the files, hashed one after the other; by default images and table.
+    """
     digest = hashlib.sha256()
     for name in names:
-        with (folder / name).open("rb") as file:
+        with open_file(folder / name) as file:
+            if name not in (IMAGES, LARGE) and size_of(file) > _LARGEST_TEXT:
+                raise BadFile(f"{name} is larger than any list of films")
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
 
 
-def _mapped(file: Path, count: int, size: int) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] = np.load(file, mmap_mode="r")
-    if images.shape != (count, size, size) or images.dtype != np.uint8:
-        raise ValueError(f"{file.name} is {images.dtype} {images.shape} for {count} lines in table.csv")
-    return images
+def mapped(file: Path, count: int, size: int) -> NDArray[np.uint8]:
+    """Return the images of a file, mapped from the disk.
+
+    Args:
+        file: in the folder of a prepared data set.
+        count: number of images.
+        size: their side, in pixels.
+
+    Returns:
+        (count, size, size).
+
+    Raises:
+        ValueError: they are others.
+        OSError: the file cannot be read.
+    """
+
+    def check(header: Header) -> None:
+        if header.shape != (count, size, size) or header.dtype != np.uint8:
+            raise ValueError(f"{file.name} is {header.dtype} {header.shape} for {count} lines in table.csv")
+
+    return map_array(file, check)

@@ -1,4 +1,4 @@
-"""A contact sheet: a few images of a prepared data set with their labels, for people to look at."""
+"""Contact sheets: sample images of a prepared data set with labels."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.terminal import printable
 from edgecxr.vocabulary import FloatArray
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -20,10 +21,14 @@ _COLUMNS = 6
 _MARGIN = 8
 _LINE = 15
 _LINES = 4
+_LONGEST = 1000  # letters of a text, of which few have room
 
 
 def contact_sheet(prepared: Prepared, path: Path, n: int = 24) -> None:
-    """Write a PNG with up to `n` images and their findings, normal ones first, evenly drawn from the data set."""
+    """Write a PNG of sample images and their findings.
+
+    Up to `n` images are drawn evenly from the data set, normal ones first.
+    """
     order = np.argsort(prepared.abnormal, kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(n, len(order))).astype(int))]
     kind = "synthetic films, " if prepared.phantom else ""
@@ -33,16 +38,19 @@ def contact_sheet(prepared: Prepared, path: Path, n: int = 24) -> None:
 
 
 def montage(prepared: Prepared, path: Path) -> None:
-    """Write a PNG with a line of up to `_COLUMNS` images for each finding that has any, and one of normal images."""
+    """Write a PNG with one row of images per finding.
+
+    The first row shows normal images. Each finding with positive images has a row of up to `_COLUMNS` of them.
+    """
     columns = {"normal": 1 - prepared.abnormal} | dict(zip(prepared.labels, prepared.targets.T, strict=True))
     rows: list[int] = []
     captions: list[str] = []
     for label, values in columns.items():
-        found = np.flatnonzero(values >= 0.5)
-        if not len(found):
+        positive = np.flatnonzero(values >= 0.5)
+        if not len(positive):
             continue
-        chosen = found[np.unique(np.linspace(0, len(found) - 1, min(_COLUMNS, len(found))).astype(int))]
-        # A line of its own for each: what is left of it stays empty.
+        chosen = positive[np.unique(np.linspace(0, len(positive) - 1, min(_COLUMNS, len(positive))).astype(int))]
+        # Pad the row, since each finding starts a new one.
         rows += [*chosen.tolist(), *[-1] * (_COLUMNS - len(chosen))]
         captions += [label] * _COLUMNS
     shown = np.array(rows, np.intp)
@@ -73,13 +81,13 @@ def _draw(path: Path, title: str, images: np.ndarray, names: list[str], captions
 
 
 def _caption(labels: tuple[str, ...], targets: FloatArray, abnormal: float) -> str:
-    """Return the findings of an image in words."""
-    found = []
+    """Return the positive findings of an image, or its overall state."""
+    findings = []
     for label, value in zip(labels, targets.tolist(), strict=True):
         if value > 0:
-            found.append(label if value == 1 else f"{label} {value:.2f}")
+            findings.append(label if value == 1 else f"{label} {value:.2f}")
     state = "abnormal" if abnormal >= 0.5 else "normal" if abnormal < 0.5 else "not stated"
-    return ", ".join(found) or state
+    return ", ".join(findings) or state
 
 
 def _wrapped(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> list[str]:
@@ -94,7 +102,10 @@ def _wrapped(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> list[str]:
 
 
 def _shorten(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> str:
-    """Cut the beginning off a text that is wider than an image: names differ at their ends."""
+    """Shorten a text to the width of an image.
+
+    The beginning is cut off, since names differ at their ends.
+    """
     text = _latin(text)
     if draw.textlength(text, font) <= BASE_SIZE:
         return text
@@ -104,5 +115,5 @@ def _shorten(text: str, font: _Font, draw: ImageDraw.ImageDraw) -> str:
 
 
 def _latin(text: str) -> str:
-    # The font that comes with Pillow has no other letters.
-    return text.encode("latin-1", "replace").decode("latin-1")
+    # Pillow's default font has only Latin-1 letters, and cannot measure line breaks.
+    return printable(text[-_LONGEST:]).encode("latin-1", "replace").decode("latin-1")

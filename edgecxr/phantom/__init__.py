@@ -1,1 +1,1 @@
-"""Synthetic chest X-rays, so that the whole path can be tried without data."""
+"""Synthetic chest X-rays, for trying everything without data."""

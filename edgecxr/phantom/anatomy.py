@@ -1,4 +1,4 @@
-"""The synthetic patients of the phantom data set, and how they stand in front of the detector.
+"""Synthetic patients and their position in front of the detector.
 
 Lengths are centimetres in the detector plane. x grows to the right of the film (the patient's left) from the midline, y
 grows downwards from the level of the lung apices. `v` is the distance from the midline on either side.
@@ -19,48 +19,51 @@ PATIENTS_PER_BLOCK = 6
 
 LEFT, RIGHT = 1, -1
 
-# Where a lung's lateral and medial borders lie, as fractions of its height and of its greatest half width.
+# A lung's lateral and medial borders, as fractions of its height and of its greatest half width.
 _LEVELS = (0.0, 0.012, 0.04, 0.09, 0.16, 0.25, 0.38, 0.52, 0.68, 0.85, 1.0, 1.2)
 _LATERAL = (0.34, 0.425, 0.515, 0.63, 0.745, 0.835, 0.91, 0.96, 0.99, 1.0, 1.0, 0.97)
 _MEDIAL = (0.34, 0.28, 0.235, 0.19, 0.16, 0.14, 0.12, 0.11, 0.11, 0.11, 0.11, 0.11)
 
 
 def patient_of(index: int) -> int:
-    """Return the number of the patient of film `index`."""
+    """Return the number of the patient on film `index`."""
     block, place = divmod(index, FILMS_PER_BLOCK)
     return PATIENTS_PER_BLOCK * block + _PATIENT_OF_FILM[place]
 
 
 def stream(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """Return the random numbers for one purpose of one patient or film, independent of all the others."""
+    """Return a random generator for one purpose of one patient or film.
+
+    Its numbers are independent of those of all other purposes, patients and films.
+    """
     return np.random.default_rng([purpose, number, seed])
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A patient, the same on each of his films.
+    """A patient's body, the same on all films of the patient.
 
     Attributes:
         male: sex.
         age: years.
-        height: of the lungs from apex to the right dome at full inspiration, cm.
+        height: height of the lungs from apex to the right dome at full inspiration, cm.
         width: greatest half width of the thoracic cavity, cm.
         depth: greatest depth of the lungs, cm.
         wall: thickness of the lateral body wall, cm.
         fat: depth of the body in front of and behind the lungs, cm.
         heart_ratio: cardiothoracic ratio without disease, below 0.5.
-        heart_tilt: of the heart's long axis below the horizontal, radians.
-        heart_right: part of the heart's width that lies right of the midline.
+        heart_tilt: angle of the heart's long axis below the horizontal, radians.
+        heart_right: fraction of the heart's width right of the midline.
         knob: radius of the aortic knob, cm.
         mediastinum: half width of the upper mediastinum, cm.
-        left_lower: how far the left dome lies below the right one, cm.
-        doming: how far the diaphragm falls from dome to lateral angle, cm.
-        rib_drop: how far ribs fall from back to front, cm.
+        left_lower: distance of the left dome below the right one, cm.
+        doming: drop of the diaphragm from dome to lateral angle, cm.
+        rib_drop: drop of the ribs from back to front, cm.
         rib_thickness: water equivalent of a rib, cm.
         bone: relative density of all bones.
-        breast: (radius, thickness, y of the centre, v of the centre), cm; radius 0 where there is none to see.
+        breast: (radius, thickness, y of the centre, v of the centre), cm; radius 0 if none is visible.
         scoliosis: amplitude and phase of the spine's curve, cm and radians.
-        trees: seed of the vessels.
+        trees: seed of the vessel trees.
     """
 
     male: bool
@@ -91,7 +94,7 @@ def sample_anatomy(seed: int, patient: int) -> Anatomy:
     male = bool(rng.random() < 0.52)
     age = int(np.clip(rng.normal(54, 17), 18, 92))
     size = float(np.clip(rng.normal(1.0 if male else 0.94, 0.045), 0.84, 1.12))
-    stout = float(rng.gamma(2.2, 0.45))  # 1 is usual, 3 is obese
+    stout = float(rng.gamma(2.2, 0.45))  # 1 is typical, 3 is obese
     height = 20.3 * size * rng.uniform(0.92, 1.08)
     radius = 0.0 if male else rng.uniform(4.5, 6.5) + 0.7 * stout
     return Anatomy(
@@ -120,24 +123,24 @@ def sample_anatomy(seed: int, patient: int) -> Anatomy:
 
 @dataclass(frozen=True)
 class Exposure:
-    """How one film was taken.
+    """Acquisition settings of one film.
 
     Attributes:
-        view: "PA" or "AP"; the latter stands for a portable film of somebody in bed.
-        inspiration: lung height as a part of that at full inspiration.
+        view: "PA" or "AP"; "AP" means a portable film of a patient in bed.
+        inspiration: lung height as a fraction of that at full inspiration.
         rows, columns: size of the film in pixels.
         spacing: side of a pixel, cm.
         roll: rotation in the plane of the film, radians.
-        yaw: of the patient about his long axis; shifts what lies in front against what lies behind, cm.
+        yaw: rotation about the patient's long axis, as the shift of anterior against posterior structures, cm.
         centre: (x, y) of the film's centre, cm.
-        scatter: scattered part of the radiation behind an average body.
+        scatter: scattered fraction of the radiation behind an average body.
         noise: relative quantum noise behind the lungs.
         blur: standard deviation of the unsharpness, pixels.
-        contrast, brightness: of the display curve; 1 and 0 are usual.
-        sharpening: strength of the processing that lifts local contrast.
-        borders: (left, top, right, bottom) unexposed parts of the film's sides.
-        border_white: whether they are left white instead of being blackened.
-        marker: "L", "R" or "": the letter burnt in.
+        contrast, brightness: parameters of the display curve; 1 and 0 are typical.
+        sharpening: strength of the processing that raises local contrast.
+        borders: unexposed fractions of the film at (left, top, right, bottom).
+        border_white: whether these borders stay white instead of being blackened.
+        marker: burnt-in letter: "L", "R" or "".
         leads: whether ECG leads lie on the patient.
     """
 
@@ -162,7 +165,10 @@ class Exposure:
 
 
 def sample_exposure(seed: int, index: int, anatomy: Anatomy, bedridden: bool) -> Exposure:
-    """Draw how film `index` was taken; sick patients are often filmed in bed."""
+    """Draw the acquisition settings of film `index`.
+
+    Bedridden patients have portable films more often.
+    """
     rng = stream(seed, index, 2)
     portable = bool(rng.random() < (0.42 if bedridden else 0.12))
     inspiration = rng.uniform(0.8, 0.97) if portable else float(np.clip(rng.normal(0.97, 0.035), 0.84, 1.04))
@@ -170,11 +176,11 @@ def sample_exposure(seed: int, index: int, anatomy: Anatomy, bedridden: bool) ->
     short = int(np.clip(long * rng.choice([0.814, 0.814, 0.9, 1.0]), 480, 640))
     landscape = rng.random() < (0.7 if portable else 0.3)
     rows, columns = (short, long) if landscape else (long, short)
-    # The film must show the thorax: its width decides about the size of the field.
+    # The film must show the whole thorax, whose size therefore sets the size of the field.
     need = max((2 * anatomy.width + 4) / columns, (anatomy.height * inspiration + 8.5) / rows)
     spacing = min(round(float(need * rng.uniform(1.03, 1.18)), 5), 44 / rows)
     roll = float(np.clip(rng.normal(0, 0.035 if portable else 0.016), -0.09, 0.09))
-    # Neck and belly must go on beyond the film's edges, and the body is made from y = -12 to 36.
+    # Neck and belly must extend beyond the film's edges; the body is computed from y = -12 to 36.
     reach = spacing * (rows + abs(np.sin(roll)) * columns) / 2
     level = float(np.clip(anatomy.height * inspiration * rng.uniform(0.5, 0.6), reach - 11.8, 35.8 - reach))
     borders = rng.uniform(0, 0.05, 4) * (rng.random(4) < 0.25)
@@ -202,7 +208,7 @@ def sample_exposure(seed: int, index: int, anatomy: Anatomy, bedridden: bool) ->
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where the borders of lungs, heart and diaphragm lie on one film, cm."""
+    """Borders of lungs, heart and diaphragm on one film, cm."""
 
     anatomy: Anatomy
     height: float
@@ -210,29 +216,37 @@ class Geometry:
 
     @property
     def heart_extent(self) -> tuple[float, float]:
-        """How far the heart reaches to the (left, right) of the midline."""
+        """Extent of the heart to the (left, right) of the midline."""
         width = self.heart_ratio * 2 * self.anatomy.width
         right = width * self.anatomy.heart_right
         return width - right, right
 
     def dome(self, side: int) -> float:
-        """Height of the diaphragm's dome."""
+        """Return the level of the diaphragm's dome."""
         return self.height + (self.anatomy.left_lower if side == LEFT else 0.0)
 
     def angle(self, side: int) -> float:
-        """Level of the lateral costophrenic angle."""
+        """Return the level of the lateral costophrenic angle."""
         return self.dome(side) + self.anatomy.doming
 
     def lateral(self, side: int, y: NDArray[np.floating]) -> FloatArray:
-        """Distance of the lung's lateral border from the midline at level `y`; inside of the medial one above it."""
+        """Return the distance of the lung's lateral border from the midline.
+
+        Args:
+            side: LEFT or RIGHT.
+            y: levels; above the lung, the distance is 0.
+        """
         return self._border(_LATERAL, side, y)
 
     def medial(self, side: int, y: NDArray[np.floating]) -> FloatArray:
-        """Distance from the midline at which the lung ends in the mediastinum, were there no heart."""
+        """Return the distance of the lung's medial border from the midline.
+
+        The heart is left out. Above the lung, the distance is 0.
+        """
         return self._border(_MEDIAL, side, y)
 
     def diaphragm(self, side: int, v: NDArray[np.floating]) -> FloatArray:
-        """Level of the diaphragm at distance `v` from the midline."""
+        """Return the level of the diaphragm at distance `v` from the midline."""
         middle = 0.47 * self.anatomy.width
         lateral = np.clip((v - middle) / (self.anatomy.width - middle), 0, None)
         medial = np.clip((middle - v) / middle, 0, None)

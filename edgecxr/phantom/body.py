@@ -1,7 +1,7 @@
-"""The normal body of a phantom: water-equivalent thickness along each ray, and the shadows of bones and vessels.
+"""Water-equivalent thickness of a phantom's normal body along each ray.
 
-Everything is computed on one fixed grid of `PIXEL` cm in the coordinates of `edgecxr.phantom.anatomy`; borders
-that depend on one coordinate only are therefore vectors, not images.
+The canvas on which bones and vessels are drawn is here too. Everything is computed on one fixed grid of `PIXEL` cm in
+the coordinates of `edgecxr.phantom.anatomy`; borders that depend on only one coordinate are vectors, not images.
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ _LEVELS = 255 / 4.0  # grey levels per cm on a Shadows canvas
 
 
 def half(image: FloatArray, side: int) -> FloatArray:
-    """Return a view of the left or right half of a grid, columns counted from the midline."""
+    """Return a view of the left or right half of a grid.
+
+    Columns are counted from the midline.
+    """
     return image[:, _HALF:] if side == LEFT else image[:, _HALF - 1 :: -1]
 
 
 class Shadows:
-    """A canvas on which thin structures are drawn; what is drawn later covers what is there."""
+    """A canvas for thin structures.
+
+    Later shapes cover earlier ones.
+    """
 
     def __init__(self) -> None:
         self._image = Image.new("L", (len(X), len(Y)))
         self._draw = ImageDraw.Draw(self._image)
 
     def polygon(self, points: NDArray[Any], value: float) -> None:
-        """Fill (K, 2) points, cm, with a thickness, cm."""
+        """Fill the polygon of (K, 2) points, cm, with a thickness, cm."""
         self._draw.polygon(_pixels(points), fill=int(value * _LEVELS))
 
     def line(self, points: NDArray[Any], value: float, width: float) -> None:
@@ -46,7 +52,10 @@ class Shadows:
         self._draw.line(_pixels(points), fill=int(value * _LEVELS), width=max(1, round(width / PIXEL)), joint="curve")
 
     def lines(self, points: NDArray[Any], values: NDArray[Any], widths: NDArray[Any]) -> None:
-        """Draw N lines through (N, K, 2) points with (N,) thicknesses and widths, all in cm."""
+        """Draw N lines of (N,) thicknesses and widths.
+
+        They go through (N, K, 2) points; all values are in cm.
+        """
         flat = ((points - _ORIGIN) * (1 / PIXEL)).reshape(len(points), -1).tolist()
         fills = (values * _LEVELS).astype(int).tolist()
         broad = np.maximum(1, np.rint(widths / PIXEL)).astype(int).tolist()
@@ -55,12 +64,12 @@ class Shadows:
             draw(line, fill, width)
 
     def disc(self, x: float, y: float, radius: float, value: float) -> None:
-        """Fill a disc."""
+        """Fill a disc with a thickness, all values in cm."""
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         self.polygon(np.stack([x + radius * np.cos(angle), y + radius * np.sin(angle)], 1), value)
 
     def thickness(self) -> FloatArray:
-        """Return (600, 600) cm."""
+        """Return the thickness drawn so far, (600, 600) cm."""
         smooth = self._image.filter(ImageFilter.BoxBlur(0.6))
         return np.asarray(smooth, dtype=np.float32) * np.float32(1 / _LEVELS)
 
@@ -72,7 +81,13 @@ def _pixels(points: NDArray[Any]) -> list[float]:
 
 
 def soft_body(geometry: Geometry, portable: bool) -> FloatArray:
-    """Return the chord through trunk, arms and breasts as if they were water, (600, 600) cm."""
+    """Return the chord through trunk, arms and breasts.
+
+    They count as water.
+
+    Returns:
+        (600, 600) cm.
+    """
     anatomy = geometry.anatomy
     thorax = np.maximum(geometry.lateral(LEFT, Y), 0.8 * anatomy.width) + anatomy.wall + 0.8
     thorax = thorax + np.interp(Y, (3, 6, 14, 18), (0.0, 1.6, 0.8, 0.0))
@@ -98,7 +113,7 @@ def soft_body(geometry: Geometry, portable: bool) -> FloatArray:
     radius, thick, y, v = anatomy.breast
     if radius:
         dv, dy = (half(_COLUMN, LEFT) - v) / radius, (_ROW - y) / radius
-        dy = np.where(dy < 0, 0.55 * dy, dy)  # it tapers upwards and has a fold below
+        dy = np.where(dy < 0, 0.55 * dy, dy)  # a breast tapers upwards and has a fold below
         breast = thick * np.clip(1 - dv * dv - dy * dy, 0, 1) ** np.float32(0.7)
         for side in (LEFT, RIGHT):
             half(body, side)[:] += breast
@@ -126,7 +141,7 @@ def mediastinum(geometry: Geometry, yaw: float) -> FloatArray:
         ends = np.clip((Y[rows, None] - top) / 1.5, 0, 1) * np.clip((bottom - Y[rows, None]) / 1.5, 0, 1)
         squares[rows] += depth * depth * np.clip(1 - u * u, 0, 1) * ends
 
-    # The silhouette: borders to the left and right of the midline, from the neck to the diaphragm.
+    # The silhouette: left and right borders, from the neck to the diaphragm.
     knob_y, base = 0.25 * height, geometry.dome(LEFT)
     waist = 0.36 * left + 0.9
     levels = (
@@ -176,7 +191,7 @@ def mediastinum(geometry: Geometry, yaw: float) -> FloatArray:
     thick = np.interp(Y, (-9, 0, 0.4 * height, 0.75 * height, base), (6.5, 9.5, 11.0, 12.8, 12.0)).astype(np.float32)
     squares += (thick * thick)[:, None] * np.clip(1 - u * u, 0, 1)
 
-    # Left ventricle: its long axis points to the apex; its extent along x must end at the heart's left border.
+    # The left ventricle's long axis points to the apex; its extent along x must end at the heart's left border.
     tilt = anatomy.heart_tilt
     semi = 0.5 * (left + right)
     across = semi * float(np.hypot(np.cos(tilt), 0.68 * np.sin(tilt)))
@@ -206,7 +221,7 @@ def lung(geometry: Geometry, side: int, mediastinal: FloatArray) -> Lung:
     chord *= np.clip((v - medial) / 4.5 + 0.45, 0, 1)
     below = _ROW - geometry.diaphragm(side, v)
     above = np.clip(0.5 - below / 0.18, 0, 1)
-    # The lung reaches further down behind the dome.
+    # Behind the dome the lung reaches further down.
     sulcus = np.clip(1 - below / 5.5, 0, 1)
     sulcus = 0.22 * sulcus * sulcus * np.clip((geometry.angle(side) - _ROW) / 1.5, 0, 1)
     chord *= above + (1 - above) * sulcus
@@ -215,7 +230,7 @@ def lung(geometry: Geometry, side: int, mediastinal: FloatArray) -> Lung:
 
 
 def gas(geometry: Geometry, rng: np.random.Generator) -> FloatArray:
-    """Return the air in trachea, bronchi, stomach and colon, (600, 600) cm."""
+    """Return the air in airways, stomach and colon, (600, 600) cm."""
     anatomy = geometry.anatomy
     air = np.zeros((len(Y), len(X)), np.float32)
     carina = 0.34 * geometry.height
@@ -238,7 +253,7 @@ def gas(geometry: Geometry, rng: np.random.Generator) -> FloatArray:
 
 
 def _bubble(air: FloatArray, x: float, y: float, rx: float, ry: float, depth: float, fluid: float) -> None:
-    """Add a bubble of gas that ends at the level `fluid`."""
+    """Add a bubble of gas that ends below at the level `fluid`."""
     rows, columns = slice(*np.searchsorted(Y, (y - ry, y + ry))), slice(*np.searchsorted(X, (x - rx, x + rx)))
     dx, dy = (X[None, columns] - x) / rx, (Y[rows, None] - y) / ry
     chord = depth * np.sqrt(np.clip(1 - dx * dx - dy * dy, 0, 1))

@@ -1,4 +1,4 @@
-"""A phantom's film -> a DICOM file, in one of the many forms in which hospitals store theirs."""
+"""Encode a phantom's film as DICOM, in varied forms like hospitals' files."""
 
 from __future__ import annotations
 
@@ -35,23 +35,25 @@ _SYNTAXES = {
     RLELossless: 0.06,
     DeflatedExplicitVRLittleEndian: 0.04,
 }
-# gdcm: pydicom's own RLE encoder is written in Python and ten times slower.
+# RLE by gdcm: pydicom's own encoder is written in Python and ten times slower.
 _ENCODERS = {JPEGLSLossless: "pyjpegls", JPEG2000Lossless: "pylibjpeg", RLELossless: "gdcm"}
 _DISPLAYS = {"window": 0.62, "lut": 0.24, "none": 0.14}
 
 
 def uid(*parts: object) -> UID:
-    """Return a DICOM UID that depends on nothing but `parts`."""
+    """Return a DICOM UID that depends only on `parts`."""
     digest = hashlib.sha256("/".join(map(str, ("edgecxr phantom", *parts))).encode()).digest()
     return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
 def encode(film: PhantomFilm, seed: int) -> bytes:
-    """Return a whole DICOM file; the same bytes for the same film and seed.
+    """Return a complete DICOM file.
+
+    The same film and seed give the same bytes.
 
     Args:
-        film: as `edgecxr.phantom.film.render` makes it.
-        seed: of the data set.
+        film: a film made by `edgecxr.phantom.film.render`.
+        seed: seed of the data set.
     """
     index = film.plan.index
     rng = stream(seed, index, 6)
@@ -78,7 +80,10 @@ def encode(film: PhantomFilm, seed: int) -> bytes:
 def _stored(
     dataset: Dataset, shown: NDArray[np.float32], bits: int, display: str, rng: np.random.Generator
 ) -> NDArray[np.uint16]:
-    """Return stored values, and describe in `dataset` how they become `shown`."""
+    """Return stored values, and write the VOI LUT attributes into `dataset`.
+
+    They map the stored values to `shown`.
+    """
     top = (1 << bits) - 1
     low, high = int(top * rng.uniform(0, 0.2)), int(top * rng.uniform(0.75, 1))
     span = high - low
@@ -88,7 +93,7 @@ def _stored(
         dataset.WindowCenter, dataset.WindowWidth = (low + high + 1) / 2, span + 1
         dataset.VOILUTFunction = "LINEAR"
     elif display == "lut":
-        high = low + min(span, 16383)  # a longer table would be larger than the film
+        high = low + min(span, 16383)  # a longer LUT would be larger than the film
         span = high - low
         shown = shown ** np.float32(gamma)
         item = Dataset()
@@ -103,7 +108,15 @@ def _stored(
 
 
 def file_of(dataset: Dataset, stored: NDArray[np.uint16], syntax: UID) -> bytes:
-    """Return the DICOM file of a data set with these pixels in a transfer syntax; the data set is changed."""
+    """Return the DICOM file of a data set and its pixels.
+
+    The data set is changed.
+
+    Args:
+        dataset: everything but the pixels.
+        stored: the stored values.
+        syntax: transfer syntax of the file.
+    """
     dataset.PixelData = stored.astype("<u2").tobytes()
     dataset["PixelData"].VR = "OW"
     if syntax == JPEGLosslessSV1:
@@ -122,8 +135,11 @@ def file_of(dataset: Dataset, stored: NDArray[np.uint16], syntax: UID) -> bytes:
 
 
 def _jpeg_lossless(dataset: Dataset) -> bytes:
-    """Return the pixels as a JPEG lossless (process 14, selection value 1) stream; pydicom has no encoder for it."""
-    # GDCM counts references: an image of its own would be freed twice, and a temporary once too early.
+    """Return the pixels as a JPEG lossless stream.
+
+    This is process 14, selection value 1, for which pydicom has no encoder.
+    """
+    # GDCM counts references: a separate image would be freed twice, and a temporary one too early.
     writer = gdcm.ImageWriter()
     image = writer.GetImage()
     image.SetNumberOfDimensions(2)
@@ -149,7 +165,10 @@ def _jpeg_lossless(dataset: Dataset) -> bytes:
 
 
 def _identity(film: PhantomFilm, seed: int) -> Dataset:
-    """Return who, what and how, all but the pixels. Nothing comes from the clock."""
+    """Return all DICOM attributes that do not describe the pixels.
+
+    Nothing depends on the clock.
+    """
     plan, shot, anatomy = film.plan, film.plan.exposure, film.plan.anatomy
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -184,7 +203,7 @@ def _identity(film: PhantomFilm, seed: int) -> Dataset:
     dataset.ViewCodeSequence = [view]
     dataset.DetectorType = ""
     dataset.ImagerPixelSpacing = [round(10 * shot.spacing, 4)] * 2
-    dataset.BurnedInAnnotation = "NO"  # the markers name nobody
+    dataset.BurnedInAnnotation = "NO"  # the markers do not identify a patient
     dataset.LossyImageCompression = "00"
     dataset.AcquisitionContextSequence = []
     return dataset

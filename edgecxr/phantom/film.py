@@ -1,4 +1,4 @@
-"""A phantom's thickness along each ray -> the film that a detector and its processing make of it."""
+"""Simulate the detector: from a phantom's thickness per ray to a film."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from edgecxr.phantom.structures import bones, leads, vessels
 from edgecxr.vocabulary import FloatArray
 
 Box = tuple[str, float, float, float, float]
-"""A label and x_min, y_min, x_max, y_max."""
+"""Label, x_min, y_min, x_max and y_max."""
 
-_ATTENUATION = np.float32(0.19)  # of water at the mean energy of a chest film, 1/cm
+_ATTENUATION = np.float32(0.19)  # attenuation of water at the mean energy of a chest film, 1/cm
 
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """All that is drawn by lot of one film, before any pixel is made; cheap.
+    """Random draws of one film, made before any pixel; cheap.
 
     Attributes:
         index: number of the film.
         patient: number of the patient.
-        anatomy: of the patient.
+        anatomy: the patient's body.
         exposure: how the film is taken.
-        disease: what is wrong.
+        disease: the findings and their form.
     """
 
     index: int
@@ -53,24 +53,24 @@ class FilmPlan:
 
     @property
     def geometry(self) -> Geometry:
-        """Where the borders lie."""
+        """Borders of lungs, heart and diaphragm on this film."""
         height = self.anatomy.height * self.exposure.inspiration
         return Geometry(self.anatomy, height, self.disease.heart_ratio)
 
     def boxes(self) -> list[Box]:
-        """Return the boxes of all findings in pixels of the film, clipped to it."""
+        """Return the boxes of all findings, in pixels, clipped to the film."""
         geometry = self.geometry
-        found = []
+        boxes = []
         if "Cardiomegaly" in self.disease.present:
             left, right = geometry.heart_extent
             bottom = geometry.dome(LEFT) + 0.8
             shift = self.exposure.yaw
-            found.append(("Cardiomegaly", -right + shift, bottom - 0.72 * (left + right), left + shift, bottom))
+            boxes.append(("Cardiomegaly", -right + shift, bottom - 0.72 * (left + right), left + shift, bottom))
         for label, lesion in self.disease.lesions:
             v0, y0, v1, y1 = lesion.box(geometry)
             x0, x1 = (v0, v1) if lesion.side == LEFT else (-v1, -v0)
-            found.append((label, x0, y0, x1, y1))
-        return [(label, *self._to_pixels(*corners)) for label, *corners in found]
+            boxes.append((label, x0, y0, x1, y1))
+        return [(label, *self._to_pixels(*corners)) for label, *corners in boxes]
 
     def _to_pixels(self, x0: float, y0: float, x1: float, y1: float) -> tuple[float, float, float, float]:
         shot = self.exposure
@@ -79,18 +79,21 @@ class FilmPlan:
         dy = np.array([y0, y0, y1, y1]) - shot.centre[1]
         columns = np.clip((cos * dx + sin * dy) / shot.spacing + shot.columns / 2, 0, shot.columns - 1)
         rows = np.clip((cos * dy - sin * dx) / shot.spacing + shot.rows / 2, 0, shot.rows - 1)
-        # The corners of a turned box reach beyond the finding: their mean does not.
+        # The corners of a rotated box reach beyond the finding; their means do not.
         (a, b), (c, d) = np.sort(columns).reshape(2, 2).mean(1), np.sort(rows).reshape(2, 2).mean(1)
         return round(float(a), 1), round(float(c), 1), round(float(b), 1), round(float(d), 1)
 
 
 def plan(seed: int, index: int, findings: Collection[str] | None = None) -> FilmPlan:
-    """Draw film `index`.
+    """Draw the plan of film `index`.
 
     Args:
-        seed: of the data set.
+        seed: seed of the data set.
         index: number of the film, from 0.
-        findings: labels to give it instead of those drawn; all else stays the same.
+        findings: labels to use instead of the drawn ones; everything else stays the same.
+
+    Raises:
+        ValueError: an unknown label.
     """
     if findings is not None and (unknown := set(findings) - set(LABELS)):
         raise ValueError(f"not findings of the phantom: {sorted(unknown)}")
@@ -105,14 +108,14 @@ def plan(seed: int, index: int, findings: Collection[str] | None = None) -> Film
 
 @dataclass(frozen=True)
 class PhantomFilm:
-    """A synthetic film and what is on it.
+    """A synthetic film and its findings.
 
     Attributes:
         pixels: (H, W) float32 in [0, 1]; air is black.
-        findings: for each of `LABELS`, whether it is there.
+        findings: whether each of `LABELS` is present.
         boxes: label, x_min, y_min, x_max, y_max in pixels.
         view: "PA" or "AP".
-        plan: all that was drawn by lot.
+        plan: the random draws from which it was made.
     """
 
     pixels: FloatArray
@@ -123,12 +126,14 @@ class PhantomFilm:
 
 
 def render(seed: int, index: int, findings: Collection[str] | None = None) -> PhantomFilm:
-    """Make film `index` of the data set `seed`; the same on every run.
+    """Make film `index` of the data set `seed`.
+
+    The film is the same on every run.
 
     Args:
-        seed: of the data set, not negative.
+        seed: seed of the data set, not negative.
         index: number of the film, from 0.
-        findings: labels to give it instead of those drawn; patient, exposure and noise stay the same.
+        findings: labels to use instead of the drawn ones; patient, exposure and noise stay the same.
 
     Raises:
         ValueError: an unknown label.
@@ -143,7 +148,7 @@ def expose(film: FilmPlan, seed: int) -> FloatArray:
     shot = film.exposure
     rng = stream(seed, film.index, 5)
     water, lungs = _thickness(film, rng)
-    # Turn and scale to the film; each output pixel (column, row) looks up the grid.
+    # Rotate and scale to the film: each output pixel (column, row) is looked up in the grid.
     scale = shot.spacing / PIXEL
     a, b = scale * np.cos(shot.roll), scale * np.sin(shot.roll)
     x0 = (shot.centre[0] - body.X[0]) / PIXEL + 0.5 - a * shot.columns / 2 + b * shot.rows / 2
@@ -152,7 +157,7 @@ def expose(film: FilmPlan, seed: int) -> FloatArray:
     grid = Image.fromarray(np.exp(-_ATTENUATION * water))
     primary = np.array(grid.transform(size, Image.Transform.AFFINE, (a, -b, x0, b, a, y0), how))
     primary[primary == 0] = 1
-    # A quarter of the size will do to find the lungs.
+    # A quarter of the size is enough to find the lungs.
     coarse = ((shot.columns + 3) // 4, (shot.rows + 3) // 4)
     sparse = (4 * a, -4 * b, x0, 4 * b, 4 * a, y0)
     field = np.asarray(Image.fromarray(lungs).transform(coarse, Image.Transform.AFFINE, sparse))
@@ -169,7 +174,7 @@ def expose(film: FilmPlan, seed: int) -> FloatArray:
 
 
 def _thickness(film: FilmPlan, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Return the water equivalent and the thickness of lung along each ray, (600, 600) cm."""
+    """Return water equivalent and lung thickness per ray, (600, 600) cm."""
     shot, geometry = film.exposure, film.geometry
     water = body.soft_body(geometry, shot.view == "AP")
     inner = body.mediastinum(geometry, shot.yaw)
@@ -207,7 +212,10 @@ def _exposed(shot: Exposure) -> tuple[slice, slice]:
 
 
 def _develop(density: FloatArray, lung: NDArray[np.bool_], window: tuple[slice, slice], shot: Exposure) -> FloatArray:
-    """Turn log exposure into grey as a digital system does: range from the lungs to the mediastinum, then a curve."""
+    """Turn log exposure into grey as a digital system does.
+
+    The grey range spans from the lungs to the mediastinum; a display curve follows.
+    """
     if shot.sharpening:
         density = density + shot.sharpening * (density - _spread(density, 2.0 / shot.spacing))
     step = (slice(None, None, 4), slice(None, None, 4))
@@ -215,7 +223,7 @@ def _develop(density: FloatArray, lung: NDArray[np.bool_], window: tuple[slice, 
     dark = float(np.median(density[step][lung]))
     bright = float(np.percentile(exposed[exposed > 0.8], 96))
     grey = 0.31 + shot.brightness + shot.contrast * 0.58 * (density - dark) / max(bright - dark, 0.4)
-    # A toe and a shoulder instead of hard ends.
+    # A sigmoid: film has a toe and a shoulder, not hard ends.
     grey = 1 / (1 + np.exp(-4.6 * (grey - 0.5)))
     grey = np.clip((grey - 0.085) / 0.86, 0, 1)
     film = np.full_like(grey, 0.97 if shot.border_white else 0.0)
@@ -243,7 +251,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _blur(image: FloatArray, sigma: float) -> FloatArray:
-    """Blur by a few pixels; borders are repeated."""
+    """Blur by a few pixels, repeating the border."""
     radius = max(1, int(2.5 * sigma + 0.5))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
     kernel /= kernel.sum()
@@ -263,7 +271,7 @@ def _blur(image: FloatArray, sigma: float) -> FloatArray:
 
 
 def _spread(image: FloatArray, sigma: float) -> FloatArray:
-    """Blur widely, on a coarse copy."""
+    """Blur by many pixels, on a coarse copy for speed."""
     rows, columns = image.shape
     step = max(2, int(sigma / 2.5))
     small = Image.fromarray(image).resize((columns // step + 1, rows // step + 1), Image.Resampling.BOX)

@@ -1,4 +1,4 @@
-"""What each finding of the phantom data set does to the rays through a lung.
+"""Effect of each finding on the rays through a phantom's lung.
 
 Lengths are centimetres, in the coordinates of `edgecxr.phantom.anatomy`.
 """
@@ -14,7 +14,7 @@ from edgecxr.phantom.anatomy import Geometry
 from edgecxr.vocabulary import FloatArray
 
 AERATION = 0.74
-"""Part of a lung's volume that is air."""
+"""Fraction of a lung's volume that is air."""
 
 PIXEL = 0.08
 """Side of a pixel of the grid in which thicknesses are computed, cm."""
@@ -22,14 +22,16 @@ PIXEL = 0.08
 
 @dataclass
 class Lung:
-    """The rays through one lung; every array is (H, n), n counting away from the midline.
+    """Rays through one lung.
+
+    Every array is (H, n); n counts away from the midline.
 
     Attributes:
         side: LEFT or RIGHT.
         v: (1, n) distance from the midline, cm.
         y: (H, 1) level, cm.
-        across: 0 at the medial, 1 at the lateral border.
-        thickness: of the lung along the ray, cm.
+        across: position between the borders, 0 at the medial and 1 at the lateral one.
+        thickness: thickness of the lung along the ray, cm.
         missing: water equivalent that the air replaces, cm.
         tissue: water equivalent of vessels and lesions in the lung, cm.
     """
@@ -45,7 +47,7 @@ class Lung:
 
 @dataclass(frozen=True)
 class Effusion:
-    """Fluid: a meniscus in somebody upright, a veil in somebody lying."""
+    """Pleural fluid: a meniscus if the patient stands, a veil if lying."""
 
     side: int
     height: float
@@ -54,7 +56,7 @@ class Effusion:
     veil: float
 
     def apply(self, lung: Lung, geometry: Geometry) -> None:
-        """Replace air by fluid."""
+        """Replace air with fluid."""
         bottom = geometry.angle(self.side)
         reach = np.clip(lung.v / geometry.anatomy.width, 0, 1)
         surface = bottom - self.height + self.rise * (1 - reach**3 - 0.25 * (1 - reach) ** 4)
@@ -69,14 +71,17 @@ class Effusion:
     def box(self, geometry: Geometry) -> tuple[float, float, float, float]:
         """Return (v_min, y_min, v_max, y_max)."""
         width, bottom = geometry.anatomy.width, geometry.angle(self.side)
-        # Below the dome, fluid has to be lateral to be seen.
+        # Below the dome, only lateral fluid is visible.
         inner = np.interp(self.height, (2, geometry.anatomy.doming + 3), (0.6, 0.15))
         return float(inner * width), bottom - self.height * (1.6 if self.veil else 1), width, bottom + 0.3
 
 
 @dataclass(frozen=True)
 class Pneumothorax:
-    """Air around a lung that has come away from the wall; `extent` is the part of its height that has."""
+    """Air around a lung that has come away from the chest wall.
+
+    `extent` is the fraction of the lung's height that has come away.
+    """
 
     side: int
     apical: float
@@ -84,16 +89,16 @@ class Pneumothorax:
     extent: float
 
     def edge(self, geometry: Geometry, y: FloatArray) -> FloatArray:
-        """Distance of the visceral pleura from the midline at level `y`."""
+        """Return the visceral pleura's distance from the midline at level `y`."""
         gap = np.clip(1 - y / (self.extent * geometry.height), 0, 1)
         lowered = geometry.lateral(self.side, y - self.apical * gap) - self.lateral * gap**0.7
         return np.where(y > self.apical, lowered, 0).astype(np.float32)
 
     def apply(self, lung: Lung, geometry: Geometry) -> None:
-        """Empty the rim of everything but air, and leave the thin line of the pleura."""
+        """Leave only air in the rim, and draw the pleural line."""
         edge = self.edge(geometry, lung.y[:, 0])[:, None]
         outside = np.clip((lung.v - edge) / 0.12, 0, 1)
-        # The lung falls back from the front and the back as well, so that the rim's edge is soft, but for the line.
+        # The lung also retracts in front and behind, so the rim's edge is soft except for the line.
         lung.missing += (0.97 - AERATION) * lung.thickness * outside
         lung.tissue *= 1 - outside
         loose = np.clip((1 - lung.y / (self.extent * geometry.height)) * 4, 0, 1)
@@ -114,7 +119,7 @@ class Pneumothorax:
 
 @dataclass(frozen=True)
 class Opacity:
-    """A patch of consolidated or hazy lung."""
+    """Patch of consolidated or hazy lung."""
 
     side: int
     v: float
@@ -125,7 +130,7 @@ class Opacity:
     seed: int
 
     def apply(self, lung: Lung, geometry: Geometry) -> None:
-        """Fill air spaces, unevenly."""
+        """Fill air spaces unevenly."""
         rows, columns = _part(lung, self.v, self.y, 1.25 * self.radius_v, 1.25 * self.radius_y)
         dv, dy = (lung.v[:, columns] - self.v) / self.radius_v, (lung.y[rows] - self.y) / self.radius_y
         shape = (dy.shape[0], dv.shape[1])
@@ -178,7 +183,7 @@ class Fibrosis:
     seed: int
 
     def apply(self, lung: Lung, geometry: Geometry) -> None:
-        """Add a net of fine lines on a faint haze."""
+        """Add a net of fine lines over a faint haze."""
         begin, end = self.top * geometry.height, geometry.dome(self.side)
         rows = slice(int(np.searchsorted(lung.y[:, 0], begin)), int(np.searchsorted(lung.y[:, 0], end + 3)))
         across = lung.across[rows]
@@ -205,7 +210,10 @@ def _part(lung: Lung, v: float, y: float, dv: float, dy: float) -> tuple[slice, 
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> FloatArray:
-    """Return smooth noise of unit variance, roughly, with details of about `cell` cm."""
+    """Return smooth noise with details of about `cell` cm.
+
+    Its variance is roughly 1.
+    """
     size = (max(2, int(shape[0] * PIXEL / cell) + 2), max(2, int(shape[1] * PIXEL / cell) + 2))
     coarse = Image.fromarray(1.3 * rng.standard_normal(size, dtype=np.float32))
     return np.asarray(coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC))

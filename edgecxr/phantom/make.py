@@ -1,18 +1,18 @@
-"""Built-in synthetic chest X-rays: real DICOM files in the layout of VinDr-CXR, so that everything runs without data.
+"""Make synthetic chest X-rays: DICOM files in the layout of VinDr-CXR.
+
+With them everything runs without data.
 
     train/<image_id>.dicom   test/<image_id>.dicom   phantom.json
     annotations/image_labels_{train,test}.csv   annotations/annotations_{train,test}.csv   annotations/patients.csv
 
-A film is made from sums of attenuation along rays through a simple body (anatomy, body and
-structures), what disease does to them (disease, lesions), and a detector (film). No
-phantom stands for a patient, and no result on phantoms says anything about patients.
+A film is made in three steps: attenuation is summed along rays through a simple body (modules anatomy, body and
+structures), lesions change it (disease, lesions), and a detector turns it into pixels (film). No phantom stands for a
+patient, and no result on phantoms says anything about patients.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -27,17 +27,22 @@ from edgecxr.phantom.anatomy import patient_of, stream
 from edgecxr.phantom.disease import LABELS, NO_FINDING
 from edgecxr.phantom.film import Box, FilmPlan, plan, render
 from edgecxr.storage.atomic import atomic_write, writing
-from edgecxr.workers.processes import Ended, Processes
+from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.storage.spreadsheet import csv_text
+from edgecxr.storage.unfinished import is_unfinished
+from edgecxr.workers.pool import Pool
+from edgecxr.workers.work import Ended, Limits, Work, run
 
 if TYPE_CHECKING:
-    from edgecxr.data.adapters.vindr import VinDr
+    from edgecxr.data.dataset import Dataset
 
 VERSION = 1
-"""Of the recipe: films of another version are others, whatever their seed."""
+"""Version of the recipe; another version makes other films, whatever the seed."""
 
 MARKER = "phantom.json"
+_LARGEST_TEXT = 1 << 30
 _SMALLEST = 8  # fewer films would leave a split without images
-_FALSE_ALARM = 0.008  # of a reader, for each finding that is not there
+_FALSE_ALARM = 0.008  # rate at which a reader reports an absent finding
 
 
 def phantom(
@@ -48,15 +53,15 @@ def phantom(
     val_fraction: float = 0.1,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> VinDr:
-    """Make the films that are not in `folder` yet, and open them as a data set.
+) -> Dataset:
+    """Make the films missing in `folder`, and open the data set.
 
     Args:
-        folder: to write the DICOM files and tables into.
+        folder: folder for the DICOM files and tables.
         n: number of films, at least 8; a fifth of them is the test set.
-        seed: of the films, and of the division into train and val.
-        merge: how readers are merged; see `edgecxr.data.adapters.vindr.VinDr`.
-        val_fraction: part of the training patients that becomes "val".
+        seed: seed of the films and of the split into train and val.
+        merge: how the readers' labels are merged; see `edgecxr.data.adapters.vindr.vindr`.
+        val_fraction: fraction of the training patients that becomes "val".
         workers: processes; by default one for each CPU.
         progress: called with (films done, n).
 
@@ -64,11 +69,11 @@ def phantom(
         InputError: the folder holds other films; reason "dataset".
         UsageError: `n` or `seed` is out of range, or the folder cannot be written.
     """
-    from edgecxr.data.adapters.vindr import VinDr
+    from edgecxr.data.adapters.vindr import vindr
 
     write_phantom(folder, n, seed, workers, progress)
     facts = {"kind": "phantom", "phantom": True, "seed": seed, "n": n, "version": VERSION}
-    return VinDr(Path(folder), LABELS, merge, val_fraction, seed, name="phantom", provenance=facts)
+    return vindr(Path(folder), LABELS, merge, val_fraction, seed, name="phantom", provenance=facts)
 
 
 def write_phantom(
@@ -80,15 +85,14 @@ def write_phantom(
 ) -> None:
     """Write `n` synthetic films and their tables.
 
-    What is there stays: an interrupted call goes on where it was, and a larger `n` adds films. The files do not depend
-    on the number of workers or on interruptions. The tables come last: a folder that has them is complete.
+    Existing films are kept: an interrupted call resumes, and a larger `n` adds films. The files do not depend on the
+    number of workers or on interruptions. The tables are written last: a folder that has them is complete.
 
     Args:
-        folder: made if need be.
+        folder: created if it does not exist.
         n: number of films, at least 8.
         seed: not negative.
-        workers: processes; by default one for each CPU. With more than one, the calling program must be importable
-            (`if __name__ == "__main__"`).
+        workers: processes; by default one for each CPU.
         progress: called with (films done, n).
 
     Raises:
@@ -112,12 +116,15 @@ def write_phantom(
 
 
 def image_id(seed: int, index: int) -> str:
-    """Return the name of a film: 32 hexadecimal digits, as in VinDr-CXR."""
+    """Return a film's name: 32 hexadecimal digits, as in VinDr-CXR."""
     return hashlib.sha256(f"edgecxr phantom {VERSION} {seed} {index}".encode()).hexdigest()[:32]
 
 
 def split_of(index: int) -> str:
-    """Return "train" or "test": a fifth of the patients, and of the films, are for testing, whatever `n` is."""
+    """Return the film's split, "train" or "test".
+
+    A fifth of the patients, and of the films, is for testing. The split does not depend on the number of films.
+    """
     return "test" if patient_of(index) % 5 == 2 else "train"
 
 
@@ -126,38 +133,50 @@ def _path(folder: Path, seed: int, index: int) -> Path:
 
 
 def _claim(folder: Path, seed: int) -> None:
-    """Mark the folder as that of this seed, or raise where it holds something else."""
+    """Mark the folder as belonging to this seed.
+
+    Raises:
+        InputError: the folder holds something else; reason "dataset".
+    """
     marker = folder / MARKER
     wanted = json.dumps({"phantom": True, "seed": seed, "version": VERSION})
     with writing(folder):
         if marker.is_file():
-            if marker.read_text(encoding="utf-8") != wanted:
+            if _text_of(marker) != wanted:
                 raise InputError(
                     f"{folder} holds phantoms of another seed or version: delete it or name another", "dataset"
                 )
             return
-        # A kill may have left the unfinished marker.
-        if folder.is_dir() and any(entry.name != f".{MARKER}.tmp" for entry in folder.iterdir()):
+        # A killed run may have left an unfinished marker.
+        if folder.is_dir() and any(not is_unfinished(entry.name) for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no phantoms: name another folder", "dataset")
         atomic_write(marker, wanted)
 
 
 def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
-    """Write films, in this process or in several, and yield their numbers."""
+    """Write films, in one or several processes, and yield their numbers."""
     workers = min(workers, len(indices) // 4)  # a process takes as long to start as a few films
     if workers <= 1:
         for index in indices:
             yield _write_film(folder, seed, index)
         return
-    with Processes(workers, float("inf")) as processes:
-        for index, result in processes.run(partial(_write_film, folder, seed), indices):
-            if isinstance(result, Ended):
-                raise EdgeCxrError("a process that makes phantoms was killed: run the command again to go on")
+
+    def ended(index: int, ended: Ended) -> int:
+        raise EdgeCxrError("a process that makes phantoms was killed: run the command again to go on")
+
+    work = Work(partial(_write_film_there, folder, seed), lambda index, answer, data: index, ended)
+    with Pool(work, workers, Limits(tries=2)) as pool:
+        for index, _ in run(pool, indices):
             yield index
 
 
+def _write_film_there(folder: Path, seed: int, index: int) -> tuple[None, bytes]:
+    _write_film(folder, seed, index)
+    return None, b""
+
+
 def _write_film(folder: Path, seed: int, index: int) -> int:
-    # Here, so that opening finished phantoms loads no encoders.
+    # Imported here, so that opening finished phantoms loads no encoders.
     from edgecxr.phantom.dicom_file import encode
 
     atomic_write(_path(folder, seed, index), encode(render(seed, index), seed))
@@ -173,9 +192,9 @@ def _write_tables(folder: Path, seed: int, n: int) -> None:
             labels["test"].append([name, *_row(film.disease.present)])
             boxes["test"] += [[name, *box] for box in _boxes(film.boxes())]
             continue
-        for reader, seen, found in _readings(seed, film):
+        for reader, seen, reader_boxes in _readings(seed, film):
             labels["train"].append([name, reader, *_row(seen)])
-            boxes["train"] += [[name, reader, *box] for box in _boxes(found)]
+            boxes["train"] += [[name, reader, *box] for box in _boxes(reader_boxes)]
     corners: list[object] = ["class_name", "x_min", "y_min", "x_max", "y_max"]
     head: dict[str, list[object]] = {"train": ["image_id", "rad_id"], "test": ["image_id"]}
     tables: dict[str, list[list[object]]] = {"patients.csv": [["image_id", "patient"]]}
@@ -184,11 +203,18 @@ def _write_tables(folder: Path, seed: int, n: int) -> None:
         tables[f"annotations_{split}.csv"] = [head[split] + corners, *boxes[split]]
         tables[f"image_labels_{split}.csv"] = [[*head[split], *LABELS, NO_FINDING], *labels[split]]
     for name, rows in tables.items():
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        text = csv_text(rows[0], rows[1:])
         path = folder / "annotations" / name
-        if not path.exists() or path.read_text(encoding="utf-8") != text.getvalue():
-            atomic_write(path, text.getvalue())
+        if _text_of(path) != text:
+            atomic_write(path, text)
+
+
+def _text_of(path: Path) -> str | None:
+    """Return a file's text; None if there is none."""
+    try:
+        return read_text(path, _LARGEST_TEXT)
+    except (OSError, BadFile):
+        return None
 
 
 def _row(present: Iterable[str]) -> list[int]:
@@ -196,14 +222,17 @@ def _row(present: Iterable[str]) -> list[int]:
     return [*(int(label in present) for label in LABELS), int(not present)]
 
 
-def _boxes(found: list[Box]) -> list[tuple[object, ...]]:
-    return list(found) if found else [(NO_FINDING, "", "", "", "")]
+def _boxes(boxes: list[Box]) -> list[tuple[object, ...]]:
+    return list(boxes) if boxes else [(NO_FINDING, "", "", "", "")]
 
 
 def _readings(seed: int, film: FilmPlan) -> Iterator[tuple[str, tuple[str, ...], list[Box]]]:
-    """Yield what each of three readers reports: faint findings are missed, and some are seen that are not there."""
+    """Yield the name, labels and boxes of each of three readers.
+
+    Readers miss faint findings and sometimes report absent ones.
+    """
     rng = stream(seed, film.index, 7)
-    # As in VinDr-CXR, three of 17 readers read nearly all abnormal films: who read gives the label away.
+    # As in VinDr-CXR, three of 17 readers read nearly all abnormal films, so the reader predicts the label.
     usual = film.disease.present and rng.random() < 0.9
     readers = (8, 9, 10) if usual else rng.choice(np.arange(1, 18), 3, replace=False).tolist()
     everywhere = plan(seed, film.index, LABELS)
@@ -215,16 +244,16 @@ def _readings(seed: int, film: FilmPlan) -> Iterator[tuple[str, tuple[str, ...],
             if draw < (0.62 + 0.36 * film.disease.clarity[label] if label in film.disease.clarity else _FALSE_ALARM)
         )
         truth, alarms = film.boxes(), everywhere.boxes()
-        found = []
+        boxes = []
         for label in seen:
             source = truth if label in film.disease.present else alarms
             for _, *corners in (box for box in source if box[0] == label):
-                found.append((label, *_by_hand(corners, film, rng)))
-        yield f"R{reader}", seen, found
+                boxes.append((label, *_by_hand(corners, film, rng)))
+        yield f"R{reader}", seen, boxes
 
 
 def _by_hand(corners: list[float], film: FilmPlan, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Draw a box as a reader does, a little off."""
+    """Return a box as a reader would draw it, slightly off."""
     x0, y0, x1, y1 = corners
     spread = 1.5 + 0.03 * np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
     drawn = np.array(corners) + rng.normal(0, 1, 4) * spread

@@ -1,4 +1,7 @@
-"""Bones, pulmonary vessels and things on the skin of a phantom, drawn on the grid of `edgecxr.phantom.body`."""
+"""Bones, pulmonary vessels and ECG leads of a phantom.
+
+They are drawn on the grid of `edgecxr.phantom.body`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,20 @@ Points = NDArray[Any]
 
 
 def bones(geometry: Geometry, exposure: Exposure, rng: np.random.Generator) -> FloatArray:
-    """Return the water equivalent of all bones beyond that of the soft tissue they replace, (600, 600) cm."""
+    """Return the excess water equivalent of all bones.
+
+    Excess means beyond that of the soft tissue they replace.
+
+    Returns:
+        (600, 600) cm.
+    """
     back, front = Shadows(), Shadows()
     _ribs(geometry, exposure, back, front, rng)
-    rest = Shadows()  # spine and shoulders hardly overlap
+    rest = Shadows()  # one canvas is enough: spine and shoulders hardly overlap
     _spine(geometry, exposure, rest, rng)
     _shoulder_girdle(geometry, exposure, rest, rng)
     ribs = geometry.anatomy.rib_thickness * (back.thickness() + 0.8 * front.thickness())
-    # Where ribs turn, at the side, rays run along them.
+    # At the sides, where ribs turn, rays run along them.
     turn = np.clip((np.abs(X) - 0.72 * geometry.anatomy.width) / (0.3 * geometry.anatomy.width), 0, 1)
     ribs *= 1 + 0.5 * turn * turn
     total: FloatArray = np.float32(geometry.anatomy.bone) * (ribs + rest.thickness())
@@ -30,7 +39,7 @@ def bones(geometry: Geometry, exposure: Exposure, rng: np.random.Generator) -> F
 
 
 def _band(points: Points, width: Points | float) -> tuple[Points, Points]:
-    """Return the two edges of a band of `width` cm about a line."""
+    """Return the two edges of a band `width` cm wide."""
     tangent = np.gradient(points, axis=0)
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], 1) / np.hypot(tangent[:, 0], tangent[:, 1])[:, None]
     offset = 0.5 * np.reshape(width, (-1, 1)) * normal
@@ -38,15 +47,15 @@ def _band(points: Points, width: Points | float) -> tuple[Points, Points]:
 
 
 def _bone(canvas: Shadows, points: Points, width: Points | float, value: float, cortex: float) -> None:
-    one, other = _band(points, width)
-    canvas.polygon(np.concatenate([one, other[::-1]]), value)
-    canvas.line(one, cortex, 0.16)
-    canvas.line(other, cortex, 0.16)
+    edge, opposite = _band(points, width)
+    canvas.polygon(np.concatenate([edge, opposite[::-1]]), value)
+    canvas.line(edge, cortex, 0.16)
+    canvas.line(opposite, cortex, 0.16)
 
 
 def _ribs(geometry: Geometry, exposure: Exposure, back: Shadows, front: Shadows, rng: np.random.Generator) -> None:
     anatomy = geometry.anatomy
-    # Ribs follow the patient's size, the lungs his breath: a shallow breath shows fewer ribs.
+    # Ribs scale with the patient, lungs with the inspiration: a shallow breath shows fewer ribs.
     spacing = anatomy.height / 9.2
     arch = rng.uniform(0.6, 1.8)
     steep = rng.uniform(0.9, 1.1)
@@ -110,7 +119,7 @@ def _spine(geometry: Geometry, exposure: Exposure, canvas: Shadows, rng: np.rand
     edge = np.interp(Y, (-9, 0, 10, 30), (0.9, 1.25, 1.35, 1.9))
     middle = shift + amplitude * np.sin(0.2 * Y + phase)
     outline = np.concatenate([np.stack([middle - edge, Y], 1), np.stack([middle + edge, Y], 1)[::-1]])
-    canvas.polygon(outline[::6], 1.05)  # what lies between the bodies: discs, joints, processes
+    canvas.polygon(outline[::6], 1.05)  # between the vertebral bodies: discs, joints, processes
     while level < 38:
         tall = spacing * float(np.interp(level, (-9, 0, 10, 30), (0.72, 0.88, 1.0, 1.35)))
         half = float(np.interp(level, (-9, 0, 10, 30), (1.1, 1.45, 1.5, 2.2)))
@@ -129,13 +138,19 @@ def _spine(geometry: Geometry, exposure: Exposure, canvas: Shadows, rng: np.rand
 
 
 def vessels(geometry: Geometry, yaw: float) -> FloatArray:
-    """Return the water equivalent of the pulmonary vessels, were there lung everywhere, (600, 600) cm."""
+    """Return the water equivalent of the pulmonary vessels.
+
+    They are drawn as if there were lung everywhere.
+
+    Returns:
+        (600, 600) cm.
+    """
     rng = np.random.default_rng(geometry.anatomy.trees)
     canvas = Shadows()
     for side in (LEFT, RIGHT):
         hilum = np.array([side * 3.3 + 0.7 * yaw, geometry.height * (0.40 if side == LEFT else 0.45)])
         stems = 13
-        # Straight up is -pi/2; the lower lobe's arteries are the widest.
+        # A heading of -pi/2 is straight up; the lower lobe's arteries are the widest.
         heading = np.linspace(-1.35, 1.45, stems) + rng.normal(0, 0.09, stems)
         radius = np.interp(heading, (-1.4, 0.3, 1.1, 1.5), (0.34, 0.3, 0.5, 0.42)) * rng.uniform(0.8, 1.15, stems)
         start = np.repeat(hilum[None], stems, 0) + rng.normal(0, 0.5, (stems, 2)) + np.outer(heading, (0, 0.9))
@@ -163,14 +178,14 @@ def vessels(geometry: Geometry, yaw: float) -> FloatArray:
 
 
 def _draw_vessels(canvas: Shadows, lines: Points, radius: Points) -> None:
-    # Below a pixel's width, a thinner vessel is a fainter one. Artery and vein often lie behind each other.
+    # A vessel thinner than a pixel is drawn fainter. A wide one gets a second line: artery and vein often overlap.
     canvas.lines(lines, 4.2 * radius * np.minimum(1, 2 * radius / 0.08), 2 * radius)
     wide = radius > 0.1
     canvas.lines(lines[wide], 5.6 * radius[wide], 1.1 * radius[wide])
 
 
 def leads(rng: np.random.Generator, geometry: Geometry) -> FloatArray:
-    """Return the metal of ECG electrodes and their wires, (600, 600) cm of water."""
+    """Return ECG electrodes and wires, (600, 600) cm of water equivalent."""
     canvas = Shadows()
     for _ in range(int(rng.integers(2, 5))):
         x, y = rng.uniform(-11, 11), rng.uniform(2, geometry.height)

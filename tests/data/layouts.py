@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.dataset import Dataset
 from edgecxr.phantom.film import render
 from tests.films.dicom_files import film, write
 
@@ -293,12 +293,12 @@ def chestmnist_layout(path: Path, side: int = 64, counts: Sequence[int] = (8, 3,
     return path
 
 
-def named(dataset: CxrDataset, image: str) -> dict[str, float]:
+def named(dataset: Dataset, image: str) -> dict[str, float]:
     """Return label -> target of an image, what is 0 left out."""
     (row,) = np.flatnonzero(dataset.ids == image)
     values = dict(zip(dataset.labels, dataset.targets[row].tolist(), strict=True))
     return {label: value for label, value in values.items() if value != 0} | {"abnormal": float(dataset.abnormal[row])}
 
 
-def splits_of(dataset: CxrDataset) -> dict[str, str]:
+def splits_of(dataset: Dataset) -> dict[str, str]:
     return dict(zip(dataset.ids.tolist(), dataset.splits.tolist(), strict=True))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder
+from edgecxr.data.dataset import Dataset
 from edgecxr.data.prepare import journal
 from edgecxr.data.prepare.prepare import prepare
 
@@ -44,8 +45,8 @@ BOXES = """image,label,x_min,y_min,x_max,y_max
 """
 
 
-def marked(folder: Path) -> Folder:
-    return Folder(folder, boxes=folder / "boxes.csv")
+def marked(films: Path) -> Dataset:
+    return folder(films, boxes=films / "boxes.csv")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -61,4 +62,4 @@ def interrupt(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(Folder(source), out, 1, stop)
+        prepare(folder(source), out, 1, stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_a_pack_whose_origin_is_none_is_refused(clinic: Prepared, tmp_path: Path
         content = dict(arrays)
     content["info"] = np.array(json.dumps(json.loads(str(content["info"])) | {"origin": ["nih"]}))
     np.savez(path, **content)
-    with pytest.raises(InputError, match="is not a pack of films"):
+    with pytest.raises(InputError, match=r"films\.npz"):
         open_pack(path)
 
 
@@ -93,9 +94,9 @@ def test_evaluate_says_it_on_the_terminal_and_in_the_record(tmp_path: Path) -> N
         assert (done := edgecxr(*command, runs=runs)).code == 0, done
     typed = edgecxr("evaluate", "--data", "chestmnist", "--json", runs=runs)
     said = "has learnt from 'nih', which divides the same films otherwise than 'chestmnist': its training films may"
-    assert typed.code == 0 and f"warning: teacher-tiny-224 {said}" in typed.err
+    assert typed.code == 0 and f"warning: teacher-tiny-224-nih {said}" in typed.err
     assert said in json.loads(typed.out)["warning"]
     own = edgecxr("evaluate", "--json", runs=runs)
     assert own.code == 0 and "learnt from" not in own.err + own.out
     # These made-up films repeat each other, in a data set's own splits, too.
-    assert "images of nih are in several splits: results look too good" in json.loads(own.out)["warning"]
+    assert re.search(r"images of nih .*in several splits: ", json.loads(own.out)["warning"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ def test_a_data_set_says_what_is_in_it_and_where_it_came_from(tmp_path: Path) ->
     )
     assert effusion.endswith("1 (33.3%)") and ild.split()[1:] == ["not", "known"] * 3
     assert f"from     nih, {tmp_path / 'nih'}" in shown.out
-    assert "films    rows and columns from 96 x 96 to 96 x 96" in shown.out and "takes    " in shown.out
+    assert re.search(r"films {4}rows and columns .* 96 x 96 to 96 x 96", shown.out) and "takes    " in shown.out
     assert "label    Nodule/Mass: Nodule, Mass" in shown.out and "label    ILD: not known there" in shown.out
     assert "warning  NIH ChestX-ray14 does not know of Aortic enlargement" in shown.out
-    assert "film     the image has only 96 x 96 pixels; it was enlarged to 224 x 224: 10" in shown.out
+    assert re.search(r"film {5}the image .*only 96 x 96 pixels; .*enlarged to 224 x 224: 10", shown.out)
     with Image.open(tmp_path / "runs" / "montage-nih.png") as picture:
         assert picture.width == 6 * 232 + 8
     checked = edgecxr("data", "check", "nih", runs=tmp_path / "runs")
@@ -37,7 +38,7 @@ def test_a_data_set_says_what_is_in_it_and_where_it_came_from(tmp_path: Path) ->
     content[-1] ^= 1
     images.write_bytes(content)
     changed = edgecxr("data", "check", "nih", runs=tmp_path / "runs")
-    assert changed.code == 3 and "have changed since they were prepared" in changed.error
+    assert changed.code == 3 and "have changed since" in changed.error
 
 
 def test_a_montage_has_a_line_for_each_finding_that_there_is(clinic: Prepared, tmp_path: Path) -> None:

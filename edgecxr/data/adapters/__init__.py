@@ -1,1 +1,4 @@
-"""One function for each data set: a path and options -> what `prepare` reads."""
+"""Adapters that open data sets, one function for each.
+
+Each turns a path and options into a `Dataset`, which `prepare` reads.
+"""

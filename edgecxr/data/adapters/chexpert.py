@@ -1,18 +1,20 @@
-"""CheXpert as Stanford distributes it, and the labels that MIMIC-CXR has of the same labeler.
+"""CheXpert as Stanford distributes it, and labels of its labeler.
+
+MIMIC-CXR has labels of the same labeler.
 
 train.csv, valid.csv     Path, Sex, Age, Frontal/Lateral, AP/PA, and 14 observations: 1, 0, -1 (uncertain) or empty
 train/patient00001/study1/view1_frontal.jpg ...
 test/patient64741/study1/view1_frontal.jpg ...
 test_labels.csv          Path and the observations; or groundtruth.csv, with Study instead of Path
 
-where the last two, the test set, may be missing, and its table may lie in test/ as well;
-or, as the full films are downloaded:
+The last two, the test set, may be missing; its table may also be in test/.
+The download of the full films has other folders:
 
 CheXpert-v1.0 batch 1 (validate & csv)/train.csv, valid.csv, valid/patient64541 ...
 CheXpert-v1.0 batch 2 (train 1)/patient00001 ...
 
-Films of valid.csv, which radiologists read, are the validation split where the test set is there. Where it is not, they
-are the test split, and "val" is cut from the training patients.
+Radiologists read the films of valid.csv. These are the validation split if the test set exists. Otherwise they are the
+test split, and "val" is cut from the training patients.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr.data.adapters.listed import Listed, any_there, divided, expected, warned, without_a_line
+from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
+from edgecxr.data.dataset import Dataset
+from edgecxr.data.tables.findings import UNCERTAIN, check_uncertain
 from edgecxr.data.tables.labels import SETS, choose, merged, unknown_warnings
 from edgecxr.data.tables.table import Table, read_table
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import InputError
 from edgecxr.vocabulary import FloatArray
 
 OWN = SETS["chexpert13"]
 NORMAL = "No Finding"
-UNCERTAIN = {"ignore": "", "ones": "1", "zeros": "0"}
-"""What an uncertain mention counts as (Irvin et al., "CheXpert", AAAI 2019, section 4)."""
-
+PICTURES = "equalised"  # by cv2.equalizeHist, as the authors answered in their labeler's repository
 _DOUBT = ("-1", "-1.0")
 _TABLES = {"train": "train.csv", "valid": "valid.csv"}
 _TEST_TABLES = ("test_labels.csv", "groundtruth.csv")
@@ -53,17 +55,17 @@ def chexpert(
     val_fraction: float = 0.1,
     seed: int = 0,
     name: str = "chexpert",
-) -> Listed:
+) -> Dataset:
     """Find the films of CheXpert, frontal ones by default.
 
     Args:
-        folder: as the module says; also of the small edition.
-        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 13 observations but No Finding.
+        folder: folder with the files listed in this module's docstring, of the full or the small edition.
+        labels: as in `edgecxr.data.tables.labels.choose`; by default all 13 observations but No Finding.
         uncertain: what an uncertain mention (-1) counts as: "ignore" (not known), "ones" or "zeros".
-        any_view: take lateral films, too.
-        val_fraction: part of the patients of train.csv that becomes "val".
-        seed: of that division.
-        name: of the prepared data set.
+        any_view: also keep lateral films.
+        val_fraction: share of the patients of train.csv that becomes "val", if there is no test set.
+        seed: seed of that division.
+        name: name of the prepared data set.
 
     Raises:
         InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
@@ -97,23 +99,26 @@ def chexpert(
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
     unlisted = without_a_line(films.folders, [films.file(place) for place in listed])
-    return Listed(
-        name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted
-    )
+    return Dataset(
+        name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance,
+        unlisted=unlisted, pictures=PICTURES,
+    )  # fmt: skip
 
 
 def _tables(folder: Path) -> dict[str, Table]:
     """Read train.csv and valid.csv."""
     paths = {split: f"{name}|{_FIRST_BATCH}/{name}" for split, name in _TABLES.items()}
-    found = expected(folder, tuple(paths.values()), "CheXpert")
-    return {split: read_table(found[path]) for split, path in paths.items()}
+    existing = expected(folder, tuple(paths.values()), "CheXpert")
+    return {split: read_table(existing[path]) for split, path in paths.items()}
 
 
 class _Films:
-    """Where the films of a copy are: below train/, valid/ and test/, or in the folders of the batches.
+    """Locations of the films in a copy of CheXpert.
+
+    Films are below train/, valid/ and test/, or in the folders of the batches.
 
     Attributes:
-        folders: that hold films, and may be missing.
+        folders: folders that hold films; some may be missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -133,7 +138,7 @@ class _Films:
 
 
 def _test_table(folder: Path, films: _Films) -> tuple[Table | None, list[str]]:
-    """Return the table of the films of the test set, where it is there, and what to say of it."""
+    """Return the test set's table, if it exists, and warnings about it."""
     if not (folder / "test").is_dir():
         return None, []
     places = (folder, folder / "test", folder / _FIRST_BATCH)
@@ -150,35 +155,41 @@ def _test_table(folder: Path, films: _Films) -> tuple[Table | None, list[str]]:
 
 
 def _by_film(table: Table, films: _Films) -> tuple[Table, int]:
-    """Return a table of studies with a line for each film that there is, and how many studies have none."""
+    """Convert a table of studies to a table of existing films.
+
+    Returns:
+        The table, and the number of studies without films.
+    """
     rows, paths, lacking = [], [], 0
     for row, study in enumerate(table.columns["Study"]):
         place = _placed(table, row, study)
-        found = sorted(file.name for file in films.file(place).glob("*.jpg"))
-        lacking += not found
-        rows += [row] * len(found)
-        paths += [f"{place}/{name}" for name in found]
+        jpegs = sorted(file.name for file in films.file(place).glob("*.jpg"))
+        lacking += not jpegs
+        rows += [row] * len(jpegs)
+        paths += [f"{place}/{name}" for name in jpegs]
     columns = {name: [cells[row] for row in rows] for name, cells in table.columns.items()} | {"Path": paths}
     return Table(table.path, columns, [table.lines[row] for row in rows]), lacking
 
 
 def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
-    """Return the 13 findings (N, 13) and whether a film is not normal (N,) of a table of the CheXpert labeler.
+    """Return findings and abnormality in a table of the CheXpert labeler.
 
-    What a report does not mention counts as absent, as it does for who made the labels. A film is normal where No
-    Finding is 1, and abnormal where something else than support devices is positive; where all that is mentioned is
-    uncertain, so is whether the film is normal.
+    A finding that a report does not mention counts as absent, as it does for the labels' authors. A film is normal if
+    No Finding is 1, and abnormal if a finding other than support devices is positive. If all mentioned findings are
+    uncertain, so is the abnormality of the film.
 
     Args:
-        table: with the 14 observations: 1, 0, -1 or empty.
+        table: table with the 14 observations: 1, 0, -1 or empty.
         uncertain: a key of `UNCERTAIN`.
+
+    Returns:
+        (N, 13) findings and (N,) whether the film is not normal.
 
     Raises:
         InputError: a column is missing, or a cell holds something else; reason "dataset".
         UsageError: another handling of uncertainty.
     """
-    if uncertain not in UNCERTAIN:
-        raise UsageError(f"--uncertain {uncertain}: there are {', '.join(UNCERTAIN)}")
+    check_uncertain(uncertain)
     table.require((*OWN, NORMAL))
     columns = dict(table.columns)
     for label in (*OWN, NORMAL):
@@ -198,38 +209,45 @@ def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
 def _rows(
     table: Table, split: str, uncertain: str, any_view: bool, listed: list[str]
 ) -> tuple[np.ndarray, FloatArray, FloatArray, np.ndarray]:
-    """Return place of the file, findings, abnormal and split of the films of a table; `listed` gets all places."""
+    """Return places, findings, abnormality and splits of a table's films.
+
+    All places, also of films that are left out, are appended to `listed`.
+    """
     table.require(("Path",) if split == "test" else ("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
     if split != "train":
         own, abnormal = as_read(own, abnormal)
     places = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
     listed += places
-    # The tables of the test set do not say it.
+    # Tables of the test set have no column of views.
     views = table.columns.get("Frontal/Lateral") or ["Frontal" if "_frontal" in place else "" for place in places]
     rows = [row for row, view in enumerate(views) if any_view or view == "Frontal"]
     return np.array([places[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
 
 
 def as_read(own: FloatArray, abnormal: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the findings as they are (N, 13), and whether films are not normal (N,), where people have ticked them.
+    """Return findings and abnormality of films that people labelled.
 
-    Other than the labeler, they have no No Finding beside support devices: a film with nothing else is normal. Where
-    they agree neither on a finding nor on that there is none, or are not sure of all that they name, it is not known.
+    Unlike the labeler, people do not tick No Finding beside support devices: a film with nothing else is normal. The
+    abnormality is not known if neither a finding nor No Finding was agreed on, or if no finding is sure and one is
+    uncertain.
 
     Args:
-        own: the findings that `observations` returned.
-        abnormal: what it returned beside them.
+        own: (N, 13) findings from `observations`.
+        abnormal: (N,) abnormality from `observations`.
+
+    Returns:
+        `own` unchanged, and (N,) whether each film is not normal, or NaN.
     """
     devices = OWN.index("Support Devices")
     findings = np.delete(own, devices, axis=1)
-    found = (findings >= 0.5).any(axis=1)
+    positive = (findings >= 0.5).any(axis=1)
     normal = ((abnormal < 0.5) | (own[:, devices] >= 0.5)) & ~np.isnan(findings).any(axis=1)
-    return own, np.where(found, 1.0, np.where(normal, 0.0, np.nan)).astype(np.float32)
+    return own, np.where(positive, 1.0, np.where(normal, 0.0, np.nan)).astype(np.float32)
 
 
 def _placed(table: Table, row: int, path: str) -> str:
-    """Return the path of a film or study below the folder of the data set."""
+    """Return a film's or study's path relative to the data set."""
     place = _PLACE.fullmatch(path)
     if not place or ".." in path:
         raise InputError(

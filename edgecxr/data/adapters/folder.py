@@ -1,144 +1,167 @@
-"""Any collection of images with a CSV table: one line per image, one column per finding."""
+"""Collections of images with a CSV table of labels.
+
+The table has one line per image and one column per finding.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecxr.data.dataset import Box
+from edgecxr.data.adapters.checks import outside
+from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
+from edgecxr.data.tables.classes import NORMAL, class_folders, spread
+from edgecxr.data.tables.findings import (
+    check_columns,
+    contradictions,
+    counted_as_normal,
+    decided,
+    finding_columns,
+    finding_doubts,
+    left_out_warnings,
+)
 from edgecxr.data.tables.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
-from edgecxr.data.tables.table import Table, is_label_value, label_value, read_table
+from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError, UsageError
-from edgecxr.films.radiograph import Radiograph
-from edgecxr.films.read import read_radiograph
 from edgecxr.vocabulary import FloatArray
 
-_NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding")
 _ABNORMAL = ("abnormal",)
 _NO_FINDINGS = ("sex", "gender", "male", "female", "smoker", "pregnant", "frontal", "lateral", "portable", "pa", "ap")
 _RESERVED = ("id", "patient", "split", "abnormal")
 
 
-class Folder:
-    """Images (PNG, JPEG, DICOM ...) that a CSV table lists, a `CxrDataset`.
+def folder(
+    csv: Path,
+    images: Path | None = None,
+    labels: Sequence[str] | None = None,
+    image_column: str = "image",
+    patient_column: str = "patient",
+    split_column: str = "split",
+    normal_column: str | None = None,
+    abnormal_column: str | None = None,
+    ignore: Sequence[str] = (),
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    name: str | None = None,
+    boxes: Path | None = None,
+    uncertain: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Open images (PNG, JPEG, DICOM ...) that a CSV table lists.
 
-    A label cell is 1, 0, a number between (soft), or empty where it is not known. The abnormal task comes from a column
-    that states it or its opposite; where there is none, an image is abnormal if one of its findings
-    is positive, normal if all are negative, and not known otherwise.
+    A label cell is 1, 0, a number between (soft), or empty if it is not known. The abnormal task comes from a column
+    that states it or its opposite. Without such a column, an image is abnormal if one of its findings is positive,
+    normal if all are negative, and not known otherwise.
 
     Args:
-        csv: the table, or the folder in which it lies as labels.csv.
-        images: what the paths of images are relative to; by default the table's folder.
-        labels: the columns of the findings, in order; by default all columns that hold nothing but label values, other
-            than those named below.
-        image_column: paths of images, also their ids.
-        patient_column: where it is missing, each image is its own patient.
-        split_column: train, val or test, or a synonym; where it is missing, patients are divided at random. Where it
-            names no validation images, they are cut from the training patients.
-        normal_column: 1 where nothing is wrong; by default found by its name ("normal", "No finding").
+        csv: the table, or the folder that holds it as labels.csv; or a folder of class folders, see `class_folders`.
+        images: folder that holds the images, to which their paths are relative; by default the table's folder.
+        labels: the columns of the findings, in order; by default all columns that hold only label values, except those
+            named below.
+        image_column: paths of images, which are also their ids.
+        patient_column: if it is missing, each image is its own patient.
+        split_column: train, val or test, or a synonym. If it is missing, patients are divided at random. If it names no
+            validation images, they are cut from the training patients.
+        normal_column: 1 if nothing is wrong; by default found by its name ("normal", "No finding").
         abnormal_column: the opposite; by default found by its name.
-        ignore: columns that are no findings although they hold label values.
-        val_fraction: part of the patients for "val".
-        test_fraction: part of the patients for "test", if there is no split column.
-        seed: of the division.
-        name: of the prepared data set; by default that of the folder, or of a table not called labels.csv.
-        boxes: a CSV of boxes around findings, one per line, with the column of images (paths as the table has them, or
+        ignore: columns that are not findings although they hold label values.
+        val_fraction: share of the patients for "val".
+        test_fraction: share of the patients for "test", if there is no split column.
+        seed: seed of the division.
+        name: name of the prepared data set; by default that of the folder, or of a table not called labels.csv.
+        boxes: a CSV of boxes around findings, one per line. Its columns are that of images (paths as in the table, or
             relative to the table's folder), one called label, finding, class_name or "Finding Label", and x_min, y_min,
-            x_max, y_max or x, y, w, h in pixels of the image. The four are empty where a line only says that there is
-            no box. NIH's "Infiltrate" is "Infiltration" unless it is a label. Boxes of other images or findings are
-            left out with a warning.
+            x_max, y_max or x, y, w, h in pixels of the image. The four are empty if a line only says that there is no
+            box. NIH's "Infiltrate" is "Infiltration" unless it is a label. Boxes of other images or findings are left
+            out with a warning.
+        uncertain: what a cell such as -1 or ? of a finding counts as: "ignore" (not known), "ones" or "zeros"; None
+            refuses such cells.
+        label_column: a column that names the findings of an image, Pneumonia|Effusion, or says yes or no, see `spread`.
 
     Raises:
         InputError: a table is not as expected; reason "dataset" or "malformed".
         UsageError: the options contradict each other.
     """
+    path = Path(csv)
+    classes = None
+    if os.path.isdir(path):
+        classes = None if (path / "labels.csv").exists() else class_folders(path)
+        path = path / "labels.csv"
+    if classes and (images or label_column):
+        raise UsageError("--images and --label-column go with a table, and here are class folders")
+    table = classes or read_table(path)
+    # Default columns may be missing; columns that the user names may not.
+    usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
+    asked = [column for column in (normal_column, abnormal_column) if column]
+    table.require((image_column, *usual, *asked, *(() if label_column else labels or ()), *ignore))
+    patient_column = table.called((patient_column.lower(),)) or patient_column
+    split_column = table.called((split_column.lower(),)) or split_column
 
-    def __init__(
-        self,
-        csv: Path,
-        images: Path | None = None,
-        labels: Sequence[str] | None = None,
-        image_column: str = "image",
-        patient_column: str = "patient",
-        split_column: str = "split",
-        normal_column: str | None = None,
-        abnormal_column: str | None = None,
-        ignore: Sequence[str] = (),
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.2,
-        seed: int = 0,
-        name: str | None = None,
-        boxes: Path | None = None,
-    ) -> None:
-        path = Path(csv)
-        if os.path.isdir(path):
-            path = path / "labels.csv"
-        table = read_table(path)
-        # The usual names may be missing; one that the user typed may not.
-        usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
-        asked = [column for column in (normal_column, abnormal_column) if column]
-        table.require((image_column, *usual, *asked, *(labels or ())))
-
-        taken = {*(labels or ()), *ignore}
-        normal_column = normal_column or table.called(_NORMAL, taken)
-        abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
+    if label_column:
+        table.require((label_column,))
         special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
-        self.name = name or _default_name(path)
-        self.labels = _findings(table, labels, special)
-        self.ids = np.array(table.columns[image_column])
-        self.files = _files(table, image_column, Path(images) if images else path.parent)
-        self.targets = np.stack([table.values(label) for label in self.labels], axis=1)
-        self.abnormal = _abnormal(table, normal_column, abnormal_column, self.targets)
-        patients = table.columns.get(patient_column, [""] * len(table))
-        self.patients = np.array([patient or image for patient, image in zip(patients, self.ids.tolist(), strict=True)])
+        others = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
+        table = spread(table, label_column, others)
+    table.require(labels or ())
+    taken = {*(labels or ()), *ignore}
+    normal_column = normal_column or table.called(NORMAL, taken)
+    abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
+    special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
+    candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
+    stated = [name for name in (normal_column, abnormal_column, *(labels or ())) if name]
+    table = decided(table, {*candidates, *stated}, uncertain)
+    findings = _findings(table, labels, special, candidates)
+    ids = np.array(table.columns[image_column])
+    files = _files(table, image_column, Path(images) if images else path.parent)
+    targets = np.stack([table.values(label) for label in findings], axis=1)
+    abnormal = _abnormal(table, normal_column, abnormal_column, targets)
+    named = table.columns.get(patient_column, [""] * len(table))
+    patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
 
-        warnings = []
-        if patient_column not in table.columns:
-            warnings.append(f"there is no column {patient_column!r}: each image counts as a patient of its own")
-        if split_column in table.columns:
-            self.splits = _named_splits(table, split_column)
-            if "val" not in self.splits:
-                self.splits = cut_validation(self.splits, self.patients, self.abnormal, val_fraction, seed)
-        else:
-            fractions = {"val": val_fraction, "test": test_fraction}
-            self.splits = split_by_patient(self.patients, self.abnormal, fractions, seed)
-        warnings += leak_warnings(self.patients, self.splits)
-        refuse_unlearnable(path, self.labels, self.targets, self.abnormal, self.splits)
-        doubtful = [label for label in self.labels if label.lower() in _NO_FINDINGS]
-        if doubtful and labels is None:
-            names = ",".join(doubtful)
-            warnings.append(f"taken as findings: {names}; if they are none, leave them out with --ignore {names}")
-        self.boxes: tuple[Box, ...] = ()
-        self.unlisted: tuple[Path, ...] = ()  # whatever else a user keeps beside a table
-        if boxes is not None:
-            self.boxes, unknown = listed_boxes(read_table(Path(boxes)), table, image_column, self.files, self.labels)
-            warnings += unknown
-        self.provenance: dict[str, Any] = {
-            "kind": "folder",
-            "source": str(path.resolve()),
-            "abnormal": abnormal_column or (normal_column and f"not {normal_column}") or "any finding",
-            "split": split_column if split_column in table.columns else "random, by patient",
-            "val_fraction": val_fraction,
-            "test_fraction": test_fraction,
-            "seed": seed,
-            "phantom": False,
-            "warnings": warnings,
-        }
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.ids)
-
-    def reader(self, index: int) -> Callable[[], Radiograph]:
-        """Return what reads image `index`."""
-        return partial(read_radiograph, self.files[index])
+    warnings = []
+    if not (normal_column or abnormal_column):
+        others = [name for name in (*candidates, *ignore) if name.lower() not in (*NORMAL, *_ABNORMAL, *_NO_FINDINGS)]
+        left_out = counted_as_normal(table, findings, others, abnormal)
+        warnings += [left_out] if left_out else []
+    if patient_column not in table.columns:
+        warnings.append(f"there is no column {patient_column!r}: each image counts as a patient of its own")
+    if split_column in table.columns:
+        splits = _named_splits(table, split_column)
+        if "val" not in splits:
+            splits = cut_validation(splits, patients, abnormal, val_fraction, seed)
+    else:
+        fractions = {"val": val_fraction, "test": test_fraction}
+        splits = split_by_patient(patients, abnormal, fractions, seed)
+    warnings += leak_warnings(patients, splits)
+    refuse_unlearnable(path, findings, targets, abnormal, splits)
+    if labels is None:
+        warnings += finding_doubts(table, findings, _NO_FINDINGS) + left_out_warnings(table, findings, candidates)
+    warnings += contradictions(findings, targets, abnormal)
+    listed: tuple[Box, ...] = ()
+    if boxes is not None:
+        listed, box_warnings = listed_boxes(read_table(Path(boxes)), table, image_column, files, findings)
+        warnings += box_warnings
+    provenance: dict[str, Any] = {
+        "kind": "folder",
+        "source": str(path.resolve()),
+        "abnormal": abnormal_column or (normal_column and f"not {normal_column}") or "any finding",
+        "split": split_column if split_column in table.columns else "random, by patient",
+        "val_fraction": val_fraction,
+        "test_fraction": test_fraction,
+        "seed": seed,
+        "phantom": False,
+        "warnings": warnings,
+    }
+    # Unlisted files are not reported: users may keep any images beside a table.
+    name = name or _default_name(path)
+    return Dataset(name, findings, ids, targets, abnormal, patients, splits, files, provenance, listed)
 
 
 def _default_name(path: Path) -> str:
@@ -146,28 +169,19 @@ def _default_name(path: Path) -> str:
     return re.sub(r"[^\w.+-]+", "-", name).strip("-.+") or "folder"
 
 
-def _findings(table: Table, labels: Sequence[str] | None, special: set[str | None]) -> tuple[str, ...]:
-    if labels is not None:
-        clash = [label for label in labels if label in special or label.lower() in (*_RESERVED, *_NORMAL, *_ABNORMAL)]
-        if clash or not labels or len(set(labels)) < len(labels):
-            raise UsageError(
-                f"labels must be different findings (given: {', '.join(labels)})"
-                + (f"; {clash[0]!r} already has another meaning" if clash else "")
-            )
-        return tuple(labels)
-    found = tuple(
-        column
-        for column, cells in table.columns.items()
-        if column not in special
-        and column.lower() not in ("", *_RESERVED)
-        and all(map(is_label_value, set(cells)))
-        and any(label_value(cell) >= 0 for cell in set(cells))
-    )
-    if not found:
-        raise InputError(
-            f"{table.path} has no column that holds only 0, 1 or nothing: name the findings with --labels", "dataset"
+def _findings(
+    table: Table, labels: Sequence[str] | None, special: set[str | None], candidates: Sequence[str]
+) -> tuple[str, ...]:
+    if labels is None:
+        return finding_columns(table, candidates)
+    clash = [label for label in labels if label in special or label.lower() in (*_RESERVED, *NORMAL, *_ABNORMAL)]
+    if clash or not labels or len(set(labels)) < len(labels):
+        raise UsageError(
+            f"labels must be different findings (given: {', '.join(labels)})"
+            + (f"; {clash[0]!r} already has another meaning" if clash else "")
         )
-    return found
+    check_columns(table, labels)
+    return tuple(labels)
 
 
 def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
@@ -175,13 +189,21 @@ def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
     for line, cell in zip(table.lines, table.columns[column], strict=True):
         if not cell:
             raise InputError(f"line {line} of {table.path} names no image in column {column!r}: fill it in", "dataset")
-        path = os.path.normpath(root / cell)
+        # Tables are also moved along with their folder: "../images/1.png" is beside it, in the folder of --images.
+        tried = [root / cell, table.path.parent / cell]
+        problems = [outside(root, os.path.normpath(path)) for path in tried]
+        if all(problems):
+            raise InputError(
+                f"line {line} of {table.path}: {cell} {problems[0]}: give a folder that holds all films with --images",
+                "dataset",
+            )
+        path = os.path.normpath(tried[problems.index("")])
         if path in files:
             raise InputError(
                 f"line {line} of {table.path} lists {cell} again, after line {files[path]}: remove one", "dataset"
             )
         files[path] = line
-    # Single missing images are rejected one by one when the data set is prepared.
+    # `prepare` rejects single missing images one by one.
     if not any(map(os.path.exists, files)):
         raise InputError(
             f"none of the {len(files)} images of {table.path} exists; expected files such as {next(iter(files))}: "
@@ -192,7 +214,7 @@ def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
 
 
 def _abnormal(table: Table, normal_column: str | None, abnormal_column: str | None, targets: FloatArray) -> FloatArray:
-    """Return (N,) in [0, 1], NaN where it is not known."""
+    """Return (N,) in [0, 1], NaN if it is not known."""
     unknown = np.full(len(table), np.nan, np.float32)
     from_normal = 1 - table.values(normal_column) if normal_column else unknown
     stated = table.values(abnormal_column) if abnormal_column else unknown
@@ -206,7 +228,7 @@ def _abnormal(table: Table, normal_column: str | None, abnormal_column: str | No
     if normal_column or abnormal_column:
         return np.where(np.isnan(stated), from_normal, stated)
     known = np.fmax.reduce(targets, axis=1)
-    # Nothing found, but not everything known: it may be either.
+    # If no finding is positive but one is unknown, the image may be abnormal or not.
     return np.where((known < 0.5) & np.isnan(targets).any(axis=1), np.float32(np.nan), known)
 
 

@@ -1,10 +1,10 @@
-"""MIMIC-CXR as PhysioNet distributes it, the DICOM or the JPG edition.
+"""MIMIC-CXR as PhysioNet distributes it, the DICOM or JPG edition.
 
 files/p10/p10000032/s50414267/<dicom_id>.dcm or .jpg
 mimic-cxr-2.0.0-chexpert.csv.gz, mimic-cxr-2.0.0-negbio.csv.gz      subject_id, study_id, and 14 observations
 mimic-cxr-2.0.0-split.csv.gz                                        dicom_id, study_id, subject_id, split
 mimic-cxr-2.0.0-metadata.csv.gz                                     dicom_id, ViewPosition, ...
-mimic-cxr-2.1.0-test-set-labeled.csv                                study_id, and the observations; if asked for
+mimic-cxr-2.1.0-test-set-labeled.csv                                study_id, and the observations; only if requested
 
 The CSV files are those of the JPG edition (PhysioNet lists them there); they may be unpacked.
 """
@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
 from edgecxr.data.adapters.chexpert import OWN, as_read, observations
-from edgecxr.data.adapters.listed import Listed, any_there, divided, expected, warned, without_a_line
+from edgecxr.data.dataset import Dataset
 from edgecxr.data.tables.labels import choose, merged, unknown_warnings
 from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import Table, listing, read_table
@@ -28,6 +29,7 @@ from edgecxr.errors import InputError, UsageError
 
 LABELERS = ("chexpert", "negbio")
 FRONTAL = ("PA", "AP")
+PICTURES = "equalised"  # the JPG edition (Johnson et al., arXiv:1901.07042)
 
 _ENDINGS = (".jpg", ".dcm")
 _ALIASES = {"Airspace Opacity": "Lung Opacity"}
@@ -43,19 +45,19 @@ def mimic(
     val_fraction: float = 0.1,
     seed: int = 0,
     name: str = "mimic-cxr",
-) -> Listed:
+) -> Dataset:
     """Find the films of MIMIC-CXR, frontal ones by default.
 
     Args:
-        folder: as the module says.
-        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 13 observations but No Finding.
-        labeler: whose labels: "chexpert" or "negbio".
+        folder: folder with the files listed in this module's docstring.
+        labels: as in `edgecxr.data.tables.labels.choose`; by default all 13 observations but No Finding.
+        labeler: whose labels to use, "chexpert" or "negbio".
         uncertain: what an uncertain mention (-1) counts as: "ignore" (not known), "ones" or "zeros".
-        any_view: take films whose ViewPosition is neither PA nor AP, too.
-        manual_test: test on the studies that were labelled by hand, and no others.
-        val_fraction: part of the training patients that becomes "val", where the list of splits has none.
-        seed: of that division.
-        name: of the prepared data set.
+        any_view: also keep films whose ViewPosition is neither PA nor AP.
+        manual_test: test only on the studies that were labelled by hand.
+        val_fraction: share of the training patients that becomes "val", if the list of splits has no "val".
+        seed: seed of that division.
+        name: name of the prepared data set.
 
     Raises:
         InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
@@ -67,18 +69,18 @@ def mimic(
     paths = {kind: _path(f"mimic-cxr-2.0.0-{kind}.csv") for kind in ("split", labeler, "metadata")}
     if manual_test:
         paths["manual"] = _path("mimic-cxr-2.1.0-test-set-labeled.csv")
-    found = expected(folder, (*paths.values(), "files"), "MIMIC-CXR")
+    existing = expected(folder, (*paths.values(), "files"), "MIMIC-CXR")
     sources = choose(labels, OWN, "MIMIC-CXR")
-    listed, labelled, metadata = (read_table(found[paths[kind]]) for kind in ("split", labeler, "metadata"))
+    listed, labelled, metadata = (read_table(existing[paths[kind]]) for kind in ("split", labeler, "metadata"))
     listed.require(("dicom_id", "study_id", "subject_id", "split"))
     metadata.require(("dicom_id", "ViewPosition"))
     own, abnormal = observations(labelled, uncertain)
     rows_of = dict.fromkeys(("train", "val", "test"), _by_study(labelled))
     if manual_test:
-        manual = _renamed(read_table(found[paths["manual"]]))
-        read, not_normal = as_read(*observations(manual, uncertain))
+        manual = _renamed(read_table(existing[paths["manual"]]))
+        manual_own, manual_abnormal = as_read(*observations(manual, uncertain))
         rows_of["test"] = {study: len(labelled) + row for study, row in _by_study(manual).items()}
-        own, abnormal = np.concatenate([own, read]), np.concatenate([abnormal, not_normal])
+        own, abnormal = np.concatenate([own, manual_own]), np.concatenate([abnormal, manual_abnormal])
 
     dicoms, studies, subjects = (listed.columns[key] for key in ("dicom_id", "study_id", "subject_id"))
     splits = _splits(listed)
@@ -98,8 +100,8 @@ def mimic(
             f"(ViewPosition: {listing(sorted(set(views.values())), 8)}): take all tables of one download",
             "dataset",
         )
-    every = _files(folder, subjects, studies, dicoms)
-    files = tuple(every[row] for row in kept)
+    all_files = _files(folder, subjects, studies, dicoms)
+    files = tuple(all_files[row] for row in kept)
     any_there(folder, files)
     own, abnormal, splits = own[labels_at], abnormal[labels_at], splits[kept]
     patients, targets = np.array([subjects[row] for row in kept]), merged(own, OWN, sources)
@@ -115,9 +117,12 @@ def mimic(
         "warnings": notes + unknown_warnings(sources, OWN, "MIMIC-CXR")
         + warned(folder, tuple(sources), targets, abnormal, patients, splits),
     }  # fmt: skip
-    unlisted = without_a_line([folder / "files"], every)
+    unlisted = without_a_line([folder / "files"], all_files)
     ids = np.array([dicoms[row] for row in kept])
-    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, unlisted=unlisted)
+    return Dataset(
+        name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance,
+        unlisted=unlisted, pictures=PICTURES,
+    )  # fmt: skip
 
 
 def _path(name: str) -> str:
@@ -125,7 +130,10 @@ def _path(name: str) -> str:
 
 
 def _renamed(table: Table) -> Table:
-    """Return the table of labels made by hand under the labeler's name for lung opacities."""
+    """Rename lung opacities in the hand-labelled table.
+
+    The labeler uses another name for them.
+    """
     twice = [name for name, other in _ALIASES.items() if {name, other} <= set(table.columns)]
     if twice:
         raise InputError(f"{table.path} has both {twice[0]} and {_ALIASES[twice[0]]}: remove one column", "dataset")
@@ -134,7 +142,7 @@ def _renamed(table: Table) -> Table:
 
 
 def _by_study(table: Table) -> dict[str, int]:
-    """Return the row of each study."""
+    """Map each study to its row."""
     table.require(("study_id",))
     rows = {study: row for row, study in enumerate(table.columns["study_id"])}
     if len(rows) < len(table):
@@ -154,12 +162,15 @@ def _splits(listed: Table) -> np.ndarray:
 
 
 def _files(folder: Path, subjects: list[str], studies: list[str], dicoms: list[str]) -> list[Path]:
-    """Return the file of each image: of the edition that the first one that exists is of."""
-    # Hundreds of thousands: put together as text, each takes a fifth of the time.
+    """Return the file of each image.
+
+    All have the ending of the first file that exists, which tells the edition.
+    """
+    # Joined as text, since hundreds of thousands of Paths take five times as long.
     places = [
         f"{folder}/files/p{subject[:2]}/p{subject}/s{study}/{dicom}"
         for subject, study, dicom in zip(subjects, studies, dicoms, strict=True)
     ]
-    there = (ending for place in places for ending in _ENDINGS if os.path.exists(place + ending))
-    ending = next(there, _ENDINGS[0])
+    existing = (ending for place in places for ending in _ENDINGS if os.path.exists(place + ending))
+    ending = next(existing, _ENDINGS[0])
     return [Path(place + ending) for place in places]

@@ -1,4 +1,6 @@
-"""NIH ChestX-ray14 as the Clinical Center distributes it: 112,120 PNG films, labels mined from reports.
+"""NIH ChestX-ray14 as the Clinical Center distributes it.
+
+It has 112,120 PNG films with labels mined from reports.
 
 Data_Entry_2017*.csv           Image Index, Finding Labels (joined by |), Patient ID, ...
 train_val_list.txt, test_list.txt
@@ -15,22 +17,23 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr.data.adapters.listed import Listed, any_there, divided, expected, warned, without_a_line
-from edgecxr.data.dataset import Box
+from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
+from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
-from edgecxr.data.tables.table import Table, listing, read_table
-from edgecxr.errors import InputError
+from edgecxr.data.tables.table import LARGEST_TABLE, Table, listing, read_table
+from edgecxr.errors import InputError, brief
+from edgecxr.storage.reading import BadFile, read_text
 
 OWN = SETS["nih14"]
 NORMAL = "No Finding"
+PICTURES = "windowed"  # by the window in the DICOM file's header (Wang et al., CVPR 2017)
 
-_ENTRIES = "Data_Entry_2017_v2020.csv|Data_Entry_2017.csv"  # the later one corrects the earlier
+_ENTRIES = "Data_Entry_2017_v2020.csv|Data_Entry_2017.csv"  # the later edition corrects the earlier
 _LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 _BOXES = "BBox_List_2017.csv"
-_SIDE = 1024  # of NIH's films, in whose pixels boxes are
+_SIDE = 1024  # of NIH's films in pixels, which are the unit of boxes
 _RENAMED = {"Bbox [x": "x", "h]": "h"}
-_ALIASES = {"Infiltrate": "Infiltration"}  # the list of boxes has another name for it than the table
 
 
 def nih(
@@ -39,27 +42,29 @@ def nih(
     val_fraction: float = 0.1,
     seed: int = 0,
     name: str = "nih",
-) -> Listed:
+) -> Dataset:
     """Find the films of NIH ChestX-ray14.
 
     Args:
-        folder: as the module says.
-        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 14.
-        val_fraction: part of the patients of train_val_list.txt that becomes "val".
-        seed: of that division.
-        name: of the prepared data set.
+        folder: folder with the files listed in this module's docstring.
+        labels: as in `edgecxr.data.tables.labels.choose`; by default all 14.
+        val_fraction: share of the patients of train_val_list.txt that becomes "val".
+        seed: seed of that division.
+        name: name of the prepared data set.
 
     Raises:
         InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
         UsageError: unknown labels.
     """
     folder = Path(folder)
-    found = expected(folder, (_ENTRIES, *_LISTS.values()), "NIH ChestX-ray14")
-    table = read_table(found[_ENTRIES])
+    paths = expected(folder, (_ENTRIES, *_LISTS.values()), "NIH ChestX-ray14")
+    table = read_table(paths[_ENTRIES])
     table.require(("Image Index", "Finding Labels", "Patient ID"))
     sources = choose(labels, OWN, "NIH ChestX-ray14")
-    splits, listed = _splits(table, {split: found[file] for split, file in _LISTS.items()})
-    lacking = [image for image, there in zip(table.columns["Image Index"], listed.tolist(), strict=True) if not there]
+    splits, listed = _splits(table, {split: paths[file] for split, file in _LISTS.items()})
+    lacking = [
+        image for image, is_listed in zip(table.columns["Image Index"], listed.tolist(), strict=True) if not is_listed
+    ]
     table = _only(table, listed)
     own, abnormal = _targets(table)
     targets = merged(own, OWN, sources)
@@ -69,9 +74,9 @@ def nih(
     boxes, notes = _boxes(folder, table, files, sources)
     splits = divided(splits[listed], patients, abnormal, val_fraction, seed)
     if lacking:
-        notes.append(f"images of {found[_ENTRIES].name} in neither list, left out: {len(lacking)}")
+        notes.append(f"images of {paths[_ENTRIES].name} in neither list, left out: {len(lacking)}")
     provenance: dict[str, Any] = {
-        "kind": "nih", "source": str(folder.resolve()), "table": found[_ENTRIES].name, "val_fraction": val_fraction,
+        "kind": "nih", "source": str(folder.resolve()), "table": paths[_ENTRIES].name, "val_fraction": val_fraction,
         "seed": seed, "cut": ["val"], "phantom": False,
         "labels_from": {label: list(parts) for label, parts in sources.items()},
         "warnings": notes + unknown_warnings(sources, OWN, "NIH ChestX-ray14")
@@ -79,23 +84,25 @@ def nih(
     }  # fmt: skip
     ids = np.array(table.columns["Image Index"])
     unlisted = without_a_line(_places(folder), [*files, *_files(folder, lacking)])
-    return Listed(name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, boxes, unlisted)
+    return Dataset(
+        name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, boxes, unlisted, PICTURES
+    )
 
 
 def _splits(table: Table, lists: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the split of each row, and whether one of the lists has it."""
+    """Return the split of each row, and whether a list has it."""
     place = {image: row for row, image in enumerate(table.columns["Image Index"])}
     if len(place) < len(table):
         raise InputError(f"{table.path} lists an image twice: remove one of the lines", "dataset")
     splits = np.full(len(table), "", "<U5")
     for split, path in lists.items():
         try:
-            names = path.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} cannot be read ({error}): download it again", "dataset") from error
-        strangers = [image for image in names if image not in place]
-        if strangers or not names:
-            what = f"images that {table.path.name} lacks ({listing(strangers, 3)})" if strangers else "no images"
+            names = read_text(path, LARGEST_TABLE).split()
+        except (OSError, BadFile) as error:
+            raise InputError(f"{path} cannot be read ({brief(error)}): download it again", "dataset") from error
+        unknown = [image for image in names if image not in place]
+        if unknown or not names:
+            what = f"images that {table.path.name} lacks ({listing(unknown, 3)})" if unknown else "no images"
             raise InputError(f"{path} names {what}: take both files of one download", "dataset")
         rows = [place[image] for image in names]
         if (splits[rows] != "").any():
@@ -112,7 +119,7 @@ def _only(table: Table, rows: np.ndarray) -> Table:
 
 
 def _targets(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 14 findings (N, 14), and whether there is any (N,)."""
+    """Return the 14 findings (N, 14) and whether any is present (N,)."""
     place = {label: column for column, label in enumerate(OWN)}
     own = np.zeros((len(table), len(OWN)), np.float32)
     abnormal = np.ones(len(table), np.float32)
@@ -131,14 +138,17 @@ def _targets(table: Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _files(folder: Path, images: list[str]) -> tuple[Path, ...]:
-    """Return where each film lies: in one of twelve folders, or in one."""
-    where: dict[str, Path] = {}
+    """Return the path of each film.
+
+    The films are in one folder or in twelve.
+    """
+    by_name: dict[str, Path] = {}
     for place in _places(folder):
         for parent in (place, place / "images"):
             if parent.is_dir():
                 for entry in parent.iterdir():
-                    where.setdefault(entry.name, entry)
-    return tuple(where.get(image, folder / "images" / image) for image in images)
+                    by_name.setdefault(entry.name, entry)
+    return tuple(by_name.get(image, folder / "images" / image) for image in images)
 
 
 def _places(folder: Path) -> list[Path]:
@@ -151,12 +161,11 @@ def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources
         return (), []
     listed = read_table(path)
     columns = {_RENAMED.get(column, column): cells for column, cells in listed.columns.items()}
-    columns["Finding Label"] = [_ALIASES.get(cell, cell) for cell in columns.get("Finding Label", [])]
     listed = dataclasses.replace(listed, columns=columns)
     own, notes = listed_boxes(listed, table, "Image Index", files, OWN)
     wanted = wanted_of(sources)
     boxes = [box._replace(label=label) for box in own for label in wanted.get(box.label, [])]
-    # Editions of smaller films have the same list.
+    # Editions of smaller films have the same list of boxes, so scale them.
     scales: dict[int, tuple[float, float]] = {}
     for box in boxes:
         if box.index not in scales:
@@ -172,11 +181,8 @@ def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources
 
 
 def _scale(file: Path) -> tuple[float, float]:
-    """Return by what the coordinates of boxes are multiplied, along columns and rows."""
-    from PIL import Image
+    """Return the factors for box coordinates along columns and rows."""
+    from edgecxr.films.image_file import sides_of
 
-    try:
-        with Image.open(file) as image:
-            return image.width / _SIDE, image.height / _SIDE
-    except (OSError, ValueError):  # rejected when it is prepared
-        return 1.0, 1.0
+    width, height = sides_of(file) or (_SIDE, _SIDE)  # `prepare` rejects what is no image
+    return width / _SIDE, height / _SIDE

@@ -1,20 +1,21 @@
-"""From what a user types after `prepare` to a data set."""
+"""Opening of the data set that a user names after `prepare`."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.dataset import Dataset
 from edgecxr.data.tables.labels import is_finding
 from edgecxr.errors import UsageError
 from edgecxr.registry import DATASETS, resolve
 from edgecxr.workspace import Workspace
 
 _OWN_LABELS = ("folder", "phantom")
-"""Whose labels are columns of a user's table, or made up: sets of labels mean nothing there."""
+"""Adapters whose labels are columns of a user's table or made up: label sets mean nothing to them."""
 
 
 def open_source(
@@ -26,21 +27,21 @@ def open_source(
     workers: int | None,
     progress: Callable[[int, int], None],
     workspace: Workspace,
-) -> CxrDataset:
+) -> Dataset:
     """Open a data set by the name of its adapter.
 
     Args:
         kind: a key of `edgecxr.registry.DATASETS`.
-        path: where it lies; a phantom without one is made in the workspace.
-        options: what the user gave, None where nothing.
+        path: location of the data set; a phantom without a path is made in the workspace.
+        options: the user's options; None for those not given.
         listed: the same for options that are lists, "A,B,C".
-        seed: of random splits and phantom films.
-        workers: processes that make a phantom.
-        progress: told how many phantom films there are.
+        seed: seed of random splits and phantom films.
+        workers: number of processes that make a phantom.
+        progress: called with (phantom films done, phantom films in all).
         workspace: where a phantom is made.
 
     Raises:
-        UsageError: an unknown adapter, one that does not take a given option, or a missing path.
+        UsageError: an unknown adapter, an option that the adapter does not have, or a missing path.
         InputError: the data set is not as the adapter expects.
     """
     adapter = resolve(DATASETS, kind, "data set")
@@ -56,13 +57,15 @@ def open_source(
         raise UsageError(f"data set {kind} takes no {', '.join(wrong)}")
     if kind == "phantom":
         source = adapter(path or workspace.root / name, **given, seed=seed, workers=workers, progress=progress)
-        source.name = name
-        return source
+        return dataclasses.replace(source, name=name)
     if path is None:
         raise UsageError(f"where does the {kind} data set lie? edgecxr prepare {kind} PATH")
-    return adapter(path, **given, seed=seed)
+    return adapter(path, **given, **({"seed": seed} if "seed" in known else {}))
 
 
 def _is_label_set(items: list[str]) -> bool:
-    """Whether what was typed names a set of labels or a file, or was meant to, rather than a single finding."""
+    """Return whether the items name a label set or a file.
+
+    Any single item that is not a known finding counts, since it may be a mistyped name of a set.
+    """
     return len(items) == 1 and not is_finding(items[0])

@@ -1,9 +1,11 @@
-"""VinBigData's Kaggle edition of VinDr-CXR: 15,000 training films with every reader's boxes, none of its test films.
+"""VinBigData's Kaggle edition of VinDr-CXR.
+
+It has 15,000 training films with every reader's boxes, but none of the test films of VinDr-CXR.
 
 train.csv                  image_id, class_name, class_id 0 to 14 (14: No finding), rad_id, x_min, y_min, x_max, y_max
 train/*.dicom, *.png ...   the films, or one of the editions of smaller pictures
-train_meta.csv             image_id, dim0, dim1: rows and columns of the films in whose pixels boxes are; only of the
-                           editions of smaller pictures, some of which have height and width in train.csv instead
+train_meta.csv             image_id, dim0, dim1: rows and columns of the original films, in whose pixels the boxes are;
+                           only in editions of smaller pictures, some of which have height and width in train.csv
 
 Every film was read by three radiologists. There is no test split, so one is cut from these films, too.
 """
@@ -17,24 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from edgecxr.data.adapters.listed import (
+from edgecxr.data.adapters.checks import (
     IMAGES,
     NO_PATIENTS,
-    Listed,
     any_there,
     divided,
     expected,
     warned,
     without_a_line,
 )
-from edgecxr.data.dataset import Box
+from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import CORNERS, film_corners
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
 from edgecxr.data.tables.readers import check_merge, merge_readers
 from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError
 
-# By class_id. The same findings as the paper's list of VinDr-CXR, in another order.
+# Indexed by class_id. The same findings as in the VinDr-CXR paper, in another order.
 OWN = (
     *("Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Consolidation", "ILD", "Infiltration"),
     *("Lung Opacity", "Nodule/Mass", "Other lesion", "Pleural effusion", "Pleural thickening", "Pneumothorax"),
@@ -52,17 +53,17 @@ def vinbigdata(
     test_fraction: float = 0.2,
     seed: int = 0,
     name: str = "vinbigdata",
-) -> Listed:
+) -> Dataset:
     """Find the training films of VinBigData.
 
     Args:
-        folder: as the module says.
-        labels: what `edgecxr.data.tables.labels.choose` takes; by default all 14.
-        merge: of the readers, one of `edgecxr.data.tables.readers.MERGES`.
-        val_fraction: part of the films that becomes "val"; patients are not known.
-        test_fraction: part of the films that becomes "test".
-        seed: of that division.
-        name: of the prepared data set.
+        folder: folder with the files listed in this module's docstring.
+        labels: as in `edgecxr.data.tables.labels.choose`; by default all 14.
+        merge: how readers are merged, one of `edgecxr.data.tables.readers.MERGES`.
+        val_fraction: share of the films that becomes "val"; patients are not known.
+        test_fraction: share of the films that becomes "test".
+        seed: seed of that division.
+        name: name of the prepared data set.
 
     Raises:
         InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
@@ -70,12 +71,12 @@ def vinbigdata(
     """
     check_merge(merge)
     folder = Path(folder)
-    found = expected(folder, ("train.csv", "train"), "VinBigData")
-    table = read_table(found["train.csv"])
+    paths = expected(folder, ("train.csv", "train"), "VinBigData")
+    table = read_table(paths["train.csv"])
     table.require(("image_id", "class_name", "class_id", "rad_id", *CORNERS))
     sources = choose(labels, OWN, "VinBigData")
     classes = _classes(table)
-    # A reading is a reader's of an image: a row for each box, or one that says that there is nothing.
+    # A reading, of one image by one reader, has a row per box, or one row for "No finding".
     pairs = np.array([table.columns["image_id"], table.columns["rad_id"]])
     readings, reading = np.unique(pairs, axis=1, return_inverse=True)
     values = np.zeros((readings.shape[1], len(OWN) + 1), np.float32)
@@ -83,7 +84,7 @@ def vinbigdata(
     ids, image = np.unique(readings[0], return_inverse=True)
     own = merge_readers(values, image, len(ids), merge)
     targets, abnormal = merged(own[:, :-1], OWN, sources), 1 - own[:, -1]
-    files = _files(found["train"], ids.tolist())
+    files = _files(paths["train"], ids.tolist())
     any_there(folder, files)
     splits = divided(None, ids, abnormal, val_fraction, seed, test_fraction)
     provenance: dict[str, Any] = {
@@ -101,12 +102,15 @@ def vinbigdata(
         provenance["warnings"].append(
             f"boxes left out: {unscaled}; neither train_meta.csv nor train.csv has the sizes of the films they are of"
         )
-    unlisted = without_a_line([found["train"]], files)
-    return Listed(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
+    unlisted = without_a_line([paths["train"]], files)
+    return Dataset(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
 
 
 def _classes(table: Table) -> np.ndarray:
-    """Return the class of each row, whose name must be the one that edgecxr knows by that number."""
+    """Return the class of each row.
+
+    A class name that does not fit its number raises `InputError`.
+    """
     numbers = table.numbers("class_id")
     names = (*OWN, "No finding")
     for row, (number, name) in enumerate(zip(numbers.tolist(), table.columns["class_name"], strict=True)):
@@ -120,11 +124,11 @@ def _classes(table: Table) -> np.ndarray:
 
 
 def _files(folder: Path, ids: list[str]) -> tuple[Path, ...]:
-    found: dict[str, Path] = {}
+    by_name: dict[str, Path] = {}
     for entry in folder.iterdir():
         if entry.suffix.lower() in IMAGES:
-            found.setdefault(entry.stem, entry)
-    return tuple(found.get(name, folder / f"{name}.dicom") for name in ids)
+            by_name.setdefault(entry.stem, entry)
+    return tuple(by_name.get(name, folder / f"{name}.dicom") for name in ids)
 
 
 def _boxes(
@@ -136,16 +140,19 @@ def _boxes(
     sources: Sources,
     targets: np.ndarray,
 ) -> tuple[tuple[Box, ...], int]:
-    """Return all readers' boxes of findings that are positive after merging, in pixels of the files.
+    """Return the boxes of positive findings, in pixels of the files.
 
-    Also how many are left out, since nothing says which part of a smaller picture they are.
+    All readers' boxes count if the finding is positive after merging.
+
+    Returns:
+        The boxes, and the number of boxes left out because the size of the original film is not known.
     """
     rows = {name: row for row, name in enumerate(ids.tolist())}
     wanted = wanted_of(sources)
     column = {label: place for place, label in enumerate(sources)}
     shapes = _shapes(folder, table)
     scales: dict[int, tuple[float, float] | None] = {}
-    found = []
+    boxes = []
     unscaled = 0
     for image, number, corners in zip(table.columns["image_id"], classes, film_corners(table).tolist(), strict=True):
         row = rows[image]
@@ -160,12 +167,15 @@ def _boxes(
                 unscaled += 1
                 continue
             x_min, y_min, x_max, y_max = corners
-            found.append(Box(row, label, x_min * scale[0], y_min * scale[1], x_max * scale[0], y_max * scale[1]))
-    return tuple(found), unscaled
+            boxes.append(Box(row, label, x_min * scale[0], y_min * scale[1], x_max * scale[0], y_max * scale[1]))
+    return tuple(boxes), unscaled
 
 
 def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
-    """Return the rows and columns of films, by image, where an edition of smaller pictures says them."""
+    """Return (rows, columns) of the original films by image.
+
+    Empty unless an edition of smaller pictures lists them.
+    """
     path, names = folder / "train_meta.csv", ("dim0", "dim1")
     if path.exists():
         table = read_table(path)
@@ -179,15 +189,17 @@ def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
 
 
 def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return by what the coordinates of boxes are multiplied, along columns and rows; None where it is not known."""
+    """Return the factors for box coordinates along columns and rows.
+
+    None if they are not known.
+    """
     if file.suffix.lower() in (".dicom", ".dcm"):
         return 1.0, 1.0
     if shape is None:
         return None
-    from PIL import Image
+    from edgecxr.films.image_file import sides_of
 
-    try:
-        with Image.open(file) as picture:
-            return picture.width / shape[1], picture.height / shape[0]
-    except (OSError, ValueError, ZeroDivisionError):  # rejected when it is prepared
+    sides = sides_of(file)
+    if sides is None or not all(shape):  # `prepare` rejects it
         return 1.0, 1.0
+    return sides[0] / shape[1], sides[1] / shape[0]

@@ -1,8 +1,10 @@
-"""VinDr-CXR as PhysioNet distributes it: DICOM films, three readers per training image, a consensus for the test set.
+"""VinDr-CXR as PhysioNet distributes it.
+
+The films are DICOM files. Training images have the labels of three readers, test images have a consensus.
 
 train/*.dicom    test/*.dicom    annotations/image_labels_train.csv    annotations/image_labels_test.csv
 annotations/annotations_train.csv and annotations_test.csv hold boxes around findings; they may be missing
-annotations/patients.csv (image_id,patient) is not of PhysioNet; where it exists, validation is cut by patient
+annotations/patients.csv (image_id,patient) is not from PhysioNet; if it exists, validation is cut by patient
 """
 
 from __future__ import annotations
@@ -10,23 +12,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecxr.data.adapters.listed import warned, without_a_line
-from edgecxr.data.dataset import Box
+from edgecxr.data.adapters.checks import refuse_outside, warned, without_a_line
+from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import CORNERS, film_corners
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
 from edgecxr.data.tables.readers import check_merge, merge_readers
 from edgecxr.data.tables.splits import cut_validation
 from edgecxr.data.tables.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError
-from edgecxr.films.radiograph import Radiograph
-from edgecxr.films.read import read_radiograph
 from edgecxr.vocabulary import FloatArray
 
 NORMAL = "No finding"
@@ -35,81 +34,70 @@ _ALIASES = {"Other disease": "Other diseases"}  # the test table's spelling
 _ENDINGS = (".dicom", ".dcm")
 
 
-class VinDr:
-    """VinDr-CXR, a `CxrDataset`.
+def vindr(
+    folder: Path,
+    labels: str | Sequence[str] = "vindr14",
+    merge: str = "majority",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    name: str = "vindr",
+    provenance: dict[str, Any] | None = None,
+) -> Dataset:
+    """Open VinDr-CXR.
 
-    Readers are merged by image (`edgecxr.data.tables.readers`). An image is abnormal unless it is "No finding"
-    after merging. All readers' boxes count where the finding is positive (0.5 or more) after merging. Who read an image
-    is never used: it gives the label away.
+    Readers are merged by image (`edgecxr.data.tables.readers`). An image is abnormal unless it is "No finding" after
+    merging. All readers' boxes count if the finding is positive (0.5 or more) after merging. The reader's identity is
+    never used, since it gives the label away.
 
     Args:
-        folder: with train/, test/ and annotations/.
-        labels: what `edgecxr.data.tables.labels.choose` takes.
+        folder: folder with train/, test/ and annotations/.
+        labels: as in `edgecxr.data.tables.labels.choose`.
         merge: one of `edgecxr.data.tables.readers.MERGES`.
-        val_fraction: part of the training patients that becomes "val"; each image is its own patient unless
-            annotations/patients.csv says more.
-        seed: of that division.
-        name: of the prepared data set.
+        val_fraction: share of the training patients that becomes "val"; each image is its own patient unless
+            annotations/patients.csv says otherwise.
+        seed: seed of that division.
+        name: name of the prepared data set.
         provenance: more facts to record.
 
     Raises:
         InputError: the folder or a table is not as expected; reason "dataset" or "malformed".
         UsageError: an unknown label set or merge.
     """
+    check_merge(merge)
+    folder = Path(folder)
+    sources = _sources(labels)
+    own = tuple(dict.fromkeys(part for parts in sources.values() for part in parts))
+    parts = [_read_split(folder, split, own, merge) for split in ("train", "test")]
+    split_ids, split_values, split_files = zip(*parts, strict=True)
+    ids = np.concatenate(split_ids)
+    values = np.concatenate(split_values)
+    targets, abnormal = merged(values[:, :-1], own, sources), 1 - values[:, -1]
+    files = split_files[0] + split_files[1]
+    refuse_outside(folder, files)
+    _check_images(folder, split_ids[0], split_ids[1], files)
 
-    def __init__(
-        self,
-        folder: Path,
-        labels: str | Sequence[str] = "vindr14",
-        merge: str = "majority",
-        val_fraction: float = 0.1,
-        seed: int = 0,
-        name: str = "vindr",
-        provenance: dict[str, Any] | None = None,
-    ) -> None:
-        check_merge(merge)
-        folder = Path(folder)
-        self.name = name
-        sources = _sources(labels)
-        self.labels = tuple(sources)
-        own = tuple(dict.fromkeys(part for parts in sources.values() for part in parts))
-        parts = [_read_split(folder, split, own, merge) for split in ("train", "test")]
-        ids, findings, files = zip(*parts, strict=True)
-        self.ids = np.concatenate(ids)
-        values = np.concatenate(findings)
-        self.targets, self.abnormal = merged(values[:, :-1], own, sources), 1 - values[:, -1]
-        self.files = files[0] + files[1]
-        _check_images(folder, ids[0], ids[1], self.files)
-
-        self.boxes = tuple(
-            box
-            for split in ("train", "test")
-            for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", self.ids, sources, self.targets)
-        )
-        self.unlisted = without_a_line((folder / "train", folder / "test"), self.files)
-        self.patients = _patients(folder, self.ids)
-        splits = np.repeat(["train", "test"], [len(part) for part in ids])
-        self.splits = cut_validation(splits, self.patients, self.abnormal, val_fraction, seed)
-        warnings = unknown_warnings(sources, own, "VinDr-CXR")
-        warnings += warned(folder, self.labels, self.targets, self.abnormal, self.patients, self.splits)
-        self.provenance: dict[str, Any] = {
-            "kind": "vindr",
-            "source": str(folder.resolve()),
-            "merge": merge,
-            "val_fraction": val_fraction,
-            "seed": seed,
-            "cut": ["val"],
-            "phantom": False,
-            "warnings": warnings,
-        } | (provenance or {})
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.ids)
-
-    def reader(self, index: int) -> Callable[[], Radiograph]:
-        """Return what reads image `index`."""
-        return partial(read_radiograph, self.files[index])
+    boxes = tuple(
+        box
+        for split in ("train", "test")
+        for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", ids, sources, targets)
+    )
+    unlisted = without_a_line((folder / "train", folder / "test"), files)
+    patients = _patients(folder, ids)
+    splits = np.repeat(["train", "test"], [len(part) for part in split_ids])
+    splits = cut_validation(splits, patients, abnormal, val_fraction, seed)
+    warnings = unknown_warnings(sources, own, "VinDr-CXR")
+    warnings += warned(folder, tuple(sources), targets, abnormal, patients, splits)
+    facts: dict[str, Any] = {
+        "kind": "vindr",
+        "source": str(folder.resolve()),
+        "merge": merge,
+        "val_fraction": val_fraction,
+        "seed": seed,
+        "cut": ["val"],
+        "phantom": False,
+        "warnings": warnings,
+    } | (provenance or {})
+    return Dataset(name, tuple(sources), ids, targets, abnormal, patients, splits, files, facts, boxes, unlisted)
 
 
 def _sources(labels: str | Sequence[str]) -> Sources:
@@ -123,7 +111,11 @@ def _sources(labels: str | Sequence[str]) -> Sources:
 def _read_split(
     folder: Path, split: str, labels: tuple[str, ...], merge: str
 ) -> tuple[np.ndarray, FloatArray, tuple[Path, ...]]:
-    """Return ids (N,), merged values (N, L + 1) with "No finding" last, and files of a split."""
+    """Return ids, merged values and files of a split.
+
+    Returns:
+        (N,) ids, (N, L + 1) values with "No finding" last, and N files.
+    """
     table = read_table(folder / "annotations" / f"image_labels_{split}.csv")
     columns = {_ALIASES.get(name, name): cells for name, cells in table.columns.items()}
     table = dataclasses.replace(table, columns=columns)
@@ -135,7 +127,7 @@ def _read_split(
 
 
 def _check_rows(table: Table) -> None:
-    """Raise where an image, or an image and its reader, is listed twice."""
+    """Refuse a table that lists an image or a reading twice."""
     readers = table.columns.get("rad_id", [""] * len(table))
     seen: set[tuple[str, str]] = set()
     for row in zip(table.columns["image_id"], readers, strict=True):
@@ -147,21 +139,21 @@ def _check_rows(table: Table) -> None:
 
 def _files(folder: Path, ids: np.ndarray) -> tuple[Path, ...]:
     try:
-        found = {entry.stem: entry for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS}
+        by_name = {entry.stem: entry for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS}
     except OSError as error:
         raise InputError(
             f"{folder} with its .dicom files is not there ({error.strerror}): give the folder that holds train/, test/ "
             "and annotations/",
             "dataset",
         ) from error
-    return tuple(found.get(name, folder / f"{name}.dicom") for name in ids.tolist())
+    return tuple(by_name.get(name, folder / f"{name}.dicom") for name in ids.tolist())
 
 
 def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tuple[Path, ...]) -> None:
     both = np.intersect1d(train, test)
     if len(both):
         raise InputError(f"{folder}: images are in the train and the test table ({listing(both, 3)})", "dataset")
-    # Single missing films are rejected one by one when the data set is prepared.
+    # `prepare` rejects single missing films one by one.
     if not any(map(os.path.exists, files)):
         raise InputError(
             f"none of the {len(files)} listed images exists; expected files such as {files[0]}: "
@@ -182,7 +174,7 @@ def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -
     names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
     for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
         row = rows.get(image)
-        # Empty corners stand beside "No finding", and beside what is said of the whole film.
+        # Corners are empty for "No finding" and for diagnoses of the whole film.
         if row is None or math.isnan(corners[0]):
             continue
         for label in wanted.get(_ALIASES.get(finding, finding), []):

@@ -1,44 +1,54 @@
-"""Reads and resizes the images of a data set, each in a process that may end without harm to the others."""
+"""Decoding and resizing of images in worker processes.
+
+A process that ends does not affect other images.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from edgecxr.data.dataset import CxrDataset
+from edgecxr.data.dataset import Dataset
 from edgecxr.data.prepare.journal import Journal, Outcome
-from edgecxr.errors import AGAIN, InputError
+from edgecxr.errors import AGAIN, REASONS, InputError
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import warnings_at
 from edgecxr.films.resize import to_base
-from edgecxr.workers.processes import Ended, Processes
+from edgecxr.vocabulary import RENDERINGS
+from edgecxr.workers.cluster import check_seen
+from edgecxr.workers.pool import Pool
+from edgecxr.workers.work import AnyPool, Ended, Limits, Work, run
 
 TIME_LIMIT = 120.0
-"""Seconds for one film: more than for a prediction, since an archive may be read from a busy server."""
+"""Seconds for one film; more than for a prediction, since an archive may be on a busy server."""
 
 _ENDED = {
     "crash": f"ended the process that read it: {AGAIN}",
+    "memory": f"needs more memory than there is: {AGAIN}",
     "killed": "was read when its process was killed, twice: is there too little memory? Give fewer --workers, with "
     "--retry where the set is finished",
     "too-slow": f"was not read within {{limit:g}} s: {AGAIN}, or raise --time-limit, with --retry where the set is "
     "finished",
 }
-"""What is said of a film whose process has ended."""
+"""Messages about films whose process ended."""
+
+_PRELOAD = ("numpy", "pydicom", "pydicom.pixels", "PIL.Image")
 
 Decoded = tuple[Outcome, bytes | None]
 
 
 @dataclass(frozen=True)
 class Film:
-    """An image that is to be decoded, for whichever process gets it.
+    """An image to be decoded by any worker process.
 
     Attributes:
-        index: in its data set.
+        index: index of the image in its data set.
         file: its file.
-        read: returns it, or raises.
+        read: returns the image, or raises.
     """
 
     index: int
@@ -50,7 +60,7 @@ class Film:
 
 
 def decode_all(
-    dataset: CxrDataset,
+    dataset: Dataset,
     journal: Journal,
     workers: int,
     progress: Callable[[int, int], None] | None = None,
@@ -58,30 +68,31 @@ def decode_all(
     strict: bool = False,
     time_limit: float = TIME_LIMIT,
 ) -> None:
-    """Decode what the journal does not have yet.
+    """Decode the images that the journal does not have yet.
 
     Args:
-        dataset: its images.
-        journal: made for this data set.
-        workers: processes.
+        dataset: the data set with the images.
+        journal: journal of this data set.
+        workers: number of processes.
         progress: called with (images done, images in all).
-        executor: "processes" of this machine, or "ray", a cluster that sees the same files.
+        executor: "processes" (on this machine) or "ray" (a cluster that sees the same files).
         strict: stop at the first image that cannot be used.
         time_limit: seconds for one image.
 
     Raises:
-        InputError: an image cannot be used, and `strict` is set; what was decoded before is kept.
+        InputError: an image cannot be used, and `strict` is set; images decoded before it are kept.
         MissingPackage: Ray is not installed.
-        EdgeCxrError: processes are killed one after the other, or cannot be started, or Ray's cluster fails.
+        EdgeCxrError: processes are killed one after the other or cannot be started, or the Ray cluster fails.
     """
     todo = [index for index in range(len(dataset)) if index not in journal.outcomes]
     films = (Film(index, dataset.files[index], dataset.reader(index)) for index in todo)
     done = len(dataset) - len(todo)
     if progress:
         progress(done, len(dataset))
-    # Closed at once when this is left by an exception, so that the processes end.
-    with contextlib.closing(_decoded(films, journal.sizes, workers, executor, time_limit)) as results:
-        for outcome, pixels in results:
+    with contextlib.closing(_pool(journal.sizes, workers, executor, time_limit)) as pool:
+        for film, (outcome, pixels) in run(pool, films):
+            if executor == "ray":
+                check_seen(outcome.reason, film.file)
             journal.add(outcome, pixels)
             done += 1
             if progress:
@@ -94,51 +105,65 @@ def decode_all(
     journal.commit()
 
 
-def _decoded(
-    films: Iterable[Film], sizes: tuple[int, ...], workers: int, executor: str, time_limit: float
-) -> Generator[Decoded, None, None]:
+def _pool(sizes: tuple[int, ...], workers: int, executor: str, time_limit: float) -> AnyPool[Film, Decoded]:
+    """Return a pool that decodes images to all `sizes`."""
+
+    def ended(film: Film, ended: Ended) -> Decoded:
+        reason = ended.reason if ended.reason == "too-slow" else "crash"
+        return Outcome(film.index, reason, f"{film} {_ENDED[ended.reason].format(limit=time_limit)}"), None
+
+    limits = Limits(time_limit, tries=2)
+    expected = sum(size**2 for size in sizes)
+    accept = partial(_decoded, expected=expected)
+    work = Work(partial(decode_one, sizes=sizes), accept, ended, _PRELOAD, largest=expected, confined=True)
     if executor == "ray":
-        from edgecxr.data.prepare.ray_executor import decoded
+        from edgecxr.workers.ray_pool import RayPool
 
-        yield from decoded(films, sizes, time_limit)
-        return
-    with Processes(workers, time_limit) as processes:
-        yield from decode_in(processes, films, sizes, time_limit)
+        return RayPool(work, limits)
+    return Pool(work, workers, limits)
 
 
-def decode_in(
-    processes: Processes, films: Iterable[Film], sizes: tuple[int, ...], time_limit: float
-) -> Generator[Decoded, None, None]:
-    """Decode images in processes, in the order in which they get ready.
+def _decoded(film: Film, reply: Any, pixels: bytes, expected: int) -> Decoded:
+    """Return what a worker has decoded, after checking it.
 
     Args:
-        processes: with this `time_limit`.
-        films: consumed as processes get free.
-        sizes: sides of the images that are kept of each, in pixels.
-        time_limit: seconds for one image, for the message.
+        film: the film.
+        reply: what `decode_one` returned; a broken worker may send anything.
+        pixels: those of all sizes.
+        expected: their number.
 
     Raises:
-        EdgeCxrError: processes are killed one after the other, or cannot be started.
+        Exception: the answer is not one of an intact worker.
     """
-    for film, result in processes.run(partial(decode_one, sizes=sizes), films):
-        if isinstance(result, Ended):
-            reason = result.reason if result.reason == "too-slow" else "crash"
-            said = _ENDED[result.reason].format(limit=time_limit)
-            yield Outcome(film.index, reason, f"{film} {said}"), None
-        else:
-            yield result
+    reason, message, warnings, shape, rendering = reply
+    if reason:
+        if reason not in REASONS or pixels:
+            raise ValueError("an unknown reason, or pixels of a film that was rejected")
+        return Outcome(film.index, reason, str(message)), None
+    rows, columns = (int(side) for side in shape)
+    if len(pixels) != expected or min(rows, columns) < 1:
+        raise ValueError("another number of pixels")
+    if rendering not in (None, *RENDERINGS):
+        raise ValueError("an unknown rendering")
+    return Outcome(film.index, "", "", tuple(map(str, warnings)), (rows, columns), rendering), pixels
 
 
-def decode_one(film: Film, sizes: tuple[int, ...]) -> Decoded:
-    """Decode one image in this process; whatever goes wrong with it is an outcome."""
+def decode_one(film: Film, sizes: tuple[int, ...]) -> tuple[list[Any], bytes]:
+    """Decode one image in a worker; errors become outcomes.
+
+    Returns:
+        [reason, message, warnings, (rows, columns), rendering] and the pixels of all `sizes`. Reason and message are
+        empty unless the image is rejected; a rejected image has no warnings, None for the rest, and no pixels.
+    """
     try:
-        found = film.read()
-        pixels = b"".join(to_base(found.pixels, size).tobytes() for size in sizes)
-        # In `prepare`, the objections of the quality gate only warn.
-        said = (*(objection.message for objection in found.objections), *warnings_at(found, max(sizes)))
-        return Outcome(film.index, warnings=said, shape=found.shape), pixels
+        radiograph = film.read()
+        pixels = b"".join(to_base(radiograph.pixels, size).tobytes() for size in sizes)
+        # In `prepare`, gate objections only warn.
+        objections = [objection.message for objection in radiograph.objections]
+        warnings = [*objections, *warnings_at(radiograph, max(sizes))]
+        return ["", "", warnings, radiograph.shape, radiograph.rendering], pixels
     except InputError as error:
-        return Outcome(film.index, error.reason, str(error)), None
-    except Exception as error:  # a decoder's fault in one file must not end hours of work on the others
+        return [error.reason, str(error), [], None, None], b""
+    except Exception as error:  # one bad file must not stop hours of work
         first = (str(error).strip().splitlines() or ["no details"])[0]
-        return Outcome(film.index, "undecodable", f"{film}: {type(error).__name__}: {first}"), None
+        return ["undecodable", f"{film}: {type(error).__name__}: {first}", [], None, None], b""

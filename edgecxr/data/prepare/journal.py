@@ -1,4 +1,4 @@
-"""What has been decoded of a data set so far, on the disk, so that a killed run goes on where it was."""
+"""Journal of decoded images, so that a killed run can resume."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ from numpy.typing import NDArray
 from edgecxr.errors import EdgeCxrError
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.json_values import parse_json
+from edgecxr.storage.private import own_folder
+from edgecxr.storage.reading import BadFile, read_bytes, read_text
 
 COMMIT_SECONDS = 1.0
 MARK = "inputs"
+LARGEST_LINES = 1 << 30
+"""Limit in bytes of a file with a line for each film."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one image.
+    """Result of decoding one image.
 
     Attributes:
-        index: of the image in its data set.
-        reason: why it was rejected, one of `edgecxr.errors.REASONS`; empty where it was not.
-        message: the same for people.
-        warnings: what the reader had to assume.
-        shape: rows and columns of the film; None where it was rejected.
+        index: index of the image in its data set.
+        reason: why it was rejected, one of `edgecxr.errors.REASONS`; empty if it was not.
+        message: the reason in words, for people.
+        warnings: objections of the quality gate, and assumptions made by the reader.
+        shape: rows and columns of the film; None if it was rejected.
+        rendering: how its grey levels came about, one of `edgecxr.vocabulary.RENDERINGS`; None if nothing tells.
     """
 
     index: int
@@ -38,16 +44,17 @@ class Outcome:
     message: str = ""
     warnings: tuple[str, ...] = ()
     shape: tuple[int, int] | None = None
+    rendering: str | None = None
 
 
 class Journal:
-    """The pixels decoded so far and a line for each image that is done, in a folder.
+    """Pixels and outcomes of the images decoded so far, in a folder.
 
-    A line is written only after its pixels are on the disk; a line that was cut off by a crash counts for nothing.
+    An outcome is written as a line, only after its pixels are on the disk. A line cut off by a crash is ignored.
 
     Args:
-        folder: made if need be.
-        inputs: fingerprint of what is decoded; work on other inputs is thrown away.
+        folder: created if needed.
+        inputs: fingerprint of the inputs; work on other inputs is deleted.
         sizes: sides of the images that are kept of each film, in pixels.
     """
 
@@ -55,15 +62,15 @@ class Journal:
         self.folder = folder
         self.sizes = sizes
         self.outcomes: dict[int, Outcome] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder, "remove it")
         pixels, lines, mark = folder / "pixels.raw", folder / "journal.jsonl", folder / MARK
-        if not mark.exists() or mark.read_text() != inputs:
-            # The lines first: a crash between the two must not leave lines without their pixels.
+        if read_mark(folder) != inputs:
+            # Delete lines first: a crash in between must not leave lines without pixels.
             lines.unlink(missing_ok=True)
             pixels.unlink(missing_ok=True)
             atomic_write(mark, inputs)
-        if lines.exists():
-            self._load(lines.read_text(encoding="utf-8", errors="replace"))
+        if os.path.lexists(lines):
+            self._load(read_bytes(lines, LARGEST_LINES).decode("utf-8", errors="replace"))
         pixels.touch()
         self._pixels = pixels.open("r+b")
         self._lines = lines.open("a", encoding="utf-8")
@@ -72,7 +79,10 @@ class Journal:
         self._committed = time.monotonic()
 
     def add(self, outcome: Outcome, pixels: bytes | None) -> None:
-        """Record an image; it is safe after the next commit, which comes within a second."""
+        """Record an image; the next commit makes it safe.
+
+        This commits by itself once a second has passed since the last commit.
+        """
         if pixels is not None:
             self._pixels.seek(outcome.index * _bytes(self.sizes))
             self._pixels.write(pixels)
@@ -81,17 +91,18 @@ class Journal:
             self.commit()
 
     def commit(self) -> None:
-        """Bring everything recorded so far to the disk: the pixels first."""
+        """Write everything recorded so far to the disk, pixels first."""
         _sync(self._pixels)
         for done in self._waiting:
             self.outcomes[done.index] = done
-            self._lines.write(json.dumps([done.index, done.reason, done.message, done.warnings, done.shape]) + "\n")
+            facts = (done.index, done.reason, done.message, done.warnings, done.shape, done.rendering)
+            self._lines.write(json.dumps(facts) + "\n")
         _sync(self._lines)
         self._waiting.clear()
         self._committed = time.monotonic()
 
     def images(self, indices: NDArray[np.intp], size: int = BASE_SIZE) -> NDArray[np.uint8]:
-        """Return the pixels of images that are done, (n, size, size)."""
+        """Return the pixels of decoded images, (n, size, size)."""
         result = np.empty((len(indices), size, size), np.uint8)
         before = _bytes(self.sizes[: self.sizes.index(size)])
         for image, index in zip(result, indices.tolist(), strict=True):
@@ -101,8 +112,8 @@ class Journal:
         return result
 
     def close(self) -> None:
-        """Close the files, without a commit."""
-        # A full disk may refuse what is still buffered; the lines of those images are not written either.
+        """Close the files without a commit."""
+        # A full disk may refuse buffered pixels; the lines of those images are not written either.
         with contextlib.suppress(OSError):
             self._pixels.close()
         with contextlib.suppress(OSError):
@@ -111,10 +122,18 @@ class Journal:
     def _load(self, text: str) -> None:
         for line in text.split("\n"):
             with contextlib.suppress(ValueError):
-                index, reason, message, warnings, shape = json.loads(line)
-                # A rejected image is tried again: its cause may be mended, such as a missing permission.
+                index, reason, message, warnings, shape, rendering = parse_json(line)
+                # Try rejected images again: the cause may be fixed, such as a missing permission.
                 if not reason:
-                    self.outcomes[index] = Outcome(index, reason, message, tuple(warnings), tuple(shape))
+                    self.outcomes[index] = Outcome(index, reason, message, tuple(warnings), tuple(shape), rendering)
+
+
+def read_mark(folder: Path) -> str | None:
+    """Return the fingerprint in a journal's folder; None without one."""
+    try:
+        return read_text(folder / MARK, 1000)
+    except (OSError, BadFile):
+        return None
 
 
 def _bytes(sizes: tuple[int, ...]) -> int:

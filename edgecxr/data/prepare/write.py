@@ -1,49 +1,64 @@
-"""Writing the files of a prepared data set from what was decoded."""
+"""Writer of the files of a prepared data set."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import edgecxr
-from edgecxr.data.dataset import SPLITS, CxrDataset
-from edgecxr.data.prepare.journal import Journal, Outcome
-from edgecxr.data.prepared import DECODED, FIXED_COLUMNS, FORMAT, IMAGES, LARGE, Prepared, content_hash, train_hash
+from edgecxr.data.dataset import SPLITS, Box, Dataset
+from edgecxr.data.prepare.journal import LARGEST_LINES, Journal, Outcome
+from edgecxr.data.prepare.renderings import count_renderings, rendering_warnings
+from edgecxr.data.prepared import (
+    DECODED,
+    FIXED_COLUMNS,
+    FORMAT,
+    IMAGES,
+    LARGE,
+    Prepared,
+    content_hash,
+    mapped,
+    train_hash,
+)
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.data.tables.boxes import BOXES, COLUMNS, scaled
 from edgecxr.data.tables.splits import class_warnings
 from edgecxr.errors import InputError
+from edgecxr.films.radiograph import TURNED
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import DATASET
-from edgecxr.vocabulary import FloatArray
+from edgecxr.storage.json_values import parse_json
+from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.storage.spreadsheet import csv_text
+from edgecxr.vocabulary import RENDERINGS, FloatArray
 
 _MANY_MISSING = 0.05
-_BLOCK = 256  # images in memory
+_BLOCK = 256  # images in memory at a time
 
 DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
 
 
-def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str, folder: Path) -> None:
-    """Write the files of a prepared data set; the same inputs give the same bytes.
+def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, folder: Path) -> None:
+    """Write the files of a prepared data set.
+
+    The same inputs give the same bytes.
 
     Args:
-        dataset: whose images the journal has.
-        journal: with an outcome for each image.
-        states: of the images' files, as they were decoded.
+        dataset: the data set.
+        journal: journal with an outcome for each image.
+        states: states of the images' files when they were decoded.
         inputs: the fingerprint of what was prepared.
-        folder: that is there and empty.
+        folder: an existing, empty folder.
     """
     outcomes = [journal.outcomes[index] for index in range(len(dataset))]
     kept = np.array([outcome.index for outcome in outcomes if not outcome.reason])
@@ -64,10 +79,10 @@ def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str,
         folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
     )
     facts = ((i, dataset.files[i], states[i], outcomes[i]) for i in kept.tolist())
-    decoded = (json.dumps([ids[i], str(file), state, of.warnings, of.shape]) + "\n" for i, file, state, of in facts)
-    (folder / DECODED).write_text("".join(decoded), encoding="utf-8")
+    decoded = ([ids[i], str(file), state, of.warnings, of.shape, of.rendering] for i, file, state, of in facts)
+    (folder / DECODED).write_text("".join(json.dumps(film) + "\n" for film in decoded), encoding="utf-8")
     shapes = {o.index: o.shape for o in outcomes if o.shape}
-    boxes = scaled(dataset.boxes, shapes, dataset.labels)
+    boxes = scaled(_of_unturned(dataset, outcomes), shapes, dataset.labels)
     if boxes:
         places = ([ids[box.index], box.label, *(f"{corner:.2f}" for corner in box[2:])] for box in boxes)
         _write_csv(folder / BOXES, COLUMNS, places)
@@ -90,7 +105,7 @@ def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str,
         "boxes": len(boxes),
         "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
         "warnings": _counted([o for o in outcomes if not o.reason]),
-        "counts": _counts(dataset, kept),
+        "counts": _counts(dataset, outcomes, kept),
         "provenance": dataset.provenance,
         "left": _left(dataset, outcomes, kept),
         "train_hash": train_hash(dataset.ids[dataset.splits == "train"]),
@@ -98,7 +113,7 @@ def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str,
         "inputs": inputs,
         "version": edgecxr.__version__,
     }
-    # What a model has seen has the first hash; these are for `Prepared.check`.
+    # "hash" identifies what a model has seen; these are only for `Prepared.check`.
     info["decoded_hash"] = content_hash(folder, (DECODED,))
     if LARGE_SIZE in journal.sizes:
         info["large_hash"] = content_hash(folder, (LARGE,))
@@ -108,14 +123,17 @@ def write(dataset: CxrDataset, journal: Journal, states: list[str], inputs: str,
     contact_sheet(Prepared.open(folder), folder / "contact_sheet.png")
 
 
-def adopt(journal: Journal, dataset: CxrDataset, states: list[str], out: Path) -> None:
-    """Take over what was read for the finished data set at a place, of images whose files are as they were.
+def adopt(journal: Journal, dataset: Dataset, states: list[str], out: Path) -> None:
+    """Copy already decoded images from the finished data set at `out`.
+
+    Only images whose files have not changed are copied. Nothing is copied if there is no finished data set, or if it
+    was changed or has other sizes.
 
     Args:
-        journal: that lacks them.
-        dataset: that is going to be decoded.
-        states: of its images' files.
-        out: the place; where nothing is finished, or has changed since, or is of other sizes, nothing is taken over.
+        journal: journal that gets the images it lacks.
+        dataset: the data set to be decoded.
+        states: states of its images' files.
+        out: folder of the finished data set.
     """
     try:
         prepared = Prepared.open(out)
@@ -123,50 +141,80 @@ def adopt(journal: Journal, dataset: CxrDataset, states: list[str], out: Path) -
         if prepared.info["format"] != FORMAT or sizes != journal.sizes or not path.exists():
             return
         prepared.check()
-    except InputError:
+        lines = read_text(path, LARGEST_LINES).splitlines()
+    except (InputError, OSError, BadFile):
         return
     places = {name: index for index, name in enumerate(dataset.ids.tolist())}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for start in range(0, len(lines), _BLOCK):
-        # Mapped anew, since what was read of a map counts as this process's memory for as long as there is the map.
-        maps = [np.load(out / _file_of(size), mmap_mode="r") for size in sizes]
-        for row in range(start, min(start + _BLOCK, len(lines))):
-            name, file, state, warnings, shape = json.loads(lines[row])
-            index = places.get(name, -1)
-            same = index >= 0 and file == str(dataset.files[index]) and state == states[index]
-            if same and index not in journal.outcomes:
+    for start in range(0, min(len(lines), len(prepared)), _BLOCK):
+        # Map again for each block: what was read counts as memory while the map is open.
+        maps = [mapped(out / _file_of(size), len(prepared), size) for size in sizes]
+        for row in range(start, min(start + _BLOCK, len(lines), len(prepared))):
+            decoded = _decoded(lines[row])
+            index = -1 if decoded is None else places.get(decoded.name, -1)
+            if decoded is None or index < 0 or index in journal.outcomes:
+                continue
+            if decoded.file == str(dataset.files[index]) and decoded.state == states[index]:
                 pixels = b"".join(images[row].tobytes() for images in maps)
-                journal.add(Outcome(index, warnings=tuple(warnings), shape=tuple(shape)), pixels)
+                journal.add(Outcome(index, "", "", decoded.warnings, decoded.shape, decoded.rendering), pixels)
     journal.commit()
+
+
+class _Decoded(NamedTuple):
+    """A line of decoded.jsonl."""
+
+    name: str
+    file: str
+    state: str
+    warnings: tuple[str, ...]
+    shape: tuple[int, int]
+    rendering: str | None
+
+
+def _decoded(line: str) -> _Decoded | None:
+    """Return a line of decoded.jsonl; None if it is none."""
+    try:
+        name, file, state, warnings, (rows, columns), rendering = parse_json(line)
+    except (ValueError, TypeError):
+        return None
+    texts = (name, file, state, *warnings) if isinstance(warnings, list) else (None,)
+    if not all(isinstance(text, str) for text in texts) or not all(type(side) is int for side in (rows, columns)):
+        return None
+    if rendering not in (None, *RENDERINGS):
+        return None
+    return _Decoded(name, file, state, tuple(warnings), (rows, columns), rendering)
 
 
 def _file_of(size: int) -> str:
     return LARGE if size == LARGE_SIZE else IMAGES
 
 
-def has_unlisted(prepared: Prepared, dataset: CxrDataset) -> bool:
-    """Whether a prepared data set says what it should of files that no line names."""
-    path = prepared.path / UNLISTED
-    there = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    return there == _unlisted_text(dataset) and prepared.info.get("unlisted") == len(dataset.unlisted)
+def has_unlisted(prepared: Prepared, dataset: Dataset) -> bool:
+    """Return whether the list of unlisted files is up to date."""
+    try:
+        written = read_text(prepared.path / UNLISTED, LARGEST_LINES)
+    except FileNotFoundError:
+        written = ""
+    except (OSError, BadFile):
+        return False
+    return written == _unlisted_text(dataset) and prepared.info.get("unlisted") == len(dataset.unlisted)
 
 
-def write_unlisted(folder: Path, dataset: CxrDataset) -> None:
-    """Write which files no line names, if there are any, in place of what was written of them before."""
+def write_unlisted(folder: Path, dataset: Dataset) -> None:
+    """Write the list of unlisted files, or remove an outdated one."""
     if dataset.unlisted:
         atomic_write(folder / UNLISTED, _unlisted_text(dataset))
     else:
         (folder / UNLISTED).unlink(missing_ok=True)
 
 
-def _unlisted_text(dataset: CxrDataset) -> str:
-    # Names may be in any encoding.
+def _unlisted_text(dataset: Dataset) -> str:
+    # File names may be in any encoding.
     names = (os.fsencode(file).decode("utf-8", "backslashreplace") for file in dataset.unlisted)
-    return _csv(("file",), ([name] for name in names)) if dataset.unlisted else ""
+    return csv_text(("file",), ([name] for name in names)) if dataset.unlisted else ""
 
 
 def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
-    """Return the smallest, median and largest number of rows and columns of films."""
+    """Return [smallest, median, largest] of the films' rows and columns."""
     rows, columns = np.sort(np.array(shapes), axis=0).T
     return {
         name: [int(values[i]) for i in (0, len(values) // 2, -1)]
@@ -175,7 +223,10 @@ def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
 
 
 def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Return (image, first one with the same 224 px pixels) for each image that is not the first."""
+    """Return pairs (duplicate, first image with equal pixels).
+
+    Pixels are those of the 224 px images.
+    """
     first: dict[bytes, int] = {}
     twins = []
     for start in range(0, len(kept), _BLOCK):
@@ -187,23 +238,36 @@ def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int
     return twins
 
 
-def _left(dataset: CxrDataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> list[str]:
-    """Return warnings of the images that are left."""
+def _of_unturned(dataset: Dataset, outcomes: list[Outcome]) -> tuple[Box, ...]:
+    """Return the boxes of films that were not turned.
+
+    Whether the others were drawn on the stored or on the turned film is not known.
+    """
+    turned = {o.index for o in outcomes if any(warning.endswith(TURNED) for warning in o.warnings)}
+    return tuple(box for box in dataset.boxes if box.index not in turned)
+
+
+def _left(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> list[str]:
+    """Return warnings about the images that can be used."""
     warnings = []
     missing = sum(outcome.reason == "not-found" for outcome in outcomes)
     if missing >= _MANY_MISSING * len(outcomes):
         warnings.append(f"{missing} of {len(outcomes)} images are missing: is all of it there, and is this its folder?")
+    unsure = len(dataset.boxes) - len(_of_unturned(dataset, outcomes))
+    if unsure:
+        warnings.append(f"boxes left out: {unsure}; their films were turned, as PatientOrientation says")
     splits = dataset.splits[kept]
     lost = [split for split in SPLITS if split in dataset.splits and split not in splits]
     warnings += [f"of the images of {split} none can be used" for split in lost]
-    # What a data set does not know of is said elsewhere.
+    # Skip findings that the data set does not know: the adapter warns about them.
     known = [column for column in range(len(dataset.labels)) if not np.isnan(dataset.targets[:, column]).all()]
     labels = [dataset.labels[column] for column in known]
+    warnings += rendering_warnings(dataset, [outcomes[index] for index in kept.tolist()])
     return warnings + class_warnings(labels, dataset.targets[kept][:, known], dataset.abnormal[kept], splits)
 
 
 def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> int:
-    """Return how many images have the pixels of an image of another split."""
+    """Return how many images have equal pixels in another split."""
     groups: dict[int, list[int]] = {}
     for twin, first in twins:
         groups.setdefault(first, [first]).append(twin)
@@ -211,15 +275,7 @@ def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> in
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:
-    path.write_text(_csv(header, rows), encoding="utf-8")
-
-
-def _csv(header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+    path.write_text(csv_text(header, rows), encoding="utf-8", newline="")
 
 
 def _cell(value: np.float32) -> str:
@@ -227,7 +283,10 @@ def _cell(value: np.float32) -> str:
 
 
 def _counted(outcomes: list[Outcome]) -> dict[str, int]:
-    """Count warnings; those that differ only in their numbers are one, in the words of the first."""
+    """Count warnings, ignoring the numbers in their texts.
+
+    The first text of each is kept.
+    """
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for outcome in outcomes:
@@ -237,7 +296,7 @@ def _counted(outcomes: list[Outcome]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _counts(dataset: CxrDataset, kept: NDArray[np.intp]) -> dict[str, Any]:
+def _counts(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for split in SPLITS:
         rows = kept[dataset.splits[kept] == split]
@@ -247,6 +306,7 @@ def _counts(dataset: CxrDataset, kept: NDArray[np.intp]) -> dict[str, Any]:
             "patients": len(np.unique(dataset.patients[rows])),
             "abnormal": _classes(dataset.abnormal[rows]),
             "labels": {label: _classes(values) for label, values in columns.items()},
+            "renderings": count_renderings(dataset, [outcomes[index] for index in rows.tolist()]),
         }
     return result
 

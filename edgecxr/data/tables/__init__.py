@@ -1,1 +1,1 @@
-"""What the tables of data sets say: cells, labels, splits, boxes, readers."""
+"""Parsers for the tables of data sets: cells, labels, splits, boxes, readers."""

@@ -1,4 +1,4 @@
-"""Boxes around findings: from the cells of a table, by way of the film's size, to the 224 px image."""
+"""Boxes around findings, read from tables and scaled to 224 px."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ COLUMNS = ("id", "label", *CORNERS)
 
 _LABELS = ("label", "finding", "class_name", "finding label")
 _SIZED = ("x", "y", "w", "h")
-_ALIASES = {"Infiltrate": "Infiltration"}  # NIH's list of boxes and its table of labels have different names for it
+ALIASES = {"Infiltrate": "Infiltration"}
+"""Names of findings in NIH's list of boxes -> in its table of labels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """The K boxes around findings of a prepared data set, by image, then label, then corners.
+    """The K boxes around findings of a prepared data set.
 
-    A finding may have several, of several readers too; an image without one may have the finding all the same.
+    They are sorted by image, label and corners. A finding may have several boxes, also of several readers. An image may
+    have a finding without a box.
 
     Attributes:
         image: (K,) rows of the prepared data set.
@@ -52,14 +54,14 @@ def film_corners(table: Table, columns: Sequence[str] = CORNERS, sized: bool = F
 
     Args:
         table: one box per row.
-        columns: of x_min, y_min, x_max, y_max, which the table has.
-        sized: the last two columns hold width and height instead.
+        columns: names of the columns x_min, y_min, x_max, y_max, which must exist.
+        sized: whether the last two columns hold width and height instead.
 
     Returns:
-        (R, 4) x_min, y_min, x_max, y_max in pixels of the film; NaN where all four cells are empty.
+        (R, 4) x_min, y_min, x_max, y_max in pixels of the film; NaN if all four cells are empty.
 
     Raises:
-        InputError: a cell is no number, or the four are no box; reason "dataset".
+        InputError: a cell is not a number, or the four are not a box; reason "dataset".
     """
     corners = np.stack([table.numbers(column) for column in columns], axis=1)
     given = (~np.isnan(corners)).sum(axis=1)
@@ -79,20 +81,20 @@ def film_corners(table: Table, columns: Sequence[str] = CORNERS, sized: bool = F
 def listed_boxes(
     listed: Table, table: Table, image_column: str, files: Sequence[Path], labels: Sequence[str]
 ) -> tuple[tuple[Box, ...], list[str]]:
-    """Return the boxes in a list that are of a data set's images and labels.
+    """Return the boxes that belong to a data set's images and labels.
 
     Args:
-        listed: one box per row; a row with four empty corners is none.
-        table: of the data set.
-        image_column: of both; in `listed` it may also hold paths relative to the folder of `table`.
+        listed: one box per row; a row with four empty corners is not a box.
+        table: table of the data set.
+        image_column: column of images in both; in `listed` it may also hold paths relative to the folder of `table`.
         files: the N images of `table`.
         labels: the L findings.
 
     Returns:
-        The boxes, and a warning each for those of unknown images and of unknown findings.
+        The boxes, and up to two warnings: on boxes of unknown images and on boxes of unknown findings.
 
     Raises:
-        InputError: a column is missing, or a row is no box; reason "dataset".
+        InputError: a column is missing, or a row is not a box; reason "dataset".
     """
     listed.require((image_column,))
     label_column = listed.called(_LABELS, (image_column,))
@@ -105,23 +107,23 @@ def listed_boxes(
     here = Path.cwd()
     rows = {os.path.normpath(here / file): row for row, file in enumerate(files)}
     rows |= {image: row for row, image in enumerate(table.columns[image_column])}
-    found = []
-    strangers: dict[str, list[str]] = {"images": [], "findings": []}
+    boxes = []
+    left_out: dict[str, list[str]] = {"images": [], "findings": []}
     names = zip(listed.columns[image_column], listed.columns[label_column], strict=True)
     for (image, finding), corners in zip(names, _listed_corners(listed).tolist(), strict=True):
         if math.isnan(corners[0]):
             continue
         row = rows.get(image, rows.get(os.path.normpath(here / table.path.parent / image)))
-        label = finding if finding in labels else _ALIASES.get(finding, finding)
+        label = finding if finding in labels else ALIASES.get(finding, finding)
         if row is None:
-            strangers["images"].append(image)
+            left_out["images"].append(image)
         elif label not in labels:
-            strangers["findings"].append(finding)
+            left_out["findings"].append(finding)
         else:
-            found.append(Box(row, label, *corners))
-    return tuple(found), [
+            boxes.append(Box(row, label, *corners))
+    return tuple(boxes), [
         f"boxes left out: {len(unknown)}; {table.path.name} has no such {kind} ({listing(dict.fromkeys(unknown), 3)})"
-        for kind, unknown in strangers.items()
+        for kind, unknown in left_out.items()
         if unknown
     ]
 
@@ -139,20 +141,21 @@ def _listed_corners(listed: Table) -> NDArray[np.float64]:
 
 
 def scaled(boxes: Iterable[Box], shapes: Mapping[int, tuple[int, int]], labels: Sequence[str]) -> list[Box]:
-    """Return boxes in pixels of the 224 px image, clipped to it, in the order of images, labels and corners.
+    """Return boxes in pixels of the 224 px image.
 
-    Each axis has its own scale, since the resize does not keep the aspect ratio.
+    They are clipped to the image and sorted by image, label and corners. Each axis has its own scale, since the resize
+    does not keep the aspect ratio.
 
     Args:
-        boxes: in pixels of the film.
+        boxes: boxes in pixels of the film.
         shapes: index of an image -> (rows, columns) of its film; boxes of other images are left out.
-        labels: boxes of others are left out.
+        labels: labels in order; boxes of other labels are left out.
 
     Returns:
-        Those with an area, rounded to 2 decimals.
+        The boxes with an area, rounded to 2 decimals.
     """
     order = {label: place for place, label in enumerate(labels)}
-    found = []
+    result = []
     for box in boxes:
         if box.index not in shapes or box.label not in order:
             continue
@@ -164,25 +167,25 @@ def scaled(boxes: Iterable[Box], shapes: Mapping[int, tuple[int, int]], labels: 
         ]
         x_min, y_min, x_max, y_max = corners
         if x_min < x_max and y_min < y_max:
-            found.append(Box(box.index, box.label, x_min, y_min, x_max, y_max))
-    return sorted(found, key=lambda box: (box.index, order[box.label], box[2:]))
+            result.append(Box(box.index, box.label, x_min, y_min, x_max, y_max))
+    return sorted(result, key=lambda box: (box.index, order[box.label], box[2:]))
 
 
 def read_boxes(path: Path, ids: NDArray[np.str_], labels: Sequence[str]) -> Boxes:
     """Read the boxes.csv of a prepared data set.
 
     Args:
-        path: of the file; where there is none, there are no boxes.
+        path: the file; if it does not exist, there are no boxes.
         ids: (N,) names of the prepared images.
         labels: the L findings.
 
     Raises:
-        InputError: it is no table, or holds other cells than numbers.
-        ValueError: it does not fit the data set.
+        InputError: the file is not a table, or a cell is not a number.
+        ValueError: the file does not fit the data set.
     """
     if not path.exists():
         return Boxes(np.empty(0, np.intp), np.empty(0, np.intp), np.empty((0, 4), np.float32))
-    table = read_table(path)
+    table = read_table(path, written=True)
     if tuple(table.columns) != COLUMNS:
         raise ValueError(f"{path.name} has other columns than {', '.join(COLUMNS)}")
     rows = {name: row for row, name in enumerate(ids.tolist())}

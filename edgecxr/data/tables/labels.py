@@ -1,25 +1,21 @@
-"""What the same finding is called in different data sets, so that a model of one can be tried on another.
+"""Matching of findings between data sets with different names.
 
-Data sets agree on few names. `choose` takes the findings that a user wants, by a set's name, by a file or one by one,
-and says of which of a data set's own findings each is made: of one that means the same, or of several, of which any
-makes it positive. What a data set does not know of stays unknown: it is neither trained on nor scored.
+It lets a model of one data set be tested on another. `choose` accepts the wanted findings as the name of a label set,
+as a TOML file or one by one. It maps each to the data set's own findings: to one of the same meaning, or to several
+parts, any of which makes it positive. A finding that the data set does not know stays unknown: it is neither trained on
+nor scored.
 """
 
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-from edgecxr.errors import UsageError, brief
+from edgecxr.errors import UsageError
+from edgecxr.storage.settings import read_toml
 from edgecxr.vocabulary import FloatArray
 
 _VINDR14 = (
@@ -49,9 +45,12 @@ SETS = {
     "chexpert13": _CHEXPERT13,
     "chexpert5": ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion"),
 }
-"""vindr14: the paper's list. vindr22: what VinDr-CXR marks with boxes; all: and its diagnoses of the whole film. nih14:
-ChestX-ray14 and ChestMNIST. chexpert13: CheXpert and MIMIC-CXR but for No Finding; chexpert5: what CheXpert's readers
-competed on."""
+"""Label sets by name.
+
+vindr14: the list of the VinDr-CXR paper. vindr22: findings that VinDr-CXR marks with boxes. all: these and its
+diagnoses of the whole film. nih14: ChestX-ray14 and ChestMNIST. chexpert13: CheXpert and MIMIC-CXR without No Finding.
+chexpert5: the findings of the CheXpert competition.
+"""
 
 SAME = (
     ("Pleural effusion", "Effusion", "Pleural Effusion"),
@@ -59,25 +58,29 @@ SAME = (
     ("Pulmonary fibrosis", "Fibrosis"),
     ("Other diseases", "Other disease"),
 )
-"""Names of one finding. Names that differ in nothing but case, blanks and underscores are the same as well."""
+"""Names of the same finding; names that differ only in case, blanks and underscores always match."""
 
 PARTS = {"Nodule/Mass": ("Nodule", "Mass")}
-"""A finding that others have in parts: any of them makes it positive."""
+"""Findings that other data sets have in parts; any positive part makes the finding positive."""
 
 Sources = dict[str, tuple[str, ...]]
-"""Wanted finding -> the data set's own findings that it is made of; none where it is not known there."""
+"""Wanted finding -> the data set's own findings that it is made of; empty if the data set does not know it."""
 
 
 def choose(labels: str | Sequence[str] | None, own: Sequence[str], where: str) -> Sources:
-    """Return of which of a data set's findings each wanted one is made, in the order wanted.
+    """Map each wanted finding to a data set's own findings.
 
     Args:
-        labels: a name in `SETS`, the path of a TOML file, or findings; None takes the data set's own.
-        own: its findings.
-        where: what to call the data set in messages.
+        labels: a name in `SETS`, the path of a TOML file, or findings; None selects the data set's own.
+        own: the data set's findings.
+        where: name of the data set for messages.
+
+    Returns:
+        The own findings of each wanted one, in the order wanted.
 
     Raises:
-        UsageError: an unknown set, a file that is none of findings, one finding twice, or nothing that is known there.
+        UsageError: an unknown set, a file without findings, a duplicate finding, an unknown finding that was named
+            itself, or no known finding at all.
     """
     if labels is None:
         return {label: (label,) for label in own}
@@ -93,7 +96,7 @@ def choose(labels: str | Sequence[str] | None, own: Sequence[str], where: str) -
             raise UsageError(f"labels must be different findings (given: {', '.join(wanted)})")
         chosen = {label: _made_of(label, own) for label in wanted}
         unknown = [label for label, parts in chosen.items() if not parts]
-        if unknown and not isinstance(labels, str):  # a set asks for what there is; who names findings wants them
+        if unknown and not isinstance(labels, str):  # a set may have unknown findings; named ones must exist
             near = difflib.get_close_matches(unknown[0], own, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"{where} does not know of {', '.join(unknown)}{hint} (it has: {', '.join(own)})")
@@ -108,12 +111,12 @@ def merged(values: FloatArray, own: Sequence[str], sources: Sources) -> FloatArr
     """Return the values of the wanted findings.
 
     Args:
-        values: (N, M) of the data set's own findings, in [0, 1] or NaN.
+        values: (N, M) values of the data set's own findings, in [0, 1] or NaN.
         own: the M findings.
-        sources: what `choose` returned, L findings.
+        sources: result of `choose`, with L findings.
 
     Returns:
-        (N, L): of several, the largest; unknown where none is positive and one is unknown.
+        (N, L) float32, the largest value of several own findings; NaN if none of them is positive and one is unknown.
     """
     place = {label: column for column, label in enumerate(own)}
     columns = []
@@ -122,13 +125,13 @@ def merged(values: FloatArray, own: Sequence[str], sources: Sources) -> FloatArr
             columns.append(np.full(len(values), np.nan, np.float32))
             continue
         of_parts = values[:, [place[part] for part in parts]]
-        known = np.fmax.reduce(of_parts, axis=1)
-        columns.append(np.where((known < 0.5) & np.isnan(of_parts).any(axis=1), np.float32(np.nan), known))
+        largest = np.fmax.reduce(of_parts, axis=1)
+        columns.append(np.where((largest < 0.5) & np.isnan(of_parts).any(axis=1), np.float32(np.nan), largest))
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def wanted_of(sources: Sources) -> dict[str, list[str]]:
-    """Return the wanted findings that each of a data set's own is part of."""
+    """Map each own finding to the wanted findings that it contributes to."""
     wanted: dict[str, list[str]] = {}
     for label, parts in sources.items():
         for part in parts:
@@ -137,51 +140,58 @@ def wanted_of(sources: Sources) -> dict[str, list[str]]:
 
 
 def is_finding(name: str) -> bool:
-    """Whether one of the sets has a finding of that name; case, blanks and underscores do not count."""
-    return any(_plain(name) == _plain(label) for labels in SETS.values() for label in labels)
+    """Return whether a label set has a finding of that name.
+
+    Case, blanks and underscores are ignored.
+    """
+    return any(plain_name(name) == plain_name(label) for labels in SETS.values() for label in labels)
 
 
 def unknown_warnings(sources: Sources, own: Sequence[str], where: str) -> list[str]:
-    """Return warnings that name the findings that a data set does not know, and those of its own that are left out."""
+    """Return warnings about unknown and unused findings.
+
+    Unknown findings are wanted, but the data set does not know them. Unused findings are its own that are unused out.
+    """
     unknown = [label for label, parts in sources.items() if not parts]
     used = {part for parts in sources.values() for part in parts}
-    left = [label for label in own if label not in used]
+    unused = [label for label in own if label not in used]
     notes = [f"{where} does not know of {', '.join(unknown)}: left unknown"] if unknown else []
-    if left:
-        notes.append(f"{where} has {', '.join(left)}, too: left out, but for abnormal")
+    if unused:
+        notes.append(f"{where} has {', '.join(unused)}, too: left out, but for abnormal")
     return notes
 
 
 def _made_of(label: str, own: Sequence[str]) -> tuple[str, ...]:
-    names = {_plain(name): name for name in own}
-    group = next((group for group in SAME if _plain(label) in map(_plain, group)), (label,))
+    names = {plain_name(name): name for name in own}
+    group = next((group for group in SAME if plain_name(label) in map(plain_name, group)), (label,))
     for name in (label, *group):
-        if _plain(name) in names:
-            return (names[_plain(name)],)
-    wanted = next((parts for whole, parts in PARTS.items() if _plain(whole) == _plain(label)), ())
-    parts = tuple(names[_plain(part)] for part in wanted if _plain(part) in names)
+        if plain_name(name) in names:
+            return (names[plain_name(name)],)
+    wanted = next((parts for whole, parts in PARTS.items() if plain_name(whole) == plain_name(label)), ())
+    parts = tuple(names[plain_name(part)] for part in wanted if plain_name(part) in names)
     return parts if len(parts) == len(wanted) else ()
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return a finding's name without case, double blanks and underscores."""
     return " ".join(name.lower().replace("_", " ").split())
 
 
 def _from_file(path: Path, own: Sequence[str], where: str) -> Sources:
-    """Read `[labels]` with one list of the data set's findings for each wanted one."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))["labels"]
-        chosen = {str(label): tuple(map(str, parts)) for label, parts in table.items() if isinstance(parts, list)}
-        if len(chosen) < len(table) or not chosen:
-            raise ValueError("a finding that is no list")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    """Read the table `[labels]` of a TOML file.
+
+    It has a list of the data set's own findings for each wanted finding.
+    """
+    table = read_toml(path).get("labels")
+    lists = isinstance(table, dict) and all(isinstance(parts, list) for parts in table.values())
+    if not table or not lists:
         raise UsageError(
-            f"{path} is no file of labels ({brief(error)}): write [labels] and below it lines such as "
-            '"Pleural effusion" = ["Effusion"]'
-        ) from error
-    strangers = sorted({part for parts in chosen.values() for part in parts} - set(own))
-    if strangers:
+            f'{path} is no file of labels: write [labels] and below it lines such as "Pleural effusion" = ["Effusion"]'
+        )
+    chosen = {label: tuple(map(str, parts)) for label, parts in table.items()}
+    unknown = sorted({part for parts in chosen.values() for part in parts} - set(own))
+    if unknown:
         raise UsageError(
-            f"{path} takes {', '.join(strangers)}, which {where} does not have (it has: {', '.join(own)}): correct it"
+            f"{path} takes {', '.join(unknown)}, which {where} does not have (it has: {', '.join(own)}): correct it"
         )
     return chosen

@@ -1,4 +1,4 @@
-"""Several readers' labels of a film -> one."""
+"""Merging of several readers' labels of a film."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ MERGES = ("majority", "union", "mean")
 
 
 def check_merge(merge: str) -> None:
-    """Raise UsageError where there is no such way to merge readers."""
+    """Raise `UsageError` for an unknown way to merge readers."""
     if merge not in MERGES:
         raise UsageError(f"unknown merge {merge!r} (there are: {', '.join(MERGES)})")
 
 
 def merge_readers(values: FloatArray, image: NDArray[np.intp], count: int, merge: str) -> FloatArray:
-    """Merge readings by image, each reader counting where a cell is not empty.
+    """Merge the readings of each image.
+
+    A reader counts only if the cell is not empty.
 
     Args:
         values: (R, L + 1) in [0, 1] or NaN; the last column is "No finding".
-        image: (R,) the image that each reading is of, in [0, count).
-        count: of images, N.
-        merge: "majority" (more than half), "union" (any; of "No finding" all must agree) or "mean".
+        image: (R,) image of each reading, in [0, count).
+        count: number of images, N.
+        merge: "majority" (more than half), "union" (any; for "No finding" all must agree) or "mean".
 
     Returns:
-        (N, L + 1) in [0, 1], or NaN where nobody said anything.
+        (N, L + 1) in [0, 1], or NaN if no reader gave a value.
     """
     given, total = (np.zeros((count, values.shape[1])) for _ in range(2))
     np.add.at(given, image, ~np.isnan(values))
@@ -37,8 +39,8 @@ def merge_readers(values: FloatArray, image: NDArray[np.intp], count: int, merge
     if merge == "majority":
         merged = np.where(mean > 0.5, 1.0, 0.0)
     elif merge == "union":
-        # One reader who saw something outweighs those who wrote "No finding".
+        # One reader with a finding outweighs those with "No finding".
         merged = np.where(mean > 0, 1.0, 0.0)
         merged[:, -1] = mean[:, -1] == 1
-    found: FloatArray = np.where(given > 0, merged, np.nan).astype(np.float32)
-    return found
+    result: FloatArray = np.where(given > 0, merged, np.nan).astype(np.float32)
+    return result

@@ -1,4 +1,4 @@
-"""Dividing images among train, val and test so that no patient is in two of them."""
+"""Division of images into train, val and test by patient."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SYNONYMS = {
     **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "tune", "tuning"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
-"""What tables call the splits, in lower case -> our name."""
+"""Name of a split in a table, in lower case -> our name."""
 
 
 def split_by_patient(
     patients: NDArray[np.str_], abnormal: FloatArray, fractions: dict[str, float], seed: int
 ) -> NDArray[np.str_]:
-    """Divide images at random, whole patients at a time, normal and abnormal patients in the same proportions.
+    """Divide images at random, keeping each patient in one split.
 
-    The order comes from a hash of seed and patient, so that it does not depend on the order of the table or on the
-    version of a random generator.
+    Normal and abnormal patients are divided in the same proportions. The order comes from a hash of seed and patient,
+    so that it does not depend on the order of the table or on the version of a random generator.
 
     Args:
         patients: (N,) names.
         abnormal: (N,) in [0, 1] or NaN; a patient is abnormal if one of the images is.
-        fractions: split -> its part of the patients; the rest is "train".
+        fractions: split -> its share of the patients; the rest is "train".
         seed: another seed gives another division.
 
     Returns:
@@ -53,7 +53,7 @@ def split_by_patient(
         members = members[np.argsort(ranks[members])]
         start = 0
         for split, fraction in fractions.items():
-            # A split that was asked for should not come out empty only because the data set is small.
+            # A requested split should not be empty only because the data set is small.
             least = 1 if fraction > 0 and len(members) > len(fractions) else 0
             count = max(round(fraction * len(members)), least)
             result[members[start : start + count]] = split
@@ -64,7 +64,13 @@ def split_by_patient(
 def cut_validation(
     splits: NDArray[np.str_], patients: NDArray[np.str_], abnormal: FloatArray, fraction: float, seed: int
 ) -> NDArray[np.str_]:
-    """Return `splits` with a part of the training patients moved to "val"; the arguments of `split_by_patient`."""
+    """Move a part of the training patients to "val".
+
+    The other arguments are those of `split_by_patient`.
+
+    Returns:
+        A changed copy of `splits`, (N,).
+    """
     train = splits == "train"
     result = splits.copy()
     result[train] = split_by_patient(patients[train], abnormal[train], {"val": fraction}, seed)
@@ -72,7 +78,7 @@ def cut_validation(
 
 
 def leak_warnings(patients: NDArray[np.str_], splits: NDArray[np.str_]) -> list[str]:
-    """Return a warning where patients are in more than one split."""
+    """Return a warning if patients are in more than one split."""
     pairs = np.unique(np.stack([patients, splits]), axis=1)
     _, times = np.unique(pairs[0], return_counts=True)
     count = int((times > 1).sum())
@@ -84,13 +90,16 @@ def leak_warnings(patients: NDArray[np.str_], splits: NDArray[np.str_]) -> list[
 def class_warnings(
     labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
 ) -> list[str]:
-    """Return a warning that names the labels that have only one class among the training images, if there are any.
+    """Return a warning about labels with one class in training images.
 
     Args:
         labels: the L findings.
         targets: (N, L) in [0, 1] or NaN.
         abnormal: (N,) in [0, 1] or NaN.
         splits: (N,) names.
+
+    Returns:
+        The warning, which names the labels; an empty list if there are none.
     """
     single = _of_one_class(labels, targets, abnormal, splits)
     if not single:
@@ -101,14 +110,16 @@ def class_warnings(
 def refuse_unlearnable(
     source: Path, labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
 ) -> None:
-    """Refuse training images of which neither a finding nor "abnormal" has two classes; see `class_warnings`.
+    """Refuse training images from which nothing can be learnt.
+
+    That is the case if neither a finding nor "abnormal" has two classes; see `class_warnings`.
 
     Args:
-        source: for the message.
-        labels: as there, like the others.
-        targets: see there.
-        abnormal: see there.
-        splits: see there.
+        source: path for the message.
+        labels: the L findings.
+        targets: (N, L) in [0, 1] or NaN.
+        abnormal: (N,) in [0, 1] or NaN.
+        splits: (N,) names.
 
     Raises:
         InputError: nothing can be learnt; reason "dataset".

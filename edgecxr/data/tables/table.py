@@ -1,4 +1,4 @@
-"""CSV tables with errors that say which line of which file is wrong."""
+"""CSV tables whose errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ import csv
 import difflib
 import gzip
 import io
-import os
+import re
 import zlib
+from collections import Counter
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.errors import InputError
+from edgecxr.errors import InputError, brief
+from edgecxr.storage.reading import BadFile, open_file, read_bytes
+from edgecxr.storage.settings import shown
+from edgecxr.storage.spreadsheet import original
 from edgecxr.vocabulary import FloatArray
 
-_UNKNOWN = ("", "nan", "na", "n/a", "<na>", "null", "none")
+LARGEST_TABLE = 256 << 20
+"""Limit in bytes of a table."""
+
+# Some times as much as the largest public data sets have; a cell takes up to 100 bytes of memory.
+_MOST_CELLS, _MOST_COLUMNS, _MOST_LINES = 10_000_000, 10_000, 2_000_000
+_UNKNOWN = ("", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "none", ".")
+
+_SEPARATORS = ",;\t"
+_STATED = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])\r?\n")  # a first line that Excel writes and reads
+_LOOKED_AT = 50  # lines, to tell the separator; empty ones do not count, but there is an end to them
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,10 @@ class Table:
         return len(self.lines)
 
     def require(self, names: Iterable[str]) -> None:
-        """Check that columns are there.
+        """Check that columns exist.
 
         Raises:
-            InputError: some are not; the message names near misses and what was found.
+            InputError: columns are missing; the message names similar columns and those that exist.
         """
         missing = [name for name in names if name not in self.columns]
         if not missing:
@@ -57,14 +71,22 @@ class Table:
         )
 
     def called(self, names: Container[str], taken: Container[str] = ()) -> str | None:
-        """Return the first column that has one of the names, given in lower case, and is not taken; or None."""
+        """Return the first column with one of several names.
+
+        Args:
+            names: accepted names, in lower case.
+            taken: columns to skip.
+
+        Returns:
+            The column, or None.
+        """
         return next((column for column in self.columns if column.lower() in names and column not in taken), None)
 
     def values(self, column: str) -> FloatArray:
         """Return the label values of a column.
 
         Returns:
-            (R,) in [0, 1], or NaN where a cell is empty.
+            (R,) in [0, 1], or NaN if a cell is empty.
 
         Raises:
             InputError: a cell holds anything else.
@@ -75,8 +97,9 @@ class Table:
         except ValueError:
             row = next(i for i, cell in enumerate(cells) if not is_label_value(cell))
             raise InputError(
-                f"line {self.lines[row]} of {self.path}: column {column!r} holds {cells[row]!r}, but a label is 1, 0, "
-                "a number between them, or empty where it is not known: correct the cell or leave the column out",
+                f"line {self.lines[row]} of {self.path}: column {shown(column)} holds {shown(cells[row])}, but a "
+                "label is 1, 0, a number between them, or empty where it is not known: correct the cell or leave the "
+                "column out",
                 "dataset",
             ) from None
 
@@ -84,24 +107,29 @@ class Table:
         """Return the numbers of a column.
 
         Returns:
-            (R,) finite, or NaN where a cell is empty.
+            (R,) finite, or NaN if a cell is empty.
 
         Raises:
             InputError: a cell holds anything else.
         """
-        found = np.full(len(self), np.nan)
+        result = np.full(len(self), np.nan)
         for row, cell in enumerate(self.columns[column]):
-            if cell.lower() in _UNKNOWN:
+            if is_unknown(cell):
                 continue
             with contextlib.suppress(ValueError):
-                found[row] = float(cell)
-            if not np.isfinite(found[row]):
+                result[row] = _number(cell)
+            if not np.isfinite(result[row]):
                 raise InputError(
-                    f"line {self.lines[row]} of {self.path}: column {column!r} holds {cell!r}, which is no number: "
-                    "correct the cell",
+                    f"line {self.lines[row]} of {self.path}: column {shown(column)} holds {shown(cell)}, which is no "
+                    "number: correct the cell",
                     "dataset",
                 )
-        return found
+        return result
+
+
+def is_unknown(cell: str) -> bool:
+    """Whether a cell is empty, or says that nothing is known."""
+    return cell.lower() in _UNKNOWN
 
 
 @lru_cache(maxsize=1024)
@@ -111,16 +139,22 @@ def label_value(cell: str) -> float:
     Raises:
         ValueError: the cell holds anything else.
     """
-    if cell.lower() in _UNKNOWN:
+    if is_unknown(cell):
         return float("nan")
-    value = float(cell)
+    value = _number(cell)
     if not 0 <= value <= 1:
         raise ValueError(cell)
     return value
 
 
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python would read 0_1 as 1
+        raise ValueError(cell)
+    return float(cell)
+
+
 def is_label_value(cell: str) -> bool:
-    """Whether `label_value` takes the cell."""
+    """Return whether `label_value` accepts the cell."""
     try:
         label_value(cell)
         return True
@@ -128,18 +162,31 @@ def is_label_value(cell: str) -> bool:
         return False
 
 
-def read_table(path: Path) -> Table:
-    """Read a CSV file in UTF-8, separated by commas, semicolons or tabs; one that ends in .gz is unpacked.
+def read_table(path: Path, written: bool = False) -> Table:
+    """Read a CSV file in UTF-8.
+
+    Cells are separated by commas, semicolons or tabs: by what divides most lines as the header. A file that ends in
+    .gz is unpacked.
+
+    Args:
+        path: the file.
+        written: whether it is one that `edgecxr.storage.spreadsheet.csv_text` made, not one of a user.
 
     Raises:
         InputError: the file is missing or empty (reason "dataset"), or not a CSV table (reason "malformed").
     """
-    text = _text_of(path)
-    first = text.partition("\n")[0]
-    separator = next((s for s in ",;\t" if s in first), ",")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    content = _content(path)
+    lines_in_all = max(content.count(b"\n"), content.count(b"\r"))
+    _check_size(path, lines_in_all, _MOST_LINES, "lines")
+    stated = None if written else _STATED.match(content)
+    separator = "," if written else stated[1].decode() if stated else _separator(content)
+    _check_size(path, content.count(separator.encode()) + lines_in_all, _MOST_CELLS, "cells")
+    reader = csv.reader(_text(content), delimiter=separator, strict=True)
     try:
-        header = [name.strip() for name in next(reader, [])]
+        if stated:
+            next(reader)
+        header = [name if written else name.strip() for name in next(filter(any, reader), [])]
+        _check_size(path, len(header), _MOST_COLUMNS, "columns")
         rows, lines = [], []
         for row in reader:
             if not any(row):
@@ -156,46 +203,77 @@ def read_table(path: Path) -> Table:
         raise InputError(
             f"line {reader.line_num} of {path} is not CSV ({error}): save it again", "malformed"
         ) from error
-    twice = {name for name in header if name and header.count(name) > 1}
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
+    if b"\0" in content:  # no name of a file holds one, and some Pythons read no further
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise InputError(f"line {line} of {path} holds a NUL character: save the table again", "malformed")
+    twice = {name for name, count in Counter(header).items() if name and count > 1}
     if twice:
-        raise InputError(f"{path} has two columns called {sorted(twice)[0]!r}: rename one", "malformed")
+        raise InputError(f"{path} has two columns called {shown(sorted(twice)[0])}: rename one", "malformed")
     if not rows:
         raise InputError(f"{path} has no rows: give a table with one image per line", "dataset")
-    # Commas at the ends of lines, as NIH's list of boxes has them, make columns without a name.
-    columns = {name: [row[i].strip() for row in rows] for i, name in enumerate(header) if name}
+    # Skip columns without a name, which come from commas at line ends, as in NIH's list of boxes.
+    read = original if written else str.strip
+    columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
     return Table(path, columns, lines)
 
 
-def _text_of(path: Path) -> str:
-    # To open a FIFO would block, and a device may never end.
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise InputError(f"{path} is not a file: give the path of a CSV table", "dataset")
+def _check_size(path: Path, count: int, most: int, what: str) -> None:
+    if count > most:
+        raise InputError(f"{path} has more than {most} {what}: give a table with one image per line", "malformed")
+
+
+def _text(content: bytes) -> io.TextIOWrapper:
+    # As a stream: the text as a whole may take four times the bytes.
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
+
+
+def _separator(content: bytes) -> str:
+    """Return what separates the cells of a table.
+
+    Names of columns and cells may have the other separators in them.
+    """
+
+    def fits(separator: str) -> tuple[float, int]:
+        try:
+            lines = csv.reader(_text(content), delimiter=separator, strict=True)
+            widths = [len(row) for row in islice(filter(any, islice(lines, 20 * _LOOKED_AT)), _LOOKED_AT)]
+        except (csv.Error, UnicodeDecodeError):
+            return 0.0, 0
+        header, *rows = widths or [0]
+        return (rows.count(header) / max(1, len(rows)) if header > 1 else 0.0), header
+
+    return max(_SEPARATORS, key=fits)
+
+
+def _content(path: Path) -> bytes:
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            text = file.read().decode("utf-8-sig")
+        if path.suffix != ".gz":
+            return read_bytes(path, LARGEST_TABLE)
+        with open_file(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+            content = unpacked.read(LARGEST_TABLE + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} does not exist{_beside(path)}: check the path", "dataset") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is no whole gzip file: download it again", "malformed") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path", "dataset") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
-    except ValueError as error:  # such as a lone surrogate in its name
-        raise InputError(f"{path} does not exist: check the path", "dataset") from error
-    return text
+    except (OSError, BadFile) as error:
+        raise InputError(f"{path} cannot be read ({brief(error)}): give the path of a CSV table", "dataset") from error
+    if len(content) > LARGEST_TABLE:
+        raise InputError(f"{path} unpacks to more than {LARGEST_TABLE >> 20} MiB, which no table has", "malformed")
+    return content
 
 
 def listing(names: Iterable[str], most: int = 30) -> str:
-    """Return names for a message, not more of them than a person would read."""
+    """Return names for a message, at most the first `most`."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(brief(name, 80) for name in names[:most]) + more
 
 
 def _beside(path: Path) -> str:
     try:
-        there = sorted(entry.name for entry in path.parent.iterdir())
+        entries = sorted(entry.name for entry in path.parent.iterdir())
     except OSError:
         return f", nor does the folder {path.parent}"
-    return f" ({path.parent} holds: {listing(there, 8) or 'nothing'})"
+    return f" ({path.parent} holds: {listing(entries, 8) or 'nothing'})"

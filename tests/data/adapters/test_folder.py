@@ -1,6 +1,7 @@
 import csv
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder
+from edgecxr.data.dataset import Dataset
 from edgecxr.data.tables.splits import class_warnings
 from edgecxr.errors import InputError, UsageError
 from tests.cli_workspace import edgecxr, image_folder
@@ -39,13 +41,13 @@ def test_labels_are_the_columns_that_hold_only_label_values(tmp_path: Path) -> N
     header = [*HEADER, "soft", "empty", "No Finding"]
     rows = [[*row, "0.5", "", "1" if i % 3 else "0"] for i, row in enumerate(rows_of(["train"] * 4 + ["test"]))]
     rows[1][4] = ""
-    dataset = Folder(make(tmp_path / "mine", header, rows))
+    dataset = folder(make(tmp_path / "mine", header, rows))
     assert dataset.name == "mine"
     assert dataset.labels == ("Edema", "Nodule", "soft")
     np.testing.assert_array_equal(dataset.targets[:3], np.array([[0, 1, 0.5], [np.nan, 0, 0.5], [0, 1, 0.5]], "f4"))
     np.testing.assert_array_equal(dataset.abnormal, [1, 0, 0, 1, 0])
-    assert Folder(tmp_path / "mine", ignore=["soft"]).labels == ("Edema", "Nodule")
-    assert Folder(tmp_path / "mine", labels=["Nodule", "Edema"]).labels == ("Nodule", "Edema")
+    assert folder(tmp_path / "mine", ignore=["soft"]).labels == ("Edema", "Nodule")
+    assert folder(tmp_path / "mine", labels=["Nodule", "Edema"]).labels == ("Nodule", "Edema")
 
 
 def test_without_a_column_for_it_abnormal_is_any_finding(tmp_path: Path) -> None:
@@ -53,27 +55,27 @@ def test_without_a_column_for_it_abnormal_is_any_finding(tmp_path: Path) -> None
     rows[0][4:] = ["", ""]
     rows[1][4:] = ["0", "0"]
     rows[3][4:] = ["", "1"]
-    dataset = Folder(make(tmp_path, HEADER, rows))
+    dataset = folder(make(tmp_path, HEADER, rows))
     np.testing.assert_array_equal(dataset.abnormal, [np.nan, 0, 1, 1])
     assert dataset.provenance["abnormal"] == "any finding"
 
 
 def test_stated_abnormal_wins_and_normal_fills_its_gaps(tmp_path: Path) -> None:
     rows = [row + cells for row, cells in zip(rows_of(["train"] * 3), (["1", "0"], ["", "1"], ["", ""]), strict=True)]
-    dataset = Folder(make(tmp_path, [*HEADER, "Abnormal", "NORMAL"], rows))
+    dataset = folder(make(tmp_path, [*HEADER, "Abnormal", "NORMAL"], rows))
     np.testing.assert_array_equal(dataset.abnormal, [1, 0, np.nan])
     rows[0][-1] = "1"
     make(tmp_path, [*HEADER, "Abnormal", "NORMAL"], rows)
     with pytest.raises(InputError, match=r"line 2 .*'NORMAL' and 'Abnormal' contradict"):
-        Folder(tmp_path)
-    np.testing.assert_array_equal(Folder(tmp_path, ignore=["NORMAL"]).abnormal, [1, np.nan, np.nan])
+        folder(tmp_path)
+    np.testing.assert_array_equal(folder(tmp_path, ignore=["NORMAL"]).abnormal, [1, np.nan, np.nan])
 
 
 def test_other_column_names_and_another_folder_of_images(tmp_path: Path) -> None:
     make(tmp_path / "films", ["image"], [["a.png"], ["b.png"]])
     table = make(tmp_path / "tables", ["file", "who", "fold", "Edema", "fine"], [])
     table.write_text("file;who;fold;Edema;fine\na.png;x;Training;1;0\n\nb.png;y;training;0;1\n")
-    dataset = Folder(
+    dataset = folder(
         table, tmp_path / "films", None, "file", "who", "fold", normal_column="fine", name="mine", val_fraction=0
     )
     assert dataset.labels == ("Edema",)
@@ -81,12 +83,12 @@ def test_other_column_names_and_another_folder_of_images(tmp_path: Path) -> None
     assert dataset.abnormal.tolist() == [1, 0]
     assert dataset.files[0] == tmp_path / "films" / "a.png"
     with pytest.raises(InputError, match="no column 'who2'; did you mean 'who'"):
-        Folder(table, tmp_path / "films", image_column="file", patient_column="who2")
+        folder(table, tmp_path / "films", image_column="file", patient_column="who2")
 
 
 def test_split_names_of_other_people_are_understood(tmp_path: Path) -> None:
     names = ["Training", "training", "valid", "dev", "validation", "Testing", "test"]
-    dataset = Folder(make(tmp_path, HEADER, rows_of(names)))
+    dataset = folder(make(tmp_path, HEADER, rows_of(names)))
     assert dataset.splits.tolist() == ["train", "train", "val", "val", "val", "test", "test"]
 
 
@@ -94,7 +96,7 @@ def test_validation_is_cut_from_training_patients_only(tmp_path: Path) -> None:
     rows = rows_of(["train"] * 80 + ["test"] * 20)
     for i, row in enumerate(rows):
         row[1] = f"p{i // 2}"
-    dataset = Folder(make(tmp_path, HEADER, rows), val_fraction=0.25)
+    dataset = folder(make(tmp_path, HEADER, rows), val_fraction=0.25)
     assert (dataset.splits[80:] == "test").all()
     assert (dataset.splits == "val").sum() == 20
     assert (dataset.splits[::2] == dataset.splits[1::2]).all()
@@ -105,7 +107,7 @@ def test_without_a_split_column_patients_are_divided_in_a_stratified_and_reprodu
     header = ["image", "patient", "Edema"]
     rows = [[f"{i}.png", f"p{i // 2}", str(int(i < 40))] for i in range(400)]
     path = make(tmp_path, header, rows)
-    dataset = Folder(path)
+    dataset = folder(path)
     assert (dataset.splits[::2] == dataset.splits[1::2]).all()
     count = {
         (split, value): int(((dataset.splits == split) & (dataset.abnormal == value)).sum())
@@ -120,9 +122,9 @@ def test_without_a_split_column_patients_are_divided_in_a_stratified_and_reprodu
         ("test", 0): 72,
         ("test", 1): 8,
     }
-    assert (dataset.splits != Folder(path, seed=1).splits).any()
+    assert (dataset.splits != folder(path, seed=1).splits).any()
     # The division belongs to the patients, not to the order of the lines.
-    shuffled = Folder(make(tmp_path, header, rows[::-1]))
+    shuffled = folder(make(tmp_path, header, rows[::-1]))
     assert dict(zip(dataset.ids, dataset.splits, strict=True)) == dict(zip(shuffled.ids, shuffled.splits, strict=True))
 
 
@@ -131,13 +133,13 @@ def test_warnings_for_leaks_single_classes_and_unknown_patients(tmp_path: Path) 
     rows[5][1] = rows[4][1] = rows[0][1]
     for row in rows[:4]:
         row[5] = "0"
-    dataset = Folder(make(tmp_path, HEADER, rows))
+    dataset = folder(make(tmp_path, HEADER, rows))
     (warning,) = dataset.provenance["warnings"]
-    assert "patients in more than one split: 1;" in warning
+    assert re.search(r"patients in more .*split: 1;", warning)
     (single,) = class_warnings(dataset.labels, dataset.targets, dataset.abnormal, dataset.splits)
-    assert "cannot be learnt from training images of one class: Nodule (0 positive, 4 negative)" in single
+    assert re.search(r"cannot be learnt .*one class: Nodule \(0 positive, 4 negative\)", single)
     header = [name for name in HEADER if name != "patient"]
-    anonymous = Folder(make(tmp_path, header, [row[:1] + row[2:] for row in rows_of(["train"] * 4)]))
+    anonymous = folder(make(tmp_path, header, [row[:1] + row[2:] for row in rows_of(["train"] * 4)]))
     assert anonymous.patients.tolist() == anonymous.ids.tolist()
     assert "no column 'patient'" in anonymous.provenance["warnings"][0]
 
@@ -145,13 +147,13 @@ def test_warnings_for_leaks_single_classes_and_unknown_patients(tmp_path: Path) 
 def test_a_column_that_is_hardly_a_finding_is_taken_and_named(tmp_path: Path) -> None:
     rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "1"], ["c.png", "r", "val", "0", "1"]]
     header = ["image", "patient", "split", "Edema", "Sex"]
-    (said,) = Folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
-    assert said == "taken as findings: Sex; if they are none, leave them out with --ignore Sex"
-    assert Folder(make(tmp_path / "two", header, rows), labels=["Edema", "Sex"]).provenance["warnings"] == []
+    (said,) = folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
+    assert re.fullmatch(r"taken as findings: Sex; .* --ignore Sex", said)
+    assert folder(make(tmp_path / "two", header, rows), labels=["Edema", "Sex"]).provenance["warnings"] == []
 
 
 def test_a_set_for_testing_only_is_allowed(tmp_path: Path) -> None:
-    dataset = Folder(make(tmp_path, HEADER, rows_of(["test"] * 3)))
+    dataset = folder(make(tmp_path, HEADER, rows_of(["test"] * 3)))
     assert set(dataset.splits) == {"test"}
 
 
@@ -179,7 +181,7 @@ def edited(column: int, cell: str) -> list[list[str]]:
         (rows_of(["train"] * 4), {"image_column": "file"}, "no column 'file'"),
         (rows_of(["train"] * 4), {"images": Path("/nowhere")}, r"none of the 4 images .* such as /nowhere/0\.png"),
         (rows_of(["train"]), {}, "no label has both positive and negative training images"),
-        ([[*row[:4], "x", "y"] for row in rows_of(["train"] * 4)], {}, "no column that holds only 0, 1"),
+        ([[*row[:4], "x", "y"] for row in rows_of(["train"] * 4)], {}, "holds 'y'"),
         ([], {}, "has no rows"),
     ],
 )
@@ -188,7 +190,7 @@ def test_a_wrong_table_is_refused_with_its_place(
 ) -> None:
     path = make(tmp_path, HEADER, rows)
     with pytest.raises(InputError, match=message) as caught:
-        Folder(path, **options)
+        folder(path, **options)
     assert caught.value.reason == "dataset"
     assert "\n" not in str(caught.value)
 
@@ -203,42 +205,42 @@ def test_text_that_is_no_table_is_malformed(tmp_path: Path) -> None:
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message) as caught:
-            Folder(path)
+            folder(path)
         assert caught.value.reason == "malformed"
 
 
 def test_a_missing_table_says_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("")
     with pytest.raises(InputError, match=r"labels\.csv does not exist \(.* holds: train\.csv\)"):
-        Folder(tmp_path)
+        folder(tmp_path)
 
 
 def test_excel_writes_a_byte_order_mark(tmp_path: Path) -> None:
     path = make(tmp_path, HEADER, rows_of(["train"] * 2))
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert len(Folder(path, val_fraction=0)) == 2
+    assert len(folder(path, val_fraction=0)) == 2
 
 
 @pytest.mark.parametrize("labels", [["Edema", "Edema"], ["abnormal"], ["split"], []])
 def test_labels_that_are_no_findings_are_refused(tmp_path: Path, labels: list[str]) -> None:
     path = make(tmp_path, [*HEADER, "abnormal"], [[*row, "1"] for row in rows_of(["train"] * 2)])
-    with pytest.raises(UsageError, match="labels must be different findings"):
-        Folder(path, labels=labels)
+    with pytest.raises(UsageError, match="labels must be different"):
+        folder(path, labels=labels)
 
 
 def test_fractions_that_leave_nothing_to_train_on_are_refused(tmp_path: Path) -> None:
     path = make(tmp_path, ["image", "Edema"], [["0.png", "0"], ["1.png", "1"]])
-    with pytest.raises(UsageError, match="leave something to train on"):
-        Folder(path, val_fraction=0.5, test_fraction=0.5)
+    with pytest.raises(UsageError, match="leave something to train"):
+        folder(path, val_fraction=0.5, test_fraction=0.5)
 
 
 def test_it_travels_to_another_process_and_needs_no_dicom_library(tmp_path: Path) -> None:
     path = make(tmp_path, HEADER, rows_of(["train"] * 4))
-    assert pickle.loads(pickle.dumps(Folder(path))).ids.tolist() == ["0.png", "1.png", "2.png", "3.png"]
+    assert pickle.loads(pickle.dumps(folder(path))).ids.tolist() == ["0.png", "1.png", "2.png", "3.png"]
     code = (
         "import sys; from edgecxr.data.prepare import prepare; "
         "from edgecxr.data.adapters import folder, vindr; "
-        f"films = folder.Folder({str(path)!r}); print(len(films), 'pydicom' in sys.modules)"
+        f"films = folder.folder({str(path)!r}); print(len(films), 'pydicom' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ran.stdout == "4 False\n", ran.stderr
@@ -252,7 +254,7 @@ def test_real_tables_are_taken_as_they_are(name: str, labels: int, counts: list[
     corpus = os.environ.get("EDGECXR_CORPUS")
     if not corpus:
         pytest.skip("EDGECXR_CORPUS is not set")
-    dataset = Folder(Path(corpus) / name)
+    dataset = folder(Path(corpus) / name)
     assert len(dataset.labels) == labels
     assert [int((dataset.splits == split).sum()) for split in ("train", "val", "test")] == counts
     assert dataset.provenance["warnings"] == []
@@ -263,7 +265,7 @@ def test_nothing_found_and_not_all_known_is_neither_normal_nor_abnormal(tmp_path
     for name in ("a", "b", "c"):
         Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
     (tmp_path / "labels.csv").write_text("image,Mass,Edema,split\na.png,0,,train\nb.png,1,,train\nc.png,0,0,train\n")
-    abnormal = Folder(tmp_path).abnormal
+    abnormal = folder(tmp_path).abnormal
     assert np.isnan(abnormal[0])
     assert abnormal[1:].tolist() == [1, 0]
 
@@ -272,15 +274,15 @@ def test_no_finding_is_not_a_finding(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text("image,Mass,No Finding\na.png,0,1\n")
     with pytest.raises(UsageError, match="'No Finding' already has another meaning"):
-        Folder(tmp_path, labels=["Mass", "No Finding"])
+        folder(tmp_path, labels=["Mass", "No Finding"])
 
 
-def boxed(folder: Path, text: str, **options: Any) -> Folder:
+def boxed(place: Path, text: str, **options: Any) -> Dataset:
     """Open four images, i/0.png to i/3.png, with a list of boxes."""
     rows = [[f"i/{row[0]}", *row[1:]] for row in rows_of(["train"] * 4)]
-    path = make(folder, [*HEADER[:-1], "Infiltration"], rows)
-    (folder / "boxes.csv").write_text(text)
-    return Folder(path, boxes=folder / "boxes.csv", val_fraction=0, **options)
+    path = make(place, [*HEADER[:-1], "Infiltration"], rows)
+    (place / "boxes.csv").write_text(text)
+    return folder(path, boxes=place / "boxes.csv", val_fraction=0, **options)
 
 
 @pytest.mark.parametrize("label_column", ["label", "finding", "class_name", "Finding Label"])
@@ -300,7 +302,7 @@ def test_nih_calls_infiltration_infiltrate_in_its_list_of_boxes(tmp_path: Path) 
     rows = [["0.png", "1", "0"], ["1.png", "0", "1"]]
     make(tmp_path / "own", ["image", "Infiltrate", "Infiltration"], rows)
     (tmp_path / "own" / "boxes.csv").write_text(text.replace("i/", ""))
-    own = Folder(tmp_path / "own", boxes=tmp_path / "own" / "boxes.csv", val_fraction=0, test_fraction=0)
+    own = folder(tmp_path / "own", boxes=tmp_path / "own" / "boxes.csv", val_fraction=0, test_fraction=0)
     assert own.boxes == ((1, "Infiltrate", 1, 1, 2, 2),)
 
 
@@ -312,7 +314,7 @@ def test_images_of_boxes_are_named_as_in_the_table_or_from_its_folder(tmp_path: 
         "file,label,x,y,w,h\na.png,Edema,1,1,1,1\nfilms/b.png,Edema,1,1,1,1\n./films/a.png,Edema,2,2,1,1\n"
         f"{tmp_path}/films/b.png,Edema,2,2,1,1\nB.png,Edema,1,1,1,1\n"
     )
-    dataset = Folder(
+    dataset = folder(
         tmp_path / "table.csv", tmp_path / "films", image_column="file", boxes=boxes, val_fraction=0, test_fraction=0
     )
     assert [box.index for box in dataset.boxes] == [0, 1, 0, 1]
@@ -355,14 +357,14 @@ def test_a_table_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -
     path = make(tmp_path, HEADER, rows_of(["train"] * 4))
     os.mkfifo(tmp_path / "pipe")
     for name, message in (
-        (tmp_path / "pipe", "pipe is not a file: give the path of a CSV table"),
-        (tmp_path, "is not a file"),
-        (Path("/dev/full"), "is not a file"),
+        (tmp_path / "pipe", "pipe .*give the path of"),
+        (tmp_path, "not a file"),
+        (Path("/dev/full"), "no regular file"),
         (tmp_path / "gone.csv", r"gone\.csv does not exist"),
         (Path("\ud800"), "does not exist"),
     ):
         with pytest.raises(InputError, match=message):
-            Folder(path, boxes=name, val_fraction=0)
+            folder(path, boxes=name, val_fraction=0)
 
 
 def test_boxes_are_typed_with_an_option_that_only_a_folder_takes(tmp_path: Path) -> None:
@@ -380,9 +382,102 @@ def test_real_boxes_are_taken_as_they_are() -> None:
     corpus = os.environ.get("EDGECXR_CORPUS")
     if not corpus:
         pytest.skip("EDGECXR_CORPUS is not set")
-    folder = Path(corpus) / "nih_dev"
-    dataset = Folder(folder, boxes=folder / "bbox_256.csv")
+    films = Path(corpus) / "nih_dev"
+    dataset = folder(films, boxes=films / "bbox_256.csv")
     assert len(dataset.boxes) == 43
     assert sum(box.label == "Infiltration" for box in dataset.boxes) == 2
     assert dataset.provenance["warnings"] == []
     assert all(dataset.targets[box.index, dataset.labels.index(box.label)] == 1 for box in dataset.boxes)
+
+
+def outside_of(tmp_path: Path) -> tuple[Path, Path]:
+    """Return a data set of four films, and a film beside it."""
+    table = make(tmp_path / "set", HEADER, rows_of(["train"] * 2 + ["val", "test"]))
+    secret = tmp_path / "elsewhere" / "secret.png"
+    secret.parent.mkdir()
+    Image.new("L", (4, 4)).save(secret)
+    return table, secret
+
+
+def listing(table: Path, cell: str) -> Path:
+    rows = rows_of(["train"] * 2 + ["val", "test"])
+    rows[0][0] = cell
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    return table
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+     "../elsewhere/secret.png", "{there}/secret.png", "/etc/passwd", "../../../../../../../../etc/passwd",
+     "a/../../elsewhere/secret.png", "/dev/zero", "..", ".", "~/../../x.png",
+     "./../elsewhere/secret.png", "../set2/0.png", "/"],
+)  # fmt: skip
+def test_a_table_names_no_film_outside_of_its_folder(
+    tmp_path: Path, cell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, secret = outside_of(tmp_path)
+    listing(table, cell.format(there=secret.parent))
+    monkeypatch.chdir(table.parent)
+    for given in (table, table.parent, Path("labels.csv"), Path("../set/labels.csv"), Path()):
+        with pytest.raises(InputError) as caught:
+            folder(given)
+        assert caught.value.reason == "dataset" and "line 2" in str(caught.value) and "--images" in str(caught.value)
+
+
+def test_the_user_may_name_a_folder_that_holds_all_films(tmp_path: Path) -> None:
+    table, secret = outside_of(tmp_path)
+    for cell in ("../elsewhere/secret.png", str(secret), "elsewhere/secret.png"):
+        films = folder(listing(table, cell), images=tmp_path).files
+        assert films[0] == secret
+    with pytest.raises(InputError):
+        folder(listing(table, str(secret)), images=table.parent)
+
+
+def test_links_of_folders_are_followed_and_of_films_only_within_the_folder(tmp_path: Path) -> None:
+    table, secret = outside_of(tmp_path)
+    (table.parent / "linked").symlink_to(secret.parent)
+    assert folder(listing(table, "linked/secret.png")).files[0] == table.parent / "linked" / "secret.png"
+    (table.parent / "inner.png").symlink_to("1.png")
+    assert folder(listing(table, "inner.png")).files[0] == table.parent / "inner.png"
+    (table.parent / "outer.png").symlink_to(secret)
+    (table.parent / "twice.png").symlink_to("outer.png")
+    for cell in ("outer.png", "twice.png"):
+        with pytest.raises(InputError, match="line 2") as caught:
+            folder(listing(table, cell))
+        assert caught.value.reason == "dataset"
+    (tmp_path / "beside").symlink_to(table.parent)  # the data set itself may lie behind a link
+    assert len(folder(listing(tmp_path / "beside" / "labels.csv", "0.png")).files) == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300 + ".png", "x/" * 3000 + "y.png", "a\nb.png", "\x1b[31m.png", "\u202e.png", "=1.png"]
+)
+def test_strange_names_of_films_are_missing_or_read(tmp_path: Path, name: str) -> None:
+    table = make(tmp_path / "set", HEADER, rows_of(["train"] * 4 + ["val", "test"] * 4))
+    rows = rows_of(["train"] * 4 + ["val", "test"] * 4)
+    rows[0][0] = name
+    if len(name) < 100:
+        Image.fromarray(np.arange(128 * 128, dtype=np.uint8).reshape(128, 128)).save(table.parent / name)
+    for row in rows[1:]:
+        noise = np.random.default_rng(len(row[0]) + int(row[0][:-4])).integers(0, 255, (128, 128), np.uint8)
+        Image.fromarray(noise).save(table.parent / row[0])
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+    typed = edgecxr("prepare", "folder", table, "--name", "strange", runs=tmp_path / "runs")
+    assert typed.code == 0, typed.err
+    written = (tmp_path / "runs" / "data" / "strange" / "rejected.csv").read_text()
+    assert ("not-found" in written) == (len(name) >= 100)
+    shown = edgecxr("data", "show", "strange", runs=tmp_path / "runs")
+    assert shown.code == 0
+    for text in (typed.out, typed.err, shown.out, shown.err):
+        assert text.replace("\n", "").isprintable()
+
+
+def test_a_nul_in_a_table_is_refused(tmp_path: Path) -> None:
+    table, _ = outside_of(tmp_path)
+    table.write_bytes(table.read_bytes().replace(b"0.png", b"0\x00.png"))
+    with pytest.raises(InputError) as caught:
+        folder(table)
+    assert caught.value.reason == "malformed"

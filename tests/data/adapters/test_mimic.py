@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def test_mimic_joins_its_tables(tmp_path: Path, ending: str, packed: bool) -> No
     assert dataset.patients.tolist() == ["10000032", "10000033", "10000034", "10000764", "10000765"]
     assert all(file.exists() and file.suffix == ending for file in dataset.files)
     said = dataset.provenance["warnings"]
-    assert "images of studies without labels, left out: 1" in said
-    assert "images that are neither PA nor AP, left out: 2" in said
+    assert [text for text in said if re.search(r"without labels, left out: 1$", text)]
+    assert [text for text in said if re.search(r"neither PA nor AP, .* 2$", text)]
     dataset.reader(0)()
 
 
@@ -75,10 +76,10 @@ def test_what_is_no_mimic_is_refused(tmp_path: Path) -> None:
     packed = folder / "mimic-cxr-2.0.0-split.csv.gz"
     whole = packed.read_bytes()
     packed.write_bytes(whole[:-20])
-    with pytest.raises(InputError, match=r"split\.csv\.gz is no whole gzip file: download it again"):
+    with pytest.raises(InputError, match=r"split\.csv\.gz is no whole gzip .*download"):
         mimic(folder)
     packed.write_bytes(b"dicom_id,split\n")
-    with pytest.raises(InputError, match="is no whole gzip file"):
+    with pytest.raises(InputError, match="no whole gzip file"):
         mimic(folder)
     packed.unlink()
     with pytest.raises(
@@ -87,5 +88,5 @@ def test_what_is_no_mimic_is_refused(tmp_path: Path) -> None:
         mimic(folder)
     packed.write_bytes(whole)
     shutil.rmtree(folder / "files" / "p10")
-    with pytest.raises(InputError, match="none of the 5 listed images"):
+    with pytest.raises(InputError, match=r"none of .* 5 listed images"):
         mimic(folder)

@@ -66,7 +66,7 @@ def test_what_is_no_vinbigdata_is_refused(tmp_path: Path) -> None:
     folder = vinbigdata_layout(tmp_path / "set")
     content = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(content.replace("Cardiomegaly,3", "Cardiomegaly,4"))
-    with pytest.raises(InputError, match=r"line \d+ of .*class_id 4 is not 'Cardiomegaly' in VinBigData"):
+    with pytest.raises(InputError, match=r"line \d+ of .*class_id 4 .*not 'Cardiomegaly'"):
         vinbigdata(folder)
     with pytest.raises(UsageError, match="unknown merge 'most'"):
         vinbigdata(folder, merge="most")

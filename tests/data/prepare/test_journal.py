@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.films.resize import to_base
 from tests.data.noise import COUNT, contents, interrupt, marked
@@ -20,13 +20,13 @@ KILLED = """
 import os, signal, sys
 from edgecxr.data.prepare import journal
 from edgecxr.data.prepare.prepare import prepare
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder
 journal.COMMIT_SECONDS = 0
 def progress(done, total):
     if done == 12:
         os.kill(os.getpid(), signal.SIGKILL)
-folder, out, workers, size = sys.argv[1:]
-prepare(Folder(folder, boxes=folder + "/boxes.csv"), out, int(workers), progress, int(size))
+films, out, workers, size = sys.argv[1:]
+prepare(folder(films, boxes=films + "/boxes.csv"), out, int(workers), progress, int(size))
 """
 
 
@@ -54,9 +54,9 @@ def test_work_on_other_inputs_is_thrown_away(source: Path, tmp_path: Path, monke
     interrupt(source, out, monkeypatch)
     Image.effect_noise((240, 240), 50).save(source / "0.png")
     seen: list[int] = []
-    prepared = prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
+    prepared = prepare(folder(source), out, 1, lambda done, total: seen.append(done))
     assert seen[0] == 0
-    np.testing.assert_array_equal(prepared.images[0], to_base(Folder(source).reader(0)().pixels))
+    np.testing.assert_array_equal(prepared.images[0], to_base(folder(source).reader(0)().pixels))
 
 
 def test_work_of_before_the_sizes_of_films_were_kept_counts_as_not_done(
@@ -69,7 +69,7 @@ def test_work_of_before_the_sizes_of_films_were_kept_counts_as_not_done(
     assert [line[4] for line in done if line[0] in (0, 3, 7, 8)] == [[240, 240], None, [100, 100], [240, 480]]
     journal.write_text("".join(json.dumps(line[:4]) + "\n" for line in done))
     seen: list[int] = []
-    prepare(Folder(source), out, 1, lambda done, total: seen.append(done))
+    prepare(folder(source), out, 1, lambda done, total: seen.append(done))
     assert seen[0] == 0
 
 
@@ -78,9 +78,9 @@ def test_work_on_one_size_is_not_taken_for_work_on_the_other(
 ) -> None:
     interrupt(source, tmp_path / "out", monkeypatch)
     seen: list[int] = []
-    prepared = prepare(Folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
+    prepared = prepare(folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
     assert seen[0] == 0
-    assert contents(prepared.path) == contents(prepare(Folder(source), tmp_path / "whole", 1, size=448).path)
+    assert contents(prepared.path) == contents(prepare(folder(source), tmp_path / "whole", 1, size=448).path)
 
 
 def test_what_an_interrupted_retry_leaves_is_removed_and_work_on_another_size_is_not(
@@ -90,14 +90,14 @@ def test_what_an_interrupted_retry_leaves_is_removed_and_work_on_another_size_is
         raise KeyboardInterrupt
 
     out, work = tmp_path / "out", tmp_path / ".out.partial"
-    prepare(Folder(source), out, 1)
+    prepare(folder(source), out, 1)
     with pytest.raises(KeyboardInterrupt):
-        prepare(Folder(source), out, 1, stop, 448)
-    prepare(Folder(source), out, 1)
+        prepare(folder(source), out, 1, stop, 448)
+    prepare(folder(source), out, 1)
     assert work.exists(), "who wants 448 px goes on there"
-    prepare(Folder(source), out, 1, size=448)
+    prepare(folder(source), out, 1, size=448)
     assert not work.exists()
     with pytest.raises(KeyboardInterrupt):
-        prepare(Folder(source), out, 1, stop, retry=True)
+        prepare(folder(source), out, 1, stop, retry=True)
     assert work.exists()
-    assert prepare(Folder(source), out, 1).large is not None and not work.exists()
+    assert prepare(folder(source), out, 1).large is not None and not work.exists()

@@ -1,6 +1,9 @@
 import csv
+import dataclasses
 import json
 import os
+import re
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgecxr.data.adapters.folder import Folder
-from edgecxr.data.dataset import Box
-from edgecxr.data.prepare.prepare import Prepared, fingerprint, prepare
+from edgecxr.data.adapters.folder import folder
+from edgecxr.data.dataset import Box, Dataset
+from edgecxr.data.prepare.prepare import Prepared, fingerprint, prepare, replaces
 from edgecxr.data.sheet import contact_sheet
 from edgecxr.errors import InputError, UsageError
+from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_radiograph
 from edgecxr.films.resize import to_base
 from edgecxr.storage.folders import sole_writer
@@ -21,7 +25,7 @@ from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
 
 
 def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, tmp_path: Path) -> None:
-    dataset = Folder(source)
+    dataset = folder(source)
     seen: list[tuple[int, int]] = []
     prepared = prepare(dataset, tmp_path / "out", 1, lambda done, total: seen.append((done, total)))
     kept = [i for i in range(COUNT) if i not in (3, 5)]
@@ -39,7 +43,7 @@ def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, t
 
 
 def test_rejected_images_and_warnings_are_recorded(source: Path, tmp_path: Path) -> None:
-    prepared = prepare(Folder(source), tmp_path / "out", 1)
+    prepared = prepare(folder(source), tmp_path / "out", 1)
     with (prepared.path / "rejected.csv").open(newline="") as file:
         rejected = [(row["id"], row["reason"]) for row in csv.DictReader(file)]
     assert rejected == [("3.png", "not-an-image"), ("5.png", "not-found")]
@@ -55,14 +59,14 @@ def test_rejected_images_and_warnings_are_recorded(source: Path, tmp_path: Path)
 
 def test_a_finished_one_is_returned_at_once_until_its_inputs_change(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    first = prepare(Folder(source), out, 1)
+    first = prepare(folder(source), out, 1)
     calls: list[int] = []
-    again = prepare(Folder(source), out, 1, lambda done, total: calls.append(done))
+    again = prepare(folder(source), out, 1, lambda done, total: calls.append(done))
     assert calls == []
     assert again.hash == first.hash
     Image.new("L", (240, 240)).save(source / "5.png")  # blank, but there
     (source / "3.png").write_bytes((source / "0.png").read_bytes())
-    changed = prepare(Folder(source), out, 1)
+    changed = prepare(folder(source), out, 1)
     assert changed.info["rejected"] == {"blank": 1}
     assert changed.hash != first.hash
     np.testing.assert_array_equal(first.images[0], changed.images[0])  # the old map outlives its file
@@ -72,7 +76,7 @@ def test_the_old_one_stays_until_the_new_one_is_complete(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    first = prepare(Folder(source), out, 1)
+    first = prepare(folder(source), out, 1)
     with (source / "labels.csv").open("a") as file:
         file.write("extra.png,p,train,1,1\n")
     for film in source.glob("*.png"):
@@ -82,54 +86,47 @@ def test_the_old_one_stays_until_the_new_one_is_complete(
 
 
 def test_a_damaged_one_is_made_again(source: Path, tmp_path: Path) -> None:
-    first = prepare(Folder(source), tmp_path / "out", 1)
+    first = prepare(folder(source), tmp_path / "out", 1)
     (first.path / "table.csv").write_text("id\n")
     with pytest.raises(InputError):
         Prepared.open(first.path)
-    assert prepare(Folder(source), tmp_path / "out", 1).hash == first.hash
+    assert prepare(folder(source), tmp_path / "out", 1).hash == first.hash
 
 
 def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, tmp_path: Path) -> None:
-    prepare(Folder(source), tmp_path / "out", 1)
-    with pytest.raises(
-        InputError, match=r"3\.png .*rejected\.csv; --strict takes no data set with such films"
-    ) as caught:
-        prepare(Folder(source), tmp_path / "out", 1, strict=True)
+    prepare(folder(source), tmp_path / "out", 1)
+    with pytest.raises(InputError, match=r"3\.png .*rejected\.csv; --strict takes .*such films") as caught:
+        prepare(folder(source), tmp_path / "out", 1, strict=True)
     assert caught.value.reason == "not-an-image"
 
 
 def test_films_whose_files_are_as_they_were_are_not_read_again(source: Path, tmp_path: Path) -> None:
-    def read_of(again: Folder, name: str) -> int:
+    def read_of(again: Dataset, name: str) -> int:
         """Return how many images another data set reads; it has the bytes of one that reads all."""
         seen: list[int] = []
         prepared = prepare(again, tmp_path / "out", 1, lambda done, total: seen.append(done))
         assert contents(prepared.path) == contents(prepare(again, tmp_path / name, 1).path)
         return COUNT - seen[0]
 
-    first = prepare(Folder(source), tmp_path / "out", 1)
+    first = prepare(folder(source), tmp_path / "out", 1)
     assert len(first) == COUNT - 2
-    assert read_of(Folder(source, labels=["Edema"]), "other labels") == 2, "those that were rejected"
+    assert read_of(folder(source, labels=["Edema"]), "other labels") == 2, "those that were rejected"
     (source / "3.png").write_bytes((source / "0.png").read_bytes())
     (source / "4.png").write_bytes((source / "1.png").read_bytes())
-    assert read_of(Folder(source, labels=["Edema"]), "other films") == 3, "one mended, one missing, one changed"
+    assert read_of(folder(source, labels=["Edema"]), "other films") == 3, "one mended, one missing, one changed"
     images = tmp_path / "out" / "images.npy"
     content = bytearray(images.read_bytes())
     content[-1] ^= 1
     images.write_bytes(content)
-    assert read_of(Folder(source), "after damage") == COUNT
+    assert read_of(folder(source), "after damage") == COUNT
     lines = (tmp_path / "out" / "decoded.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "out" / "decoded.jsonl").write_text("".join(lines[1:]))
-    assert read_of(Folder(source, labels=["Edema"]), "after other damage") == COUNT
+    assert read_of(folder(source, labels=["Edema"]), "after other damage") == COUNT
 
 
 def test_what_no_line_names_may_have_any_name_and_wait_for_a_writer(source: Path, tmp_path: Path) -> None:
-    class Beside(Folder):
-        """A folder with image files that its table does not name."""
-
-    def beside(*names: bytes) -> Folder:
-        dataset = Beside(source)
-        dataset.unlisted = tuple(source / os.fsdecode(name) for name in names)
-        return dataset
+    def beside(*names: bytes) -> Dataset:
+        return dataclasses.replace(folder(source), unlisted=tuple(source / os.fsdecode(name) for name in names))
 
     prepared = prepare(beside(b"caf\xe9.png"), tmp_path / "out", 1)
     assert "caf\\xe9.png" in (prepared.path / "unlisted.csv").read_text()
@@ -142,27 +139,27 @@ def test_warnings_are_of_the_images_that_are_left(source: Path, tmp_path: Path) 
     lines = (source / "labels.csv").read_text().splitlines()
     positive = [f"{line},{int(index == 3)}" for index, line in enumerate(lines[1:])]  # the only film is no film
     (source / "labels.csv").write_text("\n".join([f"{lines[0]},Hernia", *positive]))
-    said = prepare(Folder(source), tmp_path / "out", 1).info["left"]
+    said = prepare(folder(source), tmp_path / "out", 1).info["left"]
     assert [text for text in said if "cannot be learnt" in text and "Hernia (0 positive, " in text]
     assert not [text for text in said if "are missing" in text or "none can be used" in text]
     for index in range(2, COUNT, 3):  # those of test
         (source / f"{index}.png").unlink(missing_ok=True)
-    said = prepare(Folder(source), tmp_path / "out", 1).info["left"]
-    assert "10 of 30 images are missing: is all of it there, and is this its folder?" in said
+    said = prepare(folder(source), tmp_path / "out", 1).info["left"]
+    assert [text for text in said if text.startswith("10 of 30 images are missing: ")]
     assert "of the images of test none can be used" in said
 
 
 def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> None:
     for name in ("10.png", "12.png"):  # of val and train, as image 9 is of train
         (source / name).write_bytes((source / "9.png").read_bytes())
-    prepared = prepare(Folder(source), tmp_path / "out", 1)
+    prepared = prepare(folder(source), tmp_path / "out", 1)
     assert (prepared.path / "duplicates.csv").read_text().splitlines() == [
         "id,same_as,split,split_of_same", "10.png,9.png,val,train", "12.png,9.png,train,train",
     ]  # fmt: skip
     assert prepared.info["duplicates"] == {"images": 2, "across_splits": 3}
-    assert "images that repeat the pixels of an earlier one: 2 (see" in prepared.describe()
-    assert "; 3 are in several splits: results will look too good" in prepared.describe()
-    without = prepare(Folder(source, labels=["Edema"]), tmp_path / "other", 1)
+    assert re.search(r"repeat the pixels .*: 2 \(see", prepared.describe())
+    assert "; 3 are in several splits: " in prepared.describe()
+    without = prepare(folder(source, labels=["Edema"]), tmp_path / "other", 1)
     assert without.info["duplicates"]["images"] == 2
 
 
@@ -170,36 +167,47 @@ def test_nothing_usable_is_an_error(source: Path, tmp_path: Path) -> None:
     for path in source.glob("*.png"):
         path.write_text("not a film")
     with pytest.raises(InputError, match=r"no image of films can be used \(not-an-image: 29, not-found: 1\)") as caught:
-        prepare(Folder(source), tmp_path / "out", 1)
+        prepare(folder(source), tmp_path / "out", 1)
     assert caught.value.reason == "dataset"
     assert not (tmp_path / "out").exists()
 
 
 def test_folders_of_other_people_are_not_replaced(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="files that edgecxr has not made"):
-        prepare(Folder(source), source, 1)
+    with pytest.raises(UsageError, match="edgecxr has not made"):
+        prepare(folder(source), source, 1)
+
+
+def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_path: Path) -> None:
+    name = next(source.glob("*.png")).name
+    label = folder(source).labels[0]
+    (tmp_path / "boxes.csv").write_text(f"image,label,x_min,y_min,x_max,y_max\n{name},{label},1,2,4,6\n")
+    with_boxes = folder(source, boxes=tmp_path / "boxes.csv")
+    made = prepare(with_boxes, tmp_path / "out", 1)
+    assert len(made.boxes) == 1 and replaces(made, with_boxes) == ""
+    assert "--boxes" in replaces(made, folder(source))
 
 
 def test_two_at_once_are_refused(source: Path, tmp_path: Path) -> None:
     def second(done: int, total: int) -> None:
         if done == 1:
-            prepare(Folder(source), tmp_path / "out", 1)
+            prepare(folder(source), tmp_path / "out", 1)
 
     said = rf"process {os.getpid()} on .* is writing {tmp_path}/out: wait for it, or end it"
     with pytest.raises(UsageError, match=said):
-        prepare(Folder(source), tmp_path / "out", 1, second)
+        prepare(folder(source), tmp_path / "out", 1, second)
 
 
 def test_open_says_what_is_wrong_and_what_to_do(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no prepared data set.*edgecxr prepare"):
+    with pytest.raises(InputError, match=r"holds no prepared data .*edgecxr prepare"):
         Prepared.open(tmp_path)
-    path = prepare(Folder(source), tmp_path / "out", 1).path
+    path = prepare(folder(source), tmp_path / "out", 1).path
     whole = contents(path)
     info = json.loads(whole["dataset.json"])
     lines = whole["table.csv"].splitlines(keepends=True)
     for name, damaged, message in (
         ("dataset.json", whole["dataset.json"][:100], "is damaged"),
         ("dataset.json", json.dumps(info | {"format": 99}).encode(), "by a newer edgecxr"),
+        ("dataset.json", json.dumps(info | {"format": True}).encode(), "is damaged"),
         ("dataset.json", json.dumps(info | {"labels": ["Edema"]}).encode(), "other columns"),
         ("table.csv", b"".join(lines[:-1]), "for 27 lines"),
         ("images.npy", whole["images.npy"][:-1], "is damaged"),
@@ -238,7 +246,7 @@ def test_films_at_448_px_lie_beside_what_is_prepared_without_them(source: Path, 
     assert one == two and both.summary() == plain.summary()
     # Every film but the first is smaller, and each is counted once.
     assert list(both.info["warnings"].values()) == [27]
-    assert "240 x 240 pixels; it was enlarged to 448 x 448" in next(iter(both.info["warnings"]))
+    assert re.search(r"240 x 240 pixels; .*enlarged to 448 x 448", next(iter(both.info["warnings"])))
     assert "also at 448 px" in both.describe() and "also" not in plain.describe()
     np.testing.assert_array_equal(both.inputs(np.array([2]), 448)[0, 0], both.large[2] / np.float32(255))
     np.testing.assert_array_equal(both.inputs(np.array([2]), 224), plain.inputs(np.array([2]), 224))
@@ -249,7 +257,7 @@ def test_what_has_448_px_serves_224_px_and_what_has_not_is_made_again(source: Pa
     calls: list[int] = []
 
     def again(size: int) -> Prepared:
-        return prepare(Folder(source), out, 1, lambda done, total: calls.append(done), size)
+        return prepare(folder(source), out, 1, lambda done, total: calls.append(done), size)
 
     plain = again(224)
     with pytest.raises(
@@ -269,7 +277,7 @@ def test_what_has_448_px_serves_224_px_and_what_has_not_is_made_again(source: Pa
 
 
 def test_damaged_films_at_448_px_are_noticed(source: Path, tmp_path: Path) -> None:
-    file = prepare(Folder(source), tmp_path / "out", 1, size=448).path / "images-448.npy"
+    file = prepare(folder(source), tmp_path / "out", 1, size=448).path / "images-448.npy"
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
     with pytest.raises(InputError, match="is damaged"):
@@ -324,7 +332,7 @@ def test_a_box_lies_where_the_resize_puts_what_it_surrounds(source: Path, tmp_pa
 
 
 def test_without_boxes_nothing_is_written_and_the_table_has_the_same_hash(source: Path, tmp_path: Path) -> None:
-    plain = prepare(Folder(source), tmp_path / "plain", 1)
+    plain = prepare(folder(source), tmp_path / "plain", 1)
     assert not (plain.path / "boxes.csv").exists()
     assert (len(plain.boxes), plain.boxes.corners.shape, plain.info["boxes"]) == (0, (0, 4), 0)
     assert "boxes: " not in plain.describe()
@@ -350,8 +358,8 @@ def test_the_fingerprint_tells_boxes_apart_and_does_not_change() -> None:
         files=(Path("/gone/a"), Path("/gone/b")),
         boxes=(),
     )
-    # As of format 2: what is prepared now need not be decoded again as long as films give the same pixels.
-    assert fingerprint(dataset) == "c282ee79efa8b0be9406cb31575315a788d58bf730737fa71ef2d2b6d259a202"
+    # As of format 3: what is prepared now need not be decoded again as long as films give the same pixels.
+    assert fingerprint(dataset) == "00b516567664d52e838984204253829352255bd64fe0e915ae1e04c9534563dc"
     seen = {fingerprint(dataset)}
     for box in (Box(0, "Edema", 1, 2, 3, 4), Box(0, "Edema", 1, 2, 3, 4.5), Box(1, "Edema", 1, 2, 3, 4)):
         dataset.boxes = (box,)
@@ -363,7 +371,7 @@ def test_other_boxes_are_prepared_anew(source: Path, tmp_path: Path) -> None:
     prepare(marked(source), tmp_path / "out", 1)
     (source / "boxes.csv").write_text(BOXES.replace("120,60,240,120", "120,60,180,120"))
     assert prepare(marked(source), tmp_path / "out", 1).boxes.corners[4].tolist() == [112, 56, 168, 112]
-    assert len(prepare(Folder(source), tmp_path / "out", 1).boxes) == 0
+    assert len(prepare(folder(source), tmp_path / "out", 1).boxes) == 0
 
 
 @pytest.mark.parametrize(
@@ -396,10 +404,29 @@ def test_damaged_boxes_are_an_error_and_made_again(
 
 
 def test_the_contact_sheet_shows_the_images(source: Path, tmp_path: Path) -> None:
-    prepared = prepare(Folder(source), tmp_path / "out", 1)
+    prepared = prepare(folder(source), tmp_path / "out", 1)
     assert (prepared.path / "contact_sheet.png").stat().st_size > 10_000
     contact_sheet(prepared, tmp_path / "sheet.png", n=7)
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     first = prepared.images[np.argsort(prepared.abnormal, kind="stable")[0]]
     windows = np.lib.stride_tricks.sliding_window_view(sheet, (224, 224))
     assert (windows[:40, :20] == first).all(axis=(2, 3)).sum() == 1
+
+
+def test_boxes_of_a_film_that_was_turned_are_left_out_and_counted(source: Path, tmp_path: Path) -> None:
+    whole = prepare(folder(source, boxes=source / "boxes.csv"), tmp_path / "whole", 1)
+    dataset = folder(source, boxes=source / "boxes.csv")
+    index = dataset.boxes[0].index
+    turned = dataclasses.replace(dataset.reader(index)(), warnings=("the film is mirrored; it was turned",))
+    readers = {index: partial(_same, turned)}
+    some = dataclasses.replace(dataset, readers=lambda at: readers.get(at) or dataset.reader(at))
+    prepared = prepare(some, tmp_path / "turned", 1)
+    lost = sum(box.index == index for box in dataset.boxes)
+    row = prepared.ids.tolist().index(dataset.ids[index])
+    assert set(prepared.boxes.image.tolist()) == set(whole.boxes.image.tolist()) - {row} != set()
+    assert row in whole.boxes.image
+    assert any(f"boxes left out: {lost};" in warning for warning in prepared.info["left"])
+
+
+def _same(radiograph: Radiograph) -> Radiograph:
+    return radiograph

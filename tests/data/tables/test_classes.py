@@ -1,0 +1,112 @@
+"""Class folders, and one column that names the findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgecxr.data.adapters.folder import folder
+from edgecxr.data.tables.classes import class_folders
+from edgecxr.errors import InputError, UsageError
+from edgecxr.storage.walk import remove_tree
+from tests.cli_workspace import edgecxr
+from tests.storage.test_walk import deep
+
+
+def image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(str(path))).integers(0, 255, (80, 80)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def table(place: Path, header: str, lines: list[str]) -> Path:
+    for number in range(len(lines)):
+        image(place / f"{number}.png")
+    rows = [f"{number}.png,{line}" for number, line in enumerate(lines)]
+    (place / "labels.csv").write_text("\n".join([f"image,{header}", *rows]) + "\n")
+    return place
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_class_folders_are_labels_and_splits(tmp_path: Path, split: bool) -> None:
+    for part, kind in (("train", "NORMAL"), ("train", "PNEUMONIA"), ("Val", "Normal"), ("test", "PNEUMONIA"),
+                       ("test", "NORMAL")):  # fmt: skip
+        for number in range(3):
+            image(tmp_path / "xray" / (part if split else "") / kind / f"{part}{number}.jpeg")
+    (tmp_path / "xray" / "NORMAL.txt").write_text("no film")
+    dataset = folder(tmp_path / "xray")
+    assert dataset.labels == ("PNEUMONIA",) and dataset.name == "xray" and len(dataset) == 15
+    for name, target, abnormal, part in zip(
+        dataset.ids, dataset.targets[:, 0], dataset.abnormal, dataset.splits, strict=True
+    ):
+        assert target == abnormal == ("PNEUMONIA" in name)
+        assert not split or part == name.partition("/")[0].lower()
+    assert all(file.exists() for file in dataset.files)
+
+
+def test_class_folders_with_other_options_or_layouts_are_refused(tmp_path: Path) -> None:
+    image(tmp_path / "train" / "A" / "1.png")
+    image(tmp_path / "train" / "B" / "2.png")
+    with pytest.raises(UsageError, match="--images"):
+        folder(tmp_path, images=tmp_path)
+    image(tmp_path / "C" / "3.png")
+    with pytest.raises(InputError) as caught:
+        folder(tmp_path)
+    assert caught.value.reason == "dataset" and "C" in str(caught.value)
+
+
+def test_a_column_of_names_becomes_a_column_for_each(tmp_path: Path) -> None:
+    lines = [
+        "Pneumonia|Effusion",
+        "No Finding",
+        "effusion;Pneumonia".replace("e", "E", 1),
+        "",
+        "Effusion",
+        "No Finding",
+    ]
+    dataset = folder(table(tmp_path, "diagnosis", lines), label_column="diagnosis", val_fraction=0, test_fraction=0)
+    assert dataset.labels == ("Pneumonia", "Effusion")
+    nan = np.nan
+    np.testing.assert_array_equal(dataset.targets, [[1, 1], [0, 0], [1, 1], [nan, nan], [0, 1], [0, 0]])
+    np.testing.assert_array_equal(dataset.abnormal, [1, 0, 1, nan, 1, 0])
+
+
+def test_a_column_of_yes_and_no_is_one_finding(tmp_path: Path) -> None:
+    dataset = folder(table(tmp_path, "tb", ["yes", "No", "YES", "", "n"]), label_column="tb", val_fraction=0)
+    assert dataset.labels == ("tb",)
+    np.testing.assert_array_equal(dataset.targets[:, 0], [1, 0, 1, np.nan, 0])
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "named"),
+    [
+        ("diagnosis,Nodule", ["Pneumonia,1", "No finding,0"], "Nodule"),
+        ("diagnosis", ["Pneumonia|No finding", "No finding"], "Pneumonia"),
+        ("diagnosis,Pneumonia", ["Pneumonia,old", "No finding,new"], "Pneumonia"),
+    ],
+)
+def test_labels_that_contradict_each_other_are_named(tmp_path: Path, header: str, lines: list[str], named: str) -> None:
+    with pytest.raises(InputError) as caught:
+        folder(table(tmp_path, header, lines), label_column="diagnosis", val_fraction=0, test_fraction=0)
+    assert caught.value.reason == "dataset" and named in str(caught.value) and "labels.csv" in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_said(tmp_path: Path) -> None:
+    place = table(tmp_path / "films", "diagnosis", ["A", "No finding"])
+    typed = edgecxr("prepare", "folder", place, "--label-column", "diagnose", runs=tmp_path / "runs")
+    assert typed.code == 3 and "diagnose" in typed.error and not (tmp_path / "runs").exists()
+
+
+def test_class_folders_may_be_deep(tmp_path: Path) -> None:
+    for name in ("NORMAL", "Pneumonia"):
+        (tmp_path / name).mkdir()
+        deep(tmp_path / name, 1200)
+    try:
+        table = class_folders(tmp_path)
+        assert table is not None and len(table) == 2400
+    finally:
+        for name in ("NORMAL", "Pneumonia"):
+            remove_tree(tmp_path / name)

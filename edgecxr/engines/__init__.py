@@ -1,1 +1,4 @@
-"""What runs a model, whatever the engine: tensors in, tensors out, nothing of X-rays."""
+"""Inference engines behind one interface: tensors in, tensors out.
+
+They do not depend on anything specific to X-rays.
+"""

@@ -1,4 +1,4 @@
-"""What the engines that read an ONNX file share: its names and shapes, the images that fit it, the threads it gets."""
+"""Input checks and settings shared by the engines that read ONNX."""
 
 from __future__ import annotations
 
@@ -15,31 +15,25 @@ from edgecxr.vocabulary import FloatArray
 INPUT = "image"
 OUTPUTS = ("findings", "abnormal", "attention")
 FEATURES = "features"
-"""One more output, by which the quality gate tells chest films; models of before do not have it."""
+"""An optional output, by which the quality gate recognises chest films; older models do not have it."""
 
 
-def check_file(path: Path) -> None:
-    """Raise ModelError where there is no such file."""
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist: export the model again")
-
-
-def check_threads(path: Path, threads: int | None) -> None:
-    """Raise UsageError where a model shall compute with less than one thread."""
+def check_threads(threads: int | None) -> None:
+    """Raise UsageError if the number of threads is below one."""
     if threads is not None and threads < 1:
-        raise UsageError(f"{path} cannot run on {threads} threads: give 1 or more")
+        raise UsageError(f"a model cannot run on {threads} threads: give 1 or more")
 
 
 def input_shape(path: Path, inputs: Mapping[str, Sequence[object]], outputs: Collection[str]) -> tuple[int, ...]:
-    """Return the shape (1, S, S) of the images that a model takes.
+    """Return the image shape (1, S, S) that a model accepts.
 
     Args:
         path: the model's file, for messages.
-        inputs: name -> shape, the batch first; what is not an int is a free dimension.
-        outputs: their names.
+        inputs: name -> shape, the batch first; a dimension that is not an int is free.
+        outputs: names of the outputs.
 
     Raises:
-        ModelError: the names or the shape are not those of edgecxr.
+        ModelError: the names or the shape are not those of a model of edgecxr.
     """
     if set(inputs) != {INPUT} or not set(outputs).issuperset(OUTPUTS):
         raise ModelError(
@@ -54,20 +48,24 @@ def input_shape(path: Path, inputs: Mapping[str, Sequence[object]], outputs: Col
 
 
 def outputs_of(names: Collection[str]) -> tuple[str, ...]:
-    """Return the outputs that are asked for, in the order of `Outputs`, of a model whose outputs are called `names`."""
+    """Return the outputs to request, in the order of `Outputs`.
+
+    Args:
+        names: all output names of the model.
+    """
     return (*OUTPUTS, FEATURES) if FEATURES in names else OUTPUTS
 
 
 def check_images(path: Path, images: FloatArray, shape: tuple[int, ...]) -> None:
-    """Refuse a batch that a model does not take.
+    """Raise ModelError if a batch does not fit a model.
 
     Args:
         path: the model's file, for messages.
-        images: what should be (N, 1, S, S) float32 in [0, 1], N at least 1.
+        images: expected to be (N, 1, S, S) float32 in [0, 1], N at least 1.
         shape: (1, S, S).
 
     Raises:
-        ModelError: it has another type or shape, or pixels outside [0, 1].
+        ModelError: the batch has another type or shape, or pixels outside [0, 1].
     """
     if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != shape or not len(images):
         raise ModelError(
@@ -80,11 +78,15 @@ def check_images(path: Path, images: FloatArray, shape: tuple[int, ...]) -> None
 
 
 def allowed_cores() -> int | None:
-    """Return how many cores taskset or a container has left this process; None where it may use all."""
+    """Return the number of cores that this process may use.
+
+    Returns:
+        The number that taskset or a container leaves; None if all cores are allowed.
+    """
     allowed = cores()
     return None if allowed == os.cpu_count() else allowed
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of what an engine said."""
+    """Return the first line of an engine's error message, shortened."""
     return brief((str(error).strip() or type(error).__name__).splitlines()[0], 320)

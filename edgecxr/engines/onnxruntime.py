@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the `Backend` protocol: on the CPU, or with an execution provider for NVIDIA's GPUs."""
+"""ONNX Runtime behind the `Backend` protocol, on CPU or NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecxr.bundle.bundle import sha256_of
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import LARGEST_CARD, ModelCard
+from edgecxr.bundle.model_file import ModelFile
+from edgecxr.engines import watchdog
 from edgecxr.engines.backend import Outputs
 from edgecxr.engines.onnx_model import (
     INPUT,
     allowed_cores,
-    check_file,
     check_images,
     check_threads,
     first_line,
     input_shape,
     outputs_of,
 )
-from edgecxr.errors import MissingPackage, ModelError
+from edgecxr.errors import MissingPackage, ModelError, UsageError
 from edgecxr.storage.folders import CARD
+from edgecxr.storage.private import check_private
+from edgecxr.storage.reading import BadFile, read_text
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
@@ -35,20 +37,22 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 
+_ERROR, _FATAL = 3, 4  # least severity of what ONNX Runtime logs
+
 
 class OnnxRuntimeBackend:
-    """Runs an ONNX file; thread-safe.
+    """A thread-safe backend that runs an ONNX file with ONNX Runtime.
 
     Args:
-        path: a self-contained ONNX file with the input "image" and the outputs "findings", "abnormal" and "attention";
-            "features" where it has them.
-        threads: how many threads of the CPU compute; None takes the cores that this process may use.
-        providers: ONNX Runtime's execution providers, in order of preference: names, or names with options. Each has
-            to be there and has to load: what one of them cannot compute goes to the next, but none is left out.
+        path: an ONNX file of edgecxr, read or to be read, with the input "image" and the outputs "findings",
+            "abnormal" and "attention"; "features" is optional.
+        threads: number of CPU threads; None uses the cores that this process may use.
+        providers: ONNX Runtime's execution providers in order of preference: names, or names with options. All of them
+            must be available and must load. Nodes that one cannot compute go to the next.
 
     Attributes:
         path: the file.
-        shapes: name -> shape of its input and outputs, the batch first; what is not an int is free.
+        shapes: name -> shape of its input and outputs, the batch first; a dimension that is not an int is free.
 
     Raises:
         UsageError: `threads` is less than 1.
@@ -56,8 +60,10 @@ class OnnxRuntimeBackend:
         ModelError: the file is missing, damaged, or not a model of edgecxr, or a provider does not load.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, providers: Sequence[Provider] = (CPU,)) -> None:
-        check_threads(path, threads)
+    def __init__(
+        self, path: Path | ModelFile, threads: int | None = None, providers: Sequence[Provider] = (CPU,)
+    ) -> None:
+        check_threads(threads)
         try:
             import onnxruntime
         except ImportError as error:
@@ -70,22 +76,30 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = (allowed_cores() or 0) if threads is None else threads
         # A transformer is a chain: a second pool for parallel branches would idle.
         options.inter_op_num_threads = 1
-        # Warnings about the graph mean nothing to who runs it, and would land between the results on a terminal.
-        options.log_severity_level = 3
-        # The full optimisation costs 10 ms more than none for a Tiny ViT, and fuses its LayerNorm and GELU.
+        # ONNX Runtime's own log quotes names in the file as they are, which a terminal would obey. Errors are raised
+        # too, but for those of CUDA's libraries, which name no part of the file.
+        options.log_severity_level = _FATAL
+        onnxruntime.set_default_logger_severity(_ERROR if names[0] == CUDA else _FATAL)
+        # Full optimisation fuses LayerNorm and GELU, and takes only 10 ms more than none for a Tiny ViT.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
 
-        self.path = path
-        check_file(path)
+        model = ModelFile.of(path)
+        self.path = path = model.path
+        self._slow = names != [CPU]  # a GPU's engine compiles itself at first
         try:
-            # By default ONNX Runtime goes on with other providers when one fails, and says so on standard output.
-            session = onnxruntime.InferenceSession(str(path), options, providers=list(providers), enable_fallback=False)
+            # By default, ONNX Runtime falls back to other providers when one fails, and prints to standard output.
+            with watchdog.watched(path, watchdog.BUILDING if self._slow else watchdog.LOADING):
+                session = onnxruntime.InferenceSession(
+                    model.content, options, providers=list(providers), enable_fallback=False
+                )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             remedy = "export the model again, or upgrade onnxruntime" if names == [CPU] else _see_doctor(names[0])
             raise ModelError(
                 f"{path} cannot be loaded by ONNX Runtime {onnxruntime.__version__} ({first_line(error)}): {remedy}"
             ) from error
-        # A provider whose libraries do not load is left out in silence, not refused.
+        # It keeps the file for a fallback, which is off.
+        session._model_bytes = None
+        # ONNX Runtime silently drops a provider whose libraries do not load.
         absent = [name for name in names if name not in session.get_providers()]
         if absent:
             raise ModelError(
@@ -100,6 +114,7 @@ class OnnxRuntimeBackend:
             raise ModelError(f"{path} has names that are no text: export the model again") from error
         self._shape = input_shape(path, inputs, outputs)
         self._outputs = outputs_of(outputs)
+        self._largest = 0  # batch that has come back
         self.shapes = inputs | outputs
 
     def run(self, images: FloatArray) -> Outputs:
@@ -111,17 +126,19 @@ class OnnxRuntimeBackend:
         Raises:
             ModelError: the images do not fit the model, or ONNX Runtime failed.
         """
-        session = self._session  # another thread may close meanwhile
+        session = self._session  # another thread may call close() meanwhile
         if session is None:
             raise ModelError(f"{self.path} has been closed: open it again")
         check_images(self.path, images, self._shape)
         try:
-            values = session.run(self._outputs, {INPUT: images})
+            with watchdog.watched_run(self.path, len(images), self._largest, self._slow):
+                values = session.run(self._outputs, {INPUT: images})
         except Exception as error:
             raise ModelError(
                 f"{self.path} failed on {len(images)} images ({first_line(error)}): "
                 "give fewer at a time, or export the model again"
             ) from error
+        self._largest = max(self._largest, len(images))
         return Outputs(*values)
 
     def close(self) -> None:
@@ -129,26 +146,28 @@ class OnnxRuntimeBackend:
         self._session = None
 
 
-def open_cuda(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
-    """Open an ONNX file with the CUDA provider on the first GPU; arguments and errors are `OnnxRuntimeBackend`'s.
+def open_cuda(path: Path | ModelFile, threads: int | None = None) -> OnnxRuntimeBackend:
+    """Open an ONNX file with the CUDA provider on the first GPU.
 
-    What has no kernel for CUDA, such as arithmetic on shapes, is computed on the CPU.
+    Nodes without a CUDA kernel, such as arithmetic on shapes, run on the CPU.
+    Arguments and errors are those of `OnnxRuntimeBackend`.
     """
     _load_cuda_libraries()
     return OnnxRuntimeBackend(path, threads, [_cuda(), CPU])
 
 
-def open_tensorrt(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
-    """Open an ONNX file with the TensorRT provider on the first GPU; arguments and errors are `OnnxRuntimeBackend`'s.
+def open_tensorrt(path: Path | ModelFile, threads: int | None = None) -> OnnxRuntimeBackend:
+    """Open an ONNX file with the TensorRT provider on the first GPU.
 
-    The first run with a batch size builds an engine, which takes up to minutes; it is kept in the user's cache folder
-    for the next time, unless that cannot be written. What TensorRT cannot compute goes to CUDA.
+    The first run with a batch size builds an engine, which can take minutes. Engines are cached in the user's cache
+    folder if it is writable. Nodes that TensorRT cannot compute go to CUDA.
+    Arguments and errors are those of `OnnxRuntimeBackend`.
     """
-    check_file(path)
+    model = ModelFile.of(path)
     _load_cuda_libraries()
-    facts = _facts(path)
-    # The file says where it wants which precision, and TensorRT needs its leave for kernels of less than 32 bits all
-    # the same. Without need there is none: it would make an FP32 file one of 16 bits.
+    facts = _facts(model.path)
+    # TensorRT needs these flags to use kernels of less than 32 bits, although the file states its precisions. They are
+    # off for an FP32 file, because TensorRT would compute it in FP16.
     half = "fp16" in (facts.get("precision"), facts.get("float_part"))
     options: dict[str, Any] = {
         "device_id": 0,
@@ -156,62 +175,73 @@ def open_tensorrt(path: Path, threads: int | None = None) -> OnnxRuntimeBackend:
         "trt_int8_enable": facts.get("precision") == "int8",
         "trt_layer_norm_fp32_fallback": half,
     }
-    cache = _engine_cache(path)
+    cache = _engine_cache(model)
     if cache is not None:
         options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
         options |= {"trt_timing_cache_enable": True, "trt_timing_cache_path": str(cache)}
-    return OnnxRuntimeBackend(path, threads, [(TENSORRT, options), _cuda(), CPU])
+    return OnnxRuntimeBackend(model, threads, [(TENSORRT, options), _cuda(), CPU])
 
 
 def _cuda() -> Provider:
-    # FP32 means FP32: with TF32, products would have a mantissa of 10 bits.
+    # TF32 would cut the mantissa of FP32 products to 10 bits.
     return CUDA, {"device_id": 0, "use_tf32": 0}
 
 
 def _load_cuda_libraries() -> None:
-    """Let ONNX Runtime find the CUDA and cuDNN that pip installed; those of the system it finds by itself."""
+    """Let ONNX Runtime find the CUDA and cuDNN installed by pip.
+
+    It finds system-wide ones by itself.
+    """
     with contextlib.suppress(ImportError):  # reported by the backend
         import onnxruntime
 
-        # Which library does not load is said in an error; the warnings around it only repeat that at length.
-        onnxruntime.set_default_logger_severity(3)
-        # It prints what it does not find; whether the provider loads decides.
+        # The error names the library that does not load; the warnings around it only repeat that at length.
+        onnxruntime.set_default_logger_severity(_ERROR)
+        # Hide its messages about missing libraries: what counts is whether the provider loads.
         if CUDA in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
             with contextlib.redirect_stdout(io.StringIO()):
                 onnxruntime.preload_dlls(msvc=False)
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """Return what the card beside a model file says of it; a file without a card is FP32."""
+    """Return the card's entry for a model file; empty without a card.
+
+    An empty entry means FP32.
+    """
     card = path.with_name(CARD)
     try:
-        text = card.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        text = read_text(card, LARGEST_CARD)
+    except (OSError, BadFile):
         return {}
     return ModelCard.from_json(text, str(card)).artefacts.get(path.name, {})
 
 
-def _engine_cache(path: Path) -> Path | None:
-    """Return a folder for the engines of a model file, None where none can be made.
+def _engine_cache(model: ModelFile) -> Path | None:
+    """Return the cache folder for a model file's engines.
 
-    An engine is code, so it lies where no bundle can bring one along. ONNX Runtime tells engines apart by the graph and
-    the GPU but not by the weights, hence the checksum.
+    An engine is code, so the folder is outside any bundle: no bundle can ship an engine. The folder name contains the
+    file's checksum, because ONNX Runtime tells engines apart by the graph and the GPU but not by the weights.
+
+    Returns:
+        The folder; None if it cannot be created or written.
     """
     import onnxruntime
 
     try:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = root / "edgecxr" / "onnxruntime-tensorrt" / f"{sha256_of(path)}-{onnxruntime.__version__}"
+        folder = root / "edgecxr" / "onnxruntime-tensorrt" / f"{model.sha256}-{onnxruntime.__version__}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # no home
+        for place in (folder.parents[1], folder.parent, folder):
+            check_private(place)
+    except (OSError, RuntimeError, UsageError):  # no home folder, or engines that others can have written
         return None
     return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _check_built_in(onnxruntime: Any, providers: Sequence[str]) -> None:
-    """Raise MissingPackage where the installed ONNX Runtime was built without a provider."""
-    there = onnxruntime.get_available_providers()
-    absent = [name for name in providers if name not in there]
+    """Raise MissingPackage if ONNX Runtime was built without a provider."""
+    available = onnxruntime.get_available_providers()
+    absent = [name for name in providers if name not in available]
     if absent:
         from edgecxr import extras
 

@@ -1,4 +1,4 @@
-"""Which device an export is for: its engine, the ONNX it parses, what is worth trying there."""
+"""Export targets: engine, ONNX profile and recommended precisions of a device."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from edgecxr.storage.settings import shown
 from edgecxr.vocabulary import PRECISIONS
 
 ENGINES = ("tensorrt", "onnxruntime", "openvino")
-PROFILES = ("modern", "legacy")
 
-OLDEST = (8, 5)
-"""The oldest TensorRT that edgecxr builds with."""
-MODERN = (8, 6)
-"""The oldest TensorRT that parses LayerNormalization."""
+PROFILES = {"recent": (10, 0), "modern": (8, 6), "legacy": (8, 5)}
+"""ONNX profile -> the oldest TensorRT that parses it."""
+OLDEST = min(PROFILES.values())
+"""The oldest TensorRT that edgecxr can build engines with."""
 LARGEST_BATCH = 4096
 LARGEST_MEMORY_MIB = 1 << 20
 
@@ -31,18 +30,18 @@ _OUT_OF_SCOPE = {"jetson-nano": f"a Jetson Nano {_TOO_OLD}", "jetson-tx2": f"a J
 
 @dataclass(frozen=True)
 class Target:
-    """A device.
+    """A device that models are exported for.
 
     Attributes:
         name: such as "jetson-orin-nano".
-        description: what it is, one line.
-        engine: "tensorrt", "onnxruntime" or "openvino": what runs models there.
-        profile: "modern" (opset 17, LayerNormalization) or "legacy" (opset 13): the ONNX that its engine parses.
-        precisions: those worth trying there, the recommended one last.
-        int8_float: "fp16" or "fp32": precision of what an INT8 file leaves in floating point.
-        memory_mib: limit of the memory that building an engine may take for its workspace, in MiB; 0 where nothing is
-            built.
-        tensorrt: oldest and newest version for it, such as ("8.5", "10.4"); None for another engine.
+        description: one line about the device.
+        engine: what runs models there: "tensorrt", "onnxruntime" or "openvino".
+        profile: the ONNX that its engine parses: "recent" (opset 20, FP16 scales), "modern" (opset 17,
+            LayerNormalization) or "legacy" (opset 13).
+        precisions: those worth trying on the device, the recommended one last.
+        int8_float: precision of the layers that an INT8 file keeps in floating point: "fp16" or "fp32".
+        memory_mib: limit of the builder's workspace in MiB; 0 if no engine is built.
+        tensorrt: oldest and newest supported version, such as ("8.5", "10.4"); None for another engine.
         compute_capability: of its GPU, such as "8.7".
         batches: smallest, usual and largest batch of the engine.
         notes: what a user should know before trying, one sentence each.
@@ -66,23 +65,23 @@ class Target:
             raise UsageError("; ".join(problems))
 
     def _of_the_model(self) -> Iterator[tuple[bool, str]]:
-        """Yield whether something is wrong, and what, of the files to be exported."""
-        plain = re.fullmatch(r"\w[\w.+-]{0,63}", self.name)
-        yield not plain, f"name {shown(self.name)}: at most 64 letters, digits, '.', '-', '_'"
+        """Yield (is wrong, message) pairs about the exported files."""
+        valid_name = re.fullmatch(r"\w[\w.+-]{0,63}", self.name)
+        yield not valid_name, f"name {shown(self.name)}: at most 64 letters, digits, '.', '-', '_'"
         texts = (self.description, *self.notes)
-        sound = len(self.notes) <= 20 and all(0 < len(text) <= 500 and text.isprintable() for text in texts)
-        yield not sound, "description and notes: printable, 1 to 500 characters each, at most 20 notes"
+        valid_texts = len(self.notes) <= 20 and all(0 < len(text) <= 500 and text.isprintable() for text in texts)
+        yield not valid_texts, "description and notes: printable, 1 to 500 characters each, at most 20 notes"
         yield self.engine not in ENGINES, f"engine {shown(self.engine)}: there are {', '.join(ENGINES)}"
         yield self.profile not in PROFILES, f"profile {shown(self.profile)}: there are {', '.join(PROFILES)}"
-        some = self.precisions and set(self.precisions) <= set(PRECISIONS)
+        known_precisions = self.precisions and set(self.precisions) <= set(PRECISIONS)
         yield (
-            not some or len(set(self.precisions)) < len(self.precisions),
+            not known_precisions or len(set(self.precisions)) < len(self.precisions),
             f"precisions {shown(list(self.precisions))}: each of {', '.join(PRECISIONS)} at most once, and not none",
         )
         yield self.int8_float not in ("fp16", "fp32"), f"int8_float {shown(self.int8_float)}: there are fp16, fp32"
 
     def _of_the_engine(self) -> Iterator[tuple[bool, str]]:
-        """Yield the same of what runs them."""
+        """Yield (is wrong, message) pairs about the engine."""
         yield (
             not 0 <= self.memory_mib <= LARGEST_MEMORY_MIB,
             f"memory_mib {shown(self.memory_mib)}: from 0 to {LARGEST_MEMORY_MIB}",
@@ -103,15 +102,16 @@ class Target:
         )
         if self.tensorrt is None:
             return
-        stated = f"tensorrt {shown(list(self.tensorrt))}"
+        prefix = f"tensorrt {shown(list(self.tensorrt))}"
         if not all(_VERSION.fullmatch(version) for version in self.tensorrt):
-            yield True, f"{stated}: two versions such as 8.5"
+            yield True, f"{prefix}: two versions such as 8.5"
             return
         oldest, newest = (tuple(map(int, version.split("."))) for version in self.tensorrt)
-        yield not OLDEST <= oldest <= newest, f"{stated}: the oldest, from {_dotted(OLDEST)}, then the newest"
+        yield not OLDEST <= oldest <= newest, f"{prefix}: the oldest, from {_dotted(OLDEST)}, then the newest"
+        parsed_from = PROFILES.get(self.profile, OLDEST)
         yield (
-            self.profile == "modern" and oldest < MODERN,
-            f"profile {self.profile!r}: TensorRT parses it from {_dotted(MODERN)}; for {self.tensorrt[0]} it is legacy",
+            oldest < parsed_from,
+            f"profile {self.profile!r}: TensorRT parses it from {_dotted(parsed_from)}, not {self.tensorrt[0]}",
         )
 
 
@@ -128,7 +128,7 @@ def target_names() -> tuple[str, ...]:
 
 
 def load_target(name_or_file: str) -> Target:
-    """Return a target that comes with edgecxr, or read one from a TOML file.
+    """Return a target that comes with edgecxr, or read a TOML file.
 
     Args:
         name_or_file: such as "jetson-orin-nano" or "my-board.toml".

@@ -1,4 +1,4 @@
-"""Which training images the ranges of INT8 are measured on."""
+"""Choice of the training images that calibrate INT8."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FEWEST = 16
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """A choice of images; they stay on the workstation.
+    """A choice of images, which stay on the workstation.
 
     Attributes:
         rows: (N,) indices into the data set, in order.
-        seed: of the choice.
-        sha256: of their pixels at 224 px, in order.
+        seed: random seed of the choice.
+        sha256: hash of the images' pixels at 224 px, in order.
         data: name of the data set.
     """
 
@@ -33,17 +33,19 @@ class Calibration:
     data: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a card."""
+        """Return the choice as JSON-ready values for a card."""
         return {"data": self.data, "split": SPLIT, "images": len(self.rows), "seed": self.seed, "sha256": self.sha256}
 
 
 def choose(prepared: Prepared, count: int, seed: int) -> Calibration:
-    """Choose training images at random, abnormal and normal ones in the proportion of the split.
+    """Choose training images at random, stratified by abnormality.
+
+    Abnormal and normal images are in the proportion of the split.
 
     Args:
         prepared: the data set.
-        count: how many; all, where the split has fewer.
-        seed: of the choice.
+        count: number of images; a split that has fewer is used whole.
+        seed: random seed of the choice.
 
     Raises:
         InputError: the training split has fewer than 16 images, or only normal or only abnormal ones; reason "dataset".
@@ -63,11 +65,11 @@ def choose(prepared: Prepared, count: int, seed: int) -> Calibration:
             "dataset",
         )
     order = np.random.default_rng(seed).permutation(rows)
-    # Unknown ones go with the normal ones: what matters is that neither kind is missing.
+    # Unknown images count as normal, since it only matters that neither kind is missing.
     abnormal = metrics.binarise(prepared.abnormal[order]) == 1
     share = min(1.0, count / len(rows))
-    taken = [kind[: max(1, round(len(kind) * share))] for kind in (order[abnormal], order[~abnormal])]
-    chosen = np.sort(np.concatenate(taken))
+    strata = [kind[: max(1, round(len(kind) * share))] for kind in (order[abnormal], order[~abnormal])]
+    chosen = np.sort(np.concatenate(strata))
     digest = hashlib.sha256()
     for row in chosen:
         digest.update(prepared.images[row].tobytes())

@@ -1,4 +1,7 @@
-"""INT8 by the calibration that keeps most: numbers of images and methods are tried and judged on validation."""
+"""Choice of the INT8 calibration that keeps the most AUROC.
+
+Numbers of images and methods are tried, and judged on the validation split.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.evaluate.comparison import aurocs
 from edgecxr.export.calibration_images import Calibration, choose
-from edgecxr.export.lower_precision import Ranges, calibrate, to_int8, weighted_layers
+from edgecxr.export.lower_precision import CALIBRATION_BATCH, Ranges, calibrate_on, to_int8, weighted_layers
 from edgecxr.export.parity import TASKS, Truth, logits_of
 from edgecxr.export.recipe import Recipe
 from edgecxr.vocabulary import FloatArray
@@ -35,18 +38,18 @@ def quantise(
     Args:
         source: an FP32 file.
         dest: the file to write.
-        truth: images, labels and the checkpoint's logits; its data set's training images calibrate.
+        truth: images, labels and the checkpoint's logits; the training images of its data set calibrate.
         size: side of the model's input in pixels.
-        recipe: has the numbers of images and the methods to try.
-        float_part: "fp32" or "fp16".
-        keep: layers that stay floating point.
+        recipe: the numbers of images and the methods to try.
+        float_part: precision of the layers that are not quantised: "fp32" or "fp16".
+        keep: names of layers that stay floating point.
         progress: called with (calibrations done, calibrations in all).
 
     Returns:
-        Facts for the card: "calibration" with the choice and every score, and "layers" by kind.
+        Facts for the card: those of `to_int8`, "calibration" (the choice and all scores) and "layers" (by kind).
 
     Raises:
-        InputError: the training split cannot be calibrated on; reason "dataset".
+        InputError: the training split is not fit for calibration; reason "dataset".
         ModelError: the file cannot be quantised.
     """
     choices = {choice.sha256: choice for choice in (_choices(truth.prepared, recipe))}
@@ -77,8 +80,10 @@ def quantise(
 
 
 def ranges_of(source: Path, prepared: Prepared, choice: Calibration, size: int, method: str) -> Ranges:
-    """Calibrate a file on chosen images of a data set."""
-    return calibrate(source, prepared.inputs(choice.rows, size), method)
+    """Calibrate a file on chosen images, read in batches."""
+    starts = range(0, len(choice.rows), CALIBRATION_BATCH)
+    batches = (prepared.inputs(choice.rows[start : start + CALIBRATION_BATCH], size) for start in starts)
+    return calibrate_on(source, batches, method)
 
 
 def _choices(prepared: Prepared, recipe: Recipe) -> list[Calibration]:
@@ -86,8 +91,11 @@ def _choices(prepared: Prepared, recipe: Recipe) -> list[Calibration]:
 
 
 def _score(truth: Truth, logits: FloatArray) -> float:
-    """Return the mean AUROC of both tasks; 0 where neither has one, so that the logits decide."""
+    """Return the mean AUROC of both tasks, or 0 without any.
+
+    If neither task has an AUROC, the score of 0 lets the logits decide.
+    """
     areas = aurocs(truth.prepared, truth.split, logits, truth.weights[:1])
     known = [value for task in TASKS for value in areas[task].labels if not np.isnan(value)]
-    # Rounded to what a swap of a few pairs of films makes: below it, the logits are the better judge.
+    # Rounding drops what a few swapped pairs of films would change: there, the logits are the better judge.
     return round(float(np.mean(known)), 3) if known else 0.0

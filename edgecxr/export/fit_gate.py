@@ -1,7 +1,8 @@
-"""The quality gate of a bundle: fitted on training films, its threshold from validation films, its rates from others.
+"""Fit of a bundle's quality gate and of its thresholds.
 
-Nothing but moments of the training films' features goes into the bundle, no film and nothing that one could be made
-from. What is no chest film is used to count what the gate finds, never to fit it.
+The gate is fitted on training films, its thresholds on validation films; its rates are counted on other films. The
+bundle holds only moments of the training films' features, from which no film can be reconstructed. Images that are no
+chest films are used only to count how many the gate refuses, never to fit it.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from edgecxr.terminal import progress
 from edgecxr.vocabulary import FloatArray
 
 FALSE_REJECTION = 0.02
-"""Share of films like those of the validation that the threshold lets the gate refuse, on average over choices of
-these; of n films, fewer than 49, no threshold promises less than 1 / (n + 1)."""
+"""Share of films like the validation films that the gate may refuse, on average over choices of validation films; with
+n < 49 validation films, no threshold guarantees less than 1 / (n + 1)."""
 
 USUAL = 0.1
-"""Share of them that lie farther away than what counts as usual."""
+"""Share of such films that are farther away than the distance that counts as usual."""
 
 COMPONENTS = 32
 FEWEST = 16
-"""Training films, below which there is nothing to fit."""
+"""Least number of training films to fit a gate on."""
 
 _MOST_TRAINING, _MOST_TEST, _MOST_CHANGED = 2000, 1000, 200
 _BATCH = 64
@@ -48,17 +49,17 @@ Images = NDArray[np.uint8]
 def add_gate(
     folder: Path, files: Mapping[str, Path], prepared: Prepared, card: ModelCard, not_chest: Sequence[FilmRead]
 ) -> dict[str, Any]:
-    """Write the gate of a bundle that is being made.
+    """Fit the gate of a bundle and write its file.
 
     Args:
-        folder: of the bundle.
-        files: precision -> model file; with "fp32", which the gate is fitted with.
+        folder: folder of the bundle.
+        files: precision -> model file; must have "fp32", which the gate is fitted with.
         prepared: the data set.
-        card: of the model.
-        not_chest: files of the user's, whose share that is found is counted too.
+        card: card of the model.
+        not_chest: images given by the user, to count how many of them the gate refuses too.
 
     Returns:
-        What the card says of it; empty where there are too few training or validation films.
+        The gate's entry in the card; empty if there are too few training or validation films.
     """
     chosen = _some(prepared.rows("train"), _MOST_TRAINING)
     validation = _some(prepared.rows("val"), _MOST_TEST)
@@ -67,7 +68,7 @@ def add_gate(
     test = _some(prepared.rows("test"), _MOST_TEST)
     images = prepared.images_for(card.size)
     changed = no_films(images[_some(test if len(test) else validation, _MOST_CHANGED)])
-    if not_chest and source_size(card.size) == BASE_SIZE:  # at which they were read
+    if not_chest and source_size(card.size) == BASE_SIZE:  # the size they were read at
         changed["given"] = np.stack([film.image for film in not_chest])
     count = len(chosen) + len(files) * (len(validation) + len(test) + sum(map(len, changed.values())))
     thresholds: dict[str, float] = {}
@@ -78,14 +79,14 @@ def add_gate(
 
         def features(backend: Backend, part: Images, rows: NDArray[np.intp]) -> FloatArray:
             nonlocal done
-            found = []
+            batches = []
             for start in range(0, len(rows), _BATCH):
                 outputs = backend.run(box_mean(part[rows[start : start + _BATCH]], card.size)[:, None])
                 assert outputs.features is not None
-                found.append(outputs.features)
-                done += len(found[-1])
+                batches.append(outputs.features)
+                done += len(batches[-1])
                 update(done, count)
-            return np.concatenate(found)
+            return np.concatenate(batches)
 
         gate = fit(features(OnnxRuntimeBackend(files["fp32"]), images, chosen))
         for precision, file in files.items():
@@ -94,7 +95,7 @@ def add_gate(
             threshold = thresholds[precision] = threshold_of(usually)
             usual[precision] = threshold_of(usually, USUAL)
             rates[precision] = {}
-            if len(test):  # the films that set the threshold say nothing of it
+            if len(test):  # films that set the threshold cannot test it
                 rates[precision]["films"] = _rate(gate.distances(features(backend, images, test)) > threshold)
             for kind, part in changed.items():
                 far = gate.distances(features(backend, part, np.arange(len(part)))) > threshold
@@ -114,17 +115,23 @@ def add_gate(
 
 
 def written(gate: Gate, folder: Path) -> dict[str, Any]:
-    """Write a gate's file into a folder, and return what the card says of it but for thresholds and rates."""
+    """Write a gate's file into a folder.
+
+    Returns:
+        The gate's entry in the card, without thresholds and rates.
+    """
     np.save(folder / FILE, np.concatenate([gate.mean[None], gate.components]).astype(np.float32))
     return {"sha256": sha256_of(folder / FILE), "variances": gate.variances.tolist(), "rest": gate.rest}
 
 
 def fit(features: FloatArray, components: int = COMPONENTS) -> Gate:
-    """Fit probabilistic PCA, its variances by maximum likelihood (Tipping and Bishop 1999, equations 7 and 8).
+    """Fit a gate by probabilistic PCA.
+
+    Its variances are the maximum likelihood estimates (Tipping and Bishop 1999, equations 7 and 8).
 
     Args:
-        features: (N, F) of training films.
-        components: at most this many; fewer of few films.
+        features: (N, F) features of training films.
+        components: largest number of components; it is at most N / 4.
 
     Returns:
         A gate whose thresholds are infinite.
@@ -135,32 +142,34 @@ def fit(features: FloatArray, components: int = COMPONENTS) -> Gate:
     variances = scales**2 / len(values)
     count = min(components, len(values) // 4)
     rest = max(float(variances[count:].sum()) / (values.shape[1] - count), _SMALLEST_VARIANCE)
-    # As the bundle holds them, so that whoever reads it comes to the same distances.
+    # Round as the bundle's file does, so that its readers compute the same distances.
     mean, kept = mean.astype(np.float32).astype(np.float64), directions[:count].astype(np.float32).astype(np.float64)
     return Gate(mean, kept, np.maximum(variances[:count], rest), rest, math.inf, math.inf)
 
 
 def threshold_of(distances: NDArray[np.float64], share: float = FALSE_REJECTION) -> float:
-    """Return the distance that a film like those given exceeds with a probability of at most `share`.
+    """Return the distance that at most `share` of similar films exceed.
 
-    That is split conformal prediction's quantile (Papadopoulos et al., ECML 2002), which holds for any distribution,
-    on average over choices of the films given; of fewer than 1 / share - 1 it is the largest distance, which promises
-    less.
+    This is the quantile of split conformal prediction (Papadopoulos et al., ECML 2002). It holds for any distribution,
+    on average over choices of the given films. With N < 1 / share - 1 it is the largest distance, which guarantees only
+    a larger share.
 
     Args:
-        distances: (N,) of films that the gate was not fitted on.
-        share: in (0, 1).
+        distances: (N,) distances of films that the gate was not fitted on.
+        share: largest probability that a film exceeds the distance, in (0, 1).
     """
     rank = math.ceil((len(distances) + 1) * (1 - share))
     return float(np.sort(distances)[min(rank, len(distances)) - 1])
 
 
 def no_films(films: Images, seed: int = 0) -> dict[str, Images]:
-    """Return what is no upright frontal chest film, by kind: films that were changed, and no films at all.
+    """Make images that are no upright frontal chest films, by kind.
+
+    Some kinds are altered films, the others ("noise", "gradient") are synthetic.
 
     Args:
-        films: (N, S, S).
-        seed: of what is random.
+        films: (N, S, S) films.
+        seed: random seed.
     """
     rng = np.random.default_rng(seed)
     count, side, quarter = len(films), films.shape[1], films.shape[1] // 4
@@ -179,11 +188,11 @@ def no_films(films: Images, seed: int = 0) -> dict[str, Images]:
 
 
 def _some(rows: NDArray[np.intp], most: int) -> NDArray[np.intp]:
-    """Return at most so many rows, spread over all: a split is often sorted by patient or class."""
+    """Return at most `most` rows, spread over a perhaps sorted split."""
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int))] if len(rows) else rows
 
 
 def _rate(refused: NDArray[np.bool_]) -> dict[str, Any]:
-    found = metrics.proportion(int(refused.sum()), len(refused))
-    shares = {key: round(value, 4) for key, value in asdict(found).items()}
+    interval = metrics.proportion(int(refused.sum()), len(refused))
+    shares = {key: round(value, 4) for key, value in asdict(interval).items()}
     return {"refused": int(refused.sum()), "images": len(refused), **shares}

@@ -1,4 +1,7 @@
-"""FP32 ONNX file -> FP16 and INT8 files. The precision lies in the file, since TensorRT 11 has no flags for it."""
+"""Conversion of an FP32 ONNX file to FP16 and INT8 files.
+
+The precision is written into the file, since TensorRT 11 has no flags for it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 import logging
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +24,32 @@ from edgecxr.export.onnx import WEIGHTED
 from edgecxr.vocabulary import FloatArray
 
 Ranges = dict[str, tuple[float, float]]
-"""Name of a tensor -> the range of values that INT8 has to cover."""
+"""Name of a tensor -> the range of values (low, high) that INT8 has to cover."""
 
 CALIBRATION_BATCH = 50
+
+HALF_SCALES = 19
+"""The first opset in which the scale of an INT8 tensor may be FP16."""
+
+_SMALLEST_HALF = 2.0**-14
+"""The smallest FP16 number with a full mantissa."""
 
 _CALIBRATORS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 
 
 def to_fp16(source: Path, dest: Path) -> dict[str, Any]:
-    """Convert a file to half precision; its inputs and outputs, LayerNorm and softmax stay FP32.
+    """Convert a file to half precision, except sensitive nodes.
 
-    A ViT's residual stream has values whose squares half precision cannot hold, so that a LayerNorm in FP16 overflows.
+    Inputs, outputs, LayerNorm and softmax stay FP32. The squares of a ViT's residual stream exceed the range of half
+    precision, so a LayerNorm in FP16 would overflow.
 
     Args:
         source: an FP32 file, or an INT8 file whose float part is FP32.
         dest: the file to write.
 
     Returns:
-        "float32_nodes": names of the nodes that must not run in half precision, for engines to which a file's casts are
-        but a hint.
+        "float32_nodes": names of the nodes that must not run in half precision, for engines that treat a file's casts
+        only as a hint.
 
     Raises:
         ModelError: the file cannot be converted.
@@ -50,64 +60,103 @@ def to_fp16(source: Path, dest: Path) -> dict[str, Any]:
     except ImportError as error:
         raise MissingPackage("onnxconverter-common", "export", "FP16") from error
 
-    graph = onnx.load(source)
-    kept = float32_nodes(graph)
+    quantisers = {"QuantizeLinear", "DequantizeLinear"}
+    blocked = {*float16.DEFAULT_OP_BLOCK_LIST, *quantisers}
     try:
+        graph = onnx.load(source)
+        kept = float32_nodes(graph)
+        if _opset(graph) >= HALF_SCALES:
+            blocked -= quantisers
+            _round_scales(graph)
         with _silence():
             half = float16.convert_float_to_float16(
                 graph,
                 keep_io_types=True,
-                op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "QuantizeLinear", "DequantizeLinear"],
+                op_block_list=sorted(blocked),
                 node_block_list=kept,
             )
-    except OSError:  # a full disk, for who knows the folder
+        _join_casts(half)
+        onnx.checker.check_model(half)
+    except OSError:  # such as a full disk: the caller reports it
         raise
-    except Exception as error:  # whatever the converter stumbles over
+    except Exception as error:  # the converter has no exception class of its own
         raise ModelError(f"{source} cannot be converted to FP16 ({type(error).__name__}: {error})") from error
-    _join_casts(half)
-    onnx.checker.check_model(half)
     onnx.save_model(half, dest)
     return {"float32_nodes": kept}
 
 
+def _opset(graph: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in graph.opset_import if entry.domain == "")
+
+
+def _round_scales(graph: onnx.ModelProto) -> None:
+    """Round the scales of INT8 tensors to FP16 numbers, in place.
+
+    A product of TensorRT has the type of its inputs' scales. Weights of a scale that FP16 cannot hold are quantised
+    again with the smallest one.
+    """
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    for node in graph.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or node.input[1] not in tensors:
+            continue
+        scale = onnx.numpy_helper.to_array(tensors[node.input[1]])
+        rounded = np.maximum(scale, _SMALLEST_HALF).astype(np.float16).astype(np.float32)
+        weight = tensors.get(node.input[0])
+        if weight is not None and (rounded > 1.01 * scale).any():
+            values = onnx.numpy_helper.to_array(weight)
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+            ratio = scale / rounded
+            if scale.ndim:
+                ratio = ratio.reshape([-1 if i == axis % values.ndim else 1 for i in range(values.ndim)])
+            again = np.rint(values * ratio).astype(values.dtype)
+            weight.CopyFrom(onnx.numpy_helper.from_array(again, weight.name))
+        tensors[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(rounded, node.input[1]))
+
+
 def float32_nodes(graph: onnx.ModelProto) -> list[str]:
-    """Return the names of the nodes that are LayerNorm or softmax, spelled out or not."""
+    """Return the names of all LayerNorm and softmax nodes.
+
+    A LayerNorm may be one node or spelled out in several.
+    """
     consumers: dict[str, list[onnx.NodeProto]] = {}
-    maker = {output: node for node in graph.graph.node for output in node.output}
+    producer = {output: node for node in graph.graph.node for output in node.output}
     for node in graph.graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
-    found = {node.name for node in graph.graph.node if node.op_type in ("LayerNormalization", "Softmax")}
+    selected = {node.name for node in graph.graph.node if node.op_type in ("LayerNormalization", "Softmax")}
     for node in graph.graph.node:
-        if node.op_type != "Pow":  # the square in a variance: a ViT has no other
+        if node.op_type != "Pow":  # a ViT squares only in variances
             continue
-        difference = maker[node.input[0]]
-        mean = [maker[name] for name in difference.input if name in maker and maker[name].op_type == "ReduceMean"]
-        after = node
+        difference = producer[node.input[0]]
+        mean = [
+            producer[name] for name in difference.input if name in producer and producer[name].op_type == "ReduceMean"
+        ]
+        successor = node
         chain = [*mean, difference, node]
-        while after.op_type != "Div":  # mean, epsilon, root, and the division by it
-            after = consumers[after.output[0]][0]
-            chain.append(after)
-        found |= {member.name for member in chain}
-    return [node.name for node in graph.graph.node if node.name in found]
+        while successor.op_type != "Div":  # follow mean, epsilon and root to the division
+            successor = consumers[successor.output[0]][0]
+            chain.append(successor)
+        selected |= {member.name for member in chain}
+    return [node.name for node in graph.graph.node if node.name in selected]
 
 
 def to_int8(
     source: Path, dest: Path, ranges: Ranges, float_part: str = "fp32", keep: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Quantise the layers with weights: symmetric, weights per channel and stored as INT8, with Q/DQ nodes.
+    """Quantise the layers with weights to INT8.
 
-    Nothing else is quantised: residual sums, products of activations, LayerNorm, softmax and GELU stay floating point.
+    Quantisation is symmetric, with Q/DQ nodes; weights are quantised per channel and stored as INT8. Residual sums,
+    products of activations, LayerNorm, softmax and GELU stay floating point.
 
     Args:
         source: an FP32 file.
         dest: the file to write.
-        ranges: of the layers' inputs, from `calibrate`.
-        float_part: "fp32", or "fp16" for what is not quantised.
-        keep: layers that stay floating point, by the names of `weighted_layers`.
+        ranges: ranges of the layers' inputs, from `calibrate`.
+        float_part: precision of the layers that are not quantised: "fp32" or "fp16".
+        keep: names (from `weighted_layers`) of layers that stay floating point.
 
     Returns:
-        "float_part", and what `to_fp16` returns where that is "fp16".
+        "float_part", and the items that `to_fp16` returns if that is "fp16".
 
     Raises:
         ModelError: the file cannot be quantised.
@@ -117,7 +166,7 @@ def to_int8(
 
     nodes = {node.name: node for node in onnx.load(source).graph.node}
     layers = [name for name in weighted_layers(source) if name not in set(keep)]
-    if not layers:  # ONNX Runtime would take an empty list for all nodes
+    if not layers:  # for ONNX Runtime, an empty list means all nodes
         raise UsageError(f"all {len(set(keep))} layers would stay floating point: lower --keep-float, or use --fp16")
     inputs = {nodes[name].input[0] for name in layers}
     overrides = {
@@ -135,7 +184,7 @@ def to_int8(
                 quantization.quantize_static(
                     _prepared(source, folder),
                     quantised,
-                    # Ranges are given, so one image is enough for what it computes regardless.
+                    # Ranges are given; ONNX Runtime still runs a calibration, for which one image is enough.
                     _Images(np.zeros((1, *_input_shape(source)), np.float32)),
                     quant_format=quantization.QuantFormat.QDQ,
                     op_types_to_quantize=list(WEIGHTED),
@@ -154,7 +203,7 @@ def to_int8(
                 )
         except OSError:
             raise
-        except Exception as error:  # the quantiser has no errors of its own
+        except Exception as error:  # the quantiser has no exception class of its own
             raise ModelError(f"{source} cannot be quantised ({type(error).__name__}: {error})") from error
         graph = onnx.load(quantised)
         _tidy(graph, onnx.load(source))
@@ -166,20 +215,29 @@ def to_int8(
 
 
 def weighted_layers(source: Path) -> tuple[str, ...]:
-    """Return the names of the nodes that multiply by constant weights, in the order of the file."""
+    """Return names of nodes that multiply by constant weights, in file order."""
     graph = onnx.load(source, load_external_data=False).graph
     constants = {tensor.name for tensor in graph.initializer}
     return tuple(node.name for node in graph.node if node.op_type in WEIGHTED and node.input[1] in constants)
 
 
 def calibrate(source: Path, images: FloatArray, method: str) -> Ranges:
-    """Measure the range of every tensor that a layer with weights reads.
+    """Measure the range of each tensor that a weighted layer reads.
+
+    Arguments and errors are those of `calibrate_on`, but for the images: (N, 1, S, S).
+    """
+    starts = range(0, len(images), CALIBRATION_BATCH)
+    return calibrate_on(source, (images[start : start + CALIBRATION_BATCH] for start in starts), method)
+
+
+def calibrate_on(source: Path, batches: Iterable[FloatArray], method: str) -> Ranges:
+    """Measure the range of each tensor that a weighted layer reads.
 
     Args:
         source: an FP32 file.
-        images: (N, 1, S, S) float32 in [0, 1]; goes through in batches, so that memory does not grow with N.
-        method: "minmax": all values; "percentile": all but the outermost 0.001 %; "entropy": the range that loses least
-            of the distribution (Kullback-Leibler).
+        batches: of images (B, 1, S, S) float32 in [0, 1]; one is held at a time.
+        method: "minmax": all values; "percentile": all but the outermost 0.001 %; "entropy": the range with the
+            smallest Kullback-Leibler divergence from the distribution.
 
     Raises:
         ModelError: the file does not run.
@@ -196,12 +254,12 @@ def calibrate(source: Path, images: FloatArray, method: str) -> Ranges:
                     calibrate_method=ort.CalibrationMethod[_CALIBRATORS[method]],
                     extra_options={"symmetric": True},
                 )
-                for start in range(0, len(images), CALIBRATION_BATCH):
-                    calibrator.collect_data(_Images(images[start : start + CALIBRATION_BATCH]))
+                for images in batches:
+                    calibrator.collect_data(_Images(images))
                 data = calibrator.compute_data().data
         except OSError:
             raise
-        except Exception as error:  # of ONNX Runtime
+        except Exception as error:  # ONNX Runtime raises many kinds
             raise ModelError(f"{source} cannot be calibrated ({type(error).__name__}: {error})") from error
     wanted = {node.input[0] for node in onnx.load(source).graph.node if node.name in weighted_layers(source)}
     ranges = {name: tuple(float(np.ravel(end)[0]) for end in data[name].range_value) for name in wanted}
@@ -209,7 +267,7 @@ def calibrate(source: Path, images: FloatArray, method: str) -> Ranges:
 
 
 class _Images:
-    """What ONNX Runtime's calibrators read from."""
+    """A source of one batch for ONNX Runtime's calibrators."""
 
     def __init__(self, images: FloatArray) -> None:
         self._batches = iter([{INPUT: images}])
@@ -220,7 +278,7 @@ class _Images:
 
 
 def _prepared(source: Path, folder: Path) -> Path:
-    """Return a copy with the shapes of all tensors, which the quantiser asks for; nothing is optimised away."""
+    """Write a copy with all tensor shapes, which the quantiser needs, unoptimised."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = folder / "shapes.onnx"
@@ -234,7 +292,7 @@ def _input_shape(source: Path) -> tuple[int, ...]:
 
 
 def _tidy(graph: onnx.ModelProto, source: onnx.ModelProto) -> None:
-    """Give a quantised file the metadata and nothing but the operator sets of the file it came from, in place."""
+    """Restore the source file's metadata and operator sets, in place."""
     versions = {entry.domain: entry.version for entry in graph.opset_import}
     for entry in source.opset_import:
         if versions.get(entry.domain) != entry.version:
@@ -245,9 +303,9 @@ def _tidy(graph: onnx.ModelProto, source: onnx.ModelProto) -> None:
 
 
 def _join_casts(graph: onnx.ModelProto) -> None:
-    """Let a node read FP32 directly where it was cast to FP16 and back in between, in place.
+    """Remove casts from FP32 to FP16 and back, in place.
 
-    Neighbours that both stay FP32, such as the parts of a LayerNorm, would else lose to FP16 between them.
+    Otherwise neighbours that both stay FP32, such as the parts of a LayerNorm, would lose precision between them.
     """
     cast_to = {
         node.output[0]: (node.input[0], attribute.i)
@@ -277,7 +335,7 @@ def _scratch(beside: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keep what converters print, warn of and log off the screen."""
+    """Hide the output, warnings and logs of converters."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -1,4 +1,7 @@
-"""A user's files that are no frontal chest films, to count how many of them the quality gate of a bundle finds."""
+"""Reader of a user's images that are no frontal chest films.
+
+They serve to count how many of them the quality gate of a bundle refuses.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from edgecxr.terminal import progress, say
 
 
 def read_not_chest(folder: Path) -> list[FilmRead]:
-    """Return what can be read of a folder, at 224 px; call it before anything starts threads, torch above all.
+    """Read a folder's images at 224 px.
+
+    Call it before anything starts threads, torch in particular. Files that cannot be read are left out.
 
     Raises:
         UsageError: there is no such folder.
@@ -29,7 +34,7 @@ def read_not_chest(folder: Path) -> list[FilmRead]:
     with Readers(cores()) as readers, progress("not chest") as update:
         done = 0
         for part in readers.read(paths, BASE_SIZE):
-            films += [one for one in part if isinstance(one, FilmRead)]
+            films += [film for film in part if isinstance(film, FilmRead)]
             done += len(part)
             update(done, len(paths))
     if not films:

@@ -1,4 +1,4 @@
-"""What to build of a model, and how much it may lose on the way."""
+"""Settings of an export: artefacts, tolerances, calibration."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _MOST_LAYERS = 10_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a run becomes a bundle.
+    """Settings for exporting a run to a bundle.
 
     Attributes:
-        precisions: of the artefacts; "fp32" is always made, since the others are judged beside it.
+        precisions: of the artefacts; "fp32" is always built, since the others are made from it.
         logit_tolerance: largest difference of an FP32 logit from the checkpoint's.
         auroc_tolerance: precision -> largest AUROC drop of either task.
-        calibration_images: numbers of training images to try for INT8; a data set that has fewer gives all it has.
-        calibration_methods: how activation ranges are chosen, each tried: "minmax", "percentile", "entropy". The pair
-            of number and method with the best validation AUROC is taken.
-        seed: of the choice of calibration images.
-        keep_float: this many layers, those that lose most by INT8, stay floating point.
+        calibration_images: numbers of training images to try for INT8; a smaller data set is used whole.
+        calibration_methods: methods to try for the activation ranges: "minmax", "percentile", "entropy". The pair of
+            number and method with the best validation AUROC is used.
+        seed: random seed for the choice of calibration images.
+        keep_float: number of layers that stay floating point: those that lose most by INT8.
         size: side of the input in px that this recipe is for; None for any.
         tokens: number of patch tokens that this recipe is for; None for any.
     """
@@ -93,20 +93,23 @@ class Recipe:
             raise UsageError("; ".join(problems))
 
     def tolerance(self, precision: str) -> float:
-        """Return the largest AUROC drop of a precision; the default's where the recipe does not say."""
+        """Return the largest AUROC drop allowed for a precision.
+
+        A precision that the recipe does not list has the default tolerance.
+        """
         return self.auroc_tolerance.get(precision, Recipe().auroc_tolerance[precision])
 
     def check(self, card: ModelCard) -> None:
-        """Refuse a model that the recipe is not for.
+        """Check that the recipe fits a model.
 
         Raises:
             UsageError: the card has another size or number of tokens.
         """
         for name in ("size", "tokens"):
-            wanted, found = getattr(self, name), getattr(card, name)
-            if wanted not in (None, found):
+            wanted, given = getattr(self, name), getattr(card, name)
+            if wanted not in (None, given):
                 raise UsageError(
-                    f"the recipe is for models with {name} {wanted}, and {card.name} has {found}: take another recipe, "
+                    f"the recipe is for models with {name} {wanted}, and {card.name} has {given}: take another recipe, "
                     f"or leave {name} out of it"
                 )
 
@@ -124,10 +127,10 @@ def choose(file: Path | None, fp16: bool, int8: bool, keep_float: int | None, ta
     """Return the recipe that a command line asks for.
 
     Args:
-        file: a recipe; None takes the default, with the precisions that are worth trying on `target`.
-        fp16: make FP16; if neither this nor `int8` is asked for, the recipe decides.
-        int8: make INT8.
-        keep_float: overrides the recipe's.
+        file: a recipe; None means the default, with the precisions worth trying on `target`.
+        fp16: build FP16; if both `fp16` and `int8` are false, the recipe decides.
+        int8: build INT8.
+        keep_float: overrides that of the recipe; None keeps it.
         target: the device; None for any.
 
     Raises:

@@ -1,9 +1,10 @@
-"""What INT8 costs layer by layer: each quantised alone, everything else FP32."""
+"""Analysis of what INT8 costs, layer by layer.
+
+Each layer is quantised alone, everything else stays FP32.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ from edgecxr.export.lower_precision import Ranges, to_int8, weighted_layers
 from edgecxr.export.parity import TASKS, Truth, logits_of, same_auroc
 from edgecxr.registry import load
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.spreadsheet import csv_text
+from edgecxr.terminal import joined
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What quantising one layer alone does.
+    """Losses from quantising one layer alone.
 
     Attributes:
-        layer: its name.
+        layer: name of the layer.
         rms: root mean square of the logits' differences from the checkpoint.
-        drop: AUROC of the checkpoint minus that with the layer quantised, by task; NaN where it is not known.
+        drop: AUROC of the checkpoint minus that with the layer quantised, by task; NaN if unknown.
     """
 
     layer: str
@@ -44,7 +47,7 @@ def analyse(source: Path, ranges: Ranges, truth: Truth, size: int, progress: Cal
         progress: called with (layers done, layers in all).
 
     Returns:
-        The costs, the worst first. They are ranked by `rms`: AUROCs of a few hundred images are too coarse for it.
+        The costs, the worst first. They are ranked by `rms`, since AUROCs of a few hundred images are too coarse.
     """
     layers = weighted_layers(source)
     costs = []
@@ -66,7 +69,7 @@ def worst(costs: Sequence[Cost], count: int) -> tuple[str, ...]:
 
 
 def table(costs: Sequence[Cost], rows: int = 12) -> str:
-    """Return the worst layers as text for people."""
+    """Return a text table of the layers that cost most."""
     title = "layer quantised alone"
     width = max(len(title), *(len(cost.layer) for cost in costs))
     lines = [f"{title:{width}}  RMS of logits  AUROC drop: findings  abnormal"]
@@ -75,16 +78,14 @@ def table(costs: Sequence[Cost], rows: int = 12) -> str:
         lines.append(f"{cost.layer:{width}}  {cost.rms:13.5f}  {drops}")
     if len(costs) > rows:
         lines.append(f"and {len(costs) - rows} layers that cost less")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def write(costs: Sequence[Cost], folder: Path, title: str) -> tuple[Path, Path]:
     """Write int8-layers.csv and int8-layers.png into `folder` and return their paths."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["layer", "rms", *(f"auroc_drop_{task}" for task in TASKS)])
-    writer.writerows([cost.layer, cost.rms, *(cost.drop[task] for task in TASKS)] for cost in costs)
+    header = ["layer", "rms", *(f"auroc_drop_{task}" for task in TASKS)]
+    text = csv_text(header, ([cost.layer, cost.rms, *(cost.drop[task] for task in TASKS)] for cost in costs))
     numbers, picture = folder / "int8-layers.csv", folder / "int8-layers.png"
-    atomic_write(numbers, text.getvalue())
+    atomic_write(numbers, text)
     load("edgecxr.plots.int8_cost:int8_cost", "plots")(costs, TASKS, title, picture)
     return numbers, picture

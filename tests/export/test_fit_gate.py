@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,10 +126,10 @@ def test_files_of_other_things_are_counted(finished: Finished, tmp_path: Path) -
     rates = bundle.card.gate["rates"]["fp32"]
     assert rates["given"]["images"] == rates["given-all-checks"]["images"] == 3
     assert rates["given"]["refused"] <= rates["given-all-checks"]["refused"] >= 2
-    assert "quality gate: refuses" in said[-1] and f"given {rates['given']['refused']}/3" in said[-1]
+    assert "quality gate: " in said[-1] and f"--not-chest {rates['given']['refused']}/3" in said[-1]
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="holds no film that can be read"):
+    with pytest.raises(InputError, match="holds no film that"):
         read_not_chest(empty)
     for place, said in ((tmp_path / "gone", "does not exist"), (folder / "0.dcm", "is a file")):
         with pytest.raises(UsageError, match=f"--not-chest .* {said}"):
@@ -147,7 +148,7 @@ def test_without_a_test_split_nothing_is_said_of_films_that_set_the_threshold(
     recipe = Recipe(precisions=("fp32",))
     bundle = export_bundle(finished.student, untested, tmp_path / "bundle", recipe, None, said.append)
     assert "films" not in bundle.card.gate["rates"]["fp32"] and "noise" in bundle.card.gate["rates"]["fp32"]
-    assert "an unknown share of films" in said[-1] and "no test films to tell" in describe(bundle)
+    assert "no test split" in said[-1] and re.search(r"test films \(wrongly\) +-\n", describe(bundle))
 
 
 def test_too_few_films_give_no_gate_and_say_so(finished: Finished, tmp_path: Path) -> None:
@@ -160,10 +161,10 @@ def test_too_few_films_give_no_gate_and_say_so(finished: Finished, tmp_path: Pat
     bundle = export_bundle(finished.student, few, tmp_path / "bundle", recipe, None, said.append)
     assert bundle.card.gate == {} and "quality gate: none" in said[-1]
     with Predictor(bundle) as predictor:
-        assert any("cannot tell whether a film is a chest film" in warning for warning in predictor.warnings)
+        assert any(re.search(r"cannot tell whether .*chest film", warning) for warning in predictor.warnings)
 
 
 def test_a_folder_that_cannot_be_is_refused() -> None:
     for folder in (Path("nowhere"), Path("/".join(["y"] * 2500))):
-        with pytest.raises(UsageError, match="does not exist: give a folder with films of other things"):
+        with pytest.raises(UsageError, match=r"does not exist: .*films of other things"):
             read_not_chest(folder)

@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from edgecxr.bundle.card import ModelCard
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
+from edgecxr.engines.tensorrt.layer_types import converted_weights, from_log, products
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.export.lower_precision import calibrate, float32_nodes, to_fp16, to_int8, weighted_layers
 from edgecxr.export.onnx import OPSETS, export_fp32
@@ -28,8 +29,12 @@ LEGACY_OPS = {
     "Reshape", "Resize", "Shape", "Slice", "Softmax", "Split", "Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze",
     "Where",
 }  # fmt: skip
-ALLOWED = {"legacy": LEGACY_OPS, "modern": LEGACY_OPS | {"LayerNormalization"}}
-"""Profile -> operators; LayerNormalization is supported from release 8.6 on."""
+MODERN_OPS = LEGACY_OPS | {"LayerNormalization"}
+ALLOWED = {"legacy": LEGACY_OPS, "modern": MODERN_OPS, "recent": MODERN_OPS | {"Gelu"}}
+"""Profile -> operators; LayerNormalization is supported from release 8.6 on, Gelu from 10 on."""
+
+SPLIT = ("recent", "legacy")
+"""Profiles whose files are made here as for TensorRT, with separate products for query, key and value."""
 
 FORMS = ("fp32", "fp16", "int8", "int8-fp16")
 
@@ -45,7 +50,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     card = ModelCard("student", ("A", "B", "C"), 28, 49, 4, "tiny", 3, "none")
     folder = tmp_path_factory.mktemp(request.param)
     files = {form: folder / f"{form}.onnx" for form in FORMS}
-    export_fp32(model, card, files["fp32"], request.param)
+    export_fp32(model, card, files["fp32"], request.param, split_attention=request.param in SPLIT)
     to_fp16(files["fp32"], files["fp16"])
     ranges = calibrate(files["fp32"], IMAGES, "minmax")
     to_int8(files["fp32"], files["int8"], ranges)
@@ -77,11 +82,15 @@ def test_inputs_and_outputs_are_float32_in_every_form(made):
 
 
 def test_layers_have_the_names_of_modules(made):
-    layers = weighted_layers(made[1]["fp32"])
-    blocks = [f"blocks.{n}.{name}" for n in range(2) for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    profile, files = made
+    layers = weighted_layers(files["fp32"])
+    split = ["attn.q", "attn.k", "attn.v"]
+    rest = ["attn.proj", "mlp.fc1", "mlp.fc2"]
+    joint = split if profile in SPLIT else ["attn.qkv"]
     # The last block answers for the class token alone: its query is a layer of its own.
-    last = [f"blocks.2.{name}" for name in ("attn.q", "attn.kv", "attn.proj", "mlp.fc1", "mlp.fc2")]
-    assert list(layers) == ["patch_embed.proj", *blocks, *last, "findings_head", "abnormal_head"]
+    last = split if profile in SPLIT else ["attn.q", "attn.kv"]
+    blocks = [f"blocks.{n}.{name}" for n, attn in enumerate([joint, joint, last]) for name in (*attn, *rest)]
+    assert sorted(layers) == sorted(["patch_embed.proj", *blocks, "findings_head", "abnormal_head"])
 
 
 def test_fp16_is_near_and_half_as_large(made):
@@ -96,7 +105,7 @@ def test_layernorm_and_softmax_stay_float32_with_no_half_in_between(made):
     graph = onnx.load(files["fp16"])
     kept = float32_nodes(graph)
     norms = 2 * 3 + 1 + 1  # the last block normalises the class token on its own, too
-    assert len(kept) >= (norms + 3 if profile == "modern" else 6 * norms + 3)
+    assert len(kept) >= (6 * norms + 3 if profile == "legacy" else norms + 3)
     half = {
         node.output[0] for node in graph.graph.node
         if node.op_type == "Cast" and any(a.name == "to" and a.i == TensorProto.FLOAT16 for a in node.attribute)
@@ -219,5 +228,21 @@ def test_tensorrt_rtx_parses_and_builds_it_without_a_gpu(made, form):
     profile.set_shape("image", *((batch, 1, 28, 28) for batch in (1, 2, 4)))
     config = builder.create_builder_config()
     config.add_optimization_profile(profile)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     assert builder.build_serialized_network(network, config) is not None, said[-5:]
     assert not [text for text in said if "layernorm" in text.lower() and "fp16" in text.lower()]
+    layers = from_log("\n".join(said))
+    names = weighted_layers(made[1]["fp32"])
+    types = products(layers, names)
+    assert set(types) == set(names)
+    if form == "fp32":
+        assert set(types.values()) == {"fp32 x fp32 -> fp32"}
+    elif form == "fp16":
+        assert set(types.values()) == {"fp16 x fp16 -> fp16"}
+    elif made[0] in SPLIT:
+        half = form == "int8-fp16" and made[0] == "recent"  # before opset 19 a scale is FP32, and so is the result
+        # TensorRT-RTX has no INT8 convolution with a result of FP16.
+        results = {types[name].removeprefix("int8 x int8 -> ") for name in names if name != "patch_embed.proj"}
+        assert results <= ({"fp16"} if half else {"fp32", "fp16"}), types
+        assert types["patch_embed.proj"].startswith("int8 x int8")
+        assert not list(converted_weights(layers))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,6 @@ import pytest
 from edgecxr.engines.backend import Outputs
 from edgecxr.export.parity import Truth, same_auroc
 from tests.conftest import write_prepared
-
-SPLITS = ["val"] * 200
 
 
 class Says:
@@ -37,11 +36,17 @@ def judged(tmp_path: Path, spoil: float, tolerance: float = 0.01, abnormal: np.n
     targets = rng.integers(0, 2, (200, 2)).astype(np.float32)
     abnormal = targets.max(axis=1) if abnormal is None else abnormal
     truth = np.column_stack([targets, abnormal]) + rng.normal(0, 0.5, (200, 3))
-    images = np.zeros((200, 224, 224), np.uint8)
-    prepared = write_prepared(tmp_path / "data", images, targets, abnormal, SPLITS)
     logits = truth.astype(np.float32)
     spoilt = np.where(rng.random((200, 1)) < spoil, rng.normal(0.5, 1, (200, 3)), logits)
-    return same_auroc(Truth.of(Says(logits), prepared, "val", 28, replicates=200), spoilt, tolerance)
+    return same_auroc(known(tmp_path, logits, targets, abnormal), spoilt, tolerance)
+
+
+def known(tmp_path: Path, logits: np.ndarray, targets: np.ndarray, abnormal: np.ndarray, **options: Any) -> Truth:
+    """The checkpoint's logits for films without content."""
+    count = len(logits)
+    images = np.zeros((count, 224, 224), np.uint8)
+    prepared = write_prepared(tmp_path / "data", images, targets, abnormal, ["val"] * count, **options)
+    return Truth.of(Says(logits), prepared, "val", 28, replicates=200)
 
 
 def test_the_same_logits_pass_with_no_drop(tmp_path):
@@ -85,3 +90,59 @@ def test_a_verdict_is_plain_values(tmp_path, spoil):
 
     verdict = judged(tmp_path, spoil)
     assert json.loads(json.dumps(verdict.to_dict()))["status"] == verdict.status
+
+
+def perfect(tmp_path: Path, positives: tuple[int, int, int], count: int = 300, **options: Any):
+    """A checkpoint that separates both classes; of two labels and "abnormal", so many films are positive."""
+    columns = np.stack([np.arange(count) < number for number in positives], axis=1).astype(np.float32)
+    return known(tmp_path, columns, columns[:, :2], columns[:, 2], **options), columns
+
+
+@pytest.mark.parametrize(
+    ("positives", "few"),
+    [
+        ((150, 150, 19), ["abnormal"]),
+        ((150, 150, 281), ["abnormal"]),
+        ((19, 2, 150), ["Cardiomegaly", "Nodule/Mass"]),
+        ((1, 1, 1), ["Cardiomegaly", "Nodule/Mass", "abnormal"]),
+        ((0, 0, 150), ["Cardiomegaly", "Nodule/Mass"]),
+    ],
+)
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_task_with_few_films_of_a_class_decides_nothing(tmp_path, positives, few, wrong):
+    truth, logits = perfect(tmp_path, positives)
+    lost = logits.copy()
+    for column, name in enumerate((*truth.prepared.labels, "abnormal")):
+        if wrong and name in few:
+            lost[:, column] *= -1  # an AUROC of 0 instead of 1
+    verdict = same_auroc(truth, lost, 0.9 if not wrong else 0.01)
+    assert verdict.status == "unresolved" and list(verdict.undecided) == few == verdict.to_dict()["undecided"]
+    assert all(name in str(verdict) for name in few)
+
+
+def test_a_label_with_few_films_leaves_the_others_to_decide(tmp_path):
+    truth, logits = perfect(tmp_path, (150, 3, 150))
+    assert same_auroc(truth, logits, 0.01).status == "pass"
+    assert same_auroc(truth, logits * [1, -1, 1], 0.01).status == "pass"  # of that label nothing is said
+    assert same_auroc(truth, logits * [1, -1, 1], 0.01).undecided == ("Nodule/Mass",)
+    assert same_auroc(truth, logits * [-1, 1, 1], 0.01).status == "fail"
+
+
+def test_films_of_few_patients_are_few(tmp_path):
+    patients = [f"p{film % 15}" for film in range(300)]
+    truth, logits = perfect(tmp_path, (150, 150, 150), patients=patients)
+    assert same_auroc(truth, logits, 0.5).status == "unresolved"
+
+
+@pytest.mark.parametrize(("count", "status"), [(150, "pass"), (40, "unresolved")])
+def test_what_was_not_seen_may_be_lost(tmp_path, count, status):
+    truth, logits = perfect(tmp_path, (count, count, count))
+    verdict = same_auroc(truth, logits, 0.01)
+    assert verdict.status == status
+    assert verdict.bound["abnormal"] == pytest.approx(0.5 / (count + 1))
+
+
+def test_logits_that_are_no_numbers_fail(tmp_path):
+    truth, logits = perfect(tmp_path, (3, 3, 3), count=10)
+    logits[4, 1] = np.nan
+    assert same_auroc(truth, logits, 1.0).status == "fail"

@@ -84,9 +84,9 @@ def test_a_wrong_value_is_named_with_its_file(tmp_path: Path, text: str, said: s
 
 
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"absent\.toml does not exist: give a TOML file"):
+    with pytest.raises(UsageError, match=r"absent\.toml does not exist: .*TOML file"):
         load_recipe(tmp_path / "absent.toml")
-    with pytest.raises(UsageError, match="is not a file"):
+    with pytest.raises(UsageError, match="not a file"):
         load_recipe(tmp_path)
 
 
@@ -104,7 +104,7 @@ def test_a_recipe_knows_which_models_it_is_for(recipe: Recipe, fits: bool) -> No
     if fits:
         recipe.check(tiny_card())
     else:
-        with pytest.raises(UsageError, match=r"the recipe is for models with \w+ (56|49), and tiny-test has (28|4)"):
+        with pytest.raises(UsageError, match=r"the recipe is for .* \w+ (56|49), .*tiny-test has (28|4)"):
             recipe.check(tiny_card())
 
 

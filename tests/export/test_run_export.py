@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from safetensors.torch import load_file, save_file
+
+from edgecxr.bundle.bundle import Bundle, sha256_of
 from edgecxr.bundle.card import read_card
+from edgecxr.bundle.engine_record import EngineRecord, Here
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.engines.tensorrt import library
@@ -51,18 +57,19 @@ def names(bundle: Path) -> set[str]:
 
 
 def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_saw(tmp_path):
+    teacher, student = "teacher-tiny-448-films", "student-tiny-28-mlcak-films"
     runs, films = tmp_path / "runs", image_folder(tmp_path / "films")
     (tmp_path / "fp32.toml").write_text("precisions = ['fp32']\n")
     for command in (
         ("prepare", "folder", films, "--workers", "1", "--size", "448"),
         ("train", "--res", "448", "--patch", "112", "--depth", "2", "--init", "random", *SHORT),
-        ("distill", "--res", "28", "--teacher", "teacher-tiny-448", *SHORT),
+        ("distill", "--res", "28", "--teacher", teacher, *SHORT),
         ("export", "--with-teacher", "--not-chest", films, "--recipe", tmp_path / "fp32.toml"),
     ):
         typed = edgecxr(*command, runs=runs)
         assert typed.code == 0, typed
     prepared = Prepared.open(runs / "data" / "films")
-    for name, size in (("teacher-tiny-448", 448), (STUDENT, 28)):
+    for name, size in ((teacher, 448), (student, 28)):
         said = edgecxr("infer", films / "3.png", "--force", "--model", runs / "export" / name, "--json", runs=runs)
         probability = json.loads(said.out)["findings"]["Dark"]["probability"]
         card = read_card(runs / name)
@@ -73,12 +80,10 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
     assert (refused.code, refused.error) == (2, "error: --res 300: there are 224, 448")
 
     # The files were read for the student: of the teacher, which sees 448 px, that is said.
-    cards = {
-        name: json.loads((runs / "export" / name / "card.json").read_text()) for name in (STUDENT, "teacher-tiny-448")
-    }
+    cards = {name: json.loads((runs / "export" / name / "card.json").read_text()) for name in (student, teacher)}
     given = {name: card["gate"]["rates"]["fp32"].get("given") for name, card in cards.items()}
-    assert given["teacher-tiny-448"] is None and given[STUDENT]["images"] == 24
-    assert "--not-chest: left out for teacher-tiny-448" in typed.err
+    assert given[teacher] is None and given[student]["images"] == 24
+    assert re.search(r"--not-chest: left out .*teacher-tiny-448", typed.err)
 
 
 def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe, tmp_path):
@@ -114,13 +119,14 @@ def test_the_teacher_comes_along(runs, recipe):
 
 
 def test_without_tensorrt_the_files_are_written_and_the_command_for_the_device_is_said(runs, recipe, no_tensorrt):
-    typed = edgecxr("export", "--trt", "--int8", "--target", "jetson-orin-nano", "--recipe", recipe, runs=runs)
+    device = "jetson-orin-nano"
+    typed = edgecxr("export", "--trt", "--int8", "--target", device, "--recipe", recipe, runs=runs)
     assert typed.code == 5 and "needs tensorrt, which is not installed" in typed.error
-    bundle = runs / "export" / STUDENT
+    bundle = runs / "export" / f"{STUDENT}-{device}"
     assert "model.int8.onnx" in names(bundle)
-    assert f"edgecxr build {STUDENT} --precision int8 --target jetson-orin-nano" in typed.err
+    assert f"edgecxr build {bundle.name} --precision int8 --target {device}" in typed.err
     card = json.loads((bundle / "card.json").read_text())
-    assert card["target"]["name"] == "jetson-orin-nano"
+    assert card["target"]["name"] == device
     assert card["artefacts"]["model.int8.onnx"]["float_part"] == "fp16"
 
 
@@ -128,7 +134,63 @@ def test_a_target_says_its_notes_and_decides_what_is_worth_trying(runs, recipe):
     typed = edgecxr("export", "--target", "v100", runs=runs)
     assert typed.code == 0, typed.err
     assert "v100: A V100 has no INT8 tensor cores" in typed.err
-    assert "model.int8.onnx" not in names(runs / "export" / STUDENT)
+    assert "model.int8.onnx" not in names(runs / "export" / f"{STUDENT}-v100")
+    # Another target has a bundle of its own.
+    assert edgecxr("export", "--target", "cpu-x86", "--recipe", recipe, runs=runs).code == 0
+    assert {path.name for path in (runs / "export").iterdir()} == {f"{STUDENT}-v100", f"{STUDENT}-cpu-x86"}
+    assert read_card(runs / "export" / f"{STUDENT}-v100").name == f"{STUDENT}-v100"
+
+
+def test_an_export_takes_over_what_has_not_changed_and_says_what_it_removes(runs, recipe):
+    def state(bundle: Path) -> dict[str, tuple[int, bytes]]:
+        files = [path for path in bundle.rglob("*") if path.is_file()]
+        return {str(path.relative_to(bundle)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    common = ("export", "--recipe", recipe, "--out", "mine")
+    first = edgecxr(*common, "--fp16", runs=runs)
+    bundle = runs / "export" / "mine"
+    assert (first.code, first.out) == (0, f"{bundle}\n") and read_card(bundle).name == "mine"
+    engine_of(bundle, "model.onnx")
+    engine_of(bundle, "model.fp16.onnx")
+    before = state(bundle)
+    again = edgecxr(*common, "--fp16", runs=runs)
+    assert again.code == 0 and "up to date" in again.err and state(bundle) == before
+
+    other = edgecxr(*common, "--int8", runs=runs)
+    after = state(bundle)
+    assert other.code == 0 and "fp32: unchanged" in other.err and "int8: " in other.err
+    assert after["model.onnx"][1] == before["model.onnx"][1]
+    assert "engines/model.onnx.engine" in after and "engines/model.fp16.onnx.engine" not in after
+    removed = next(line for line in other.err.splitlines() if "no longer in" in line)
+    assert "model.fp16.onnx" in removed and "model.fp16.onnx.engine" in removed and "model.onnx.engine" not in removed
+    Bundle.open(bundle)
+
+    # Other weights make everything anew.
+    card = json.loads((runs / STUDENT / "card.json").read_text())
+    state_dict = load_file(runs / STUDENT / "best.safetensors")
+    save_file({key: value * 1.01 for key, value in state_dict.items()}, runs / STUDENT / "best.safetensors")
+    card["sha256"] = sha256_of(runs / STUDENT / "best.safetensors")
+    (runs / STUDENT / "card.json").write_text(json.dumps(card))
+    new = edgecxr(*common, "--int8", runs=runs)
+    assert new.code == 0 and "unchanged" not in new.err
+    assert "model.onnx.engine" in next(line for line in new.err.splitlines() if "no longer in" in line)
+
+
+def engine_of(bundle: Path, onnx: str) -> None:
+    """Put what looks like an engine of a model file into a bundle."""
+    record = EngineRecord(
+        precision="fp32", here=Here(None, None, "tensorrt", "10.3"), onnx=onnx, onnx_sha256=sha256_of(bundle / onnx),
+        engine_sha256="0" * 64, engine_bytes=1, batches=(1, 8, 64), memory_mib=None, build_seconds=1.0, typing="strong",
+    )  # fmt: skip
+    (bundle / "engines").mkdir(exist_ok=True)
+    (bundle / "engines" / f"{onnx}.engine").write_bytes(b"x")
+    (bundle / "engines" / f"{onnx}.json").write_text(json.dumps({"seal": "none", **asdict(record)}))
+
+
+@pytest.mark.parametrize("out", [".hidden", "a b"])
+def test_a_bundle_s_name_is_a_plain_one(runs, out):
+    refused = edgecxr("export", "--out", out, runs=runs)
+    assert refused.code == 2 and not (runs / "export" / out).exists()
 
 
 def test_analyze_prints_and_draws_what_each_layer_costs_and_exports_nothing(runs, recipe):
@@ -165,6 +227,7 @@ def test_a_failing_artefact_ends_with_6_and_leaves_the_old_bundle(runs, recipe, 
     from edgecxr.export.parity import FAIL
 
     monkeypatch.setattr(module, "same_auroc", lambda *a, real=module.same_auroc: failed(real(*a), FAIL))
+    recipe.write_text(QUICK.replace("fp16 = 1.0", "fp16 = 0.9"))  # else nothing is made again
     typed = edgecxr("export", "--fp16", "--recipe", recipe, runs=runs)
     assert typed.code == 6 and "the fp16 file of" in typed.error and "nothing was written" in typed.error
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before

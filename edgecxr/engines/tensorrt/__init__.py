@@ -1,1 +1,4 @@
-"""TensorRT 8.5 to 11 and TensorRT-RTX: built where they run, and run through whatever buffers there are."""
+"""TensorRT 8.5 to 11 and TensorRT-RTX: building and running engines.
+
+Engines are built on the machine that runs them.
+"""

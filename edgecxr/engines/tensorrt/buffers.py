@@ -1,4 +1,7 @@
-"""Memory and a stream on the GPU for TensorRT, through pycuda, cuda-python or torch, whichever is there."""
+"""GPU memory and a stream for TensorRT, through any installed library.
+
+The libraries are cuda-python, pycuda and torch.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ class Replay:
     """Work that was captured as a CUDA graph.
 
     Attributes:
-        run: enqueue all of it again, with the same addresses.
-        free: forget it.
+        run: enqueue the work again, with the same addresses.
+        free: release the graph.
     """
 
     run: Callable[[], None]
@@ -29,40 +32,53 @@ class Replay:
 
 
 class Buffers(Protocol):
-    """Memory on one GPU, and the stream that copies and computes in order.
+    """Memory on one GPU, and the stream for copies and computation.
 
     Attributes:
-        stream: CUDA's handle of the stream.
+        stream: CUDA's handle of the stream, which executes its work in order.
     """
 
     stream: int
 
     def active(self) -> AbstractContextManager[None]:
-        """Make the GPU current for this thread, for as long as the block lasts; everything else happens inside one."""
+        """Make the GPU current for this thread while the block lasts.
+
+        Every other method but `close` must be called inside such a block.
+        """
         ...
 
     def alloc(self, nbytes: int) -> int:
-        """Return the address of new memory on the GPU."""
+        """Allocate memory on the GPU and return its address."""
         ...
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """Return an array in page-locked memory, which the GPU copies from and to without a detour."""
+        """Return an array in page-locked memory, for direct copies by the GPU."""
         ...
 
     def to_device(self, address: int, host: NDArray[Any]) -> None:
-        """Enqueue a copy to the GPU; `host` is contiguous and stays as it is until `synchronise`."""
+        """Enqueue a copy to the GPU.
+
+        `host` must be contiguous and stay unchanged until `synchronise`.
+        """
         ...
 
     def to_host(self, host: NDArray[Any], address: int) -> None:
-        """Enqueue a copy from the GPU; `host` is contiguous and holds the result after `synchronise`."""
+        """Enqueue a copy from the GPU.
+
+        `host` must be contiguous; it holds the result after `synchronise`.
+        """
         ...
 
     def synchronise(self) -> None:
-        """Wait until all that was enqueued is done."""
+        """Wait until all enqueued work is done."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Replay | None:
-        """Record what `work` enqueues, without doing it; None where this library has no CUDA graphs."""
+        """Record the work that `work` enqueues, without running it.
+
+        Returns:
+            The recorded work; None if this library has no CUDA graphs.
+        """
         ...
 
     def close(self) -> None:
@@ -71,24 +87,26 @@ class Buffers(Protocol):
 
 
 def open_buffers() -> Buffers:
-    """Return buffers on the first GPU, through the first library of pycuda, cuda-python and torch that is installed.
+    """Open buffers on the first GPU with the first usable library.
+
+    The order is cuda-python, pycuda, torch: pycuda has no CUDA graphs, and torch takes seconds to load.
 
     Raises:
-        MissingPackage: none of them is.
+        MissingPackage: none of them is installed and loads.
         ModelError: CUDA does not work.
     """
     broken: Exception | None = None
     for module, make in (
-        ("pycuda.driver", PycudaBuffers),
         ("cuda.bindings.runtime", CudaPythonBuffers),
         ("cuda.cudart", CudaPythonBuffers),
+        ("pycuda.driver", PycudaBuffers),
         ("torch", TorchBuffers),
     ):
         try:
             library = importlib.import_module(module)
         except ModuleNotFoundError:
             continue
-        except Exception as error:  # a library of CUDA that does not load shows in many ways
+        except Exception as error:  # a CUDA library that fails to load raises many kinds of errors
             broken = broken or error
             continue
         if module == "torch" and not library.cuda.is_available():
@@ -105,7 +123,7 @@ def open_buffers() -> Buffers:
 
 
 class PycudaBuffers:
-    """Buffers through pycuda, in CUDA's primary context, where TensorRT works too.
+    """Buffers through pycuda, in CUDA's primary context, which TensorRT uses too.
 
     Args:
         driver: the module pycuda.driver.
@@ -159,15 +177,20 @@ class PycudaBuffers:
 
     def close(self) -> None:
         """See `Buffers`."""
-        if self._context is None:
+        context, self._context = self._context, None
+        if context is None:
             return
-        with self.active():
+        context.push()
+        try:
             for memory in self._device:
                 memory.free()
-            # The page-locked memory goes with its arrays, in this context.
+            # Dropping the arrays frees their page-locked memory, which needs this context.
             self._device, self._host, self._stream = [], [], None
-        self._context.detach()
-        self._context = None
+            # While it is current: pycuda releases no context that another thread made and that is not.
+            context.detach()
+        finally:
+            with suppress(Exception):  # pycuda counts a context that was detached as popped
+                self._driver.Context.pop()
 
 
 class CudaPythonBuffers:
@@ -185,7 +208,7 @@ class CudaPythonBuffers:
         self.stream = int(self._stream)
 
     def active(self) -> AbstractContextManager[None]:
-        """See `Buffers`; every thread begins with the first GPU's primary context."""
+        """See `Buffers`; every thread starts in the first GPU's primary context."""
         return nullcontext()
 
     def alloc(self, nbytes: int) -> int:
@@ -215,12 +238,12 @@ class CudaPythonBuffers:
 
     def capture(self, work: Callable[[], None]) -> Replay | None:
         """See `Buffers`."""
-        # Other threads of the process may use CUDA meanwhile, torch's for example.
+        # Mode 1 (thread-local) lets other threads, such as torch's, use CUDA during the capture.
         self._call("cudaStreamBeginCapture", self._stream, self._cuda.cudaStreamCaptureMode(1))
         try:
             work()
         except BaseException:
-            with suppress(ModelError):  # a capture that failed cannot be ended well, and must be ended
+            with suppress(ModelError):  # a failed capture must be ended too, which raises
                 self._call("cudaGraphDestroy", self._call("cudaStreamEndCapture", self._stream))
             raise
         graph = self._call("cudaStreamEndCapture", self._stream)
@@ -239,27 +262,27 @@ class CudaPythonBuffers:
         """See `Buffers`."""
         if self._stream is None:
             return
-        held = [("cudaFree", address) for address in self._device]
-        held += [("cudaFreeHost", address) for address in self._host]
-        for name, what in [*held, ("cudaStreamDestroy", self._stream)]:
-            with suppress(ModelError):  # after a fault on the GPU nothing can be freed; the driver does it in the end
-                self._call(name, what)
+        resources = [("cudaFree", address) for address in self._device]
+        resources += [("cudaFreeHost", address) for address in self._host]
+        for name, handle in [*resources, ("cudaStreamDestroy", self._stream)]:
+            with suppress(ModelError):  # after a GPU fault nothing can be freed; the driver does it at exit
+                self._call(name, handle)
         self._device, self._host, self._stream = [], [], None
 
-    def _copy(self, to: int, source: int, nbytes: int, kind: str) -> None:
-        self._call("cudaMemcpyAsync", to, source, nbytes, getattr(self._cuda.cudaMemcpyKind, kind), self._stream)
+    def _copy(self, target: int, source: int, nbytes: int, kind: str) -> None:
+        self._call("cudaMemcpyAsync", target, source, nbytes, getattr(self._cuda.cudaMemcpyKind, kind), self._stream)
 
     def _call(self, name: str, *args: Any) -> Any:
-        """Call a function of the runtime; return its value, if it has one."""
+        """Call a function of the runtime; return its value, if any."""
         status, *values = getattr(self._cuda, name)(*args)
         if int(status):
-            said = getattr(status, "name", status)
-            raise ModelError(f"CUDA failed in {name} ({said}): `edgecxr doctor` says what the GPU lacks")
+            status_name = getattr(status, "name", status)
+            raise ModelError(f"CUDA failed in {name} ({status_name}): `edgecxr doctor` says what the GPU lacks")
         return values[0] if values else None
 
 
 class TorchBuffers:
-    """Buffers through torch, for a workstation that has nothing else.
+    """Buffers through torch, for machines without pycuda and cuda-python.
 
     Args:
         torch: the module.

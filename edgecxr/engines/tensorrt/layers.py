@@ -1,31 +1,45 @@
-"""The layers of a TensorRT network and engine: which are held to FP32, and what precision each was given."""
+"""Precisions of a TensorRT network, and types of an engine's layers."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+from edgecxr.engines.tensorrt.layer_types import Layer, from_inspector
 from edgecxr.errors import ModelError
 
-_KINDS = {
-    "int8": r"int8", "int4": r"int4", "fp8": r"fp8", "bf16": r"bf16|bfloat16", "fp16": r"fp16|half",
-    "fp32": r"fp32|tf32|float", "int64": r"int64", "int32": r"int32", "bool": r"bool",
-}  # fmt: skip
+_MOVES = re.compile(r"^(reformat|noop|copy)", re.I)
+"""Kind or name of layers that only move or convert values; their names have the node that they do it for."""
+
+_FUSED = re.compile(r"ForeignNode|myelin", re.I)
+
+_STAGE = re.compile(r"patch_embed\.backbone\.(\d+)$")
+"""The convolution of a stage of the stem, as `edgecxr.export.onnx` names it."""
+
+_CONVOLUTION = re.compile(r"conv|correlation|fusion|myelin", re.I)
+
+_NAME = re.compile(r"[^\s+,(){}\[\]]+")
+"""A node in a layer's name, such as "PWN(PWN(/norm/Pow), /norm/Div)" or "/q/MatMul + /q/Add"."""
+
+_FLOATS = {"fp32": "fp32", "fp16": "lower", "bf16": "lower", "fp8": "lower"}
 
 
 def hold_float32(trt: Any, config: Any, network: Any, facts: dict[str, Any]) -> dict[str, int]:
-    """Give a weakly typed network (TensorRT 8) the precisions that its ONNX file states; casts do not bind it.
+    """Set the precisions of a weakly typed network (TensorRT 8).
+
+    They are those that the ONNX file states; TensorRT 8 does not treat its casts as binding.
 
     Args:
         trt: the module.
-        config: of the build.
-        network: that was parsed.
+        config: the builder configuration.
+        network: the parsed network.
         facts: the card's entry of the ONNX file: its "precision", "float_part" and "float32_nodes".
 
     Returns:
-        {"listed", "held"}: how many nodes must stay FP32, and for how many of them layers were found and held to it;
-        empty where no layer may have a lower precision.
+        {"listed", "held"}: the number of nodes that must stay FP32, and of those for which layers were found and held
+        to FP32; empty if no layer may be FP16.
 
     Raises:
         ModelError: the card does not say which nodes must stay FP32.
@@ -36,7 +50,7 @@ def hold_float32(trt: Any, config: Any, network: Any, facts: dict[str, Any]) -> 
         config.set_flag(trt.BuilderFlag.INT8)
     if not half:
         return {}
-    if "float32_nodes" not in facts:  # without them it builds, runs and answers nonsense
+    if "float32_nodes" not in facts:  # without them, the engine runs but gives wrong results
         raise ModelError(
             f"the card does not say which nodes of the {precision} model stay FP32, and TensorRT 8 has to be told: "
             "export the model again"
@@ -47,37 +61,99 @@ def hold_float32(trt: Any, config: Any, network: Any, facts: dict[str, Any]) -> 
     held: set[str] = set()
     floats = (trt.DataType.FLOAT, trt.DataType.HALF)
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
-        # A node that becomes several layers gives them its name with a number.
-        node = layer.name if layer.name in listed else re.sub(r"_\d+$", "", layer.name)
-        if node not in listed:
+        node = _node(layer.name, listed)
+        if node is None:
             continue
-        results = [index for index in range(layer.num_outputs) if layer.get_output(index).dtype in floats]
-        if not results or layer.type in (trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
+        float_outputs = [index for index in range(layer.num_outputs) if layer.get_output(index).dtype in floats]
+        if not float_outputs or layer.type in (trt.LayerType.CONSTANT, trt.LayerType.SHAPE):
             continue
         layer.precision = trt.DataType.FLOAT
-        for index in results:
+        for index in float_outputs:
             layer.set_output_type(index, trt.DataType.FLOAT)
         held.add(node)
     return {"listed": len(listed), "held": len(held)}
 
 
-def layer_precisions(trt: Any, engine: Any) -> dict[str, str] | None:
-    """Return name of a layer -> precision of its first result, as the engine's inspector says; None if it does not."""
+def inspected(trt: Any, engine: Any) -> list[Layer] | None:
+    """Return an engine's layers by its inspector; None without a report."""
     inspector = engine.create_engine_inspector()
     if inspector is None:
         return None
     try:
         layers = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))["Layers"]
-        return {
-            str(layer["Name"]): _kind(layer["Outputs"][0])
-            for layer in layers
-            if isinstance(layer, dict) and layer.get("Outputs")
-        }
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):  # the JSON is of no stated format
+        return [from_inspector(layer) for layer in layers if isinstance(layer, dict)] or None
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):  # the format of the JSON is undocumented
         return None
 
 
-def _kind(tensor: dict[str, Any]) -> str:
-    """Return the precision in words such as "Row major linear FP32", "Half" or "Two wide channel vectorized FP16"."""
-    text = " ".join(str(tensor[key]) for key in ("Datatype", "Format/Datatype", "Format") if key in tensor).lower()
-    return next((kind for kind, words in _KINDS.items() if re.search(words, text)), "other")
+def confirm_float32(
+    held: dict[str, int], layers: Iterable[Layer], facts: dict[str, Any], say: Callable[[str], None]
+) -> dict[str, int]:
+    """Count the nodes that an engine reports to compute in FP32.
+
+    Settings that `hold_float32` made are not always honoured. What the engine does not confirm is told; whether it does
+    harm, the comparison with ONNX Runtime decides.
+
+    Args:
+        held: of `hold_float32`.
+        layers: of the engine, from its inspector.
+        facts: the card's entry of the ONNX file, with "float32_nodes" unless `held` is empty.
+        say: called with each warning.
+
+    Returns:
+        `held`, if it is not empty with {"confirmed", "lower"}: the number of nodes whose layers all have FP32 results,
+        and of those of which a layer has a result of a lower precision. Of the others the engine says nothing: they are
+        in no layer's name, or in a layer that fuses whole parts of the network and reports only what leaves it.
+    """
+    if not held:
+        return held
+    listed = {str(name) for name in facts["float32_nodes"]}
+    results: dict[str, set[str]] = {}
+    for layer in layers:
+        if _MOVES.search(layer.kind) or _MOVES.search(layer.name):
+            continue
+        fused = _FUSED.search(layer.kind) or _FUSED.search(layer.name)
+        # An INT8 result is that of a quantisation that was fused with the node.
+        kinds = {"unknown"} if fused else {_FLOATS.get(kind, "unknown") for kind in layer.outputs}
+        for name in layer.nodes or _NAME.findall(layer.name.replace("...", " ")):
+            node = _node(name, listed)
+            if node is not None:
+                results.setdefault(node, set()).update(kinds)
+    confirmed = sum(kinds == {"fp32"} for kinds in results.values())
+    lower = sum("lower" in kinds for kinds in results.values())
+    silent = len(listed) - confirmed - lower
+    if lower:
+        say(f"warning: the engine computes {lower} of {len(listed)} nodes in less than FP32, against its settings")
+    if silent:
+        say(f"warning: the engine does not tell whether {silent} of {len(listed)} nodes are FP32")
+    return held | {"confirmed": confirmed, "lower": lower}
+
+
+def unfused_stem(layers: Iterable[Layer]) -> tuple[int, int]:
+    """Count the stages of a convolutional stem that are not fused.
+
+    A stage is fused if one layer computes its convolution and its GELU.
+
+    Args:
+        layers: of an engine.
+
+    Returns:
+        The number of stages that are not fused in every layer that computes them, and of all stages that layers name.
+    """
+    fused: dict[str, bool] = {}
+    for layer in layers:
+        names = layer.nodes or tuple(_NAME.findall(layer.name))
+        others = [name for name in names if not re.search(r"quantize|\.backbone\.", name, re.I)]
+        for name in names:
+            stage = _STAGE.match(name)
+            if stage and _CONVOLUTION.search(layer.kind):
+                fused[stage[1]] = fused.get(stage[1], True) and bool(others)
+    return sum(not whole for whole in fused.values()), len(fused)
+
+
+def _node(name: str, listed: Collection[str]) -> str | None:
+    """Return which of the nodes a layer's name stands for.
+
+    If a node becomes several layers, each has its name with a number.
+    """
+    return next((node for node in (name, re.sub(r"_\d+$", "", name)) if node in listed), None)

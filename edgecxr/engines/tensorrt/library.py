@@ -1,4 +1,4 @@
-"""TensorRT, TensorRT-RTX and the GPU as they are on this machine."""
+"""TensorRT, TensorRT-RTX and the GPU of this machine."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Library:
-    """TensorRT as it is installed here.
+    """The installed TensorRT or TensorRT-RTX.
 
     Attributes:
         trt: the module.
         name: "tensorrt" or "tensorrt_rtx".
         version: such as "10.3.0".
-        logger: what every object of TensorRT is made with; `errors` and `warnings` hold what was said, oldest first.
+        logger: passed to every TensorRT object; its `errors` and `warnings` hold the messages, oldest first, its
+            `layers` the builder's list of layers, or "".
     """
 
     trt: Any
@@ -48,21 +49,22 @@ class Library:
     logger: Any
 
     def here(self, gpu: Gpu | None) -> Here:
-        """Return what an engine that is built now is tied to."""
+        """Return the machine and library that a new engine depends on."""
         name, capability = (gpu.name, gpu.capability) if gpu else (None, None)
         return Here(name, capability, self.name, self.version)
 
     def forget(self) -> None:
-        """Begin a new collection of messages."""
+        """Clear the collected messages."""
         self.logger.errors.clear()
         self.logger.warnings.clear()
+        self.logger.layers = ""
 
     def said(self) -> str:
-        """Return the first error that TensorRT reported since `forget`, on one line."""
+        """Return TensorRT's first error since `forget`, on one line."""
         return brief(self.logger.errors[0] if self.logger.errors else "TensorRT gave no reason", 240)
 
     def make(self, kind: Callable[..., Any], *args: Any) -> Any | None:
-        """Return kind(*args), or None where TensorRT cannot make it."""
+        """Return kind(*args), or None if TensorRT cannot make it."""
         try:
             return kind(*args)
         except (TypeError, RuntimeError) as error:  # how its bindings report a null pointer
@@ -71,9 +73,9 @@ class Library:
 
 
 def find_gpu() -> Gpu | None:
-    """Return the GPU, None where there is none that CUDA can use.
+    """Return the first GPU that CUDA can use; None without one.
 
-    It is asked of the driver itself, so that the name is the same whichever library brings the buffers.
+    The driver is asked directly, so the name is the same with every buffer library.
     """
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -92,7 +94,7 @@ def find_gpu() -> Gpu | None:
 
 
 def load_tensorrt(purpose: str) -> Library:
-    """Find TensorRT, or TensorRT-RTX where there is none.
+    """Load TensorRT, or TensorRT-RTX if TensorRT is missing.
 
     Args:
         purpose: what needs it, for the message.
@@ -108,13 +110,16 @@ def load_tensorrt(purpose: str) -> Library:
 
 @functools.cache
 def _library() -> Library:
-    """Return the library; one for the process, as TensorRT keeps the first logger that it is given for all objects."""
+    """Return the library, loaded once per process.
+
+    TensorRT keeps the first logger that it gets for all objects.
+    """
     broken: Exception | None = None
     for name in MODULES:
         try:
             trt = importlib.import_module(name)
         except (ImportError, OSError, RuntimeError) as error:
-            if getattr(error, "name", None) != name:  # it is there, and something that it needs is not
+            if getattr(error, "name", None) != name:  # installed, but something that it needs is missing
                 broken = broken or error
             continue
         kind = "tensorrt" if name == "tensorrt" else "tensorrt_rtx"
@@ -127,13 +132,14 @@ def _library() -> Library:
 
 
 def _logger(trt: Any) -> Any:
-    """Return a logger that keeps TensorRT's errors and warnings instead of printing them."""
+    """Return a logger that collects TensorRT's errors and warnings."""
 
     class Messages(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.layers = ""
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
@@ -141,6 +147,8 @@ def _logger(trt: Any) -> Any:
             elif severity == trt.ILogger.WARNING:
                 kept = self.warnings
             else:
+                if message.startswith("Layers:"):
+                    self.layers = message
                 return
             if len(kept) < _MAX_MESSAGES:
                 kept.append(message)

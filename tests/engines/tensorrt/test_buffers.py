@@ -158,6 +158,7 @@ def pycuda_driver(gpu: Gpu) -> Any:
             gpu.contexts.pop()
 
         def detach(self) -> None:
+            assert gpu.contexts, "pycuda would not release it from another thread"
             gpu.held["detached"] = gpu.held.pop("context")  # type: ignore[index, arg-type]
 
     def retain() -> Context:
@@ -383,15 +384,15 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
-def test_pycuda_comes_before_cuda_python_before_torch(libraries: dict[str, Any], gpu: Gpu) -> None:
+def test_cuda_python_which_has_graphs_comes_before_pycuda_before_torch(libraries: dict[str, Any], gpu: Gpu) -> None:
     libraries["torch"] = torch_module(gpu)
     assert isinstance(open_buffers(), TorchBuffers)
+    libraries["pycuda.driver"] = pycuda_driver(gpu)
+    assert isinstance(open_buffers(), PycudaBuffers)
     libraries["cuda.cudart"] = Runtime(gpu)
     assert isinstance(open_buffers(), CudaPythonBuffers)
     libraries["cuda.bindings.runtime"] = Runtime(Gpu())
     assert open_buffers()._cuda is libraries["cuda.bindings.runtime"]  # type: ignore[attr-defined]
-    libraries["pycuda.driver"] = pycuda_driver(gpu)
-    assert isinstance(open_buffers(), PycudaBuffers)
 
 
 def test_without_a_library_the_error_names_one(libraries: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the distillation methods share: the protocol, Eq. 2, the supervised loss, token grids of different size."""
+"""Protocol and losses that the distillation methods share."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from edgecxr.models.vit import Trace
 
 @dataclass(frozen=True)
 class Setup:
-    """What a method is made for.
+    """Sizes of student and teacher, and the weights of the losses.
 
     Attributes:
         student_width: the student's D.
-        teacher_width: the teacher's D; where they differ, the student's knowledge passes a learnt linear map.
+        teacher_width: the teacher's D; if the two differ, the student's knowledge passes a learnt linear map.
         student_depth: the student's number of blocks.
-        teacher_depth: the teacher's.
+        teacher_depth: the teacher's number of blocks.
         alpha: weight of the findings' logits.
         beta: weight of the abnormal logit.
         gamma: weight of the knowledge.
-        temperature: that softens the logits, where the method does so.
+        temperature: softens the logits, in methods that do so.
+        trust: (L + 1,) factors of the logits' terms, on the models' device; "abnormal" last. None: 1 for all.
     """
 
     student_width: int
@@ -36,26 +37,30 @@ class Setup:
     beta: float = 1.0
     gamma: float = 1.0
     temperature: float = 4.0
+    trust: Tensor | None = None
 
 
 class DistillMethod(Protocol):
-    """Compares a student with its teacher.
+    """Comparison of a student with its teacher.
 
     Attributes:
         needs_teacher: whether it compares at all.
-        options: the settings that it heeds, of alpha, beta, gamma and temperature.
+        options: the settings that it uses, of alpha, beta, gamma and temperature.
     """
 
     needs_teacher: bool
     options: tuple[str, ...]
 
     def __call__(self, student: Trace, teacher: Trace) -> dict[str, Tensor]:
-        """Return named scalar losses; "distillation" is their weighted sum, which is added to the supervised loss."""
+        """Return named scalar losses.
+
+        "distillation" is their weighted sum, which is added to the supervised loss.
+        """
         ...
 
 
 class Undistilled(nn.Module):
-    """No teacher: the baseline (Table 1 of the paper)."""
+    """Baseline without a teacher (Table 1 of the paper)."""
 
     needs_teacher = False
     options = ()
@@ -69,20 +74,23 @@ class Undistilled(nn.Module):
 
 
 def distillation(setup: Setup, student: Trace, teacher: Trace, knowledge: Tensor | None = None) -> dict[str, Tensor]:
-    """MSE of both tasks' logits and a method's own knowledge term, with their weighted sum (Eq. 2).
+    """Return the distillation losses and their weighted sum (Eq. 2).
+
+    The losses are the MSE of both tasks' logits, and the method's own knowledge term.
 
     Args:
         setup: has the weights.
-        student: of the model that learns.
-        teacher: of the frozen one.
+        student: trace of the model that learns.
+        teacher: trace of the frozen model.
         knowledge: a scalar; None leaves the term out.
 
     Returns:
         "kd_findings", "kd_abnormal", "kd_knowledge" and "distillation", scalars.
     """
+    trusted_findings, trusted_abnormal = trust_of(setup)
     losses = {
-        "kd_findings": F.mse_loss(student.findings, teacher.findings),
-        "kd_abnormal": F.mse_loss(student.abnormal, teacher.abnormal),
+        "kd_findings": ((student.findings.float() - teacher.findings.float()) ** 2 * trusted_findings).mean(),
+        "kd_abnormal": ((student.abnormal.float() - teacher.abnormal.float()) ** 2 * trusted_abnormal).mean(),
     }
     total = setup.alpha * losses["kd_findings"] + setup.beta * losses["kd_abnormal"]
     if knowledge is not None:
@@ -91,14 +99,19 @@ def distillation(setup: Setup, student: Trace, teacher: Trace, knowledge: Tensor
     return losses | {"distillation": total}
 
 
+def trust_of(setup: Setup) -> tuple[Tensor | float, Tensor | float]:
+    """Return the factors of both tasks' logit terms, (L,) and ()."""
+    return (1.0, 1.0) if setup.trust is None else (setup.trust[:-1], setup.trust[-1])
+
+
 def supervised(trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
-    """BCE of both tasks, the mean over the known targets.
+    """Return the BCE of both tasks, averaged over the known targets.
 
     Args:
         trace: of the model that learns.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
-        known: (2,) what to divide the sums of both tasks by; by default their numbers of known targets, at least 1.
+        known: (2,) divisors of both tasks' sums; by default their numbers of known targets, at least 1.
 
     Returns:
         "bce_findings" and "bce_abnormal", scalars.
@@ -110,9 +123,9 @@ def supervised(trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | 
 
 
 def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None) -> Tensor:
-    """Binary cross-entropy, the sum over the targets that are not NaN, over `count`, by default their number.
+    """Return the binary cross-entropy over the targets that are not NaN.
 
-    0 where none is known.
+    It is their sum divided by `count`, by default the number of such targets; 0 if there are none.
     """
     known = ~targets.isnan()
     losses = F.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
@@ -120,7 +133,9 @@ def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None) -> 
 
 
 def match_grid(tokens: Tensor, count: int) -> Tensor:
-    """Average-pool the teacher's patch tokens to the student's grid; the class token stays as it is.
+    """Average-pool the teacher's patch tokens to the student's grid.
+
+    The class token is unchanged.
 
     Args:
         tokens: (B, 1 + T, D), class token first, T a square number.
@@ -132,12 +147,15 @@ def match_grid(tokens: Tensor, count: int) -> Tensor:
     if tokens.shape[1] == count:
         return tokens
     batch, _, width = tokens.shape
-    here, there = math.isqrt(tokens.shape[1] - 1), math.isqrt(count - 1)
-    grid = tokens[:, 1:].transpose(1, 2).reshape(batch, width, here, here)
-    pooled = F.adaptive_avg_pool2d(grid, there).flatten(2).transpose(1, 2)
+    side, new_side = math.isqrt(tokens.shape[1] - 1), math.isqrt(count - 1)
+    grid = tokens[:, 1:].transpose(1, 2).reshape(batch, width, side, side)
+    pooled = F.adaptive_avg_pool2d(grid, new_side).flatten(2).transpose(1, 2)
     return torch.cat([tokens[:, :1], pooled], dim=1)
 
 
 def width_map(student: int, teacher: int) -> nn.Module:
-    """Map from the student's width to the teacher's: nothing where they agree, else a linear map that is learnt."""
+    """Return a module that maps the student's width to the teacher's.
+
+    It is the identity if they are equal, otherwise a learnt linear map.
+    """
     return nn.Identity() if student == teacher else nn.Linear(student, teacher)

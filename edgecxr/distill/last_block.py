@@ -1,4 +1,7 @@
-"""Last block: the output of the last encoder block, and the soft logits of both tasks (Table 2 of the paper)."""
+"""Last-block distillation: output of the last block and both tasks' logits.
+
+Table 2 of the paper compares it with the other methods.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ from edgecxr.models.vit import Trace
 
 
 class LastBlock(nn.Module):
-    """alpha MSE(findings) + beta MSE(abnormal) + gamma MSE(H_N); depths may differ."""
+    """Last-block distillation.
+
+    The loss is alpha MSE(findings) + beta MSE(abnormal) + gamma MSE(H_N), H_N being the output of the last block. The
+    depths may differ.
+    """
 
     needs_teacher = True
     options = ("alpha", "beta", "gamma")

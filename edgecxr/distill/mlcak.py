@@ -1,4 +1,4 @@
-"""MLCAK: the mean of the encoder blocks' outputs, and the soft logits of both tasks.
+"""MLCAK: mean output of the encoder blocks and both tasks' logits.
 
 Akhter, Ranjan, Singh, Vatsa: "Low-resolution chest X-ray classification via knowledge distillation and multi-task
 learning", Eqs. 1-3.
@@ -15,7 +15,11 @@ from edgecxr.models.vit import Trace
 
 
 class Mlcak(nn.Module):
-    """alpha MSE(findings) + beta MSE(abnormal) + gamma MSE(mean over the blocks of H_i); depths may differ."""
+    """MLCAK distillation.
+
+    The loss is alpha MSE(findings) + beta MSE(abnormal) + gamma MSE(mean over the blocks of H_i), H_i being the output
+    of block i. The depths may differ.
+    """
 
     needs_teacher = True
     options = ("alpha", "beta", "gamma")

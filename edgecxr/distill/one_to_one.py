@@ -1,4 +1,7 @@
-"""One to one: every encoder block after its counterpart, and the soft logits of both tasks (Table 2 of the paper)."""
+"""One-to-one distillation: each block with its counterpart, and both tasks' logits.
+
+Table 2 of the paper compares it with the other methods.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ from edgecxr.models.vit import Trace
 
 
 class OneToOne(nn.Module):
-    """alpha MSE(findings) + beta MSE(abnormal) + gamma mean over i of MSE(H_i).
+    """One-to-one distillation.
 
-    Where the widths differ, each block has a map of its own: the blocks' features have no basis in common.
+    The loss is alpha MSE(findings) + beta MSE(abnormal) + gamma mean over i of MSE(H_i), H_i being the output of block
+    i. If the widths differ, each block has its own map: the features of different blocks have no common basis.
 
     Raises:
         UsageError: the depths differ, so that blocks have no counterpart.
@@ -37,8 +41,8 @@ class OneToOne(nn.Module):
 
     def forward(self, student: Trace, teacher: Trace) -> dict[str, Tensor]:
         """Return "kd_findings", "kd_abnormal", "kd_knowledge" and their weighted sum "distillation"."""
-        each = [
+        losses = [
             F.mse_loss(project(ours), match_grid(theirs, ours.shape[1]))
             for project, ours, theirs in zip(self.project, student.blocks, teacher.blocks, strict=True)
         ]
-        return distillation(self.setup, student, teacher, torch.stack(each).mean())
+        return distillation(self.setup, student, teacher, torch.stack(losses).mean())

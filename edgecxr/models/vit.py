@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from edgecxr.errors import UsageError
 from edgecxr.films.resize import BASE_SIZE
+from edgecxr.models.split_attention import SplitAttention
 from edgecxr.models.stem import conv_stem
 
 ARCHS = {"tiny": "vit_tiny_patch16_224", "small": "vit_small_patch16_224", "base": "vit_base_patch16_224"}
@@ -25,12 +26,12 @@ GRID_OF_TOKENS = {196: 14, 49: 7, 16: 4}
 
 @dataclass
 class Trace:
-    """What a forward pass leaves for the losses.
+    """Outputs of a forward pass that the losses need.
 
     Attributes:
         findings: (B, L) logits.
         abnormal: (B,) logits.
-        blocks: the residual stream after each block, before the final norm, (B, 1 + T, D) each, class token first.
+        blocks: residual stream after each block, before the final norm; (B, 1 + T, D) each, class token first.
     """
 
     findings: Tensor
@@ -44,11 +45,11 @@ class TwoHeadViT(nn.Module):
     Args:
         arch: a key of `ARCHS`.
         size: side of the image in pixels.
-        patch: side of a patch in pixels, of what the blocks see; divides its side.
+        patch: side of a patch, in pixels of the image that the blocks see; divides the side of that image.
         labels: number of findings.
         depth: number of blocks, at least 2 (the attention map reads the input of the last one).
         input: "native" cuts the image into patches as it is; "upsample" enlarges it to 224 px first (bilinear).
-        stem: "patch" embeds each patch by one linear map; "conv" makes as many tokens by `edgecxr.models.stem`.
+        stem: "patch" embeds each patch by one linear map; "conv" makes as many tokens with `edgecxr.models.stem`.
 
     Attributes:
         grid: side of the square grid of patch tokens.
@@ -82,8 +83,8 @@ class TwoHeadViT(nn.Module):
         vit: Any = timm.create_model(
             ARCHS[arch], img_size=self.seen, in_chans=1, num_classes=0, depth=depth, weight_init="jax", **embedding
         )
-        # A ViT that starts from random weights learns where things lie very slowly from random position embeddings and
-        # timm's default (small) linear weights; these starts are those of Beyer et al., "Better plain ViT baselines".
+        # With random position embeddings and timm's default (small) linear weights, an untrained ViT learns positions
+        # very slowly; these initial values are those of Beyer et al., "Better plain ViT baselines".
         with torch.no_grad():
             vit.pos_embed[:, 0] = 0
             vit.pos_embed[:, 1:] = build_sincos2d_pos_embed([self.grid, self.grid], dim=vit.embed_dim)
@@ -109,24 +110,28 @@ class TwoHeadViT(nn.Module):
     def _input(self, images: Tensor) -> Tensor:
         if images.shape[-1] != self.seen:
             images = F.interpolate(images, self.seen, mode="bilinear", align_corners=False)
-        # The normalisation is part of the model, so that nobody can feed it differently normalised pixels.
+        # The normalisation is part of the model, so that no caller can normalise differently.
         return (images - 0.5) / 0.5
 
     def _heads(self, token: Tensor) -> tuple[Tensor, Tensor]:
         if torch.is_autocast_enabled(token.device.type):
-            # Distillation compares logits, which half precision would round to a few distinct values.
+            # Distillation compares logits; half precision would round them to a few distinct values.
             with torch.autocast(token.device.type, enabled=False):
                 return self._heads(token.float())
         return self.findings_head(token), self.abnormal_head(token).squeeze(1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return findings (B, L) logits, abnormal (B,) logits, attention (B, g, g) and features (B, 4 D).
+        """Return logits of both tasks, attention and features.
 
-        Features are the output of the first block, averaged over the patches of each quarter of the image: there they
-        still tell a chest from what else there is; later blocks forget what does not matter to the findings.
+        Features are the output of the first block, averaged over the patches of each quarter of the image. They still
+        tell a chest from other images; later blocks forget what does not matter to the findings.
 
         Args:
             images: (B, 1, S, S) in [0, 1].
+
+        Returns:
+            Findings (B, L) logits, abnormal (B,) logits, attention (B, g, g) and features (B, 4 D), where g is `grid`
+            and D is `width`.
         """
         intermediates = self.vit.forward_intermediates(
             self._input(images),
@@ -145,15 +150,25 @@ class TwoHeadViT(nn.Module):
         return findings, abnormal, attention, features
 
     def _quarters(self, patches: Tensor) -> Tensor:
-        """Average patch tokens (B, T, D) over the quarters of the image, (B, 4 D); a middle row belongs to both."""
+        """Average patch tokens over the quarters of the image.
+
+        A middle row or column of the grid belongs to both halves.
+
+        Args:
+            patches: (B, T, D).
+
+        Returns:
+            (B, 4 D).
+        """
         grid = patches.transpose(1, 2).reshape(-1, self.width, self.grid, self.grid)
         means = F.avg_pool2d(grid, (self.grid + 1) // 2, max(1, self.grid // 2))
         return means.reshape(-1, self.width * means.shape[2] * means.shape[3])
 
     def _last_block(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the last block for the class token alone, since nobody reads what it makes of the patches.
+        """Run the last block for the class token only.
 
-        That leaves out most of the block: of its 12 D^2 multiplications per patch, two keys' and values' remain.
+        Nothing uses its output for the patches, so most of the block is left out: of its 12 D^2 multiplications per
+        patch, only the 2 D^2 of keys and values remain.
 
         Args:
             tokens: (B, 1 + T, D), the block's input.
@@ -163,29 +178,47 @@ class TwoHeadViT(nn.Module):
         """
         block: Any = self.vit.blocks[-1]
         attn = block.attn
-        batch, count, _ = tokens.shape
-        width = self.width  # a plain number, so that the exporters can cut the weights beforehand
         token = tokens[:, :1]
-        weight, bias = attn.qkv.weight, attn.qkv.bias
-        # Normalised once more on its own: cut out behind the norm, it would be quantised twice at INT8.
-        query = F.linear(block.norm1(token), weight[:width], bias[:width])
-        query = query.reshape(batch, 1, attn.num_heads, attn.head_dim)
-        pairs = F.linear(block.norm1(tokens), weight[width:], bias[width:])
-        keys, values = pairs.reshape(batch, count, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
-        query, keys = attn.q_norm(query.transpose(1, 2)), attn.k_norm(keys)
+        # Normalise the class token separately: sliced after the norm, it would be quantised twice in INT8.
+        first, all_tokens = block.norm1(token), block.norm1(tokens)
+        if isinstance(attn, SplitAttention):
+            query, keys, values = attn.heads("q", first), attn.heads("k", all_tokens), attn.heads("v", all_tokens)
+        else:
+            query, keys, values = self._of_joint_weights(attn, first, all_tokens)
+        query, keys = attn.q_norm(query), attn.k_norm(keys)
         weights = ((query * attn.scale) @ keys.transpose(-2, -1)).softmax(dim=-1)
-        mixed = attn.proj((weights @ values).transpose(1, 2).reshape(batch, 1, width))
-        token = token + block.ls1(mixed)
+        attended = attn.proj((weights @ values).transpose(1, 2).reshape(tokens.shape[0], 1, self.width))
+        token = token + block.ls1(attended)
         return token + block.ls2(block.mlp(block.norm2(token))), weights
+
+    def _of_joint_weights(self, attn: Any, first: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return query, keys and values of timm's joint product.
+
+        Returns:
+            The query (B, heads, 1, D / heads), and keys and values (B, heads, 1 + T, D / heads).
+        """
+        batch, count, _ = tokens.shape
+        width = self.width  # a plain number, so that exporters can slice the weights in advance
+        weight, bias = attn.qkv.weight, attn.qkv.bias
+        query = F.linear(first, weight[:width], bias[:width]).reshape(batch, 1, attn.num_heads, attn.head_dim)
+        stacked = F.linear(tokens, weight[width:], bias[width:])
+        keys, values = stacked.reshape(batch, count, 2, attn.num_heads, attn.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        return query.transpose(1, 2), keys, values
 
 
 def seen_size(size: int, input: str) -> int:
-    """Return the side in pixels of the image that is cut into patches, for an image of `size` px."""
+    """Return the side in pixels of the image that the blocks see.
+
+    Patches are cut from that image: for input "upsample" it is enlarged to 224 px, otherwise it has `size` px.
+    """
     return BASE_SIZE if input == "upsample" else size
 
 
 class Described(Protocol):
-    """What a card and the settings of a run say of a model, as `TwoHeadViT` takes it."""
+    """Settings of a model in a card or in a run's configuration.
+
+    They are the arguments of `TwoHeadViT`.
+    """
 
     @property
     def arch(self) -> str: ...  # noqa: D102
@@ -202,7 +235,7 @@ class Described(Protocol):
 
 
 def build(described: Described, labels: int) -> TwoHeadViT:
-    """Build the (untrained) model that a card or the settings of a run describe."""
+    """Build the untrained model that a card or a configuration describes."""
     return TwoHeadViT(
         described.arch,
         described.size,

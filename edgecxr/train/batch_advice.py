@@ -1,4 +1,4 @@
-"""A batch that is too large: which one would fit."""
+"""Advice about a batch that does not fit into memory."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _WORDS = ("not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether torch, or a library that it calls, could not get memory; most have no error of their own for it."""
+    """Return whether torch, or a library that it calls, lacked memory.
+
+    Most libraries have no error type for it, so the text of the error decides.
+    """
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _WORDS)
 
 
 def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
-    """Return the line that says which batch fits, after trying smaller and smaller ones."""
+    """Return the message about the batch that fits, after trying smaller ones."""
     where = f"memory of {device.torch}"
     if any(isinstance(module, nn.SyncBatchNorm) for module in step_of.modules()):
-        # A trial would wait for the other processes, which take no part in it.
+        # The batch norms of a trial would wait for the other processes, which do not run it.
         half = len(batch.base) * device.fabric.world_size // 2
         return f"a batch does not fit into the {where}: try --batch {half}"
     count = _largest(step_of, batch, device)
@@ -34,8 +37,11 @@ def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
 
 
 def _largest(step_of: nn.Module, batch: Batch, device: Device) -> int | None:
-    """Return the largest half, quarter ... of a batch for which the step and its gradients fit."""
-    learner = getattr(step_of, "module", step_of)  # not DistributedDataParallel's: the other processes take no part
+    """Return the largest half, quarter ... of a batch that fits.
+
+    The step and its gradients must fit. None if not even one image does.
+    """
+    learner = getattr(step_of, "module", step_of)  # without DistributedDataParallel: other processes do not run this
     count = len(batch.base) // 2
     while count:
         part = replace(batch, base=batch.base[:count], targets=batch.targets[:count], abnormal=batch.abnormal[:count])
@@ -50,12 +56,14 @@ def _fits(learner: nn.Module, batch: Batch, device: Device) -> bool:
         torch.cuda.empty_cache()
     trained = [parameter for parameter in learner.parameters() if parameter.requires_grad]
     try:
-        # AdamW keeps two more numbers for each weight from the first step on.
-        kept = [torch.zeros_like(parameter) for parameter in trained for _ in range(2)]
+        # AdamW keeps two more values for each weight from the first step on.
+        allocated = [torch.zeros_like(parameter) for parameter in trained for _ in range(2)]
         with device.autocast():
             loss = learner(batch)["loss"]
         # Not backward(): DistributedDataParallel's hooks would wait for the other processes.
-        kept += [gradient for gradient in torch.autograd.grad(loss, trained, allow_unused=True) if gradient is not None]
+        allocated += [
+            gradient for gradient in torch.autograd.grad(loss, trained, allow_unused=True) if gradient is not None
+        ]
         device.synchronize()
         return True
     except RuntimeError as error:

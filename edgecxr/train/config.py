@@ -1,9 +1,8 @@
-"""The settings of a training run, checked where they are made and saved beside the weights."""
+"""Settings of a training run, checked, and saved beside the weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -11,41 +10,50 @@ from typing import Any
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.stem import stages_of
 from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, seen_size
+from edgecxr.storage.json_values import parse_json
 from edgecxr.vocabulary import INPUTS, STEMS
 
-INITS = ("pretrained", "teacher", "random")
+INITS = ("pretrained", "teacher", "random", "run")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MAX_DEPTH = 100
 
 BEFORE = {"stem": "patch", "clip": 0.0}
-"""Settings of the runs that were made before there was a choice."""
+"""Settings of runs from before these options existed."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The schedule's defaults are the paper's.
+    """Settings of one training run.
+
+    The defaults of the schedule are the paper's.
 
     Attributes:
         data: name of the prepared data set.
-        data_hash: hash of its contents: a resumed run must see the same images.
+        data_hash: hash of its contents; a resumed run must see the same images.
         arch: "tiny", "small" or "base".
         size: side of the image the model sees, in pixels.
-        patch: side of a patch, in pixels of what the blocks see.
+        patch: side of a patch, in pixels of the image that the blocks see.
         input: "native", or "upsample": the model enlarges its image to 224 px before it cuts patches.
         stem: "patch", or "conv": convolutions make the tokens, each of `patch` x `patch` pixels.
         depth: number of blocks.
         method: "teacher", or a distillation method.
-        teacher: name of the teacher's run; its weights' hash follows in `teacher_sha256`.
-        init: "pretrained" (ImageNet), "teacher" (the teacher's own weights, resampled) or "random".
-        pretrained: safetensors file for init "pretrained"; None asks timm's hub.
+        teacher: name of the teacher's run.
+        teacher_sha256: hash of the teacher's weights.
+        init: "pretrained" (ImageNet), "teacher" (the teacher's own weights, resampled), "random", or "run" (those of
+            another finished run, resampled).
+        pretrained: safetensors file for init "pretrained", where None downloads from timm's hub; for init "run" the
+            folder of that run.
+        init_sha256: hash of the weights of that run.
         epochs: passes over the training split.
         batch: images per step.
         lr: peak learning rate of AdamW.
         warmup: share of all steps over which the rate rises linearly; the paper does not mention one.
         weight_decay: of AdamW.
-        clip: largest L2 norm of a step's gradient, which is scaled down to it; 0 leaves it as it is.
+        clip: largest L2 norm of a step's gradient, to which larger gradients are scaled down; 0 does not clip.
         alpha, beta, gamma: weights of the distillation terms, Eq. 2.
-        temperature: that softens the logits, for the method "hinton".
+        temperature: softens the logits in the method "hinton".
+        trust: factor of the distillation of each finding's logit and of the abnormal logit, from 0 to 1; None: 1.
+        labelled: number of training films whose labels are used, chosen by patient; None: all.
         augment: strength of the augmentation; 0 turns it off, 1 is the default.
         precision: "auto" is bf16 on GPUs that have it, fp16 on older ones, fp32 on the CPU.
         seed: of the initial weights, the order of the images and the augmentation.
@@ -64,6 +72,7 @@ class TrainConfig:
     teacher_sha256: str | None = None
     init: str = "pretrained"
     pretrained: str | None = None
+    init_sha256: str | None = None
     epochs: int = 100
     batch: int = 64
     lr: float = 5e-4
@@ -74,16 +83,20 @@ class TrainConfig:
     beta: float = 1.0
     gamma: float = 1.0
     temperature: float = 4.0
+    trust: tuple[float, ...] | None = None
+    labelled: int | None = None
     augment: float = 1.0
     precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.trust is not None:  # a list, where it comes from JSON
+            object.__setattr__(self, "trust", tuple(map(float, self.trust)))
         problems = [
             message
             for wrong, message in (
                 (self.arch not in ARCHS, f"--arch {self.arch}: there are {', '.join(ARCHS)}"),
-                (self.init not in INITS, f"--init {self.init}: there are {', '.join(INITS)}"),
+                (self.init not in INITS, f"--init {self.init}: there are {', '.join(INITS[:-1])}, or a run"),
                 (self.input not in INPUTS, f"--input {self.input}: there are {', '.join(INPUTS)}"),
                 (self.stem not in STEMS, f"--stem {self.stem}: there are {', '.join(STEMS)}"),
                 (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
@@ -114,8 +127,14 @@ class TrainConfig:
                     "--alpha, --beta and --gamma: at least 0",
                 ),
                 (not 0 < self.temperature < math.inf, f"--temperature {self.temperature}: more than 0"),
+                (self.labelled is not None and self.labelled < 1, f"--labelled {self.labelled}: at least 1"),
+                (not all(0 <= weight <= 1 for weight in self.trust or ()), f"trust {self.trust}: from 0 to 1"),
                 (not 0 <= self.augment <= 3, f"--augment {self.augment}: from 0 to 3"),
-                (self.pretrained is not None and self.init != "pretrained", "--pretrained goes with --init pretrained"),
+                (self.init == "run" and not self.pretrained, "--init: name the run"),
+                (
+                    self.pretrained is not None and self.init not in ("pretrained", "run"),
+                    "--pretrained goes with --init pretrained",
+                ),
             )
             if wrong
         ]
@@ -124,23 +143,28 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"trust": self.trust and list(self.trust)}
 
     @classmethod
     def from_json(cls, text: str, source: str) -> TrainConfig:
         """Parse config.json.
 
         Raises:
-            ModelError: not the settings of a run.
+            ModelError: the text is not the settings of a run.
         """
         try:
-            return cls(**(BEFORE | json.loads(text)))
+            return cls(**(BEFORE | parse_json(text)))
         except (ValueError, TypeError) as error:
             raise ModelError(f"{source} is not the configuration of a training run ({error})") from error
 
 
 def patch_of(size: int, tokens: int, input: str = "native") -> int:
-    """Return the patch side that cuts a `size` px image, enlarged if `input` says so, into `tokens` patches.
+    """Return the patch side that cuts an image into `tokens` patches.
+
+    Args:
+        size: side of the image, in pixels.
+        tokens: number of patches; a key of `GRID_OF_TOKENS`.
+        input: "native", or "upsample" to enlarge the image to 224 px first.
 
     Raises:
         UsageError: no such grid.

@@ -1,9 +1,10 @@
-"""Where a training runs, in which arithmetic, and beside how many other processes."""
+"""Device, precision and parallel processes of a training run."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.errors import UsageError, brief
+from edgecxr.train.float32 import full_float32
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,28 +40,33 @@ class Device:
 
     @classmethod
     def choose(cls, name: str, precision: str, compiled: bool = False) -> Device:
-        """Resolve "auto" in both.
+        """Resolve a device name and a precision, "auto" included.
 
         Args:
-            name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; one of several processes takes the GPU
-                of its own number.
+            name: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N"; one of several processes uses the GPU of
+                its own number.
             precision: "auto", "fp32", "bf16" or "fp16".
             compiled: whether torch.compile is applied to the training step.
 
         Raises:
-            UsageError: there is no such device, or it does not have the precision.
+            UsageError: there is no such device, it does not support the precision, or a launcher left the variables
+                that tell processes apart incomplete.
         """
+        place = _place()
+        if name.isdecimal() or name == "gpu":
+            meant = f"cuda:{name}" if name.isdecimal() else "cuda"
+            raise UsageError(f"--device {name}: did you mean {meant}? There are auto, cpu, cuda and cuda:N")
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and "LOCAL_RANK" in os.environ:
-            name = f"cuda:{os.environ['LOCAL_RANK']}"
+        if name == "cuda" and place.local_rank is not None:
+            name = f"cuda:{place.local_rank}"
         try:
             device = torch.device(name)
             if device.type not in ("cpu", "cuda"):
                 raise UsageError(f"--device {name}: there are auto, cpu, cuda and cuda:N")
             if device.type == "cuda" and device.index is None:
                 device = torch.device("cuda", torch.cuda.current_device())
-            # A real kernel: memory can be had on a GPU that this build of torch has no code for.
+            # Run a real kernel: allocation works even on a GPU that this build of torch has no code for.
             torch.zeros(1, device=device).add_(1).item()
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"--device {name} cannot be used: {str(error).splitlines()[0]}") from error
@@ -67,8 +74,7 @@ class Device:
             # Volta and Turing emulate bf16, slowly.
             bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
             precision = ("bf16" if bf16 else "fp16") if precision == "auto" else precision
-            if precision != "fp32":
-                torch.set_float32_matmul_precision("high")
+            full_float32()
         elif precision == "auto":
             precision = "fp32"
         elif precision == "fp16":
@@ -79,46 +85,50 @@ class Device:
 
     @cached_property
     def fabric(self) -> Fabric:
-        """What connects the processes that torchrun started; alone, it connects nothing.
+        """Fabric that connects the processes that torchrun started.
 
-        Fabric's own precision is left at 32 bits: its mixed ones round what enters the training step, images and soft
-        labels included. `autocast` and `scaler` do that work.
+        A single process is connected to nothing. Fabric's own precision stays at 32 bits: its mixed ones round the
+        inputs of the training step, including images and soft labels. `autocast` and `scaler` do that work instead.
         """
-        ranks, local = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        place = _place()
+        ranks, local = place.ranks, place.local_ranks
         alone = [self.torch.index] if self.torch.type == "cuda" else 1
         fabric = Fabric(
             accelerator=self.torch.type,
             devices=local if ranks > 1 else alone,
             num_nodes=ranks // local,
-            # Batch norms keep their own running statistics in each process until `average_statistics`.
+            # Each process keeps its own running statistics of batch norms until `average_statistics`.
             strategy=DDPStrategy(broadcast_buffers=False) if ranks > 1 else "auto",
             plugins=[TorchElasticEnvironment() if ranks > 1 else LightningEnvironment()],
         )
-        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it greets from every process
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else every process logs a greeting
         fabric.launch()
         return fabric
 
     def distributed(self, learner: nn.Module) -> nn.Module:
-        """Return the training step as it is called: on the device, compiled if asked for, gradients averaged."""
+        """Return the training step, ready to be called on the device.
+
+        It is compiled if `compiled` is set, and its gradients are averaged over the processes.
+        """
         learner.to(self.torch)
-        # Of class token and position embeddings, whose gradients are slices: a few hundred bytes are copied.
+        # The warning concerns the few hundred bytes of class token and position embeddings, whose gradients are slices.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        if self.fabric.world_size > 1 and self.torch.type == "cuda":  # torch has no such batch norm for CPUs
+        if self.fabric.world_size > 1 and self.torch.type == "cuda":  # torch has no SyncBatchNorm for CPUs
             learner = nn.SyncBatchNorm.convert_sync_batchnorm(learner)
         step: Any = torch.compile(learner) if self.compiled else learner
         return self.fabric.setup_module(step)
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Give all processes the same running statistics of batch norms, the mean of theirs, in place."""
+        """Average the batch norms' running statistics over all processes, in place."""
         if self.fabric.world_size > 1:
             for statistic in model.buffers():
                 if statistic.is_floating_point():
                     statistic.copy_(self.all_reduce(statistic, "mean"))
 
     def leave(self) -> None:
-        """Part from the other processes when all is done."""
+        """Disconnect from the other processes at the end of a run."""
         if self.fabric.world_size > 1:
-            self.fabric.barrier()  # the first one may still be at the card
+            self.fabric.barrier()  # the first one may still write the card
             torch.distributed.destroy_process_group()
 
     def all_reduce(self, value: Tensor, how: str) -> Tensor:
@@ -127,13 +137,16 @@ class Device:
         return reduced
 
     def all_gather(self, value: Tensor) -> Tensor:
-        """Return the tensors (...) of all processes, which have one shape, as (ranks, ...)."""
-        # Not Fabric's, which keeps gradients by a function that torch is going to drop.
-        parts = [value]
+        """Return a tensor (...) of all processes, stacked as (ranks, ...).
+
+        It must have the same shape in all processes.
+        """
+        # Not Fabric's all_gather, which uses a torch function that is going to be removed.
+        gathered = [value]
         if self.fabric.world_size > 1:
-            parts = [torch.empty_like(value) for _ in range(self.fabric.world_size)]
-            torch.distributed.all_gather(parts, value)
-        return torch.stack(parts)
+            gathered = [torch.empty_like(value) for _ in range(self.fabric.world_size)]
+            torch.distributed.all_gather(gathered, value)
+        return torch.stack(gathered)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context in which matrix products run in the chosen precision."""
@@ -144,14 +157,60 @@ class Device:
         return GradScaler(self.torch.type, enabled=self.precision == "fp16")
 
     def synchronize(self) -> None:
-        """Wait for the device, so that a clock read afterwards is true."""
+        """Wait for the device, so that timings are correct."""
         if self.torch.type == "cuda":
             torch.cuda.synchronize(self.torch)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """This process among those that torchrun, or a launcher like it, started.
+
+    Attributes:
+        ranks: number of processes.
+        local_ranks: number of processes on this machine.
+        local_rank: number of this process on this machine; None if it was started alone.
+    """
+
+    ranks: int
+    local_ranks: int
+    local_rank: int | None
+
+
+def _place() -> _Place:
+    """Read what torchrun tells its processes in environment variables.
+
+    Raises:
+        UsageError: one of them is missing, or not a number that fits the others.
+    """
+    # The smallest value of each.
+    limits = {"WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}
+    given = {name: text for name in limits if (text := os.environ.get(name, "").strip())}
+    numbers = {name: int(text) for name, text in given.items() if re.fullmatch(r"[0-9]{1,9}", text)}
+    alone = numbers.get("WORLD_SIZE", 1) == 1
+    wrong = [f"{name}={brief(text, 40)}" for name, text in given.items() if numbers.get(name, -1) < limits[name]]
+    if not wrong and not alone:
+        wrong = [f"no {name}" for name in limits if name not in numbers and name != "LOCAL_WORLD_SIZE"]
+        local = numbers.setdefault("LOCAL_WORLD_SIZE", 1)
+        if not wrong and not (
+            numbers["RANK"] < numbers["WORLD_SIZE"] and numbers["LOCAL_RANK"] < local <= numbers["WORLD_SIZE"]
+        ):
+            wrong = [f"{name}={number}" for name, number in numbers.items()]
+    if wrong:
+        raise UsageError(
+            f"the environment has WORLD_SIZE={brief(os.environ.get('WORLD_SIZE', '(unset)'), 40)} but not what goes "
+            f"with it ({', '.join(wrong)}): start several processes with torchrun or --devices, or unset WORLD_SIZE, "
+            "RANK and LOCAL_RANK"
+        )
+    return _Place(numbers.get("WORLD_SIZE", 1), numbers.get("LOCAL_WORLD_SIZE", 1), numbers.get("LOCAL_RANK"))
+
+
 def _probe_compiler(device: torch.device) -> None:
-    """Refuse --compile where torch.compile finds no compiler, or a GPU that it cannot write code for."""
+    """Refuse --compile if torch.compile does not work here.
+
+    It may find no compiler, or a GPU that it cannot generate code for.
+    """
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.zeros(8, device=device))
-    except Exception as error:  # dynamo, inductor, Triton and the C++ compiler each have their own
+    except Exception as error:  # dynamo, inductor, Triton and the C++ compiler raise their own errors
         raise UsageError(f"--compile does not work here ({brief(error)}): leave it out") from error

@@ -1,4 +1,7 @@
-"""The end of a training run: temperatures and operating points from the validation split, and the card."""
+"""End of a training run: temperatures, operating points and the card.
+
+Temperatures and operating points come from the validation split.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ from edgecxr.train.device import Device
 
 
 def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -> None:
-    """Write card.json, which makes the run a finished one; of several processes the first one does.
+    """Write card.json, which marks the run as finished.
+
+    If there are several processes, only the first one writes it.
 
     Args:
         run: a run whose epochs are done.
@@ -51,7 +56,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         temperature=temperature,
         operating_counts=count_cases(prepared, val),
         data=prepared.summary(),
-        training=config.to_dict(),
+        training=config.to_dict() | {"pretrained": config.pretrained and Path(config.pretrained).name},
         sha256=sha256_of(run / checkpoint.BEST),
         version=edgecxr.__version__,
     )

@@ -1,12 +1,12 @@
-"""`--devices` and `--nodes`: the same command in one process for each device, by torch's own elastic launcher.
+"""Training in several processes, for `--devices` and `--nodes`.
 
-It is what torchrun runs, so that `torchrun --nproc-per-node 8 -m edgecxr distill ...` and `edgecxr distill --devices 8
-...` are one mechanism. A process that ends badly ends all of them.
+torch's elastic launcher runs the same command in one process for each device. torchrun uses it too, so `torchrun
+--nproc-per-node 8 -m edgecxr distill ...` and `edgecxr distill --devices 8 ...` work the same way. If one process
+fails, all of them end.
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -21,33 +21,33 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from edgecxr.errors import EdgeCxrError, UsageError, brief
 from edgecxr.machine.cores import cores
+from edgecxr.workers.new_python import command
+from edgecxr.workers.template import end_with_parent
 
 RUN_ID = "edgecxr"
 LAUNCHED = "EDGECXR_LAUNCHED"
-"""Set for the processes that `launch` starts."""
-
-_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+"""Environment variable of the processes that `launch` starts."""
 
 
 def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> None:
-    """Run this very command once for each device of this node, and wait for all.
+    """Run this command once for each device of this node, and wait.
 
     Args:
-        devices: processes on this node.
-        nodes: machines, on each of which the same command is typed.
-        rendezvous: HOST[:PORT] of one of them, where they meet; needed for more than one node.
-        device: what --device says.
+        devices: number of processes on this node.
+        nodes: number of machines; the same command is typed on each.
+        rendezvous: HOST[:PORT] of the machine where they meet; required for more than one node.
+        device: value of --device.
 
     Raises:
-        UsageError: there are not as many GPUs, or no rendezvous was given.
+        UsageError: there are too few GPUs, or no rendezvous was given.
         EdgeCxrError: a process was killed.
         SystemExit: a process ended with an error, which it has printed; the exit code is its own.
     """
     _check(devices, nodes, rendezvous, device)
-    # Each process would take all cores.
+    # By default each process would use all cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // devices)))
     os.environ[LAUNCHED] = "1"
-    # What the launcher has to say of a failure or an interruption is said below, in one line.
+    # Silence the launcher: the code below reports failures and interruptions in one line.
     logging.disable(logging.CRITICAL)
     config = LaunchConfig(
         min_nodes=nodes,
@@ -59,8 +59,9 @@ def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
         local_addr="localhost" if nodes == 1 else None,
         max_restarts=0,
     )
+    python, *arguments = command("edgecxr.cli:main", *sys.argv[1:])
     try:
-        elastic_launch(config, sys.executable)("-m", "edgecxr", *sys.argv[1:])
+        elastic_launch(config, python)(*arguments)
     except SignalException as error:
         if error.sigval == signal.SIGINT:
             raise KeyboardInterrupt from error
@@ -75,9 +76,12 @@ def launch(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
 
 
 def follow_launcher() -> None:
-    """Let this process end with the one that launched it; it would otherwise train on, and hold its run."""
+    """End this process when its launcher ends.
+
+    Otherwise it would go on training, and keep its run locked.
+    """
     if LAUNCHED in os.environ:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent(signal.SIGTERM)
 
 
 def _check(devices: int, nodes: int, rendezvous: str | None, device: str) -> None:
@@ -93,13 +97,16 @@ def _check(devices: int, nodes: int, rendezvous: str | None, device: str) -> Non
 
 
 def _report(failures: dict[int, ProcessFailure], ranks: int) -> NoReturn:
-    """End for the reason of the process that failed first: the launcher then ends the others by SIGTERM."""
+    """Exit with the error of the process that failed first.
+
+    After that failure the launcher ends the other processes by SIGTERM.
+    """
     killed = [rank for rank, failure in failures.items() if failure.exitcode < 0]
-    first = [rank for rank in killed if failures[rank].exitcode != -signal.SIGTERM]
-    own = [failure.exitcode for failure in failures.values() if failure.exitcode > 0]
-    if own and not first:
-        sys.exit(max(own))  # 1 is also what a broken connection ends with
-    rank = (first or killed)[0]
+    not_by_launcher = [rank for rank in killed if failures[rank].exitcode != -signal.SIGTERM]
+    exit_codes = [failure.exitcode for failure in failures.values() if failure.exitcode > 0]
+    if exit_codes and not not_by_launcher:
+        sys.exit(max(exit_codes))  # a broken connection also exits with 1
+    rank = (not_by_launcher or killed)[0]
     cause = signal.Signals(-failures[rank].exitcode).name
     raise EdgeCxrError(
         f"process {rank} of {ranks} was ended by {cause}, and the others with it: "

@@ -1,33 +1,55 @@
-"""`edgecxr train` and `edgecxr distill`: settings from what was typed, then the recipe, with progress."""
+"""Training and distillation for `edgecxr train` and `edgecxr distill`."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgecxr import registry, resolve
-from edgecxr.bundle.card import read_card
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.data.prepared import Prepared
+from edgecxr.distill.trust import trust_weights
 from edgecxr.errors import UsageError
+from edgecxr.evaluate.scores import predict
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, SIZES
+from edgecxr.models.stem import learned_from_random
 from edgecxr.models.vit import ARCHS
 from edgecxr.registry import METHODS
+from edgecxr.storage.reading import read_text
 from edgecxr.terminal import progress, say
-from edgecxr.train.config import BEFORE, TrainConfig, patch_of
+from edgecxr.train import checkpoint
+from edgecxr.train.checkpoint_backend import TorchBackend
+from edgecxr.train.config import BEFORE, INITS, TrainConfig, patch_of
 from edgecxr.train.device import Device
+from edgecxr.train.epoch_report import kept_epoch, load_writer
 from edgecxr.train.student import distil_student, student_name
-from edgecxr.train.teacher import train_teacher
+from edgecxr.train.teacher import teacher_name, train_teacher
+from edgecxr.vocabulary import ABNORMAL
 from edgecxr.workspace import Workspace
 
-ORDINARY = ("size", "input", "stem", "warmup", "weight_decay", "clip", "alpha", "beta", "gamma", "temperature")
-"""Settings that a run has by default: one with others is another run, though nobody has named them."""
+_LARGEST_HISTORY = 64 << 20
+
+ORDINARY = (
+    "size",
+    "input",
+    "stem",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "alpha",
+    "beta",
+    "gamma",
+    "temperature",
+    "trust",
+    "labelled",
+)
+"""Settings that must have their defaults for a run to count as done, unless they are named."""
 
 PAPER = {"init": "pretrained", "epochs": 100, "batch": 64, "lr": 5e-4, "warmup": 0.0, "clip": 0.0}
-"""What --paper sets, unless something else is typed beside it; for students also 196 tokens."""
+"""Settings of --paper, unless others are typed with it; students also get 196 tokens."""
 
 
 def train(
@@ -37,34 +59,48 @@ def train(
     device: str = "auto",
     fresh: bool = False,
     compiled: bool = False,
+    name: str | None = None,
+    tensorboard: bool = False,
 ) -> Path:
     """Train a teacher.
 
     Args:
         workspace: where the run is kept.
         prepared: the data set.
-        typed: "res", "paper" and fields of `TrainConfig`; None stands for what was not typed.
-        device: as `Device.choose` takes it.
+        typed: "res", "paper" and fields of `TrainConfig`; None means not typed.
+        device: as `Device.choose` accepts it.
         fresh: begin a new run even if an interrupted one could be continued.
         compiled: apply torch.compile.
+        name: name of the run; None makes one of the settings.
+        tensorboard: also write the history for TensorBoard.
 
     Returns:
         The run's folder.
     """
+    if tensorboard:
+        load_writer()  # before any work
+    if name is not None:
+        workspace.check_free(name)
     settings = _settings(typed)
+    begun_with = _of_run(workspace, settings)
+    if begun_with is not None and begun_with.size == settings.get("res", BASE_SIZE):
+        settings.setdefault("patch", begun_with.patch)
     if settings.get("init") == "teacher":
-        raise UsageError("--init teacher is for students: a teacher starts from pretrained or random weights")
+        raise UsageError(
+            "--init teacher is for students: a teacher starts from pretrained or random weights, or a run's"
+        )
     if settings.get("stem") == "conv" and "pretrained" not in settings:
         settings.setdefault("init", "random")
     size = settings.pop("res", BASE_SIZE)
     if size not in (BASE_SIZE, LARGE_SIZE):
         raise UsageError(f"--res {size}: there are {BASE_SIZE}, {LARGE_SIZE}")
     config = TrainConfig(data=prepared.name, data_hash=prepared.hash, size=size, **settings)
-    chosen = Device.choose(device, config.precision, compiled)
-    stem = f", stem {config.stem}" if config.stem != "patch" else ""
-    say(f"train a {config.arch} teacher on {prepared.name}{stem}, init {config.init} ({_where(chosen)})")
+    chosen = _device(workspace, name or teacher_name(config), config, device, fresh, compiled)
+    stem_note = f", stem {config.stem}" if config.stem != "patch" else ""
+    say(f"train a {config.arch} teacher on {prepared.name}{stem_note}, init {config.init} ({_where(chosen)})")
+    _say_stems(config, prepared)
     with progress("train") as update:
-        run = train_teacher(workspace, prepared, config, chosen, update, fresh)
+        run = train_teacher(workspace, prepared, config, chosen, update, fresh, name, tensorboard)
     chosen.leave()
     say(_kept(run))
     return run
@@ -78,25 +114,36 @@ def distill(
     device: str = "auto",
     fresh: bool = False,
     compiled: bool = False,
+    name: str | None = None,
+    tensorboard: bool = False,
+    undistilled: str | None = None,
 ) -> Path:
     """Train a student.
 
     Args:
-        workspace: where the run is kept, and where a teacher is looked for.
+        workspace: where the run is kept and the teacher is looked up.
         prepared: the data set.
-        typed: "res", "tokens", "paper" and fields of `TrainConfig`; None stands for what was not typed.
-        teacher: name of its run; None takes the latest that fits, where one is needed.
-        device: as `Device.choose` takes it.
+        typed: "res", "tokens", "paper" and fields of `TrainConfig`, "trust" being "all" or "val"; None means not typed.
+        teacher: name of its run; None picks the latest that fits, if one is needed.
+        device: as `Device.choose` accepts it.
         fresh: begin a new run even if an interrupted one could be continued.
         compiled: apply torch.compile.
+        name: name of the run; None makes one of the settings.
+        tensorboard: also write the history for TensorBoard.
+        undistilled: name of the run without a teacher that trust "val" compares with; None picks the latest that fits.
 
     Returns:
         The run's folder.
     """
+    if tensorboard:
+        load_writer()  # before any work
+    if name is not None:
+        workspace.check_free(name)
     settings = _settings(typed, tokens=196)
     size, tokens = settings.pop("res"), settings.pop("tokens", 49)
     if size not in SIZES:
         raise UsageError(f"--res {size}: there are {', '.join(map(str, SIZES))}")
+    _of_run(workspace, settings)
     arch = settings.pop("arch", None)
     if arch is not None and arch not in ARCHS:
         raise UsageError(f"--arch {arch}: there are {', '.join(ARCHS)}")
@@ -108,7 +155,7 @@ def distill(
         teacher_run = resolve.teacher(workspace, teacher, prepared)
         teacher_card = read_card(teacher_run)
     arch = arch or (teacher_card.arch if teacher_card else "tiny")
-    # Pretrained weights have a patch embedding, whatever the teacher has.
+    # Pretrained weights have a patch embedding, even if the teacher has a convolutional stem.
     inherited = teacher_card.stem if teacher_card and init != "pretrained" else "patch"
     stem = settings.pop("stem", inherited)
     if init is None:
@@ -121,6 +168,12 @@ def distill(
             f"--depth {depth}: teacher {teacher_card.name} has {teacher_card.depth} blocks, of which a student takes "
             "some; ask for no more, or for --init random"
         )
+    if settings.pop("trust", "all") == "val":
+        if teacher_run is None or not needs_teacher:
+            raise UsageError(f"--trust val does nothing with --method {settings['method']}, which has no teacher")
+        settings["trust"] = _trust(workspace, prepared, teacher_run, undistilled, size, device)
+    elif undistilled is not None:
+        raise UsageError("--undistilled goes with --trust val")
     config = TrainConfig(
         data=prepared.name,
         data_hash=prepared.hash,
@@ -134,46 +187,112 @@ def distill(
         init=init,
         **settings,
     )
-    chosen = Device.choose(device, config.precision, compiled)
-    taught = f" with {teacher_card.name}" if teacher_card else ""
-    other = teacher_card is not None and teacher_card.stem != stem
-    shown = f", stem {stem}" if stem != "patch" or other else ""
-    say(f"distill {student_name(config)}{taught} on {prepared.name}{shown}, init {init} ({_where(chosen)})")
+    chosen = _device(workspace, name or student_name(config), config, device, fresh, compiled)
+    teacher_note = f" with {teacher_card.name}" if teacher_card else ""
+    stems_differ = teacher_card is not None and teacher_card.stem != stem
+    stem_note = f", stem {stem}" if stem != "patch" or stems_differ else ""
+    on = f"{teacher_note} on {prepared.name}{stem_note}, init {init} ({_where(chosen)})"
+    say(f"distill {name or student_name(config)}{on}")
+    _say_stems(config, prepared)
     with progress("distill") as update:
-        run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh)
+        run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh, name, tensorboard)
     chosen.leave()
     say(_kept(run))
     return run
 
 
+def _say_stems(config: TrainConfig, prepared: Prepared) -> None:
+    """Say before a start from random weights which stem learns faster."""
+    if config.init == "random" and config.stem == "patch":
+        say(learned_from_random(len(prepared.rows("train"))))
+
+
+def _of_run(workspace: Workspace, settings: dict[str, Any]) -> ModelCard | None:
+    """Resolve an --init that names a run, and return its card.
+
+    The run's architecture becomes the default.
+
+    Raises:
+        ModelError: there is no such run.
+    """
+    if settings.get("init") in (None, *INITS[:-1]):
+        return None
+    folder = resolve.run(workspace, settings["init"])
+    card = read_card(folder)
+    if settings.get("pretrained"):
+        raise UsageError(f"--init {card.name} and --pretrained: give one of them")
+    settings.update(init="run", pretrained=str(folder), init_sha256=card.sha256)
+    for option in ("arch", "depth", "stem"):
+        settings.setdefault(option, getattr(card, option))
+    return card
+
+
+def _trust(
+    workspace: Workspace, prepared: Prepared, teacher: Path, undistilled: str | None, size: int, device: str
+) -> tuple[float, ...]:
+    """Return and print the trust in the teacher by finding."""
+    other = resolve.undistilled(workspace, undistilled, prepared, size)
+    torch_device = str(Device.choose(device, "fp32").torch)
+    logits = []
+    for run in (teacher, other):
+        model, card = checkpoint.load_run(run)
+        backend = TorchBackend(model, torch_device)
+        logits.append(predict(backend, prepared, prepared.rows("val"), card.size).logits)
+    weights = trust_weights(prepared, logits[0], logits[1])
+    shares = ", ".join(f"{name} {weight:g}" for name, weight in zip((*prepared.labels, ABNORMAL), weights, strict=True))
+    say(f"trust in {teacher.name} beside {other.name}, by validation: {shares}")
+    return weights
+
+
 def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Callable[[], Path]) -> Path:
-    """Return the finished run that has these settings and data, else make one.
+    """Return the finished run with these settings and data, or make one.
 
     Args:
         workspace: where to look.
         prepared: the data set.
-        settings: fields of `TrainConfig`; those of `ORDINARY` that are not among them have their defaults.
-        make: trains it, or goes on with it.
+        settings: fields of `TrainConfig`; fields of `ORDINARY` that are missing must have their defaults.
+        make: trains the run, or resumes it.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
     wanted = defaults | settings | {"data_hash": prepared.hash}
+    if wanted.get("precision") == "auto":  # whatever it meant on the device of that run
+        del wanted["precision"]
+    if wanted.get("pretrained"):
+        wanted["pretrained"] = Path(str(wanted["pretrained"])).name
     for folder in workspace.finished_runs():
         training = BEFORE | read_card(folder).training
+        if training.get("pretrained"):  # a card says no more than the name; older ones have the path
+            training["pretrained"] = Path(str(training["pretrained"])).name
         if all(training.get(key) == value for key, value in wanted.items()):
             say(f"{folder} is done")
             return folder
     return make()
 
 
+def _device(workspace: Workspace, name: str, config: TrainConfig, device: str, fresh: bool, compiled: bool) -> Device:
+    """Return the device, with the precision of the run that goes on."""
+    begun = None
+    if config.precision == "auto" and not fresh:
+        begun = checkpoint.begun_precision(workspace, name, config)
+    try:
+        return Device.choose(device, begun or config.precision, compiled)
+    except UsageError as error:
+        if begun is None:
+            raise
+        raise UsageError(f"{error}; an unfinished {name} was begun in {begun}: go on there, or add --fresh") from error
+
+
 def _kept(run: Path) -> str:
-    """Say which epoch's weights the run has kept; the last one is not always the best."""
-    with (run / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    # As `write_epoch` chooses: the first of the best, the latest where nothing could be measured.
-    best = max(rows, key=lambda row: -math.inf if math.isnan(float(row["score"])) else float(row["score"]))
-    best = rows[-1] if math.isnan(float(best["score"])) else best
-    findings, abnormal = (float(best[f"val_auroc_{task}"]) for task in ("findings", "abnormal"))
-    return f"kept epoch {best['epoch']} of {len(rows)}: val AUROC findings {findings:.3f} abnormal {abnormal:.3f}"
+    """Return the message about the epoch whose weights were kept.
+
+    It is not always the last epoch.
+    """
+    rows = csv.DictReader(read_text(run / "history.csv", _LARGEST_HISTORY).splitlines())
+    history = [{key: float(value) for key, value in row.items()} for row in rows]
+    best = kept_epoch(history)
+    findings, abnormal = (best[f"val_auroc_{task}"] for task in ("findings", "abnormal"))
+    kept = f"kept epoch {best['epoch']:.0f} of {len(history)}"
+    return f"{kept}: val AUROC findings {findings:.3f} abnormal {abnormal:.3f}"
 
 
 def _where(device: Device) -> str:
@@ -182,23 +301,27 @@ def _where(device: Device) -> str:
 
 
 def _settings(typed: dict[str, Any], **paper: Any) -> dict[str, Any]:
-    """Return what was typed, on top of what --paper stands for, if that was typed."""
+    """Return the typed settings, on top of --paper's if that was typed."""
     given = {name: value for name, value in typed.items() if value is not None}
     if not given.pop("paper", False):
         return given
     paper = PAPER | paper
-    other = [f"--{name} {given[name]}" for name in paper if name in given and given[name] != paper[name]]
-    if other:
-        say(f"--paper, except for {' '.join(other)}")
+    exceptions = [f"--{name} {given[name]}" for name in paper if name in given and given[name] != paper[name]]
+    if exceptions:
+        say(f"--paper, except for {' '.join(exceptions)}")
     return paper | given
 
 
 def _check_method(settings: dict[str, Any]) -> bool:
-    """Return whether the method needs a teacher; refuse options that it would not heed."""
+    """Return whether the method needs a teacher.
+
+    Raises:
+        UsageError: an option was typed that the method does not use.
+    """
     name = settings["method"]
     method = registry.resolve(METHODS, name, "method")
     for option in ("alpha", "beta", "gamma", "temperature"):
         if option in settings and option not in method.options:
-            heeded = ", ".join(f"--{option}" for option in method.options) or "no weights"
-            raise UsageError(f"--{option} does nothing with --method {name}, which takes {heeded}")
+            accepted = ", ".join(f"--{option}" for option in method.options) or "no weights"
+            raise UsageError(f"--{option} does nothing with --method {name}, which takes {accepted}")
     return bool(method.needs_teacher)

@@ -1,7 +1,11 @@
-"""The student: 112, 56 or 28 px, taught by a frozen teacher that sees the same film at 224 or 448 px."""
+"""Training of a student at 112, 56 or 28 px.
+
+A frozen teacher sees the same image at 224 or 448 px.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,11 +15,11 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import DistillMethod, Setup, supervised
 from edgecxr.errors import UsageError
 from edgecxr.models.vit import TwoHeadViT, build
-from edgecxr.models.weights import pretrained_state, start_from
+from edgecxr.models.weights import start_from
 from edgecxr.registry import METHODS, resolve
 from edgecxr.terminal import say
 from edgecxr.train import checkpoint
-from edgecxr.train.batches import Batch, open_batches, view
+from edgecxr.train.batches import Batch, open_batches, view, with_labels
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.finish import finish
@@ -24,14 +28,16 @@ from edgecxr.workspace import Workspace
 
 
 class Distilled(nn.Module):
-    """The student's training step: a batch -> named losses, "loss" being the one that is minimised.
+    """The student's training step, from a batch to named losses.
+
+    "loss" is the one to minimise.
 
     Args:
-        model: what learns.
-        size: of its images.
-        method: compares it with the teacher; its own parameters are trained along.
-        teacher: frozen, in eval mode; None where nothing is compared.
-        teacher_size: of the images that the teacher sees.
+        model: the model to train.
+        size: side of its images, in pixels.
+        method: compares the model with the teacher; its own parameters are trained too.
+        teacher: frozen, in eval mode; None if nothing is compared.
+        teacher_size: side of the images that the teacher sees, in pixels.
     """
 
     def __init__(
@@ -41,23 +47,23 @@ class Distilled(nn.Module):
         self.model = model
         self.size = size
         self.method = method
-        # In a tuple, so that its weights are neither trained nor saved with these.
+        # In a tuple, so that nn.Module neither trains nor saves the teacher's weights.
         self.taught_by = (teacher, teacher_size)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return "loss", "bce_findings", "bce_abnormal" and what the method names, scalars."""
-        seen = self.model.trace(view(batch.base, self.size))
-        parts = supervised(seen, batch.targets, batch.abnormal, batch.known)
-        loss = parts["bce_findings"] + parts["bce_abnormal"]
+        """Return "loss", "bce_findings", "bce_abnormal" and the method's losses, all scalars."""
+        trace = self.model.trace(view(batch.base, self.size))
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.known)
+        loss = losses["bce_findings"] + losses["bce_abnormal"]
         teacher, teacher_size = self.taught_by
         if teacher is not None:
-            # Not inference_mode: its tensors cannot be kept for the backward pass, which needs them in the MSE.
+            # Not inference_mode: the backward pass of the MSE needs these tensors, and cannot use inference tensors.
             with torch.no_grad():
-                taught = teacher.trace(view(batch.base, teacher_size))
-            compared = self.method(seen, taught)
-            parts |= {name: value * batch.weight for name, value in compared.items()}
-            loss = loss + parts["distillation"]
-        return {"loss": loss} | parts
+                teacher_trace = teacher.trace(view(batch.base, teacher_size))
+            distillation = self.method(trace, teacher_trace)
+            losses |= {name: value * batch.weight for name, value in distillation.items()}
+            loss = loss + losses["distillation"]
+        return {"loss": loss} | losses
 
 
 def distil_student(
@@ -68,26 +74,31 @@ def distil_student(
     device: Device,
     progress: Progress,
     fresh: bool = False,
+    name: str | None = None,
+    tensorboard: bool = False,
 ) -> Path:
-    """Train a student, or go on with an interrupted run of the same settings.
+    """Train a student, or resume an interrupted run of the same settings.
 
     Args:
         workspace: where the run is kept.
         prepared: the data set; its labels are the teacher's.
-        config: with a method of `edgecxr.registry.METHODS`.
-        teacher_run: a finished teacher; None where neither the method nor the init needs one.
-        device: where and in which arithmetic.
+        config: its method is one of `edgecxr.registry.METHODS`; precision "auto" is stored as the device's.
+        teacher_run: a finished teacher; None if neither the method nor the init needs one.
+        device: device and precision.
         progress: called after every step.
         fresh: begin a new run even if an interrupted one could be continued.
+        name: name of the run; None makes one of the settings.
+        tensorboard: also write the history for TensorBoard.
 
     Returns:
         The run's folder, with best.safetensors and card.json.
 
     Raises:
-        UsageError: the teacher answers other labels than the data set has.
-        InputError: nothing can be learnt from the data set, or the teacher sees 448 px and it has no such images.
-        ModelError: the teacher's files are damaged, or it is of another architecture than --init teacher needs.
+        UsageError: the teacher has other labels than the data set, or a teacher is needed and missing.
+        InputError: nothing can be learnt from the data set, or the teacher needs 448 px images and it has none.
+        ModelError: the teacher's files are damaged, or --init teacher needs a teacher of another architecture.
     """
+    config = replace(config, precision=device.precision)
     teacher = teacher_card = None
     if teacher_run is not None:
         teacher, teacher_card = checkpoint.load_run(teacher_run)
@@ -99,9 +110,10 @@ def distil_student(
         teacher.requires_grad_(False).to(device.torch)
 
     make_method = resolve(METHODS, config.method, "method")
-    # A teacher that gives no more than its weights sees no films.
+    # A teacher that only provides initial weights sees no images.
     teacher_size = teacher_card.size if teacher_card and make_method.needs_teacher else config.size
-    train, val = open_batches(prepared, config.batch, device, config.size, teacher_size)
+    films = with_labels(prepared, config.labelled, taught=make_method.needs_teacher)
+    train, val = open_batches(films, config.batch, device, config.size, teacher_size)
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
@@ -111,29 +123,30 @@ def distil_student(
             raise UsageError("--init teacher needs a teacher: name it with --teacher, or type --init random")
         if not start_from(student, teacher.state_dict(), str(teacher_run)):
             say("blocks and heads start from the teacher's, the stem from random weights: the teacher's is another")
-    elif config.init == "pretrained":
-        file = Path(config.pretrained) if config.pretrained else None
-        start_from(student, pretrained_state(config.arch, file), str(file or "timm's hub"))
+    else:
+        checkpoint.start(student, config, prepared.labels)
 
-    taught = teacher or student
+    reference = teacher or student
     setup = Setup(
-        *(student.width, taught.width, student.depth, taught.depth),
+        *(student.width, reference.width, student.depth, reference.depth),
         *(config.alpha, config.beta, config.gamma, config.temperature),
+        None if config.trust is None else torch.tensor(config.trust, device=device.torch),
     )
     method = make_method(setup)
 
     if method.needs_teacher and teacher is None:
         raise UsageError(f"--method {config.method} needs a teacher: name it with --teacher")
 
-    compared = teacher if method.needs_teacher else None
-    learner = Distilled(student, config.size, method, compared, teacher_size)
-    # The folder is made only now, so that a wrong option or a damaged teacher leave nothing behind.
-    with checkpoint.open_run(workspace, student_name(config), config, fresh, device.fabric) as run:
-        fit(run, config, device, learner, train, val, progress)
+    seen_teacher = teacher if method.needs_teacher else None
+    learner = Distilled(student, config.size, method, seen_teacher, teacher_size)
+    # Create the folder only now, so that a wrong option or a damaged teacher leave nothing behind.
+    called = name or student_name(config)
+    with checkpoint.open_run(workspace, called, config, fresh, device.fabric, numbered=name is None) as run:
+        fit(run, config, device, learner, train, val, progress, tensorboard)
         finish(run, config, prepared, device)
     return run
 
 
 def student_name(config: TrainConfig) -> str:
-    """Return the name of a student's run, such as "student-tiny-28-mlcak"."""
-    return f"student-{config.arch}-{config.size}-{config.method}"
+    """Return the name of a student's run, such as "student-tiny-28-mlcak-vindr"."""
+    return f"student-{config.arch}-{config.size}-{config.method}-{config.data}"

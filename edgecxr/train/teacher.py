@@ -1,7 +1,8 @@
-"""The teacher: 224 or 448 px, both tasks, supervised."""
+"""Supervised training of the teacher, both tasks, 224 or 448 px."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,9 +11,8 @@ from torch import Tensor, nn
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.base import supervised
 from edgecxr.models.vit import TwoHeadViT, build
-from edgecxr.models.weights import pretrained_state, start_from
 from edgecxr.train import checkpoint
-from edgecxr.train.batches import Batch, open_batches, view
+from edgecxr.train.batches import Batch, open_batches, view, with_labels
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.finish import finish
@@ -21,11 +21,13 @@ from edgecxr.workspace import Workspace
 
 
 class Supervised(nn.Module):
-    """The teacher's training step: a batch -> named losses, "loss" being the one that is minimised.
+    """The teacher's training step, from a batch to named losses.
+
+    "loss" is the one to minimise.
 
     Args:
-        model: what learns.
-        size: of its images.
+        model: the model to train.
+        size: side of its images, in pixels.
     """
 
     def __init__(self, model: TwoHeadViT, size: int) -> None:
@@ -35,9 +37,9 @@ class Supervised(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss", "bce_findings" and "bce_abnormal", scalars."""
-        seen = self.model.trace(view(batch.base, self.size))
-        parts = supervised(seen, batch.targets, batch.abnormal, batch.known)
-        return {"loss": parts["bce_findings"] + parts["bce_abnormal"]} | parts
+        trace = self.model.trace(view(batch.base, self.size))
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.known)
+        return {"loss": losses["bce_findings"] + losses["bce_abnormal"]} | losses
 
 
 def train_teacher(
@@ -47,31 +49,40 @@ def train_teacher(
     device: Device,
     progress: Progress,
     fresh: bool = False,
+    name: str | None = None,
+    tensorboard: bool = False,
 ) -> Path:
-    """Train a teacher, or go on with an interrupted run of the same settings.
+    """Train a teacher, or resume an interrupted run of the same settings.
 
     Args:
         workspace: where the run is kept.
         prepared: the data set.
-        config: method "teacher".
-        device: where and in which arithmetic.
+        config: its method is "teacher"; precision "auto" is stored as the device's.
+        device: device and precision.
         progress: called after every step.
         fresh: begin a new run even if an interrupted one could be continued.
+        name: name of the run; None makes one of the settings.
+        tensorboard: also write the history for TensorBoard.
 
     Returns:
         The run's folder, with best.safetensors and card.json.
     """
-    train, val = open_batches(prepared, config.batch, device, config.size)
+    config = replace(config, precision=device.precision)
+    train, val = open_batches(with_labels(prepared, config.labelled, taught=False), config.batch, device, config.size)
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
     model = build(config, len(prepared.labels))
-    if config.init == "pretrained":
-        file = Path(config.pretrained) if config.pretrained else None
-        start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub"))
+    checkpoint.start(model, config, prepared.labels)
 
-    # The folder is made only now, so that a wrong option or missing weights leave nothing behind.
-    with checkpoint.open_run(workspace, f"teacher-{config.arch}-{config.size}", config, fresh, device.fabric) as run:
-        fit(run, config, device, Supervised(model, config.size), train, val, progress)
+    # Create the folder only now, so that a wrong option or missing weights leave nothing behind.
+    called = name or teacher_name(config)
+    with checkpoint.open_run(workspace, called, config, fresh, device.fabric, numbered=name is None) as run:
+        fit(run, config, device, Supervised(model, config.size), train, val, progress, tensorboard)
         finish(run, config, prepared, device)
     return run
+
+
+def teacher_name(config: TrainConfig) -> str:
+    """Return the name of a teacher's run, such as "teacher-tiny-224-vindr"."""
+    return f"teacher-{config.arch}-{config.size}-{config.data}"

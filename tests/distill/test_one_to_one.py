@@ -39,5 +39,5 @@ def test_every_block_of_a_narrower_student_has_its_own_map():
 
 def test_other_depths_have_no_counterparts():
     student, teacher = random_trace(1, 1, 2, 4, 2, seed=0), random_trace(1, 1, 3, 4, 2, seed=1)
-    with pytest.raises(UsageError, match="the student has 2 blocks and the teacher 3; choose mlcak or last-block"):
+    with pytest.raises(UsageError, match=r"student has 2 blocks .*teacher 3; .*mlcak or last-block"):
         OneToOne(setup(student, teacher))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from edgecxr.errors import UsageError
-from edgecxr.models.stem import stages_of, without_batch_norm
+from edgecxr.models.stem import LEARNED, LEARNED_EPOCHS, learned_from_random, stages_of, without_batch_norm
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.models.weights import start_from
 
@@ -33,6 +36,7 @@ def widths(model: TwoHeadViT) -> list[int]:
         (56, 8, 7, [48, 96, 192, 192]),
         (28, 4, 7, [96, 192, 192]),
         (28, 2, 14, [192, 192]),
+        (448, 64, 7, [6, 12, 24, 48, 96, 192, 192]),
     ],
 )
 def test_each_stage_halves_the_image_and_doubles_the_channels(size, patch, grid, expected):
@@ -52,6 +56,26 @@ def test_an_upsampling_model_has_the_stages_of_the_enlarged_image():
 def test_stages_make_tokens_of_powers_of_two_only():
     found = {patch: stages for patch in range(-3, 300) if (stages := stages_of(patch)) is not None}
     assert found == {2: 1, 4: 2, 8: 3, 16: 4, 32: 5, 64: 6, 128: 7, 256: 8}
+
+
+@pytest.mark.parametrize(
+    ("run", "films"),
+    [
+        ("kermany-28", "4,628 children's films at 28 px"),
+        ("kermany-224", "the same at 224 px"),
+        ("phantom-28", "7,195 synthetic films at 28 px"),
+    ],
+)
+def test_what_is_said_of_the_stems_is_what_the_records_say(run, films):
+    records = Path(__file__).parents[2] / "benchmarks" / "results" / "evidence" / "stem"
+    read = {stem: json.loads((records / f"{run}-{stem}-s0.json").read_text()) for stem in ("patch", "conv")}
+    assert LEARNED[films] == tuple(round(read[stem]["test"]["findings"], 3) for stem in ("patch", "conv"))
+    for stem, record in read.items():
+        settings = record["spec"]["settings"]
+        assert (settings["stem"], settings["start"], settings["epochs"]) == (stem, "random", LEARNED_EPOCHS)
+        assert (settings["arch"], settings["depth"], settings["tokens"]) == ("tiny", 6, 49)
+        assert f"{record['data']['counts']['train']['images']:,}" in films or films.startswith("the same")
+    assert len(LEARNED) == 3 and films in learned_from_random(802) and "802 training films" in learned_from_random(802)
 
 
 @pytest.mark.parametrize(("size", "patch"), [(28, 28), (28, 7), (28, 1), (224, 56)])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgecxr.errors import UsageError
 from edgecxr.films.resize import box_mean
-from edgecxr.train.batches import DRAWS, Batches, augment, open_batches, view
+from edgecxr.train.batches import DRAWS, Batches, augment, open_batches, resident_images, view, with_labels
 from edgecxr.train.device import Device
 
 CPU = torch.device("cpu")
@@ -184,3 +185,43 @@ def test_reading_ahead_gives_the_same_and_ends_with_an_abandoned_epoch(clinic):
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
     epoch.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+
+def test_a_split_goes_to_a_gpu_part_by_part(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (50, 4, 4), dtype=np.uint8)
+    asked = []
+
+    class Mapped:
+        shape = images.shape
+
+        def __getitem__(self, rows):
+            asked.append(len(rows))
+            return images[rows]
+
+    monkeypatch.setattr("edgecxr.train.batches.COPY", 8)
+    rows = np.arange(3, 50, 2)
+    there = resident_images(Mapped(), rows, torch.device("cpu"))
+    assert np.array_equal(there.numpy(), images[rows]) and asked == [8, 8, 8]
+    assert resident_images(Mapped(), rows[:0], torch.device("cpu")).shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("taught", [False, True])
+def test_some_labels_are_among_more_and_validation_keeps_all(clinic, taught):
+    def with_any(films, rows):
+        return rows[~np.isnan(np.column_stack([films.targets[rows], films.abnormal[rows]])).all(axis=1)]
+
+    rows, fewer = clinic.rows("train"), set()
+    all_known = with_any(clinic, rows)
+    for count in (1, 7, len(all_known)):
+        films = with_labels(clinic, count, taught)
+        left = films.rows("train")
+        chosen = with_any(films, left)
+        others = all_known[np.isin(clinic.patients[all_known], clinic.patients[chosen])]
+        assert count <= len(chosen) and fewer <= set(chosen) and set(others) == set(chosen), "whole patients"
+        assert (set(left) == set(rows)) if taught else set(clinic.patients[left]) == set(clinic.patients[chosen])
+        fewer = set(chosen)
+        for split in ("val", "test"):
+            assert (films.rows(split) == clinic.rows(split)).all()
+            assert np.array_equal(films.targets[films.rows(split)], clinic.targets[clinic.rows(split)], equal_nan=True)
+    with pytest.raises(UsageError, match=f"has {len(all_known)} training films with labels"):
+        with_labels(clinic, len(all_known) + 1, taught)

@@ -40,6 +40,7 @@ from edgecxr.train.config import TrainConfig, patch_of
         ({"stem": "conv", "init": "random", "patch": 56}, "never of 56 px"),
         ({"stem": "conv", "init": "teacher", "size": 28, "patch": 7}, "never of 7 px"),
         ({"stem": "conv", "init": "random", "size": 28, "patch": 1}, "never of 1 px"),
+        ({"init": "run"}, "--init: name the run"),
         ({"pretrained": "w.safetensors", "init": "random"}, "--pretrained goes with --init pretrained"),
     ],
 )

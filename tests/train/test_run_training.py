@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +16,13 @@ import typer
 from safetensors.torch import save_file
 
 from edgecxr import cli
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.evaluate.evaluation import answer, evaluate_model
 from edgecxr.evaluate.explain import draw
 from edgecxr.registry import METHODS
+from edgecxr.train import checkpoint, run_training
 from edgecxr.train.checkpoint import load_run
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.run_training import distill, once, train
@@ -60,7 +63,7 @@ def history(run: Path) -> list[dict[str, str]]:
 def test_every_method_trains_a_student_and_its_loss_is_the_sum_of_its_parts(workspace, finished, method, tokens):
     weights = {"alpha": 2.0, "beta": 0.5}
     run = distill(workspace, finished.prepared, QUICK | weights | {"res": 28, "tokens": tokens, "method": method})
-    assert run.name == f"student-tiny-28-{method}"
+    assert run.name == f"student-tiny-28-{method}-clinic"
     card = ModelCard.from_json((run / "card.json").read_text(), "card")
     assert (card.method, card.tokens, card.input) == (method, tokens, "native")
     row = {name: float(value) for name, value in history(run)[0].items()}
@@ -99,10 +102,11 @@ def test_a_convolutional_stem_starts_at_random_and_the_student_has_its_teacher_s
     made = config(teacher)
     assert (made["stem"], made["init"], made["patch"], made["clip"]) == ("conv", "random", 32, 1)
     assert load_run(teacher)[1].stem == "conv"
-    assert "init random" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "init random" in said and "learned faster" not in said
     student = distill(workspace, finished.prepared, QUICK | {"res": 28}, teacher=teacher.name)
     assert (config(student)["stem"], config(student)["init"]) == ("conv", "teacher")
-    assert "the stem from random weights" in capsys.readouterr().err
+    assert "stem from random weights" in capsys.readouterr().err
     alike = distill(workspace, finished.prepared, QUICK | {"res": 224, "method": "none"}, teacher=teacher.name)
     assert config(alike)["stem"] == "conv"
     assert "random weights" not in capsys.readouterr().err
@@ -110,15 +114,25 @@ def test_a_convolutional_stem_starts_at_random_and_the_student_has_its_teacher_s
     assert load_run(plain)[1].stem == "patch"
 
 
+def test_a_start_from_random_weights_says_which_stem_learned_faster(workspace, finished, capsys):
+    films = len(finished.prepared.rows("train"))
+    train(workspace, finished.prepared, QUICK | {"init": "random", "patch": 56, "depth": 2})
+    assert "learned faster" in capsys.readouterr().err
+    distill(workspace, finished.prepared, QUICK | {"res": 28, "init": "random", "method": "none", "depth": 2})
+    assert f"{films:,} training films" in capsys.readouterr().err
+    distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2})
+    assert "learned faster" not in capsys.readouterr().err
+
+
 def test_a_convolutional_stem_goes_with_no_pretrained_weights(workspace, finished, imagenet):
     typed = {"stem": "conv", "patch": 32, "pretrained": str(imagenet)}
-    with pytest.raises(UsageError, match="--stem conv has no pretrained weights"):
+    with pytest.raises(UsageError, match=r"--stem conv .*no pretrained weights"):
         train(workspace, finished.prepared, typed)
-    with pytest.raises(UsageError, match="--stem conv has no pretrained weights"):
+    with pytest.raises(UsageError, match=r"--stem conv .*no pretrained weights"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "init": "pretrained"})
     with pytest.raises(UsageError, match="never of 7 px"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "tokens": 16})
-    assert not list(workspace.root.glob("*conv*")) and not workspace.runs("student-tiny-28-mlcak")
+    assert not list(workspace.root.glob("*conv*")) and not workspace.runs("student-tiny-28-mlcak-clinic")
 
 
 def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(workspace, finished):
@@ -138,9 +152,25 @@ def test_a_run_is_taken_for_done_only_if_all_of_its_settings_are_those(workspace
         raise AssertionError
 
     assert once(workspace, finished.prepared, settings, make) == made
+    assert once(workspace, finished.prepared, settings | {"precision": "auto"}, make) == made
     assert once(workspace, finished.prepared, settings | {"gamma": 10.0}, make) != made
     with pytest.raises(AssertionError):
         once(workspace, finished.prepared, settings | {"alpha": 3.0}, make)
+
+
+def test_a_run_from_a_file_of_weights_is_done_wherever_the_file_lies(workspace, finished, imagenet):
+    asked = QUICK | {"depth": 2, "arch": "tiny", "init": "pretrained", "pretrained": str(imagenet)}
+    made = train(workspace, finished.prepared, asked)
+    # The card goes with bundles to others, whom folders of this machine do not concern.
+    assert load_run(made)[1].training["pretrained"] == imagenet.name
+
+    def make():
+        raise AssertionError
+
+    settings = asked | {"method": "teacher", "size": 224}
+    assert once(workspace, finished.prepared, settings, make) == made
+    with pytest.raises(AssertionError):
+        once(workspace, finished.prepared, settings | {"pretrained": "others.safetensors"}, make)
 
 
 def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, finished):
@@ -152,7 +182,7 @@ def test_a_student_of_fewer_blocks_learns_from_all_of_its_teacher_s(workspace, f
     for depth, message in ((0, "--depth 0: from 2"), (6, "--depth 6: teacher .* has 4 blocks.*--init random")):
         with pytest.raises(UsageError, match=message):
             distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": depth}, deep.name)
-    with pytest.raises(UsageError, match="--method one-to-one: the student has 2 blocks and the teacher 4"):
+    with pytest.raises(UsageError, match=r"--method one-to-one: .*student has 2 blocks .*teacher 4"):
         distill(workspace, finished.prepared, QUICK | {"res": 28, "depth": 2, "method": "one-to-one"}, deep.name)
 
 
@@ -160,11 +190,11 @@ def test_a_teacher_of_448_px_from_imagenet_s_weights_to_a_student_and_its_number
     workspace = Workspace(tmp_path / "runs")
     typed = QUICK | {"res": 448, "depth": 2, "patch": 112, "init": "pretrained", "pretrained": str(imagenet)}
     teacher = train(workspace, detailed, typed)
-    assert teacher.name == "teacher-tiny-448"
+    assert teacher.name == "teacher-tiny-448-detailed"
     card = ModelCard.from_json((teacher / "card.json").read_text(), "card")
     assert (card.size, card.tokens, card.patch, config(teacher)["size"]) == (448, 16, 112, 448)
     run = distill(workspace, detailed, QUICK | {"res": 28})  # the latest teacher that fits
-    assert config(run)["teacher"] == "teacher-tiny-448"
+    assert config(run)["teacher"] == "teacher-tiny-448-detailed"
     answered, record = evaluate_model(workspace, teacher.name, None, "val", 50)
     rows = detailed.rows("val")
     images = torch.from_numpy(detailed.large[rows]).float().unsqueeze(1) / 255
@@ -178,7 +208,7 @@ def test_a_teacher_of_448_px_from_imagenet_s_weights_to_a_student_and_its_number
 
 
 def test_a_teacher_of_448_px_needs_films_of_that_size(workspace, finished, detailed):
-    with pytest.raises(InputError, match=r"data set clinic in .* has no 448 px images.*--name clinic --size 448`"):
+    with pytest.raises(InputError, match=r"data set clinic in .* no 448 px images.*--name clinic --size 448`"):
         train(workspace, finished.prepared, QUICK | {"res": 448, "depth": 2, "patch": 112, "init": "random"})
     with pytest.raises(UsageError, match="--res 112: there are 224, 448"):
         train(workspace, finished.prepared, QUICK | {"res": 112})
@@ -205,6 +235,9 @@ def test_a_teacher_of_448_px_needs_films_of_that_size(workspace, finished, detai
         ({"method": "none", "alpha": 2.0}, "--alpha does nothing with --method none, which takes no weights"),
         ({"temperature": 2.0}, "--temperature does nothing with --method mlcak"),
         ({"input": "stretch"}, "--input stretch: there are native, upsample"),
+        ({"method": "none", "trust": "val"}, "--trust val does nothing with --method none"),
+        ({"labelled": 0}, "--labelled 0: at least 1"),
+        ({"labelled": 9999}, "--labelled 9999: data set"),
         ({"method": "hinton", "temperature": 0.0}, "--temperature 0.0: more than 0"),
     ],
 )
@@ -213,6 +246,49 @@ def test_an_option_that_would_do_nothing_or_harm_is_refused(workspace, finished,
         distill(workspace, finished.prepared, QUICK | {"res": 28} | typed)
     assert message in str(error.value)
     assert [run.name for run in workspace.root.iterdir()] == [finished.teacher.name]
+
+
+@pytest.mark.parametrize("same_labels", [True, False])
+def test_a_run_goes_on_from_another_finished_one(workspace, finished, tmp_path, capsys, same_labels):
+    prepared = finished.prepared
+    if not same_labels:
+        prepared = replace(prepared, labels=tuple(f"{label} elsewhere" for label in prepared.labels))
+    # A rate too small to move anything: what comes out is what it began with.
+    run = train(workspace, prepared, QUICK | {"init": finished.teacher.name, "lr": 1e-12})
+    (before, card), (after, card_after) = load_run(finished.teacher), load_run(run)
+    assert [getattr(card, k) == getattr(card_after, k) for k in ("arch", "depth", "stem", "patch")] == [True] * 4
+    near = {
+        key: torch.allclose(value, after.state_dict()[key], atol=1e-6)
+        for key, value in before.state_dict().items() if value.is_floating_point()
+    }  # fmt: skip
+    assert all(near[key] for key in near if "_head." not in key)
+    assert all(near[key] for key in near if "findings_head.weight" in key) is same_labels
+    assert config(run)["init"] == "run" and config(run)["init_sha256"] == card.sha256
+    asked = QUICK | {"res": 28, "method": "none", "depth": 2}
+    student = distill(workspace, prepared, asked | {"init": finished.teacher.name})
+    again = distill(workspace, prepared, asked | {"init": student.name, "lr": 1e-12})
+    weights = [load_run(run)[0].state_dict()["vit.blocks.0.attn.qkv.weight"] for run in (student, again)]
+    assert torch.allclose(*weights, atol=1e-6)
+    with pytest.raises(ModelError, match="nosuchrun"):
+        train(workspace, prepared, QUICK | {"init": "nosuchrun"})
+    with pytest.raises(UsageError, match="give one of them"):
+        train(workspace, prepared, QUICK | {"init": run.name, "pretrained": "file"})
+
+
+def test_a_teacher_is_trusted_by_validation_beside_the_undistilled_student_of_that_size(workspace, finished, capsys):
+    asked = QUICK | {"res": 28, "trust": "val", "labelled": 20}
+    with pytest.raises(ModelError, match="distill --res 28 --method none"):
+        distill(workspace, finished.prepared, asked)
+    other = distill(workspace, finished.prepared, QUICK | {"res": 28, "method": "none", "init": "random"})
+    with pytest.raises(UsageError, match="student of 56 px"):
+        distill(workspace, finished.prepared, asked | {"res": 56}, undistilled=other.name)
+    with pytest.raises(UsageError, match="--undistilled"):
+        distill(workspace, finished.prepared, QUICK | {"res": 28}, undistilled=other.name)
+    run = distill(workspace, finished.prepared, asked)
+    weights = config(run)["trust"]
+    assert len(weights) == len(finished.prepared.labels) + 1 and all(0 <= weight <= 1 for weight in weights)
+    assert config(run)["labelled"] == 20 and f"beside {other.name}" in capsys.readouterr().err
+    assert TrainConfig.from_json((run / "config.json").read_text(), "").trust == tuple(weights)
 
 
 @pytest.mark.parametrize("command", ["train", "distill"])
@@ -225,3 +301,25 @@ def test_the_defaults_that_the_help_shows_are_those_of_a_run(command):
     expected = {"epochs", "batch", "lr", "warmup", "augment"}
     assert shown.keys() >= expected | ({"arch", "patch", "depth", "init"} if command == "train" else {"temperature"})
     assert all(type(config[name])(default) == config[name] for name, default in shown.items())
+
+
+def test_a_run_of_a_gpu_goes_on_in_its_precision_or_says_that_it_cannot(workspace, finished, monkeypatch):
+    typed = QUICK | {"init": "random", "depth": 2, "patch": 56, "seed": 8}
+
+    def begun_on_another_device(precision):
+        def train_there(workspace, prepared, config, device, progress, fresh=False, *others):
+            config = dataclasses.replace(config, precision=precision)
+            with checkpoint.open_run(workspace, "teacher-tiny-224-clinic", config, fresh, device.fabric) as run:
+                return run
+
+        with monkeypatch.context() as patch:
+            patch.setattr(run_training, "train_teacher", train_there)
+            patch.setattr(run_training, "_kept", lambda run: "")
+            return run_training.train(workspace, finished.prepared, dict(typed), "cpu")
+
+    begun = begun_on_another_device("fp16")
+    with pytest.raises(UsageError, match="--fresh"):
+        run_training.train(workspace, finished.prepared, dict(typed), "cpu")
+    (begun / "config.json").write_text((begun / "config.json").read_text().replace("fp16", "bf16"))
+    assert run_training.train(workspace, finished.prepared, dict(typed), "cpu") == begun
+    assert read_card(begun).training["precision"] == "bf16"

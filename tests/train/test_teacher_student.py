@@ -89,7 +89,7 @@ def test_an_interrupted_student_with_a_learnt_map_ends_as_an_uninterrupted_one(
         distil_student(workspace, clinic, config, small_teacher, CPU, kill if moment == "in epoch 2" else quiet)
     torch.manual_seed(99)  # a new process has another state
     resumed = distil_student(workspace, clinic, config, small_teacher, CPU, quiet)
-    assert [run.name for run in workspace.root.iterdir()] == ["student-tiny-28-mlcak"]
+    assert [run.name for run in workspace.root.iterdir()] == ["student-tiny-28-mlcak-clinic"]
     assert history(resumed) == history(whole)
     assert weights(resumed) == weights(whole)
     assert (resumed / "card.json").read_bytes() == (whole / "card.json").read_bytes()
@@ -175,7 +175,7 @@ def test_the_loss_is_that_of_equation_3(workspace, finished):
 def test_without_a_method_the_teacher_gives_its_weights_only(workspace, finished):
     config = settings(finished.prepared, method="none", epochs=1)
     run = distil_student(workspace, finished.prepared, config, finished.teacher, CPU, quiet)
-    assert run.name == "student-tiny-28-none"
+    assert run.name == "student-tiny-28-none-clinic"
     row = history(run)[0]
     assert float(row["loss"]) == pytest.approx(float(row["bce_findings"]) + float(row["bce_abnormal"]), rel=1e-5)
     assert not any(name.startswith("kd_") for name in row)

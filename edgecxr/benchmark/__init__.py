@@ -1,1 +1,4 @@
-"""Every model on every engine of this device: AUROC, latency, memory, energy, and the records of it."""
+"""Benchmarks of all models on all engines of a device.
+
+They measure AUROC, latency, memory and energy, and keep the results in records.
+"""

@@ -1,4 +1,4 @@
-"""AUROCs of everything that a benchmark measured, and how far each is from the teacher, on the same films."""
+"""AUROCs of a benchmark's candidates, and their differences to the teacher."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from edgecxr.evaluate.comparison import aurocs, difference
 
 
 def teacher_of(model: Model, models: Iterable[Model]) -> Model | None:
-    """Return the teacher that a model is held against: its own, or where it had none, the only one for its findings."""
+    """Return the teacher to compare a model with.
+
+    It is the student's own teacher. For a student without one it is the only teacher with the same findings.
+
+    Returns:
+        The teacher; None if there is none, if several qualify, or if the model is not a student.
+    """
     teachers = {other.sha256: other for other in models if other.role == "teacher" and other.labels == model.labels}
     if model.role != "student":
         return None
@@ -24,13 +30,15 @@ def teacher_of(model: Model, models: Iterable[Model]) -> Model | None:
 
 
 class Scores:
-    """AUROCs of the candidates that have answered so far, on the same films and bootstrap replicates.
+    """AUROCs of the candidates scored so far.
+
+    All are computed on the same films and bootstrap replicates.
 
     Args:
         candidates: all of them.
         prepared: the data set.
         split: its name.
-        replicates: of whole patients.
+        replicates: number of bootstrap replicates, which resample whole patients.
     """
 
     def __init__(self, candidates: list[Candidate], prepared: Prepared, split: str, replicates: int) -> None:
@@ -42,14 +50,21 @@ class Scores:
         self._scored: dict[str, dict[str, metrics.Aurocs]] = {}
 
     def add(self, one: Candidate, outputs: Outputs) -> None:
-        """Score what a candidate said of the split's images, in order."""
+        """Compute a candidate's AUROCs from its outputs.
+
+        Args:
+            one: the candidate.
+            outputs: on the images of the split, in order.
+        """
         self._scored[one.id] = aurocs(self._prepared, self._split, outputs.logits, self._weights)
 
     def row(self, one: Candidate) -> dict[str, Any]:
-        """Return the keys that a candidate's row gets: none before it has answered.
+        """Return the AUROC keys of a candidate's row.
 
-        "auroc"; and where there is one to compare with, "against_teacher" (the teacher on the same engine and at the
-        same precision) and "against_reference" (the teacher's first row in FP32).
+        Returns:
+            "auroc"; and, if there is a row to compare with, "against_teacher" (the teacher on the same engine and at
+            the same precision) and "against_reference" (the teacher's first row in FP32). Empty before the candidate
+            was scored.
         """
         if one.id not in self._scored:
             return {}
@@ -58,14 +73,14 @@ class Scores:
             label: _interval(ours["findings"].of(i), self._counts[label])
             for i, label in enumerate(self._prepared.labels)
         }
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "auroc": {
                 "findings": _interval(ours["findings"].macro),
                 "abnormal": _interval(ours["abnormal"].macro, self._abnormal_counts),
                 "labels": {label: value for label, value in labels.items() if value},
             }
         }
-        # A teacher's own rows are held against its best one, too: its INT8 file may lose something.
+        # Compare a teacher with its own FP32 row, too, since its INT8 file may lose AUROC.
         models = [candidate.model for candidate in self._candidates]
         teacher = one.model if one.model.role == "teacher" else teacher_of(one.model, models)
         rivals = [c for c in self._candidates if teacher and c.model.name == teacher.name and c.id in self._scored]
@@ -74,12 +89,12 @@ class Scores:
         for key, rival in (("against_teacher", same), ("against_reference", best)):
             if rival and rival is not one:
                 differences = {task: difference(ours[task], self._scored[rival.id][task]) for task in ours}
-                found[key] = {"row": rival.id, **differences}
-        return found
+                result[key] = {"row": rival.id, **differences}
+        return result
 
 
-def _interval(found: metrics.Interval, counts: tuple[int, int] | None = None) -> dict[str, float] | None:
-    if any(math.isnan(value) for value in (found.value, found.low, found.high)):
+def _interval(interval: metrics.Interval, counts: tuple[int, int] | None = None) -> dict[str, float] | None:
+    if any(math.isnan(value) for value in (interval.value, interval.low, interval.high)):
         return None
     cases = dict(zip(("positives", "negatives"), counts, strict=True)) if counts else {}
-    return {"auroc": found.value, "low": found.low, "high": found.high} | cases
+    return {"auroc": interval.value, "low": interval.low, "high": interval.high} | cases

@@ -1,4 +1,4 @@
-"""What `edgecxr benchmark` measures: every model at every precision on every engine."""
+"""Candidates of a benchmark: every model, precision and engine."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr import registry, resolve
-from edgecxr.bundle.bundle import SUMS, Bundle, sha256_of
+from edgecxr.bundle.bundle import SUMS, Bundle
 from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.vocabulary import PRECISIONS
 from edgecxr.workspace import Workspace
 
 ON_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch-cuda")
-"""Backends whose arithmetic runs on a GPU."""
+"""Backends that compute on a GPU."""
 
 ROLES = ("teacher", "student", "peer")
-"""Of models; a peer is one of others, for comparison."""
+"""Roles of models; a peer is a third-party model for comparison."""
 
 OPENER = "edgecxr.engines.backend:open_backend"
 WEIGHTS = "best.safetensors"
@@ -26,18 +26,18 @@ WEIGHTS = "best.safetensors"
 
 @dataclass(frozen=True)
 class Model:
-    """A model, whatever runs it.
+    """A model, independent of the engine that runs it.
 
     Attributes:
-        name: unique in a benchmark.
+        name: its name, unique in a benchmark.
         role: one of `ROLES`.
         shape: (channels, S, S) of an image.
-        weights: "trained", or "random" where the model has learnt nothing.
+        weights: "trained", or "random" if the model was not trained.
         labels: its findings.
-        facts: what a record says of it besides.
+        facts: further entries about it in a record.
         sha256: of the weights.
-        teacher_sha256: of the weights of its teacher; None where it had none.
-        data: what its card says of the data that it has learnt from.
+        teacher_sha256: of the weights of its teacher; None without one.
+        data: the training data, as described by its card.
     """
 
     name: str
@@ -59,9 +59,9 @@ class Candidate:
         model: the model.
         backend: name of the engine.
         precision: "fp32", "fp16" or "int8".
-        opener: "module:function" that loads it, as `edgecxr.benchmark.model_process.Worker` takes it.
+        opener: "module:function" that loads it, see `edgecxr.benchmark.model_process.Worker`.
         arguments: of that function.
-        file: the model file; None where a model is made in memory.
+        file: the model file; None if the model is built in memory.
         gpu: whether it computes on a GPU.
     """
 
@@ -75,60 +75,62 @@ class Candidate:
 
     @property
     def id(self) -> str:
-        """Its name in a record."""
+        """The id of its row in a record."""
         return f"{self.model.name}/{self.backend}/{self.precision}"
 
     @property
     def group(self) -> tuple[str, str]:
-        """What it is compared within: engine and precision."""
+        """Engine and precision; candidates are compared within a group."""
         return self.backend, self.precision
 
 
 def find(
     workspace: Workspace, names: Sequence[str], backends: Sequence[str], precisions: Sequence[str], threads: int
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Find what there is to measure.
+    """Find the candidates to measure.
 
     Args:
-        workspace: where runs and bundles lie.
-        names: runs and bundles, by name or path; none of them takes all of the workspace.
-        backends: engines; none of them takes all.
-        precisions: of bundles' files; none of them takes all that there are.
-        threads: of the CPU, of each engine.
+        workspace: with runs and bundles.
+        names: runs and bundles, by name or path; empty means all of the workspace.
+        backends: engines; empty means all.
+        precisions: of bundles' files; empty means all.
+        threads: CPU threads per engine.
 
     Returns:
-        The candidates, by engine, then precision, then model; and the runs and bundles of the workspace that cannot be
-        used -> why.
+        The candidates, sorted by engine, then precision, then role; and the unusable runs and bundles of the workspace,
+        each with the reason.
 
     Raises:
-        UsageError: no such engine or precision.
-        ModelError: there is nothing to measure, or a model that was named is missing or damaged.
+        UsageError: unknown engine or precision.
+        ModelError: nothing to measure, or a model in `names` is missing or damaged.
     """
     for name in backends:
         registry.check(registry.BACKENDS, name, "backend")
-    if wrong := [precision for precision in precisions if precision not in PRECISIONS]:
-        raise UsageError(f"--precision {wrong[0]}: there are {', '.join(PRECISIONS)}")
-    found: dict[str, Candidate] = {}
+    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
+        raise UsageError(f"--precision {unknown[0]}: there are {', '.join(PRECISIONS)}")
+    by_id: dict[str, Candidate] = {}
     naming = _Naming()
     unusable: dict[str, str] = {}
     for folder in [path for name in names for path in resolve.runs_and_bundles(workspace, name)] or _all(workspace):
         try:
-            for one in _of(folder, naming, threads):
-                found.setdefault(one.id, one)
+            for candidate in _of(folder, naming, threads):
+                by_id.setdefault(candidate.id, candidate)
         except ModelError as error:
             if names:
                 raise
             unusable[folder.name] = str(error)
     chosen = [
-        one
-        for one in found.values()
-        if (not backends or one.backend in backends) and (not precisions or one.precision in precisions)
+        candidate
+        for candidate in by_id.values()
+        if (not backends or candidate.backend in backends) and (not precisions or candidate.precision in precisions)
     ]
     if not chosen:
-        asked = ", ".join([*backends, *precisions])
-        if found and asked:
-            have = ", ".join(dict.fromkeys(f"{one.model.name} {one.precision}" for one in found.values()))
-            raise ModelError(f"none of the models here goes with {asked}: there are {have}")
+        wanted = ", ".join([*backends, *precisions])
+        if by_id and wanted:
+            have = ", ".join(
+                dict.fromkeys(f"{candidate.model.name} {candidate.precision}" for candidate in by_id.values())
+            )
+            raise ModelError(f"none of the models here goes with {wanted}: there are {have}")
         what = "no bundle and no finished run"
         damaged = "".join(f"; {why}" for why in unusable.values())
         raise ModelError(
@@ -139,12 +141,12 @@ def find(
 
 
 def in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return candidates by engine, then precision, then role."""
+    """Return candidates sorted by engine, then precision, then role."""
     engines = list(registry.BACKENDS)
     return sorted(
         candidates,
-        key=lambda one: (
-            engines.index(one.backend), PRECISIONS.index(one.precision), ROLES.index(one.model.role)
+        key=lambda candidate: (
+            engines.index(candidate.backend), PRECISIONS.index(candidate.precision), ROLES.index(candidate.model.role)
         ),
     )  # fmt: skip
 
@@ -155,14 +157,22 @@ def _all(workspace: Workspace) -> list[Path]:
 
 
 class _Naming:
-    """Gives models names that are unique: a run and its bundle share one, other weights or other files do not."""
+    """A source of unique model names.
+
+    A run and its bundle share a name. Models with different weights or different files get different names.
+    """
 
     def __init__(self) -> None:
         self._weights: dict[str, str] = {}
         self._files: dict[tuple[str, str], str] = {}
 
     def name(self, card: ModelCard, files: dict[str, str]) -> str:
-        """Return a name for what has this card and these files: precision -> hash."""
+        """Return a unique name for a model.
+
+        Args:
+            card: of the model.
+            files: precision -> hash of the model file.
+        """
         number, name = 1, card.name
         while self._weights.setdefault(name, card.sha256) != card.sha256 or any(
             self._files.setdefault((name, precision), sha256) != sha256 for precision, sha256 in files.items()
@@ -183,11 +193,14 @@ def _of(folder: Path, naming: _Naming, threads: int) -> Iterator[Candidate]:
         return
     bundle = Bundle.open(folder)
     files = {str(facts["precision"]): bundle.artefact(str(facts["precision"])) for facts in card.artefacts.values()}
-    model = _model(naming.name(card, {precision: sha256_of(file) for precision, file in files.items()}), card)
+    sums = {precision: bundle.sums[file.name] for precision, file in files.items()}
+    model = _model(naming.name(card, sums), card)
     for precision, file in files.items():
         for backend in registry.BACKENDS:
             if backend not in registry.OF_CHECKPOINTS:
-                arguments = {"name": backend, "path": file} | ({} if backend == "tensorrt" else {"threads": threads})
+                # A process of its own opens the file, and takes no other content than was checked here.
+                arguments = {"name": backend, "path": file, "sha256": sums[precision]}
+                arguments |= {} if backend == "tensorrt" else {"threads": threads}
                 yield Candidate(model, backend, precision, OPENER, arguments, file, backend in ON_GPU)
 
 
@@ -197,7 +210,7 @@ def _model(name: str, card: ModelCard) -> Model:
         name,
         "teacher" if card.method == "teacher" else "student",
         (1, card.size, card.size),
-        "trained" if card.data else "random",  # whatever was trained says on what
+        "trained" if card.data else "random",  # only trained models have data on their cards
         card.labels,
         facts
         | {"data": card.data.get("name"), "data_hash": card.data.get("hash"), "epochs": card.training.get("epochs")},

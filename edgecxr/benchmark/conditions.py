@@ -1,4 +1,4 @@
-"""Under what conditions a machine measures: what it is, its clocks, power mode, temperatures and load."""
+"""Conditions of a benchmark: the machine, its clocks, temperatures and load."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ from edgecxr.machine.system import run, text_of
 PACKAGES = ("edgecxr", "numpy", "pydicom", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "tensorrt",
             "tensorrt-rtx-cu13-libs", "pycuda", "cuda-python")  # fmt: skip
 FELL = 0.95
-"""A clock below this share of what it was at the start makes figures doubtful."""
+"""Figures are doubtful if a clock falls below this share of its initial value."""
 
-# Bits of NVML's reasons for lower clocks that a user can do something about: power, heat, its supply.
+# Bits of NVML's throttle reasons that a user can fix: power, heat, power supply.
 _THROTTLED = 0x04 | 0x08 | 0x20 | 0x40 | 0x80
 OTHERS = 0.25
-"""More cores than this at work for others, on average over a group, make figures doubtful."""
+"""Figures are doubtful if other programs keep more cores busy, on average over a group."""
 
 _SMI = ("clocks.sm", "temperature.gpu", "power.draw", "pstate", "clocks_throttle_reasons.active")
 
 
 def device(root: Path) -> dict[str, Any]:
-    """Say what the machine is; no name of a host or a person."""
-    processor, found, board = cpu(root), gpus(root).found, board_model(root)
-    many = "s" if processor.allowed > 1 else ""
-    name = board or (found[0].name if found else f"{processor.model}, {processor.allowed} core{many}")
+    """Return a description of the machine.
+
+    It contains no host names and no names of persons.
+    """
+    processor, devices, board = cpu(root), gpus(root).found, board_model(root)
+    plural = "s" if processor.allowed > 1 else ""
+    name = board or (devices[0].name if devices else f"{processor.model}, {processor.allowed} core{plural}")
     return {
         "name": name,
         "cpu": asdict(processor),
         "memory_bytes": memory(root).total_bytes,
-        "gpus": [asdict(gpu) for gpu in found],
+        "gpus": [asdict(gpu) for gpu in devices],
         "board": board,
         "jetson_linux": jetson_linux(root),
         "system": platform.system(),
@@ -49,93 +52,95 @@ def device(root: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of the installed packages in `PACKAGES`."""
     return {name: version for name in PACKAGES if (version := extras.installed(name))}
 
 
 def sample(root: Path) -> dict[str, Any]:
-    """Return clocks, temperatures and load of this moment, as far as the machine tells them.
+    """Return the current clocks, temperatures and load.
 
     Returns:
-        "cpu_mhz" (of the fastest core), "gpu_mhz", "temperature_c" (the highest), "gpu_temperature_c", "power_mode",
-        "governor", "gpu_throttle" (NVML's bits), "load_1min"; each only if known.
+        "cpu_mhz" (of the fastest core), "gpu_mhz", "temperature_c" (the highest), "gpu_temperature_c", "power_mode" (of
+        a Jetson), "governor", "gpu_performance_state", "gpu_throttle" (NVML's bits), "load_1min"; each only if known.
     """
-    found: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2)}
+    state: dict[str, Any] = {"load_1min": round(os.getloadavg()[0], 2)}
     cores = root / "sys/devices/system/cpu"
     clocks = [int(text) / 1000 for path in cores.glob("cpu[0-9]*/cpufreq/scaling_cur_freq") if (text := text_of(path))]
     clocks = clocks or [
         float(mhz) for mhz in re.findall(r"^cpu MHz\s*:\s*([\d.]+)", text_of(root / "proc/cpuinfo"), re.M)
     ]
     if clocks:
-        found["cpu_mhz"] = round(max(clocks))
+        state["cpu_mhz"] = round(max(clocks))
     zones = (root / "sys/class/thermal").glob("thermal_zone*/temp")
     heat = [int(text) / 1000 for zone in zones if (text := text_of(zone).strip()).lstrip("-").isdigit()]
     if heat:
-        found["temperature_c"] = round(max(heat), 1)
+        state["temperature_c"] = round(max(heat), 1)
     mode, governor = power_mode(root)
     if governor:
-        found["governor"] = governor
+        state["governor"] = governor
     if jetson_linux(root):
-        found["power_mode"] = mode
+        state["power_mode"] = mode
         devices = (path for path in (root / "sys/class/devfreq").glob("*") if re.search("gpu|gv11b|ga10b", path.name))
         speeds = [int(text) / 1e6 for path in devices if (text := text_of(path / "cur_freq"))]
         if speeds:
-            found["gpu_mhz"] = round(max(speeds))
+            state["gpu_mhz"] = round(max(speeds))
     else:
-        found |= _by_nvidia_smi()
-    return found
+        state |= _by_nvidia_smi()
+    return state
 
 
 def _by_nvidia_smi() -> dict[str, Any]:
-    asked = run(
+    output = run(
         ["nvidia-smi", f"--query-gpu={','.join(_SMI)}", "--format=csv,noheader,nounits", f"--id={visible_gpu()}"],
         TIMEOUT,
     )
-    words = [word.strip() for word in asked.out.strip().split(",")]
-    if asked.problem or len(words) != len(_SMI):
+    words = [word.strip() for word in output.out.strip().split(",")]
+    if output.problem or len(words) != len(_SMI):
         return {}
-    names = ("gpu_mhz", "gpu_temperature_c", "gpu_watts", "power_mode", "gpu_throttle")
-    found: dict[str, Any] = {}
+    names = ("gpu_mhz", "gpu_temperature_c", "gpu_watts", "gpu_performance_state", "gpu_throttle")
+    state: dict[str, Any] = {}
     for name, word in zip(names, words, strict=True):
-        if name in ("power_mode", "gpu_throttle"):
-            found[name] = word
+        if name in ("gpu_performance_state", "gpu_throttle"):
+            state[name] = word
         elif re.fullmatch(r"[\d.]+", word):
-            found[name] = float(word)
-    return found
+            state[name] = float(word)
+    return state
 
 
 def warnings(samples: list[dict[str, Any]]) -> list[str]:
-    """Return what was wrong with the conditions, a sentence each.
+    """Return warnings about the conditions, one sentence each.
 
     Args:
-        samples: what `sample` returned, in the order of time; those taken at work have a "group", and say under
-            "others" how many cores were busy for others.
+        samples: results of `sample` in order of time; those taken while models ran also have a "group", and in
+            "others" the number of cores that other programs kept busy.
     """
-    found = []
+    messages = []
     groups: dict[str, list[dict[str, Any]]] = {}
-    for one in samples:
-        if "group" in one:
-            groups.setdefault(one["group"], []).append(one)
+    for entry in samples:
+        if "group" in entry:
+            groups.setdefault(entry["group"], []).append(entry)
     for key, what in (("cpu_mhz", "the CPU's clock"), ("gpu_mhz", "the GPU's clock")):
-        # Different engines drive a clock differently: a group is compared with itself, pass after pass.
+        # Compare the passes of one group only, since engines load the clocks differently.
         falls = {
             group: (clocks[0], min(clocks))
-            for group, those in groups.items()
-            if (clocks := [one[key] for one in those if key in one]) and min(clocks) < FELL * clocks[0]
+            for group, entries in groups.items()
+            if (clocks := [entry[key] for entry in entries if key in entry]) and min(clocks) < FELL * clocks[0]
         }
         if falls:
             group, (first, least) = next(iter(falls.items()))
-            found.append(
+            messages.append(
                 f"{what} fell from {first:.0f} to {least:.0f} MHz ({group}): cool it, fix the clocks, measure again"
             )
-    masks = [one.get("gpu_throttle", "") for one in samples if "group" in one]
+    masks = [entry.get("gpu_throttle", "") for entry in samples if "group" in entry]
     if any(int(mask, 16) & _THROTTLED for mask in masks if re.fullmatch(r"0x[0-9a-fA-F]+", mask)):
-        found.append("the GPU slowed itself down, for power or heat: cool it or raise its limit, measure again")
-    # An NVIDIA GPU's performance state changes with its work; a Jetson's mode does not.
-    modes = list(dict.fromkeys(one["power_mode"] for one in samples if "governor" in one and "power_mode" in one))
+        messages.append("the GPU slowed itself down, for power or heat: cool it or raise its limit, measure again")
+    # A Jetson's mode stays as it is set; the performance state of other NVIDIA GPUs varies with the load.
+    modes = list(dict.fromkeys(entry["power_mode"] for entry in samples if "power_mode" in entry))
     if len(modes) > 1:
-        found.append(f"the power mode changed: {', '.join(modes)}")
-    others = max((one["others"] for one in samples if one.get("others") is not None), default=0.0)
+        messages.append(f"the power mode changed: {', '.join(modes)}")
+    others = max((entry["others"] for entry in samples if entry.get("others") is not None), default=0.0)
     if others > OTHERS:
-        found.append(f"up to {others:.1f} cores were at work for other programs: end them, or figures are theirs too")
-    return found
+        messages.append(
+            f"up to {others:.1f} cores were at work for other programs: end them, or figures are theirs too"
+        )
+    return messages

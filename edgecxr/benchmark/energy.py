@@ -1,4 +1,7 @@
-"""Energy, where the machine can tell: NVML for discrete GPUs, the INA3221 of a Jetson, RAPL of x86. Never guessed."""
+"""Energy meters: NVML of GPUs, INA3221 of Jetsons, RAPL of x86 CPUs.
+
+Energy is never estimated: without a meter there is none.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from edgecxr.machine.system import text_of
 
 RAPL = "sys/class/powercap"
 INA3221 = "sys/bus/i2c/drivers/ina3221"
-# The rail of the whole module, by the names that the boards have for it; or else all the rails that make it up.
+# Names of the rail that supplies the whole module; boards without one need the sum of the rails below.
 _WHOLE = ("VDD_IN", "POM_5V_IN")
 _PARTS = {
     "AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
@@ -27,11 +30,11 @@ _SECONDS_BETWEEN_SAMPLES = 0.01
 
 
 class Meter(Protocol):
-    """Counts energy.
+    """A meter that counts energy.
 
     Attributes:
         name: such as "RAPL".
-        scope: what is measured, such as "CPU package"; more than the model, in any case.
+        scope: the measured part of the machine, such as "CPU package"; it always includes more than the model.
     """
 
     name: str
@@ -47,7 +50,10 @@ class Meter(Protocol):
 
 
 class Rapl:
-    """The energy counters of x86 packages, which count microjoules and begin again at a limit."""
+    """Energy counters of x86 packages.
+
+    They count microjoules and wrap around at a limit.
+    """
 
     name = "RAPL"
     scope = "CPU package"
@@ -55,7 +61,7 @@ class Rapl:
     def __init__(self, zones: Sequence[Path]) -> None:
         self._zones = zones
         self._limits = [int(text_of(zone / "max_energy_range_uj") or 0) for zone in zones]
-        self._read()  # an OSError where only root may
+        self._read()  # fails early if only root may read
 
     def _read(self) -> list[int]:
         return [int((zone / "energy_uj").read_text()) for zone in self._zones]
@@ -71,10 +77,10 @@ class Rapl:
 
 
 class Ina3221:
-    """The power monitors of a Jetson's module, sampled and integrated.
+    """Power monitors of a Jetson module, sampled and integrated.
 
     Args:
-        rails: name -> files with millivolts and milliamperes.
+        rails: name -> (file with millivolts, file with milliamperes).
     """
 
     name = "INA3221"
@@ -96,7 +102,7 @@ class Ina3221:
 
     def _sample(self) -> None:
         while not self._ended.wait(_SECONDS_BETWEEN_SAMPLES):
-            with suppress(OSError, ValueError):  # a monitor may be busy now and then
+            with suppress(OSError, ValueError):  # a monitor may be busy for a moment
                 self._samples.append((time.monotonic(), self._watts()))
 
     def stop(self) -> float:
@@ -108,7 +114,7 @@ class Ina3221:
 
 
 class Nvml:
-    """The energy counter of an NVIDIA GPU from Volta on, in millijoules.
+    """Energy counter of an NVIDIA GPU, Volta or newer, in millijoules.
 
     Args:
         nvml: the module pynvml.
@@ -137,49 +143,62 @@ class Nvml:
 
 
 def gpu_memory() -> Callable[[], float] | None:
-    """Return a function that says how many MiB of the first visible GPU are in use, by whomever; None without NVML."""
+    """Return a function that measures the used memory of the GPU.
+
+    Returns:
+        A function that returns the MiB in use on the first visible GPU, by all processes; None without NVML.
+    """
     try:
         import pynvml
 
         pynvml.nvmlInit()
         gpu = pynvml.nvmlDeviceGetHandleByIndex(visible_gpu())
         pynvml.nvmlDeviceGetMemoryInfo(gpu)
-    except Exception:  # NVML has errors of its own; why there is none is said beside the energy
+    except Exception:  # NVML has its own exceptions; `find` reports why it fails
         return None
     return lambda: float(pynvml.nvmlDeviceGetMemoryInfo(gpu).used) / 2**20
 
 
 def visible_gpu() -> int:
-    """Return the number of the GPU that engines take, in the order of the bus, which NVML and `agree_on_gpus` use."""
+    """Return the index of the GPU that engines use.
+
+    GPUs are numbered by PCI bus, as NVML does and CUDA after `agree_on_gpus`.
+    """
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     return int(first) if first.isdigit() else 0
 
 
 def agree_on_gpus() -> None:
-    """Let CUDA count GPUs as NVML does, in processes that are started from now on: by default it has its own order."""
+    """Make CUDA number GPUs by PCI bus, as NVML does.
+
+    This affects processes started afterwards. By default CUDA has its own order.
+    """
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 
 def find(root: Path) -> tuple[dict[str, Meter], dict[str, str]]:
-    """Return the meters that work here, by "cpu", "gpu" or "board"; and for those that do not, why not.
+    """Return the meters of this machine.
 
     Args:
-        root: "/", but for tests.
+        root: "/", except in tests.
+
+    Returns:
+        Two dictionaries by "cpu", "gpu" and "board": the meters that work, and why the others do not.
     """
-    found: dict[str, Meter] = {}
+    meters: dict[str, Meter] = {}
     absent: dict[str, str] = {}
     for kind, opener in (("board", _ina3221), ("cpu", _rapl), ("gpu", _nvml)):
         try:
             meter = opener(root)
-        except Exception as error:  # NVML has errors of its own
+        except Exception as error:  # NVML has its own exceptions
             absent[kind] = brief(error)
             continue
-        found[kind] = meter
-    return found, absent
+        meters[kind] = meter
+    return meters, absent
 
 
 def _rapl(root: Path) -> Meter:
-    # Zones within a package are parts of it, and "psys" is more than the packages.
+    # Skip zones within a package, which it already includes, and "psys", which covers more than the packages.
     zones = [zone for zone in sorted((root / RAPL).glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", zone.name)]
     zones = [zone for zone in zones if text_of(zone / "name").startswith("package")]
     if not zones:

@@ -1,4 +1,4 @@
-"""What `edgecxr benchmark` takes where nothing is named: models, data, film, threads, and the place of the record."""
+"""Defaults of `edgecxr benchmark`: models, data, film, and the record's file."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from edgecxr.workspace import Workspace
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user asked for.
+    """The options that a user gave.
 
     Attributes:
-        models: runs and bundles, by name or path; none of them: all of the workspace.
-        backends: engines; none of them: all that are there.
-        precisions: of bundles' files; none of them: all that there are.
-        data: name of a data set or path of a pack; None: what the models were trained on, if it is here.
-        film: for the way from a file to an answer; None makes one.
-        against: model that the times are held against; None: each model's teacher.
+        models: runs and bundles, by name or path; empty means all of the workspace.
+        backends: engines; empty means all that are installed.
+        precisions: of bundles' files; empty means all.
+        data: name of a data set or path of a pack; None means the training data of the models, if it is available.
+        film: to time the way from a file to an answer; None means a synthetic film.
+        against: model to compare the times with; None means each model's teacher.
     """
 
     models: Sequence[str] = ()
@@ -50,7 +50,10 @@ class Asked:
     against: str | None = None
 
     def typed(self, settings: Settings) -> str:
-        """Return the command without what names persons: no folders, nor the names of films and data files."""
+        """Return the command without parts that may identify persons.
+
+        Folders and the names of films and data files are left out.
+        """
         words = ["edgecxr", "benchmark", *(Path(model).name for model in self.models)]
         for name, values in (("backend", self.backends), ("precision", self.precisions)):
             words += [word for value in values for word in (f"--{name}", value)]
@@ -75,79 +78,82 @@ def run(
     """Measure models on this machine; see `edgecxr.benchmark.measure.benchmark`.
 
     Args:
-        workspace: where models and data lie.
+        workspace: with models and data.
         asked: what to measure.
-        settings: how to measure; the split of a pack is its own.
-        out: file of the record; None takes one in the workspace that is not there yet.
-        update: see there.
-        peers: models of others to measure in the same run.
-        command: for the record; None takes what `asked` and `settings` say.
+        settings: how to measure; the split is ignored for a pack, which has only one.
+        out: file of the record; None means a new file in the workspace.
+        update: see `benchmark`.
+        peers: third-party models to measure in the same run.
+        command: for the record; None means the one made from `asked` and `settings`.
 
     Returns:
         The record.
 
     Raises:
-        EdgeCxrError: those of `benchmark` and `candidates.find`, and of a data set or film that was named.
+        EdgeCxrError: errors of `benchmark`, `candidates.find`, and of opening a data set or film of `asked`.
     """
     if settings.split not in SPLITS:
         raise UsageError(f"--split {settings.split}: there are {', '.join(SPLITS)}")
     energy.agree_on_gpus()
     try:
-        found, unusable = candidates.find(workspace, asked.models, asked.backends, asked.precisions, settings.threads)
+        chosen, unusable = candidates.find(workspace, asked.models, asked.backends, asked.precisions, settings.threads)
     except ModelError:
         if asked.models or not peers:
             raise
-        found, unusable = [], {}  # others' models alone
+        chosen, unusable = [], {}  # measure the peers only
     for name, why in unusable.items():
         say(f"left out: {name}: {why}")
-    everything = candidates.in_order([*found, *peers])
-    names = list(dict.fromkeys(one.model.name for one in everything))
+    everything = candidates.in_order([*chosen, *peers])
+    names = list(dict.fromkeys(candidate.model.name for candidate in everything))
     if asked.against and asked.against not in names:
         raise UsageError(f"--against {asked.against} is not among the models to measure: {', '.join(names)}")
-    if len({one.id for one in everything}) < len(everything):
+    if len({candidate.id for candidate in everything}) < len(everything):
         raise UsageError("a model is there twice: name each once")
-    prepared = _data(workspace, found, asked.data)
+    prepared = _data(workspace, chosen, asked.data)
     if prepared is not None and prepared.path.suffix == SUFFIX:
         settings = replace(settings, split=str(prepared.splits[0]))
     if prepared is not None and not len(prepared.rows(settings.split)):
         raise InputError(
             f"{prepared.name} has no images in its {settings.split} split: name another --split", "dataset"
         )
-    for model in {one.model.name: one.model for one in everything}.values():
+    for model in {candidate.model.name: candidate.model for candidate in everything}.values():
         warning = prepared and seen_films(model.name, model.data, prepared, settings.split)
         if warning:
             say(f"warning: {warning}")
-    typed = command or asked.typed(settings)
+    command_line = command or asked.typed(settings)
     path = out or _place(workspace)
     _check_ending(path)
     with writing(path.parent, "give another file with --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(path), tempfile.TemporaryDirectory(prefix="edgecxr-benchmark-") as scratch:
-        _check_place(path, typed)
+        _check_place(path, command_line)
         film = _film(asked.film, Path(scratch))
         say(f"record: {path}, written after each step")
-        return benchmark(everything, settings, prepared, film, typed, path, update, bool(asked.backends))
+        return benchmark(everything, settings, prepared, film, command_line, path, update, bool(asked.backends))
 
 
-def _data(workspace: Workspace, found: list[Candidate], name: str | None) -> Prepared | None:
-    """Return the data set that was named, or else the one that most models were trained on, if it is here."""
+def _data(workspace: Workspace, chosen: list[Candidate], name: str | None) -> Prepared | None:
+    """Return the data set to measure AUROC on.
+
+    It is the one of this name or, for None, the one that most models were trained on. None if that is not available.
+    """
     if name is not None:
         return resolve.dataset(workspace, name)
-    models = {one.model.name: one.model.facts for one in found}
+    models = {candidate.model.name: candidate.model.facts for candidate in chosen}
     wanted = Counter((str(facts["data"]), str(facts["data_hash"])) for facts in models.values() if facts.get("data"))
-    for (own, digest), _ in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
+    for (dataset, digest), _ in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
         try:
-            prepared = resolve.dataset(workspace, own)
+            prepared = resolve.dataset(workspace, dataset)
         except EdgeCxrError as error:
-            say(f"no AUROC on {own}: {error}")
+            say(f"no AUROC on {dataset}: {error}")
             continue
         if prepared.hash == digest:
-            say(f"AUROC on {own}, whose training films {wanted[own, digest]} of the models learnt from")
+            say(f"AUROC on the test films of {dataset}, on which {wanted[dataset, digest]} of the models were trained")
             return prepared
-        say(f"no AUROC on {own}: {prepared.path} is not what the models learnt from; name data with --data")
+        say(f"no AUROC on {dataset}: {prepared.path} is not the data of the models' training; name it with --data")
     say(
-        "latency alone: there are no films here to measure AUROC on; `edgecxr data pack`, where the data are, makes a "
-        "file for --data"
+        "measuring latency only: there are no films here to measure AUROC on; `edgecxr data pack` makes a file for "
+        "--data on the machine that has them"
     )
     return None
 
@@ -156,11 +162,11 @@ def _film(path: Path | None, scratch: Path) -> Film | None:
     if path is None:
         try:
             (made,) = write_films(scratch, kinds=("uncompressed",))
-        except ImportError as error:  # a training machine may do without pydicom
+        except ImportError as error:  # training machines may lack pydicom
             say(f"the way from a file to an answer is left out: {error}")
             return None
         return Film(made, f"synthetic, {SIZE[0]} x {SIZE[1]} pixels of {BITS} bits, uncompressed DICOM")
-    rows, columns = read_radiograph(path).shape  # a bad one is refused before anything is measured
+    rows, columns = read_radiograph(path).shape  # raises before the long benchmark if the film is bad
     return Film(
         path.resolve(), f"{rows} x {columns} pixels, {path.stat().st_size / 1e6:.1f} MB, {path.suffix or 'no ending'}"
     )
@@ -172,13 +178,16 @@ def _check_ending(path: Path) -> None:
 
 
 def _check_place(path: Path, command: str) -> None:
-    """Refuse to write over anything but a record that an interruption of this very command left."""
+    """Raise UsageError if the record would overwrite a file.
+
+    Incomplete records of the same command may be overwritten.
+    """
     if os.path.lexists(path):
         try:
-            there = read(path)
+            existing = read(path)
         except InputError:
-            there = {}
-        if there.get("complete", True) or there.get("command") != command:
+            existing = {}
+        if existing.get("complete", True) or existing.get("command") != command:
             raise UsageError(f"--out {path} is there already: give another name, or remove it")
 
 

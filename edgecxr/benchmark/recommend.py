@@ -1,7 +1,8 @@
-"""Which artefact should run on a device: the fastest whose AUROC is known to be close enough to the teacher's."""
+"""Recommendation of the fastest artefact with an AUROC close to the teacher's."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,11 @@ TASKS = ("findings", "abnormal")
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What a record says about the choice.
+    """The row to run on a device, with the reason.
 
     Attributes:
-        row: the row to run; None where none is known to be good enough.
-        why: a sentence for people.
+        row: the row to run; None if none is known to be good enough.
+        why: the reason, as a sentence for users.
     """
 
     row: dict[str, Any] | None
@@ -26,23 +27,25 @@ class Recommendation:
 
 
 def recommend(record: Record, tolerance: float) -> Recommendation:
-    """Choose the row with the lowest median latency whose drop of AUROC is within the tolerance.
+    """Recommend the fastest row whose AUROC drop is within the tolerance.
 
-    The upper end of the drop's 95 % interval counts, for both tasks, against the teacher in FP32. Where there are
-    several teachers, the one with the highest AUROCs is the measure, and only its students are judged.
+    The fastest row is the one with the lowest median latency. For both tasks, the upper end of the
+    drop's 95 % interval must be within the tolerance, compared with the teacher in FP32. If there are several teachers,
+    the one with the highest AUROCs is the reference, and only its students are considered.
 
     Args:
         record: of one device.
-        tolerance: largest drop.
+        tolerance: largest acceptable drop of AUROC.
     """
-    found = _chosen(record, tolerance)
-    if found.row is None:
-        return found
-    row = found.row
-    typed = f"edgecxr infer FILM --model {row['model']} --backend {row['backend']} --precision {row['precision']}"
+    choice = _chosen(record, tolerance)
+    if choice.row is None:
+        return choice
+    row = choice.row
+    model, backend = shlex.quote(row["model"]), shlex.quote(row["backend"])  # users copy it into a shell
+    command = f"edgecxr infer FILM --model {model} --backend {backend} --precision {row['precision']}"
     doubt = " BUT THE TIMES ARE DOUBTFUL, see the warnings: measure again." if record["warnings"] else ""
-    hint = f" (`{typed}`)." if row["backend"] not in OF_CHECKPOINTS else "."
-    return Recommendation(row, found.why + hint + doubt)
+    hint = f" (`{command}`)." if row["backend"] not in OF_CHECKPOINTS else "."
+    return Recommendation(row, choice.why + hint + doubt)
 
 
 def _chosen(record: Record, tolerance: float) -> Recommendation:
@@ -58,12 +61,12 @@ def _chosen(record: Record, tolerance: float) -> Recommendation:
     if scarce := _scarce(teacher):
         return Recommendation(None, f"none: {scarce} are too few to judge by: measure on more films")
     bound = f"{tolerance:g} of AUROC"
-    fit = [row for row in [*judged, teacher] if _worst(row) <= tolerance]
-    best = min(fit, key=lambda row: row["latency_ms"]["p50"])
+    acceptable = [row for row in [*judged, teacher] if _worst(row) <= tolerance]
+    best = min(acceptable, key=lambda row: row["latency_ms"]["p50"])
     ms = f"{best['id']}: {best['latency_ms']['p50']:.2f} ms"
     if record["models"][best["model"]]["role"] == "student":
-        most = max(0.0, _worst(best))
-        why = f"{ms}; with 95 % confidence it loses at most {most:.3f} of AUROC to {teacher['model']}"
+        loss = max(0.0, _worst(best))
+        why = f"{ms}; with 95 % confidence it loses at most {loss:.3f} of AUROC to {teacher['model']}"
         return Recommendation(best, f"{why} (tolerance {tolerance:g})")
     if all(_least(row) > tolerance for row in students):
         return Recommendation(best, f"the teacher, {ms}: every student loses more than {bound} to it")
@@ -77,19 +80,22 @@ def _chosen(record: Record, tolerance: float) -> Recommendation:
 
 
 def _best_teacher(record: Record) -> dict[str, Any] | None:
-    """Return the FP32 row that students are held against, of the teacher with the highest AUROCs."""
+    """Return the FP32 row of the teacher with the highest AUROCs."""
     rows = {row["id"]: row for row in measured(record)}
-    named = {row.get("against_reference", {}).get("row") for row in rows.values()}
-    found = [rows[name] for name in named if name in rows and _areas(rows[name])]
-    return max(found, key=lambda row: (sum(_areas(row)), row["id"]), default=None)
+    references = {row.get("against_reference", {}).get("row") for row in rows.values()}
+    teachers = [rows[name] for name in references if name in rows and _areas(rows[name])]
+    return max(teachers, key=lambda row: (sum(_areas(row)), row["id"]), default=None)
 
 
 def _areas(row: dict[str, Any]) -> list[float]:
-    return [area["auroc"] for task in TASKS if (area := row["auroc"][task])]
+    return [area["auroc"] for task in TASKS if (area := row.get("auroc", {}).get(task))]
 
 
 def _scarce(row: dict[str, Any]) -> str:
-    """Return what there is too little of in the data; with few films, intervals are too narrow to be true."""
+    """Return which films are too few, "" if none are.
+
+    With few films, bootstrap intervals are too narrow.
+    """
     auroc = row["auroc"]
     labels = [min(area["positives"], area["negatives"]) for area in auroc["labels"].values()]
     if labels and max(labels) < FEW_CASES:
@@ -101,15 +107,18 @@ def _scarce(row: dict[str, Any]) -> str:
 
 
 def _differences(row: dict[str, Any]) -> list[dict[str, float]]:
-    """Return the differences to the teacher of the tasks that have an AUROC; none of the teacher itself."""
-    return [found for task in TASKS if (found := row.get("against_reference", {}).get(task))]
+    """Return the differences to the teacher.
+
+    Tasks without an AUROC are left out; the list is empty for the teacher itself.
+    """
+    return [difference for task in TASKS if (difference := row.get("against_reference", {}).get(task))]
 
 
 def _worst(row: dict[str, Any]) -> float:
-    """Return the upper end of the drop, of the task that loses more."""
-    return max((-found["low"] for found in _differences(row)), default=0.0)
+    """Return the larger upper bound of the AUROC drop of both tasks."""
+    return max((-difference["low"] for difference in _differences(row)), default=0.0)
 
 
 def _least(row: dict[str, Any]) -> float:
-    """Return the lower end of the drop, of the task that surely loses more."""
-    return max((-found["high"] for found in _differences(row)), default=0.0)
+    """Return the larger lower bound of the AUROC drop of both tasks."""
+    return max((-difference["high"] for difference in _differences(row)), default=0.0)

@@ -1,10 +1,14 @@
-"""`edgecxr report`: records as markdown, between markers of a file too, and as one self-contained HTML page."""
+"""Reports of benchmark records as markdown and as a self-contained HTML page.
+
+The markdown can be inserted between markers of a file. See `edgecxr report`.
+"""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
-from html import escape
+from html import escape as escape_html
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +16,19 @@ from edgecxr import NOTICE
 from edgecxr.benchmark import tables
 from edgecxr.benchmark.recommend import recommend
 from edgecxr.benchmark.record import Record
-from edgecxr.errors import UsageError
+from edgecxr.errors import UsageError, brief
 from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.terminal import printable
 
 BEGIN, END = "<!-- edgecxr report: {} -->", "<!-- end of edgecxr report -->"
+_ANY_BEGIN = BEGIN.partition("{")[0]
 Pictures = Callable[[Record, "dict[str, Any] | None"], dict[str, bytes]]
 
+_LARGEST = 32 << 20
+
 KINDS = ("best", "all")
-"""What the marker of a file may ask for: the table of fastest engines, or everything."""
+"""Kinds of markers in a file: the table of fastest engines, or everything."""
 
 
 def markdown(records: Sequence[Record], tolerance: float, against: str | None = None, kind: str = "all") -> str:
@@ -28,58 +37,70 @@ def markdown(records: Sequence[Record], tolerance: float, against: str | None = 
     Args:
         records: of one or several devices.
         tolerance: of the recommendation.
-        against: model that the times are held against; None takes each model's teacher.
+        against: model to compare the times with; None means each model's teacher.
         kind: one of `KINDS`.
     """
-    parts = []
+    sections = []
     for record in records:
         first, *others = tables.head(record)
-        lines = [f"**{first}** {'. '.join(others)}.", ""]
+        lines = [f"**{_escaped(first)}** {_escaped('. '.join(others))}.", ""]
         shown = [(tables.BEST_TITLE, tables.best_cells(record, against))]
         if kind == "all":
             shown.insert(0, (tables.main_title(against), tables.main_cells(record, against)))
         for title, cells in shown:
             if len(cells) > 1:
-                lines += [f"{title}:", "", *_table(cells), ""]
-        lines += [f"Recommended within {tolerance:g} of AUROC: {recommend(record, tolerance).why}", ""]
-        lines += [f"- {note}" for note in tables.notes(record)]
-        parts.append("\n".join(lines).rstrip())
-    return "\n\n".join([*parts, NOTICE])
+                lines += [f"{_escaped(title)}:", "", *_table(cells), ""]
+        lines += [f"Recommended within {tolerance:g} of AUROC: {_escaped(recommend(record, tolerance).why)}", ""]
+        lines += [f"- {_escaped(note)}" for note in tables.notes(record)]
+        sections.append("\n".join(lines).rstrip())
+    return "\n\n".join([*sections, NOTICE])
 
 
 def insert(path: Path, records: Sequence[Record], tolerance: float, against: str | None = None) -> int:
-    """Replace what stands between the markers of a markdown file.
+    """Replace the text between the markers of a markdown file.
 
     Args:
-        path: the file, with `<!-- edgecxr report: best -->` or `all`, and `<!-- end of edgecxr report -->` below.
-        records: see `markdown`, like `tolerance` and `against`.
-        tolerance: see there.
-        against: see there.
+        path: the file, with `<!-- edgecxr report: best -->` or `all`, and below it `<!-- end of edgecxr report -->`.
+        records: see `markdown`.
+        tolerance: see `markdown`.
+        against: see `markdown`.
 
     Returns:
-        The number of places that were filled.
+        The number of markers whose text was replaced.
 
     Raises:
-        UsageError: the file cannot be read or written, has no marker, or one without an end.
+        UsageError: the file cannot be read or written, has no marker, or has a marker without an end.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): give a markdown file") from error
-    count = 0
-    for kind in KINDS:
-        begin, start = BEGIN.format(kind), 0
-        while (found := text.find(begin, start)) >= 0:
-            stop = text.find(END, found)
-            others = [text.find(BEGIN.format(other), found + 1, max(stop, 0)) for other in KINDS]
-            if stop < 0 or max(others) >= 0:
-                raise UsageError(f"{path} has the marker {begin} without {END}: add that below it")
-            filled = f"{text[:found]}{begin}\n\n{markdown(records, tolerance, against, kind)}\n\n"
-            text, start = filled + text[stop:], len(filled)
-            count += 1
+        lines = read_text(path, _LARGEST).split("\n")  # keeps every other character, such as those of CR LF
+    except (OSError, BadFile) as error:
+        raise UsageError(f"{path} cannot be read ({brief(error)}): give a markdown file") from error
+    filled: list[str] = []
+    opened, count = "", 0
+    for number, line in enumerate(lines, start=1):
+        text = line.lstrip("\ufeff").strip()
+        kind = next((kind for kind in KINDS if text == BEGIN.format(kind)), None)
+        inside = text != END and (END in text or _ANY_BEGIN in text)
+        if (opened and inside) or (not opened and kind is None and (text == END or text.startswith(_ANY_BEGIN))):
+            raise UsageError(
+                f"line {number} of {path} is {brief(text, 80)}{f', below {opened}' if opened else ''}: each marker "
+                f"({', '.join(map(BEGIN.format, KINDS))}) needs a line of its own, and {END} below it"
+            )
+        if not opened or text == END:
+            filled.append(line)
+            opened = ""
+        if kind:
+            opened, count = text, count + 1
+            end = "\r" if line.endswith("\r") else ""
+            filled += [f"{one}{end}" for one in ["", *markdown(records, tolerance, against, kind).split("\n"), ""]]
+    if opened:
+        raise UsageError(f"{path} has the marker {opened} without {END}: add that below it")
     if not count:
-        raise UsageError(f"{path} has no marker {BEGIN.format('best')} ... {END}: add them where the tables shall be")
-    atomic_write(path, text, "check its permissions")
+        raise UsageError(
+            f"{path} has no marker {BEGIN.format(KINDS[0])} ... {END}, each on a line of its own: add them where the "
+            "tables shall be"
+        )
+    atomic_write(path, "\n".join(filled), "check its permissions")
     return count
 
 
@@ -94,7 +115,7 @@ def page(records: Sequence[Record], tolerance: float, pictures: Pictures, agains
     """
     body = [
         "<h1>Chest X-ray models on devices</h1>",
-        f"<p class=notice>{escape(NOTICE)}</p>",
+        f"<p class=notice>{_html(NOTICE)}</p>",
         *_element_table(
             [["device", "data", f"recommended within {tolerance:g} of AUROC"], *_choices(records, tolerance)]
         ),
@@ -115,8 +136,8 @@ def _choices(records: Sequence[Record], tolerance: float) -> list[list[str]]:
 def _section(number: int, record: Record, tolerance: float, pictures: Pictures, against: str | None) -> list[str]:
     first, *others = tables.head(record)
     choice = recommend(record, tolerance)
-    body = [f"<h2 id=record{number}>{escape(first)}</h2>", f"<p>{escape('. '.join(others))}.</p>"]
-    body.append(f"<p class={'choice' if choice.row else 'nochoice'}>Recommended: {escape(choice.why)}</p>")
+    body = [f"<h2 id=record{number}>{_html(first)}</h2>", f"<p>{_html('. '.join(others))}.</p>"]
+    body.append(f"<p class={'choice' if choice.row else 'nochoice'}>Recommended: {_html(choice.why)}</p>")
     for title, drawn in pictures(record, choice.row).items():
         source = base64.b64encode(drawn).decode()
         body.append(f'<h3>{title}</h3><img alt="{title}" src="data:image/svg+xml;base64,{source}">')
@@ -125,31 +146,63 @@ def _section(number: int, record: Record, tolerance: float, pictures: Pictures, 
         (tables.BEST_TITLE, tables.best_cells(record, against)),
     ):
         if len(cells) > 1:
-            body += [f"<h3>{escape(title)}</h3>", *_element_table(cells)]
-    notes = "".join(f"<li>{escape(note)}</li>" for note in tables.notes(record))
+            body += [f"<h3>{_html(title)}</h3>", *_element_table(cells)]
+    notes = "".join(f"<li>{_html(note)}</li>" for note in tables.notes(record))
     body.append(f"<h3>Notes</h3><ul>{notes}</ul>" if notes else "")
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-    body.append(f"<p class=small>{escape(record['command'])}<br>{escape(versions)}</p>")
+    body.append(f"<p class=small>{_html(record['command'])}<br>{_html(versions)}</p>")
     return body
+
+
+def _html(text: str) -> str:
+    return escape_html(printable(text))
 
 
 def _element_table(cells: list[list[str]]) -> list[str]:
     head, *rows = cells
     lines = [
         "<div class=scroll><table><thead><tr>",
-        *(f"<th>{escape(cell)}</th>" for cell in head),
+        *(f"<th>{_html(cell)}</th>" for cell in head),
         "</tr></thead><tbody>",
     ]
     for row in rows:
-        kinds = ["class=number" if cell[:1] in "+-0123456789" and cell else "" for cell in row]
-        lines.append("<tr>" + "".join(f"<td {k}>{escape(c)}</td>" for k, c in zip(kinds, row, strict=True)) + "</tr>")
+        attributes = ["class=number" if cell[:1] in "+-0123456789" and cell else "" for cell in row]
+        lines.append(
+            "<tr>" + "".join(f"<td {k}>{_html(c)}</td>" for k, c in zip(attributes, row, strict=True)) + "</tr>"
+        )
     return [*lines, "</tbody></table></div>"]
 
 
 def _table(cells: list[list[str]]) -> list[str]:
-    head, *rows = cells
-    rule = "|" + "---|" * len(head)
-    return ["| " + " | ".join(head) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows)]
+    lines = ["| " + " | ".join(map(_escaped, row)) + " |" for row in cells]
+    return [lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]
+
+
+# A command of ours in backticks, which stays code.
+_COMMAND = re.compile(r"(`edgecxr [\w ./:=,@%+-]*`)")
+
+_MARKUP = re.compile(
+    r"[&<>~$@{}\\`*\[\]|!#]"
+    r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is none
+    r"|(?<=\])\(|:(?=//)|(?<=www)\."  # links
+    r"|^ |^-(?!\d)|^\+(?= |$)|(?<=^\d)[.)](?= |$)|(?<=^\d\d)[.)](?= |$)",  # lists and code
+    re.IGNORECASE,
+)
+_AS_ENTITIES = " &<>~$@{}:"
+"""Markup that some dialects of markdown do not let escape by a backslash."""
+
+
+def _escaped(text: str) -> str:
+    """Return a line as markdown that shows its very text.
+
+    The names in a record are of whoever made it. They add no markup, no link and no marker to a page.
+    """
+    parts = _COMMAND.split(printable(text))
+    return "".join(part if place % 2 else _MARKUP.sub(_as_text, part) for place, part in enumerate(parts))
+
+
+def _as_text(match: re.Match[str]) -> str:
+    return f"&#{ord(match[0])};" if match[0] in _AS_ENTITIES else f"\\{match[0]}"
 
 
 _STYLE = """

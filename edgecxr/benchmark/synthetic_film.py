@@ -1,4 +1,4 @@
-"""Synthetic films of the size and kind that hospitals have, for whoever measures how long a file takes."""
+"""Synthetic films of clinical size, for timing the film readers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ BITS = 14
 
 
 def write_films(folder: Path, rows: int = SIZE[0], columns: int = SIZE[1], kinds: tuple[str, ...] = ()) -> list[Path]:
-    """Write one synthetic chest film of 14 bits in several transfer syntaxes, and return the files.
+    """Write one synthetic 14-bit chest film in several transfer syntaxes.
 
     Args:
-        folder: where to, as KIND.dcm.
+        folder: for the files, which are named KIND.dcm.
         rows: of the film.
         columns: of the film.
-        kinds: of "uncompressed", "jpeg-lossless" and "jpeg2000"; none of them writes all.
+        kinds: some of "uncompressed", "jpeg-lossless" and "jpeg2000"; empty means all.
+
+    Returns:
+        The files.
     """
     import pydicom
     from PIL import Image
@@ -32,7 +35,7 @@ def write_films(folder: Path, rows: int = SIZE[0], columns: int = SIZE[1], kinds
     film = render(seed=0, index=3)
     small = Image.fromarray(film.pixels)
     large = np.asarray(small.resize((columns, rows), Image.Resampling.BICUBIC), np.float64)
-    # Enlarged, the film has no noise any more: without some, the encoded files would be far too small.
+    # Add noise, which enlarging removes: without it the compressed files would be far too small.
     large = large + np.random.default_rng(0).normal(0, 0.004, large.shape)
     stored = np.rint(1000 + 14000 * np.clip(large, 0, 1)).astype(np.uint16)
     syntaxes = {

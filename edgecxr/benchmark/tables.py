@@ -1,11 +1,13 @@
-"""The record of a benchmark as text: what was measured, who is faster, and two records side by side."""
+"""Benchmark records as tables, and the comparison of two records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from edgecxr.benchmark.record import Record, measured
+from edgecxr.metrics import with_interval
+from edgecxr.terminal import aligned, joined
 from edgecxr.vocabulary import FEW_CASES
 
 Row = dict[str, Any]
@@ -22,12 +24,15 @@ def fastest(record: Record) -> dict[str, Row]:
 
 
 def rival(record: Record, row: Row, against: str | None = None) -> Row | None:
-    """Return the row of the same engine and precision that a row is held against.
+    """Return the row of another model to compare a row with.
 
     Args:
-        record: of both.
+        record: with both rows.
         row: of a model.
-        against: name of the other model; None takes the model's teacher.
+        against: name of the other model; None means the model's teacher.
+
+    Returns:
+        The other model's row of the same engine and precision; None if there is none, or if it is `row` itself.
     """
     name = against or record["models"][row["model"]]["compared_with"]
     for other in measured(record):
@@ -37,7 +42,11 @@ def rival(record: Record, row: Row, against: str | None = None) -> Row | None:
 
 
 def times_faster(row: Row, other: Row | None) -> str:
-    """Return how many times faster a row is, such as "12.3x"; "" without another."""
+    """Return the speed-up over another row.
+
+    Returns:
+        A text such as "12.30x"; "" if the other row is None.
+    """
     return f"{other['latency_ms']['p50'] / row['latency_ms']['p50']:.2f}x" if other else ""
 
 
@@ -48,7 +57,7 @@ def summary(record: Record, against: str | None = None) -> str:
         if len(cells) > 1:
             lines += [title, *aligned(cells), ""]
     lines += [*notes(record), record["notice"]]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 BEST_TITLE = (
@@ -63,7 +72,7 @@ def main_title(against: str | None) -> str:
 
 
 def head(record: Record) -> list[str]:
-    """Return what was measured where, and on what."""
+    """Return lines on the device, the settings, the data and the film."""
     settings, data = record["settings"], record["data"]
     lines = [
         f"{record['device']['name']}, {counted(settings['threads'], 'thread')}, "
@@ -83,7 +92,7 @@ def head(record: Record) -> list[str]:
 
 
 def notes(record: Record) -> list[str]:
-    """Return what failed, what is absent, and what makes the figures doubtful."""
+    """Return lines on failures, missing engines, and reasons to doubt the figures."""
     lines = [f"warning: {text}" for text in record["warnings"]]
     reasons: dict[str, list[str]] = {}
     for backend, why in record["absent"].items():
@@ -94,9 +103,9 @@ def notes(record: Record) -> list[str]:
     for row in measured(record):
         lines += [f"{row['id']} has no more {stage}: {why}" for stage, why in row.get("problems", {}).items()]
     lines += [f"no AUROC of {shown(ids)}: {why}" for why, ids in grouped(record, lambda row: row.get("no_auroc"))]
-    strangers = [name for name, model in record["models"].items() if model["trained_on_other_data"]]
-    if strangers:
-        lines.append(f"trained on other data than {record['data']['name']}: {shown(strangers)}")
+    foreign = [name for name, model in record["models"].items() if model["trained_on_other_data"]]
+    if foreign:
+        lines.append(f"trained on other data than {record['data']['name']}: {shown(foreign)}")
     for (meter, scope, watts), ids in grouped(record, _meter):
         lines.append(f"energy of {shown(ids)}: {meter}, {scope}, {watts:g} W at rest included")
     lines += [f"no energy: {why}" for why, _ in grouped(record, lambda row: row.get("energy", {}).get("absent"))]
@@ -104,12 +113,15 @@ def notes(record: Record) -> list[str]:
 
 
 def few(record: Record) -> list[str]:
-    """Return a line that names the findings of which there are too few films for an AUROC to say much."""
+    """Return a line that names findings with too few films.
+
+    Their AUROCs are unreliable. The list is empty if there are no such findings.
+    """
     rows = (row["auroc"] for row in measured(record) if "auroc" in row)
-    found = {
+    cases = {
         label: min(area["positives"], area["negatives"]) for auroc in rows for label, area in auroc["labels"].items()
     }
-    scarce = [f"{label} {count}" for label, count in found.items() if count < FEW_CASES]
+    scarce = [f"{label} {count}" for label, count in cases.items() if count < FEW_CASES]
     return [f"fewer than {FEW_CASES} films of a kind, go by the interval: {', '.join(scarce)}"] if scarce else []
 
 
@@ -119,16 +131,20 @@ def counted(number: int, one: str, more: str | None = None) -> str:
 
 
 def grouped(record: Record, key: Callable[[Row], Any]) -> list[tuple[Any, list[str]]]:
-    """Return what a key says of rows, with the ids of those rows; rows of which it says nothing are left out."""
-    found: dict[Any, list[str]] = {}
+    """Group the ids of rows by a key.
+
+    Returns:
+        Pairs of a value of the key and the ids of its rows; rows whose key is None are left out.
+    """
+    groups: dict[Any, list[str]] = {}
     for row in record["rows"]:
         if (value := key(row)) is not None:
-            found.setdefault(value, []).append(row["id"])
-    return list(found.items())
+            groups.setdefault(value, []).append(row["id"])
+    return list(groups.items())
 
 
 def shown(names: list[str]) -> str:
-    """Return the first names of a list, and how many more there are."""
+    """Return the first three names, and the number of further ones."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
@@ -143,10 +159,13 @@ HEADER = ["model", "engine", "precision", "px", "ms p50", "min", "p99", "faster"
 
 
 def main_cells(record: Record, against: str | None = None) -> list[Cells]:
-    """Return the header and a line for each row that was measured; columns that nothing fills are left out."""
+    """Return a table with the measured rows, header first.
+
+    Columns that are empty in every row are left out.
+    """
     lines = [HEADER]
     for row in measured(record):
-        most = max((one for one in row["throughput"] if "ms" in one), key=lambda one: one["images_per_s"])
+        best = max((entry for entry in row["throughput"] if "ms" in entry), key=lambda entry: entry["images_per_s"])
         auroc, diff = row.get("auroc", {}), row.get("against_teacher", {})
         lines.append(
             [
@@ -158,8 +177,8 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
                 f"{row['latency_ms']['min']:.2f}",
                 number(row["latency_ms"]["p99"], ".2f"),
                 times_faster(row, rival(record, row, against)),
-                f"{most['images_per_s']:.0f}",
-                str(most["batch"]),
+                f"{best['images_per_s']:.0f}",
+                str(best["batch"]),
                 number(row.get("film_ms", {}).get("total", {}).get("p50"), ".0f"),
                 f"{row['start_s']['total']:.2f}",
                 number(row["memory_mib"]["host"], ".0f"),
@@ -175,10 +194,13 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
 
 
 def best_cells(record: Record, against: str | None = None) -> list[Cells]:
-    """Return the header and a line for each model on its fastest engine and precision, the fastest first."""
+    """Return a table of models on their fastest engine and precision.
+
+    The header comes first, then the models, fastest first. Empty columns are left out.
+    """
     best = fastest(record)
     lines = [["model", "engine", "precision", "ms p50", "faster", "findings", "abnormal"]]
-    for row in sorted(best.values(), key=lambda one: one["latency_ms"]["p50"]):
+    for row in sorted(best.values(), key=lambda entry: entry["latency_ms"]["p50"]):
         other = best.get(against or record["models"][row["model"]]["compared_with"])
         diff = row.get("against_reference", {})
         lines.append(
@@ -196,19 +218,22 @@ def best_cells(record: Record, against: str | None = None) -> list[Cells]:
 
 
 def named(record: Record, model: str) -> str:
-    """Return a model's name, with a remark where it has learnt nothing."""
+    """Return a model's name, with a remark if its weights are random."""
     return f"{model} (random weights)" if record["models"][model]["weights"] == "random" else model
 
 
 def number(value: float | None, form: str) -> str:
-    """Return a number as text, "" where there is none."""
+    """Return a number as text, "" for None."""
     return "" if value is None else format(value, form)
 
 
 def joules(row: Row) -> str:
-    """Return the energy of one image alone in millijoules, "" where it was not measured."""
-    found = _joules(row)
-    return f"{1000 * found:.2f}" if found else ""
+    """Return the energy of one image at batch size 1 in millijoules.
+
+    It is "" if it was not measured.
+    """
+    value = _joules(row)
+    return f"{1000 * value:.2f}" if value else ""
 
 
 def _joules(row: Row) -> float | None:
@@ -217,41 +242,36 @@ def _joules(row: Row) -> float | None:
 
 
 def area(found: dict[str, float] | None) -> str:
-    """Return an AUROC with its interval."""
-    return f"{found['auroc']:.3f} ({found['low']:.3f}-{found['high']:.3f})" if found else ""
+    """Return an AUROC with its interval, "" for None."""
+    return with_interval(found["auroc"], found["low"], found["high"]) if found else ""
 
 
 def change(found: dict[str, float] | None) -> str:
-    """Return a difference with its interval."""
-    return f"{found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})" if found else ""
-
-
-def aligned(cells: list[Cells]) -> Iterator[str]:
-    """Yield lines whose columns are aligned."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    """Return a difference with its interval, "" for None."""
+    return with_interval(found["difference"], found["low"], found["high"], "+.3f") if found else ""
 
 
 def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
-    """Return the rows that two records share, as ratios of the second to the first.
+    """Return a comparison of two records as text.
+
+    It has the ratios (b / a) of the rows that they share, and lists their other rows.
 
     Args:
-        a: a record.
-        b: another one, of another machine, version or day.
+        a: the first record.
+        b: the second, of another machine, version or day.
         names: of the two.
     """
     first, second = ({row["id"]: row for row in measured(record)} for record in (a, b))
     shared = [name for name in first if name in second]
     lines = [f"A: {names[0]}: {' '.join(head(a))}", f"B: {names[1]}: {' '.join(head(b))}", ""]
-    others = {
+    properties = {
         "machines": [record["device"]["name"] for record in (a, b)],
         "numbers of threads": [record["settings"]["threads"] for record in (a, b)],
         "films": [record["film"] for record in (a, b)],
         "versions": [record["versions"] for record in (a, b)],
         "meters of energy": [sorted({meter[:2] for meter, _ in grouped(record, _meter)}) for record in (a, b)],
     }
-    lines += [f"different {what}" for what, (x, y) in others.items() if x != y]
+    lines += [f"different {what}" for what, (x, y) in properties.items() if x != y]
     cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
     for name in shared:
         x, y = first[name], second[name]
@@ -260,15 +280,15 @@ def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
         if (_meter(x) or ())[:2] != (_meter(y) or ())[:2]:
             ratios[-1] = ""
         cells.append([name + ("" if same else " (other file)"), *ratios])
-    lines += list(aligned(cells)) if shared else ["no model, engine and precision that both have"]
+    lines += aligned(cells) if shared else ["no model, engine and precision that both have"]
     for label, ids in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
         if ids:
             lines.append(f"only in {label}: {', '.join(sorted(ids))}")
-    return "\n".join([*lines, a["notice"]])
+    return joined([*lines, a["notice"]])
 
 
 def _most(row: Row) -> float:
-    return max(one["images_per_s"] for one in row["throughput"] if "ms" in one)
+    return max(entry["images_per_s"] for entry in row["throughput"] if "ms" in entry)
 
 
 _PICKS = (
@@ -286,6 +306,6 @@ def _ratio(a: float | None, b: float | None) -> str:
 
 
 def _filled(lines: list[Cells]) -> list[Cells]:
-    """Leave out the columns that only have a header."""
+    """Return the table without columns that are empty but for the header."""
     kept = [i for i in range(len(lines[0])) if any(line[i] for line in lines[1:])]
     return [[line[i] for i in kept] for line in lines]

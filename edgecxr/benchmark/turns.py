@@ -1,4 +1,7 @@
-"""The models of one engine and precision, each open in a process of its own, measured in turns."""
+"""Measurements of models in turns, each model in its own process.
+
+The models share an engine and a precision.
+"""
 
 from __future__ import annotations
 
@@ -13,33 +16,32 @@ from edgecxr.benchmark.energy import Meter
 from edgecxr.benchmark.model_process import Refused, Worker
 from edgecxr.errors import brief
 
-# A turn is short enough for all models to see the same conditions, and long enough for clocks and caches to be those of
-# a model at work.
+# Turns are short enough for all models to meet the same conditions, and long enough for clocks and caches to settle.
 TURNS, TURN_S, FEWEST_RUNS, WARM = 12, 0.25, 3, 2
 BATCH_S, LONGEST_BATCH_S = 0.4, 10.0
 FILM_RUNS = 3
 
 LATENCY = "latency"
-"""The stage without which there is nothing to report."""
+"""The stage that a row cannot do without."""
 
 
 @dataclass
 class Samples:
-    """What was measured of a candidate so far; seconds and MiB.
+    """Measurements of a candidate so far, in seconds and MiB.
 
     Attributes:
-        starts: of each start, as `Worker.start` has it.
-        runs: of one image.
-        batches: batch -> of each run.
-        skipped: batch -> why it was not run.
-        film: stage -> of each run.
+        starts: `Worker.start` of each start.
+        runs: seconds of each run with one image.
+        batches: batch size -> seconds of each run.
+        skipped: batch size -> why it was not run.
+        film: stage -> seconds of each run.
         host: peak memory with one image.
         host_largest: peak memory with the largest batch.
-        device: GPU memory that the process took to start.
+        device: GPU memory in use after the start of the process, minus that before it.
         device_largest: the same with the largest batch.
-        energy: one dictionary for each batch.
-        engine: the file that the engine made of the model file.
-        problems: stage -> why it has no more than this, one line.
+        energy: one dictionary for each batch size.
+        engine: the file that the engine built from the model file.
+        problems: stage -> why it was not completed, one line.
     """
 
     starts: list[dict[str, float]] = field(default_factory=list)
@@ -75,41 +77,41 @@ def opened(
     used: Callable[[], float] | None,
     room: Callable[[], bool] = lambda: True,
 ) -> Iterator[tuple[list[Lane], list[Candidate]]]:
-    """Open the candidates of a group one after the other, and close them at the end.
+    """Open candidates one after the other, and close them at the end.
 
     Args:
-        group: of one engine and precision.
-        samples: id -> what was measured before; what could not be opened is not tried again.
-        absent: engines that are not installed -> why; added to.
-        used: returns the GPU memory in use in MiB; None where it is not known.
-        room: whether there is memory for one more.
+        group: candidates of one engine and precision.
+        samples: id -> earlier measurements; candidates that failed to open before are not tried again.
+        absent: engines that are not installed -> why; further ones are added.
+        used: returns the GPU memory in use in MiB; None if it is unknown.
+        room: returns whether there is memory for one more candidate; the first is always opened.
 
     Yields:
-        The lanes, and the candidates for which there was no room.
+        The lanes, and the candidates that did not fit into memory.
     """
     lanes: list[Lane] = []
     left = list(group)
     try:
         while left and (not lanes or room()):
-            one = left.pop(0)
-            own = samples[one.id]
-            if (own.problems and not own.runs) or one.backend in absent:
+            candidate = left.pop(0)
+            measured = samples[candidate.id]
+            if (measured.problems and not measured.runs) or candidate.backend in absent:
                 continue
-            before = used() if used and one.gpu else None
+            before = used() if used and candidate.gpu else None
             try:
-                worker = Worker(one.opener, one.arguments, one.model.shape)
+                worker = Worker(candidate.opener, candidate.arguments, candidate.model.shape)
             except Refused as refused:
                 if refused.absent:
-                    absent[one.backend] = str(refused)
+                    absent[candidate.backend] = str(refused)
                 else:
-                    own.problems["start"] = str(refused)
+                    measured.problems["start"] = str(refused)
                 continue
-            lanes.append(Lane(one, own, worker))
-            own.starts.append(worker.start)
-            own.engine = worker.engine
+            lanes.append(Lane(candidate, measured, worker))
+            measured.starts.append(worker.start)
+            measured.engine = worker.engine
             if used and before is not None:
                 lanes[-1].device = max(0.0, used() - before)
-                own.device = max(own.device or 0.0, lanes[-1].device)
+                measured.device = max(measured.device or 0.0, lanes[-1].device)
         yield lanes, left
     finally:
         for lane in lanes:
@@ -117,9 +119,10 @@ def opened(
 
 
 def each(lanes: list[Lane], stage: str, do: Callable[[Lane], None]) -> None:
-    """Do something with each lane; one that fails keeps what it has and says why.
+    """Run one stage on each lane.
 
-    It is left out from then on where it has died, or has no latency.
+    A lane that fails keeps its measurements, and the reason is noted in its samples. It is closed and removed from
+    `lanes` if its process died, or if the stage was the latency.
     """
     for lane in list(lanes):
         try:
@@ -132,13 +135,16 @@ def each(lanes: list[Lane], stage: str, do: Callable[[Lane], None]) -> None:
 
 
 def warm_up(lane: Lane) -> None:
-    """Run a model for the first times, which do not count, and see how often it runs in a turn."""
+    """Run a model untimed, then choose its number of runs per turn."""
     once = min(lane.worker.time(1, 2, WARM))
     lane.runs_per_turn = max(FEWEST_RUNS, round(TURN_S / once))
 
 
 def take_turns(lanes: list[Lane]) -> None:
-    """Time single images, each lane in turn; who is first changes from turn to turn."""
+    """Time single images, each lane in turn.
+
+    A different lane is first in each turn.
+    """
     each(lanes, LATENCY, warm_up)
     for turn in range(TURNS):
         first = turn % max(1, len(lanes))
@@ -153,65 +159,72 @@ def take_turn(lane: Lane) -> None:
 
 
 def peak_memory(lane: Lane) -> None:
-    """See how much memory the process needed for single images."""
+    """Measure the peak memory of the process with single images."""
     lane.samples.host = lane.worker.memory() or lane.samples.host
 
 
 def batches(lane: Lane, largest: int, used: Callable[[], float] | None) -> None:
-    """Time growing batches, as long as a run takes bearable time; and see how much memory the largest needed.
+    """Time growing batches, and measure the memory of the largest.
 
-    A batch that failed, or ended the process, is not tried again.
+    It stops before a batch whose run would take more than `LONGEST_BATCH_S` seconds. A batch size that failed, or that
+    ended the process, is not tried again.
     """
-    own = lane.samples
-    per_image = min(own.runs)
+    samples = lane.samples
+    per_image = min(samples.runs)
     before = used() if used and lane.candidate.gpu else None
     for batch in sizes(largest):
-        if batch in own.skipped:
+        if batch in samples.skipped:
             break
         expected = per_image * batch
         if expected > LONGEST_BATCH_S:
-            own.skipped[batch] = f"one run would take about {expected:.0f} s"
+            samples.skipped[batch] = f"one run would take about {expected:.0f} s"
             break
         runs = max(2, min(20, round(BATCH_S / expected)))
         try:
             seconds = lane.worker.time(batch, runs, 1)
         except Refused as refused:
-            own.skipped[batch] = str(refused)
+            samples.skipped[batch] = str(refused)
             if not lane.worker.alive:
                 raise Refused(f"batch {batch}: {refused}") from refused
             break
-        own.batches.setdefault(batch, []).extend(seconds)
+        samples.batches.setdefault(batch, []).extend(seconds)
         per_image = min(seconds) / batch
-    own.host_largest = lane.worker.memory() or own.host_largest
+    samples.host_largest = lane.worker.memory() or samples.host_largest
     if used and before is not None and lane.device is not None:
-        own.device_largest = max(own.device_largest or 0.0, lane.device + max(0.0, used() - before))
+        samples.device_largest = max(samples.device_largest or 0.0, lane.device + max(0.0, used() - before))
 
 
 def sizes(largest: int) -> list[int]:
-    """Return the batches above 1 that are timed: powers of four, and the largest."""
+    """Return the batch sizes to time: powers of four, and the largest.
+
+    Batch size 1 is not among them.
+    """
     powers = [4**i for i in range(1, 9) if 4**i < largest]
     return [*powers, largest] if largest > 1 else []
 
 
 def from_film(lane: Lane, film: Path) -> None:
-    """Time the way from a file to an answer."""
+    """Time the way from a film's file to the answer."""
     for stage, seconds in lane.worker.film(film, FILM_RUNS).items():
         lane.samples.film.setdefault(stage, []).extend(seconds)
 
 
 def energy(lane: Lane, meter: Meter, seconds: float) -> None:
-    """Count the energy of single images, and of the batch with the highest throughput."""
-    own = lane.samples
-    best = min(own.batches, key=lambda batch: min(own.batches[batch]) / batch, default=1)
+    """Measure the energy of single images and of the best batch.
+
+    The best batch size is the one with the highest throughput.
+    """
+    samples = lane.samples
+    best = min(samples.batches, key=lambda batch: min(samples.batches[batch]) / batch, default=1)
     for batch in dict.fromkeys((1, best)):
-        images, past, joules = _metered(lane, meter, batch, seconds)
-        own.energy.append(
+        images, elapsed, joules = _metered(lane, meter, batch, seconds)
+        samples.energy.append(
             {
                 "batch": batch,
                 "images": images,
-                "seconds": round(past, 3),
+                "seconds": round(elapsed, 3),
                 "joules_per_image": round(joules / images, 6),
-                "watts": round(joules / past, 3),
+                "watts": round(joules / elapsed, 3),
             }
         )
 
@@ -219,11 +232,11 @@ def energy(lane: Lane, meter: Meter, seconds: float) -> None:
 def _metered(lane: Lane, meter: Meter, batch: int, seconds: float) -> tuple[int, float, float]:
     try:
         meter.start()
-        images, past = lane.worker.busy(batch, seconds)
-        return images, past, meter.stop()
+        images, elapsed = lane.worker.busy(batch, seconds)
+        return images, elapsed, meter.stop()
     except Refused:
         with suppress(Exception):
             meter.stop()
         raise
-    except Exception as error:  # a sensor that cannot be read, by whatever library
+    except Exception as error:  # libraries of sensors have their own exceptions
         raise Refused(f"the meter failed ({brief(error)})") from error

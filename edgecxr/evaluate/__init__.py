@@ -1,1 +1,1 @@
-"""How well a model reads a data set: scores with intervals, calibration, comparisons, sizes, attention."""
+"""Evaluation of models: scores, calibration, comparisons, sizes, attention."""

@@ -1,7 +1,8 @@
-"""What low resolution loses: AUROC and pointing game by the size of a finding, for data with boxes.
+"""AUROC and pointing game by size of finding.
 
-A case is a finding of one image that has boxes. Its size is the side of its largest box, the square root of the area,
-in pixels of the 224 px image; in a student's image it has size * px / 224 of the student's pixels.
+They show what low resolution loses, and need data with boxes. A case is a finding of one image that has boxes. Its size
+is the square root of the area of its largest box, in pixels of the 224 px image; in the image of a student with an
+input of S px, that is size * S / 224 pixels.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.evaluate.evaluation import Answered
 from edgecxr.films.resize import BASE_SIZE
+from edgecxr.metrics import with_interval
+from edgecxr.terminal import aligned, joined
 from edgecxr.vocabulary import FEW_CASES, FloatArray
 
 TOLERANCE = 15
-"""Pixels of the 224 px image by which a point may miss a box: our choice, after the 15 px of the original images in
+"""Pixels of the 224 px image by which a point may miss a box. This is our choice, after the 15 px of original images in
 Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016, section 4.2."""
 
 FEWEST = 5
-"""Positive images without which a label has no AUROC of a size."""
+"""Least number of images of each class that a label needs for an AUROC."""
 
 SIZES = 3
-"""Groups of cases by size, of equal number."""
+"""Number of size groups, with equal numbers of cases."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,11 @@ class Cases:
     """The K cases of one split.
 
     Attributes:
-        image: (K,) place of the image among the split's N.
+        image: (K,) index of the image among the split's N.
         label: (K,) column of the finding.
         side: (K,) size in pixels of the 224 px image.
-        boxes: K arrays (n, 4) x_min, y_min, x_max, y_max, the tolerance included.
-        chance: (K,) share of the image's pixels that are in one of them.
+        boxes: K arrays (n, 4) of x_min, y_min, x_max, y_max, widened by the tolerance.
+        chance: (K,) share of the image's pixels that are in one of the boxes.
     """
 
     image: np.ndarray
@@ -54,16 +57,16 @@ def cases_of(prepared: Prepared, split: str) -> Cases:
     """Collect the cases of a split.
 
     Raises:
-        InputError: there are none; reason "dataset".
+        InputError: the split has no cases; reason "dataset".
     """
-    place = np.full(len(prepared), -1)
-    place[prepared.rows(split)] = np.arange(len(prepared.rows(split)))
+    position = np.full(len(prepared), -1)
+    position[prepared.rows(split)] = np.arange(len(prepared.rows(split)))
     boxes: dict[tuple[int, int], list[FloatArray]] = {}
     for row, label, corners in zip(
         prepared.boxes.image.tolist(), prepared.boxes.label.tolist(), prepared.boxes.corners, strict=True
     ):
-        if place[row] >= 0 and prepared.targets[row, label] >= 0.5:
-            boxes.setdefault((int(place[row]), label), []).append(corners)
+        if position[row] >= 0 and prepared.targets[row, label] >= 0.5:
+            boxes.setdefault((int(position[row]), label), []).append(corners)
     if not boxes:
         raise without_boxes(prepared, split)
     keys = sorted(boxes)
@@ -79,7 +82,7 @@ def cases_of(prepared: Prepared, split: str) -> Cases:
 
 
 def without_boxes(prepared: Prepared, split: str) -> InputError:
-    """Return the error of a data set that has no boxes; reason "dataset"."""
+    """Return the error for a split without boxes; reason "dataset"."""
     return InputError(
         f"data set {prepared.name} has no boxes of findings in its {split} split: sizes need data with boxes, such as "
         "the phantom, VinDr-CXR, or a folder prepared with --boxes FILE",
@@ -88,7 +91,7 @@ def without_boxes(prepared: Prepared, split: str) -> InputError:
 
 
 def _share(boxes: FloatArray) -> float:
-    """Return the share of the image's pixels that are in one of the boxes (n, 4)."""
+    """Return the share of pixels inside the union of boxes (n, 4)."""
     centres = np.arange(BASE_SIZE) + 0.5
     area = np.zeros((BASE_SIZE, BASE_SIZE), bool)
     for x0, y0, x1, y1 in boxes:
@@ -97,10 +100,13 @@ def _share(boxes: FloatArray) -> float:
 
 
 def strongest(attention: FloatArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the centres of the patches with most attention, x (N,) and y (N,) in pixels of the 224 px image.
+    """Return the centre of each image's patch with most attention.
 
     Args:
         attention: (N, g, g).
+
+    Returns:
+        x (N,) and y (N,) in pixels of the 224 px image.
     """
     grid = attention.shape[1]
     patch = attention.reshape(len(attention), -1).argmax(axis=1)
@@ -108,14 +114,14 @@ def strongest(attention: FloatArray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hits(cases: Cases, attention: FloatArray) -> np.ndarray:
-    """Play the pointing game: does the patch that gets most attention lie on the finding?
+    """Play the pointing game: is the strongest patch on the finding?
 
     Args:
-        cases: of the split.
-        attention: (N, g, g) of a model for the split's images.
+        cases: cases of the split.
+        attention: (N, g, g) attention of a model for the split's images.
 
     Returns:
-        (K,) bool, whether the centre of that patch is in a box or within `TOLERANCE` of one.
+        (K,) bool, whether the centre of the patch with most attention is in a box or within `TOLERANCE` of one.
     """
     x, y = strongest(attention)
     return np.array(
@@ -127,11 +133,11 @@ def hits(cases: Cases, attention: FloatArray) -> np.ndarray:
 
 
 def hit_rate(hit: np.ndarray, weights: metrics.Array) -> metrics.Interval:
-    """Share of hits with its interval.
+    """Return the share of hits with its interval.
 
     Args:
-        hit: (K,) of `hits`.
-        weights: (R, K) how often each case's image counts in each bootstrap replicate.
+        hit: (K,) bool, from `hits`.
+        weights: (R, K) number of times each case's image is in each bootstrap replicate.
     """
     with np.errstate(invalid="ignore"):
         samples = weights @ hit.astype(np.float32) / weights.sum(axis=1)
@@ -141,21 +147,21 @@ def hit_rate(hit: np.ndarray, weights: metrics.Array) -> metrics.Interval:
 def by_size(models: Sequence[Answered], split: str, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Measure models by the size of findings.
 
-    For each group of sizes, a label's positives are the images with a case of that size, its negatives all images
-    without the finding; the AUROC is the mean over the labels that have `FEWEST` of both. All models of a group are
-    scored on the same labels, images and bootstrap replicates.
+    In a size group, a label's positives are the images with a case of that size, its negatives all images without the
+    finding; the AUROC is the mean over the labels with at least `FEWEST` images of both classes. In each group, all
+    models are scored on the same labels, images and bootstrap replicates.
 
     Args:
-        models: on the same split of the same data set; the first is what the others are compared with.
-        split: its name.
-        replicates: of the bootstrap, which draws whole patients.
-        seed: of the bootstrap.
+        models: models on the same split of the same data set; the others are compared with the first.
+        split: name of the split.
+        replicates: number of bootstrap replicates, which draw whole patients.
+        seed: random seed of the bootstrap.
 
     Returns:
-        JSON-ready: "sizes", from small to large, each with its range, cases, labels and one row for each model.
+        A JSON-ready record: "sizes", from small to large, each with its range, cases, labels and a row for each model.
 
     Raises:
-        InputError: the split has no boxes.
+        InputError: the split has no boxes; reason "dataset".
     """
     prepared = models[0].prepared
     cases = cases_of(prepared, split)
@@ -175,7 +181,11 @@ def by_size(models: Sequence[Answered], split: str, replicates: int = 1000, seed
 
 
 def groups_of(cases: Cases) -> dict[str, np.ndarray]:
-    """Return "small", "medium", "large" and "all sizes" -> (K,) bool, its cases; without groups that have none."""
+    """Return the cases of each size group, without empty groups.
+
+    Returns:
+        "small", "medium", "large" and "all sizes" -> (K,) bool, whether a case is in the group.
+    """
     ends = np.quantile(cases.side, np.linspace(0, 1, SIZES + 1))
     group = np.clip(np.searchsorted(ends[1:-1], cases.side, side="left"), 0, SIZES - 1)
     groups = {name: group == i for i, name in enumerate(("small", "medium", "large"))}
@@ -184,16 +194,17 @@ def groups_of(cases: Cases) -> dict[str, np.ndarray]:
 
 
 def targets_of(prepared: Prepared, split: str, cases: Cases, chosen: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Return the targets of a group of sizes, and the columns that have `FEWEST` images of both classes.
+    """Return the targets of a size group and its scored columns.
 
     Args:
         prepared: the data set.
-        split: its name.
-        cases: of the split.
-        chosen: (K,) bool, those of the group.
+        split: name of the split.
+        cases: cases of the split.
+        chosen: (K,) bool, whether a case is in the group.
 
     Returns:
-        (N, L): 1 with a case of the group, 0 without the finding, NaN with one of another size; and column numbers.
+        Targets (N, L): 1 with a case of the group, 0 without the finding, NaN with the finding in another size or
+        without boxes; and the numbers of the columns with at least `FEWEST` images of both classes.
     """
     rows = prepared.rows(split)
     targets = np.full((len(rows), len(prepared.labels)), np.nan)
@@ -230,18 +241,17 @@ def _group(
     }
 
 
-def _plain(found: metrics.Interval) -> dict[str, float] | None:
-    if math.isnan(found.value):
+def _plain(interval: metrics.Interval) -> dict[str, float] | None:
+    if math.isnan(interval.value):
         return None
-    return {"value": found.value, "low": found.low, "high": found.high}
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def table(record: dict[str, Any]) -> str:
-    """Return a record of `by_size` as text for people."""
-    width = max(len(model["name"]) for model in record["models"]) + 8
-    made_up = " (synthetic phantom films)" if record["phantom"] else ""
+    """Return a record of `by_size` as a text table."""
+    synthetic = " (synthetic phantom films)" if record["phantom"] else ""
     lines = [
-        f"By size of finding, on {record['data']}{made_up} {record['split']}: {record['images']} images; 95 % "
+        f"By size of finding, on {record['data']}{synthetic} {record['split']}: {record['images']} images; 95 % "
         "intervals (bootstrap by patient)",
         f"A hit: the patch with most attention lies within {record['tolerance_px']} px (of 224) of the finding's box.",
         "Compare models within a size: small and large ones are of different findings.",
@@ -254,30 +264,27 @@ def table(record: dict[str, Any]) -> str:
             "",
             f"{group['size']}: boxes of {low:.0f} to {high:.0f} px side at 224 px, {group['cases']} cases{few}; "
             f"{labels}",
-            f"{'':{width}}  side, px    AUROC                against the first       hit rate",
         ]
+        rows = [["", "side, px", "AUROC", "against the first", "hit rate"]]
         for row in group["rows"]:
             scale = row["px"] / BASE_SIZE
-            side = f"{low * scale:.1f}-{high * scale:.1f}"
-            name = f"{row['model']} {row['px']} px"
-            lines.append(
-                f"{name:{width}}  {side:10}  {_text(row['auroc']):19}  {_text(row['against_first'], '+'):22}  "
-                f"{_hits(row['hit_rate'], group['cases'])}"
-            )
-        lines.append(f"{'a point anywhere':{width}}  {'':10}  {'':19}  {'':22}  {group['chance_hit_rate']:.3f}")
-    return "\n".join([*(line.rstrip() for line in lines), NOTICE])
+            rows.append([
+                f"{row['model']} {row['px']} px", f"{low * scale:.1f}-{high * scale:.1f}", _text(row["auroc"]),
+                _text(row["against_first"], "+.3f"), _hits(row["hit_rate"], group["cases"]),
+            ])  # fmt: skip
+        lines += aligned([*rows, ["a point anywhere", "", "", "", f"{group['chance_hit_rate']:.3f}"]])
+    return joined([*lines, NOTICE])
 
 
-def _hits(found: dict[str, float] | None, cases: int) -> str:
-    """Return a hit rate with its interval; of few cases their number, as resampling them would be too sure."""
-    if found is None or cases >= FEW_CASES:
-        return _text(found)
-    return f"{found['value'] * cases:.0f} of {cases}"
+def _hits(rate: dict[str, float] | None, cases: int) -> str:
+    """Return a hit rate with its interval, or counts for few cases.
+
+    An interval from resampling few cases would be too narrow.
+    """
+    if rate is None or cases >= FEW_CASES:
+        return _text(rate)
+    return f"{rate['value'] * cases:.0f} of {cases}"
 
 
-def _text(found: dict[str, float] | None, sign: str = "") -> str:
-    if found is None:
-        return "-"
-    return f"{found['value']:{sign}.3f} ({found['low']:{sign}.3f} to {found['high']:{sign}.3f})".replace(
-        " to ", "-" if not sign else " to "
-    )
+def _text(interval: dict[str, float] | None, form: str = ".3f") -> str:
+    return "-" if interval is None else with_interval(interval["value"], interval["low"], interval["high"], form)

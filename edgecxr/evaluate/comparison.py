@@ -1,4 +1,7 @@
-"""Two models on the same images: paired differences of AUROC with intervals and p-values."""
+"""Comparison of two models on the same images.
+
+It has paired differences of AUROC with intervals and p-values.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,9 @@ def aurocs(prepared: Prepared, split: str, logits: FloatArray, weights: metrics.
 
     Args:
         prepared: the data set.
-        split: its name.
+        split: name of the split.
         logits: (N, L + 1) for the split's N images, in order; "abnormal" last.
-        weights: (R, N) of `edgecxr.metrics.patient_weights`; models that share them are compared pair by pair.
+        weights: (R, N) from `edgecxr.metrics.patient_weights`; paired comparisons need the same for both models.
     """
     rows = prepared.rows(split)
     return {
@@ -36,15 +39,15 @@ def compare(
 
     Args:
         prepared: the data set.
-        split: its name.
+        split: name of the split.
         ours: outputs of one model for the split's images, in order.
-        theirs: of the other.
-        replicates: bootstrap replicates of whole patients, the same for both models.
-        seed: of the bootstrap.
+        theirs: outputs of the other model.
+        replicates: number of bootstrap replicates of whole patients, which are the same for both models.
+        seed: random seed of the bootstrap.
 
     Returns:
-        JSON-ready: "findings" with "macro" and "labels", and "abnormal"; each a "difference" with "low", "high" and
-        "p", or None where there is no AUROC.
+        A JSON-ready record: "findings" with "macro" and "labels", and "abnormal". Each value is as in `difference`;
+        labels without an AUROC are left out.
     """
     weights = metrics.patient_weights(prepared.patients[prepared.rows(split)], replicates, seed)
     mine, other = (aurocs(prepared, split, outputs.logits, weights) for outputs in (ours, theirs))
@@ -55,7 +58,7 @@ def compare(
     return {
         "findings": {
             "macro": difference(mine["findings"], other["findings"]),
-            "labels": {label: found for label, found in labels.items() if found},
+            "labels": {label: row for label, row in labels.items() if row},
         },
         "abnormal": difference(mine["abnormal"], other["abnormal"]),
     }
@@ -66,9 +69,13 @@ def _label(scored: metrics.Aurocs, column: int) -> metrics.Aurocs:
 
 
 def difference(ours: metrics.Aurocs, theirs: metrics.Aurocs) -> dict[str, float] | None:
-    """Return the paired "difference" of two macro AUROCs with "low", "high" and "p"; None where there is no AUROC."""
+    """Return the paired difference of two macro AUROCs.
+
+    Returns:
+        "difference" with the interval's "low" and "high", and the p-value "p"; None if there is no AUROC.
+    """
     value, samples = metrics.macro_differences(ours, theirs)
     if math.isnan(value) or np.isnan(samples).all():
         return None
-    found = metrics.interval(value, samples)
-    return {"difference": value, "low": found.low, "high": found.high, "p": metrics.p_value(samples)}
+    interval = metrics.interval(value, samples)
+    return {"difference": value, "low": interval.low, "high": interval.high, "p": metrics.p_value(samples)}

@@ -1,6 +1,6 @@
-"""Whether a probability of 0.8 means four in five: reliability, expected calibration error, temperature. numpy only.
+"""Calibration of probabilities: reliability, expected calibration error, temperature.
 
-Targets are binarised at 0.5 and masked where they are NaN, as everywhere in `edgecxr.metrics`.
+This module needs only NumPy. Targets are binarised at 0.5 and masked if NaN, as everywhere in `edgecxr.metrics`.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from edgecxr.metrics import Array, binarise, counts, sigmoid
 from edgecxr.vocabulary import FEW_CASES
 
 BINS = 15
-"""Of equal width, as in Guo et al."""
+"""Number of bins, of equal width, as in Guo et al."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Between which the best one is looked for; a model that separates the classes perfectly has none."""
+"""Range searched for the best temperature; a model that separates the classes perfectly has no best one."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Predicted probability and observed rate, bin by bin; empty bins are left out.
+    """Predicted probability and observed rate in each non-empty bin.
 
     Attributes:
-        counts: (B,) number of predictions.
-        predicted: (B,) mean probability.
-        observed: (B,) share of positives.
+        counts: (B,) numbers of predictions.
+        predicted: (B,) mean probabilities.
+        observed: (B,) shares of positives.
     """
 
     counts: Array
@@ -37,9 +37,10 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean distance of both, weighted by count (Guo et al. 2017, Eq. 3).
+        """Expected calibration error (ECE); NaN without predictions.
 
-        Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", ICML 2017. NaN without predictions.
+        The ECE is the mean distance between predicted probability and observed rate, weighted by count: Guo, Pleiss,
+        Sun, Weinberger, "On calibration of modern neural networks", ICML 2017, Eq. 3.
         """
         total = self.counts.sum()
         return float((self.counts * np.abs(self.predicted - self.observed)).sum() / total) if total else float("nan")
@@ -51,7 +52,7 @@ def reliability(targets: Array, probabilities: Array, bins: int = BINS) -> Relia
     Args:
         targets: (...) in [0, 1] or NaN.
         probabilities: (...) in [0, 1], of the positive class.
-        bins: their number.
+        bins: number of bins.
     """
     known = ~np.isnan(targets)
     positive, values = binarise(targets[known]), probabilities[known]
@@ -64,15 +65,17 @@ def reliability(targets: Array, probabilities: Array, bins: int = BINS) -> Relia
 
 
 def fit_temperature(targets: Array, logits: Array) -> float:
-    """Return the divisor of the logits that makes the targets most likely (temperature scaling; Guo et al. 2017).
+    """Return the temperature that makes the targets most likely.
+
+    Logits are divided by the temperature (temperature scaling; Guo et al. 2017).
 
     Args:
         targets: (...) in [0, 1] or NaN.
         logits: (...).
 
     Returns:
-        A value within `TEMPERATURES`; 1 where there are fewer than `FEW_CASES` of either class, or the best one lies
-        at an end: what little there is to fit on would then saturate the probabilities.
+        A value within `TEMPERATURES`. It is 1 if either class has fewer than `FEW_CASES` targets, or if the best value
+        is at an end of the range: the few targets would then saturate the probabilities.
     """
     known = ~np.isnan(targets)
     positive, values = binarise(targets[known]), logits[known].astype(np.float64)
@@ -83,7 +86,7 @@ def fit_temperature(targets: Array, logits: Array) -> float:
         scaled = values * inverse
         return float(np.logaddexp(0, np.where(positive == 1, -scaled, scaled)).mean())
 
-    # The loss is convex in 1/T: golden-section search.
+    # The loss is convex in 1/T, so that golden-section search works.
     ends = low, high = 1 / TEMPERATURES[1], 1 / TEMPERATURES[0]
     while high - low > 1e-6 * high:
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
@@ -93,5 +96,8 @@ def fit_temperature(targets: Array, logits: Array) -> float:
 
 
 def calibrated(logits: Array, temperature: float | Array) -> Array:
-    """Return probabilities (..., L) of logits (..., L) at one temperature, or one for each of the L columns."""
+    """Return probabilities (..., L) of logits (..., L) at a temperature.
+
+    The temperature may be one number, or one for each of the L columns.
+    """
     return sigmoid(np.asarray(logits, np.float64) / temperature)

@@ -1,4 +1,7 @@
-"""How well a model reads a prepared data set: AUROCs with intervals, its operating points and calibration there."""
+"""Scores of a model on a prepared data set.
+
+They are AUROCs with intervals, results at the operating points, and calibration.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ def predict(
         Logits, attention and features of all N images.
 
     Raises:
-        ModelError: a logit is not a number.
-        InputError: a model of 448 px, and a data set without such images; reason "dataset".
+        ModelError: a logit is not finite, or the model has another number of findings.
+        InputError: the model needs 448 px and the data set has no such images; reason "dataset".
     """
     done = []
     for start in range(0, len(rows), batch):
@@ -51,7 +54,7 @@ def predict(
                 f"the model gives {outputs.findings.shape[1]} findings and data set {prepared.name} has "
                 f"{len(prepared.labels)}: export or train it again"
             )
-        # NaN sorts like any score: without this, a broken model would get an AUROC.
+        # NaN sorts like any score, so that a broken model would get an AUROC.
         if not (np.isfinite(outputs.findings).all() and np.isfinite(outputs.abnormal).all()):
             raise ModelError(
                 f"the model gives values that are not numbers on data set {prepared.name}: train or export it again"
@@ -79,22 +82,24 @@ def evaluate(
     """Score the outputs for one split of a data set.
 
     Args:
-        card: whose temperatures and operating points are applied.
+        card: the model's card, whose temperatures and operating points are applied.
         prepared: the data set.
-        split: its name.
-        outputs: for the split's N images, in order.
-        replicates: bootstrap replicates; whole patients are drawn.
-        seed: of the bootstrap.
-        prevalence: at which the positive predictive value is given; None takes each label's own in the split.
+        split: name of the split.
+        outputs: outputs for the split's N images, in order.
+        replicates: number of bootstrap replicates; whole patients are drawn.
+        seed: random seed of the bootstrap.
+        prevalence: prevalence for the positive predictive value; None means that of each label in the split.
 
     Returns:
-        A JSON-ready record: "findings" with "macro" and "labels", "abnormal", "skipped" (labels with only one class
-        and their counts), "calibration", and how the intervals were made.
+        A JSON-ready record: "findings" with "macro" and "labels", "abnormal", "skipped" (counts of labels with only
+        one class), "calibration", and how the intervals were made.
     """
     rows = prepared.rows(split)
     columns = columns_of(prepared, rows, outputs)
     targets, logits = (np.stack([pair[i] for pair in columns.values()], axis=1) for i in (0, 1))
-    scored = metrics.aurocs(targets, logits, metrics.patient_weights(prepared.patients[rows], replicates, seed))
+    weights = metrics.patient_weights(prepared.patients[rows], replicates, seed)
+    scored = metrics.aurocs(targets, logits, weights)
+    whole = np.ones((1, len(rows)), np.float32)
     labels: dict[str, Any] = {}
     skipped: dict[str, Any] = {}
     for column, name in enumerate(columns):
@@ -104,6 +109,10 @@ def evaluate(
             continue
         area = scored.of(column)
         probabilities = calibrated(logits[:, column], card.temperature.get(name, 1))
+        precision = metrics.interval(
+            float(metrics.average_precision(targets[:, column], logits[:, column], whole)[0]),
+            metrics.average_precision(targets[:, column], logits[:, column], weights),
+        )
         labels[name] = {
             "auroc": area.value,
             "low": area.low,
@@ -111,7 +120,10 @@ def evaluate(
             "positives": positives,
             "negatives": negatives,
             "ece": reliability(targets[:, column], probabilities).error,
-            "operating": _at_operating_points(card, name, targets[:, column], probabilities, prevalence),
+            "auprc": precision.value,
+            "auprc_low": precision.low,
+            "auprc_high": precision.high,
+            "operating": _at_operating_points(card, name, targets[:, column], probabilities, prevalence, weights),
         }
     macro = metrics.Aurocs(scored.labels[:-1], scored.replicates[:, :-1]).macro
     of_abnormal = labels.pop(ABNORMAL, None)
@@ -141,23 +153,41 @@ def evaluate(
 
 
 def _at_operating_points(
-    card: ModelCard, name: str, targets: metrics.Array, probabilities: metrics.Array, prevalence: float | None
+    card: ModelCard,
+    name: str,
+    targets: metrics.Array,
+    probabilities: metrics.Array,
+    prevalence: float | None,
+    weights: metrics.Array,
 ) -> dict[str, dict[str, float | None]]:
-    """Return rule -> threshold, sensitivity, specificity and positive predictive value."""
+    """Return rule -> threshold, sensitivity, specificity and PPV.
+
+    Sensitivity and specificity have intervals, "..._low" and "..._high", over the replicates `weights`.
+    """
     positives, negatives = metrics.counts(targets)
-    found: dict[str, dict[str, float | None]] = {}
+    points: dict[str, dict[str, float | None]] = {}
     for rule, thresholds in card.operating_points.items():
         if name in thresholds:
             pair = metrics.sensitivity_specificity(targets, probabilities, thresholds[name])
             share = positives / (positives + negatives) if prevalence is None else prevalence
             ppv = metrics.predictive_value(*pair, share)
-            found[rule] = {"threshold": thresholds[name], "sensitivity": pair[0], "specificity": pair[1]}
-            found[rule]["ppv"] = None if math.isnan(ppv) else ppv
-    return found
+            points[rule] = {"threshold": thresholds[name], "sensitivity": pair[0], "specificity": pair[1]}
+            samples = metrics.rates(targets, probabilities, thresholds[name], weights)
+            of_kind = zip(("sensitivity", "specificity"), pair, samples, (positives, negatives), strict=True)
+            for kind, value, replicates, cases in of_kind:
+                ends = metrics.interval(value, replicates)
+                if ends.low == ends.high:  # all right or all wrong, of which a bootstrap knows nothing else
+                    ends = metrics.proportion(round(value * cases), cases)
+                points[rule] |= {f"{kind}_low": ends.low, f"{kind}_high": ends.high}
+            points[rule]["ppv"] = None if math.isnan(ppv) else ppv
+    return points
 
 
 def _calibration(targets: metrics.Array, logits: metrics.Array, temperatures: list[float]) -> dict[str, Any] | None:
-    """Return what a reliability plot shows, before and after the temperatures; None where no target is known."""
+    """Return the calibration of one task; None if no target is known.
+
+    The bins of the reliability plot are those after temperature scaling.
+    """
     if np.isnan(targets).all():
         return None
     before, after = (reliability(targets, calibrated(logits, t)) for t in (1.0, np.array(temperatures)))
@@ -174,10 +204,10 @@ def _calibration(targets: metrics.Array, logits: metrics.Array, temperatures: li
 
 
 def check_labels(card: ModelCard, prepared: Prepared, split: str) -> None:
-    """Refuse to score a model on a data set that asks other questions.
+    """Check that a data set has the model's labels.
 
     Raises:
-        InputError: other labels, or no images in the split.
+        InputError: the data set has other labels, or no images in the split; reason "dataset".
     """
     missing = [label for label in card.labels if label not in prepared.labels]
     if missing:

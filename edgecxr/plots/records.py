@@ -1,8 +1,7 @@
-"""Pictures of a benchmark's record, as SVG. Drawn by matplotlib."""
+"""Plots of a benchmark record, as SVG."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import matplotlib
@@ -12,6 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from edgecxr.benchmark.record import Record, measured
 from edgecxr.benchmark.tables import fastest, named
+from edgecxr.plots.figure import drawn, name
 
 _TASKS = (("findings", "findings (macro)"), ("abnormal", "normal/abnormal"))
 _MARKERS = {"fp32": "o", "fp16": "s", "int8": "^"}
@@ -19,37 +19,39 @@ _STAGES = ("decode", "preprocess", "model")
 
 
 def pictures(record: Record, chosen: dict[str, Any] | None) -> dict[str, bytes]:
-    """Return title -> SVG of all that a record has something for.
+    """Return title -> SVG of each plot with data in the record.
 
     Args:
-        record: of one device.
-        chosen: the row that is recommended, if any.
+        record: record of one device.
+        chosen: the recommended row, if any.
     """
-    drawn = {
+    shown = {
         "AUROC over latency": pareto(record, chosen),
         "AUROC by finding": findings(record),
         "From file to answer": breakdown(record),
     }
-    return {title: picture for title, picture in drawn.items() if picture}
+    return {title: picture for title, picture in shown.items() if picture}
 
 
 def pareto(record: Record, chosen: dict[str, Any] | None) -> bytes | None:
-    """Draw the AUROCs over the median latency of one image; the front of those that none beats in both is a line.
+    """Draw AUROCs over the median latency of one image.
+
+    The Pareto front is a line.
 
     Args:
-        record: of one device.
-        chosen: the row that is recommended, if any; it gets a ring.
+        record: record of one device.
+        chosen: the recommended row, if any; it is marked by a ring.
 
     Returns:
-        The SVG; None where no AUROC was measured.
+        The SVG; None if no AUROC was measured.
     """
     rows = [row for row in measured(record) if "auroc" in row]
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     colours = _colours(record, rows)
-    drawn = False
+    scored = False
     for axes, (task, title) in zip(figure.subplots(1, 2), _TASKS, strict=True):
         points = [(row["latency_ms"]["p50"], row["auroc"][task], row) for row in rows if row["auroc"][task]]
-        drawn = drawn or bool(points)
+        scored = scored or bool(points)
         for x, area, row in points:
             style = {"color": colours[row["model"]], "marker": _MARKERS[row["precision"]]}
             axes.errorbar(x, area["auroc"], _ends(area), capsize=2, alpha=0.8, linewidth=0.8, **style)
@@ -64,23 +66,25 @@ def pareto(record: Record, chosen: dict[str, Any] | None) -> bytes | None:
         for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             axis(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:g}".strip("0.")[:1] in "125" else ""))
     for model, colour in colours.items():
-        figure.axes[0].plot([], [], color=colour, marker="o", linestyle="", label=model)
+        figure.axes[0].plot([], [], color=colour, marker="o", linestyle="", label=name(model))
     for precision in dict.fromkeys(row["precision"] for row in rows):
         figure.axes[0].plot([], [], color="0.4", marker=_MARKERS[precision], linestyle="", label=precision)
-    if not drawn:
+    if not scored:
         return None
     figure.legend(loc="outside lower center", ncols=4, fontsize="small")
     return _svg(figure)
 
 
 def findings(record: Record) -> bytes | None:
-    """Draw the AUROC of each finding, by every model that was scored, at its highest precision; by resolution.
+    """Draw the AUROC of each finding for each scored model.
+
+    Each model is shown at its highest precision; models are in order of resolution, the highest first.
 
     Args:
-        record: of one device.
+        record: record of one device.
 
     Returns:
-        The SVG; None where no AUROC was measured.
+        The SVG; None if no AUROC was measured.
     """
     rows: dict[str, dict[str, Any]] = {}
     for row in sorted(measured(record), key=lambda row: list(_MARKERS).index(row["precision"])):
@@ -95,13 +99,19 @@ def findings(record: Record) -> bytes | None:
     order = sorted(rows, key=lambda model: -record["models"][model]["size"])
     for number, model in enumerate(order):
         shift = 0.7 * ((number + 0.5) / len(order) - 0.5)
-        for place, label in enumerate(labels):
-            area = rows[model]["auroc"]["labels"].get(label)
-            if area:
-                style = {"color": colours[model], "marker": "o", "markersize": 4, "linewidth": 0.8}
-                axes.errorbar(area["auroc"], place + shift, xerr=_ends(area), **style)
-        axes.plot([], [], color=colours[model], marker="o", label=f"{model}, {record['models'][model]['size']} px")
-    axes.set_yticks(range(len(labels)), labels)
+        areas = rows[model]["auroc"]["labels"]
+        places = [position for position, label in enumerate(labels) if label in areas]
+        ends = [_ends(areas[labels[position]]) for position in places]
+        axes.errorbar(
+            [areas[labels[position]]["auroc"] for position in places],
+            [position + shift for position in places],
+            xerr=[[low for ((low,), _) in ends], [high for (_, (high,)) in ends]],
+            **{"color": colours[model], "marker": "o", "markersize": 4, "linewidth": 0, "elinewidth": 0.8},
+        )
+        axes.plot(
+            [], [], color=colours[model], marker="o", label=name(f"{model}, {record['models'][model]['size']} px")
+        )
+    axes.set_yticks(range(len(labels)), list(map(name, labels)))
     axes.invert_yaxis()
     axes.axvline(0.5, color="0.6", linewidth=1)
     axes.set(xlabel="AUROC with 95 % interval")
@@ -111,13 +121,15 @@ def findings(record: Record) -> bytes | None:
 
 
 def breakdown(record: Record) -> bytes | None:
-    """Draw where the time from a file to an answer goes, for each model on its fastest engine.
+    """Draw the time of each stage from file to answer.
+
+    Each model is shown on its fastest engine.
 
     Args:
-        record: of one device.
+        record: record of one device.
 
     Returns:
-        The SVG; None where no file was read.
+        The SVG; None if no file was read.
     """
     rows = [row for row in fastest(record).values() if "film_ms" in row]
     if not rows:
@@ -130,7 +142,7 @@ def breakdown(record: Record) -> bytes | None:
         values = [row["film_ms"][stage]["p50"] for row in rows]
         axes.barh(range(len(rows)), values, left=start, label=stage, color=colour)
         start = [a + b for a, b in zip(start, values, strict=True)]
-    names = [f"{named(record, row['model'])}\n{row['backend']} {row['precision']}" for row in rows]
+    names = [f"{name(named(record, row['model']))}\n{name(row['backend'])} {row['precision']}" for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set(xlabel="milliseconds (medians)")
@@ -140,12 +152,12 @@ def breakdown(record: Record) -> bytes | None:
 
 
 def _ends(area: dict[str, float]) -> list[list[float]]:
-    """Return how far an interval reaches below and above its value."""
+    """Return an interval's distances below and above its value."""
     return [[max(0.0, area["auroc"] - area["low"])], [max(0.0, area["high"] - area["auroc"])]]
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other beats in both latency and AUROC, by latency."""
+    """Return the Pareto front of (latency, AUROC) points, by latency."""
     front: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or y > front[-1][1]:
@@ -162,6 +174,4 @@ def _colours(record: Record, rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _svg(figure: Figure) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="svg", metadata={"Date": None})
-    return picture.getvalue()
+    return drawn(figure, format="svg", metadata={"Date": None})

@@ -7,6 +7,7 @@ import pytest
 
 from edgecxr.benchmark.candidates import find
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.engines.backend import open_backend
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
 from edgecxr.workspace import Workspace
@@ -83,13 +84,24 @@ def test_what_cannot_be_measured(place: Workspace, tmp_path: Path) -> None:
         find(place, [], ["openvin"], [], threads=1)
     with pytest.raises(UsageError, match="int4"):
         find(place, [], [], ["int4"], threads=1)
-    with pytest.raises(ModelError, match=r"none of the models here goes with int8: there are .* fp32"):
+    with pytest.raises(ModelError, match=r"none of the models .* int8: there are .* fp32"):
         find(place, [], [], ["int8"], threads=1)
     with pytest.raises(ModelError, match="edgecxr export"):
         find(Workspace(tmp_path / "empty"), [], [], [], threads=1)
     for name in (STUDENT, TEACHER):
         (place.export_dir(name) / "model.onnx").write_bytes(b"damaged")
-    with pytest.raises(ModelError, match="has changed since it was written"):
+    with pytest.raises(ModelError, match="has changed since"):
         find(place, [], [], [], threads=1)
     with pytest.raises(ModelError, match="gone"):
         find(place, ["gone"], [], [], threads=1)
+
+
+def test_a_process_of_its_own_takes_no_other_model_than_was_checked(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle")
+    other = tiny_bundle(tmp_path / "other", name="other").path
+    found, _ = find(Workspace(tmp_path), [str(bundle.path)], ["onnxruntime"], [], threads=1)
+    assert found[0].arguments["sha256"] == bundle.sums["model.onnx"]
+    open_backend(**found[0].arguments).close()
+    (bundle.path / "model.onnx").write_bytes((other / "model.onnx").read_bytes() + b"\x12\x00")
+    with pytest.raises(ModelError, match="has changed since"):
+        open_backend(**found[0].arguments)

@@ -45,7 +45,25 @@ def test_a_discrete_gpu_is_asked_by_its_tool(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     found = conditions.sample(tmp_path)
     assert (found["gpu_mhz"], found["gpu_temperature_c"], found["gpu_watts"]) == (1980, 44, 121.5)
-    assert (found["power_mode"], found["gpu_throttle"]) == ("P0", "0x0000000000000000")
+    assert (found["gpu_performance_state"], found["gpu_throttle"]) == ("P0", "0x0000000000000000")
+
+
+def test_a_gpu_s_performance_state_that_follows_the_load_is_no_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    governor = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
+    governor.parent.mkdir(parents=True)
+    governor.write_text("powersave\n")
+    tool = tmp_path / "nvidia-smi"
+    samples = []
+    for state in ("P8", "P0"):
+        tool.write_text(f"#!/bin/sh\necho '1980, 44, 121.5, {state}, 0x0000000000000000'\n")
+        tool.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        samples.append(conditions.sample(tmp_path) | {"group": "a", "others": 0.0})
+    assert samples[0]["governor"] == "powersave"
+    assert [sample["gpu_performance_state"] for sample in samples] == ["P8", "P0"]
+    assert conditions.warnings(samples) == []
 
 
 def at_work(group: str, **facts: object) -> dict[str, object]:
@@ -71,7 +89,7 @@ def test_a_gpu_that_slowed_itself_down_is_warned_of() -> None:
 def test_a_mode_that_changed_and_the_work_of_others_are_warned_of() -> None:
     jetson = {"governor": "schedutil", "power_mode": "15W"}
     found = conditions.warnings([at_work("a", **jetson), at_work("a", **jetson | {"power_mode": "7W"}, others=0.8)])
-    assert found[0] == "the power mode changed: 15W, 7W" and "0.8 cores were at work for other programs" in found[1]
+    assert found[0] == "the power mode changed: 15W, 7W" and "0.8 cores were at work" in found[1]
     assert conditions.warnings([at_work("a", others=0.1), at_work("a", others=None)]) == []
 
 

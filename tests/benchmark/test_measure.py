@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_without_data_it_measures_latency_alone_and_says_so(
     bare = Workspace(tmp_path / "bare")
     made = measure(bare, scan, tmp_path / "a.json", data=None, models=[str(place.export_dir(STUDENT))])
     assert made["data"] is None and "auroc" not in made["rows"][0] and made["rows"][0]["latency_ms"]["p50"] > 0
-    assert "latency alone" in capsys.readouterr().err
+    assert "latency only" in capsys.readouterr().err
 
 
 def test_an_engine_that_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
@@ -220,7 +221,7 @@ def test_a_batch_that_ends_the_process_leaves_the_model_its_figures(
     made = measure(place, scan, tmp_path / "a.json", models=[STUDENT])
     (row,) = made["rows"]
     assert row["status"] == "ok" and row["latency_ms"]["runs"] == 12 and row["auroc"]["findings"]
-    assert "batch 4: its process was ended by SIGKILL" in row["problems"]["throughput"]
+    assert re.search(r"batch 4: .*ended by SIGKILL", row["problems"]["throughput"])
 
 
 def test_data_are_taken_by_what_the_models_learnt_from(
@@ -229,11 +230,11 @@ def test_data_are_taken_by_what_the_models_learnt_from(
     other = Workspace(tmp_path / "runs")
     shutil.copytree(place.root, other.root)
     made = measure(other, scan, tmp_path / "a.json", data=None, models=[STUDENT], settings=ONE_PASS)
-    assert made["data"]["name"] == "quadrants" and "AUROC on quadrants" in capsys.readouterr().err
+    assert made["data"]["name"] == "quadrants" and "films of quadrants" in capsys.readouterr().err
     info = other.data_dir("quadrants") / "dataset.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"hash": "e" * 64}))
     made = measure(other, scan, tmp_path / "b.json", data=None, models=[STUDENT], settings=ONE_PASS)
-    assert made["data"] is None and "is not what the models learnt from" in capsys.readouterr().err
+    assert made["data"] is None and "no AUROC on quadrants" in capsys.readouterr().err
     made = measure(other, scan, tmp_path / "c.json", models=[STUDENT], settings=ONE_PASS)
     assert made["models"][STUDENT]["trained_on_other_data"]
 

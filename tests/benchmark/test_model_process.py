@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgecxr.benchmark import model_process
 from edgecxr.benchmark.candidates import OPENER
 from edgecxr.benchmark.model_process import Refused, Worker
 from edgecxr.data.prepared import Prepared
@@ -132,9 +133,18 @@ class Sleeper(Model):
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = Worker("tests.benchmark.test_model_process:Sleeper", {}, SHAPE)
-    monkeypatch.setattr(Worker._answer, "__defaults__", (0.3,))
-    with pytest.raises(Refused, match="did not answer within"):
+    monkeypatch.setattr(model_process, "LIMIT", 0.3)
+    with pytest.raises(Refused, match="did not answer"):
         worker.time(2, 1)
+    assert not worker.alive
+
+
+def test_one_that_died_while_it_was_idle_is_no_model_any_more() -> None:
+    worker = Worker("tests.benchmark.test_model_process:Model", {}, SHAPE)
+    os.kill(worker.pid, signal.SIGKILL)
+    time.sleep(0.3)
+    with pytest.raises(Refused, match="ended by"):
+        worker.time(1, 1)
     assert not worker.alive
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from edgecxr.benchmark.recommend import recommend
@@ -34,7 +35,7 @@ def test_students_that_surely_lose_too_much_are_told_from_those_that_may() -> No
 
 def test_without_a_teacher_in_fp32_nothing_is_recommended() -> None:
     found = recommend(record([row(STUDENT, "onnxruntime", "fp32", 3.0)]), 0.02)
-    assert found.row is None and "no teacher and student in FP32" in found.why
+    assert found.row is None and re.search(r"no teacher and student .*FP32", found.why)
     assert "no student" in recommend(record([REFERENCE | against(REFERENCE)]), 0.02).why
 
 

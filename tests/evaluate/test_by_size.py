@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_a_finding_with_few_cases_has_a_hit_rate_and_no_auroc(tmp_path):
     record = by_size([answered(prepared, np.zeros((12, 2)), [0] * 12)], "test", replicates=20)
     assert all(group["labels"] == [] and group["rows"][0]["auroc"] is None for group in record["sizes"])
     assert all(0 <= group["rows"][0]["hit_rate"]["value"] <= 1 for group in record["sizes"])
-    assert "no AUROC: no finding has 5" in table(record)
+    assert re.search(r"no AUROC: .*finding has 5", table(record))
     assert "2 cases (! fewer than 20" in table(record)
 
 
@@ -87,8 +88,8 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
     models = [answered(prepared, rng.normal(size=(72, 2)), [0] * 72, name=f"m{size}", size=size) for size in (224, 28)]
     record = by_size(models, "test", replicates=50)
     lines = table(record).splitlines()
-    assert "Compare models within a size" in lines[2]
-    assert "10 to 12 px side at 224 px, 12 cases (! fewer than 20: hits are counted); AUROC of" in lines[4]
+    assert "Compare models within a" in lines[2]
+    assert re.search(r"10 to 12 px .*224 px, 12 cases \(! fewer than 20: hits .*\); AUROC of", lines[4])
     assert lines[6].split()[:4] == ["m224", "224", "px", "10.0-12.0"]
     assert lines[7].split()[:4] == ["m28", "28", "px", "1.2-1.5"]
     assert "not for diagnosis" in lines[-1]
@@ -96,6 +97,6 @@ def test_the_table_states_sizes_in_the_student_s_own_pixels_and_the_plot_is_draw
 
 
 def test_data_without_boxes_are_refused_with_the_way_out(clinic):
-    with pytest.raises(InputError, match=r"has no boxes of findings in its test split.*--boxes FILE") as error:
+    with pytest.raises(InputError, match=r"no boxes of findings .*test split.*--boxes FILE") as error:
         cases_of(clinic, "test")
     assert error.value.reason == "dataset"

@@ -124,7 +124,7 @@ def test_a_comparison_is_ours_minus_theirs_on_the_same_patients(workspace, finis
     }  # fmt: skip
     assert gain["abnormal"] == {"difference": 0, "low": 0, "high": 0, "p": 1}
     assert set(gain["findings"]["labels"]) == set(LABELS)  # Edema has one class
-    with pytest.raises(UsageError, match="cannot be compared with itself"):
+    with pytest.raises(UsageError, match=r"compared with itself: .*--against"):
         against(names[0], names[0])
     assert gain["model"] == names[1]
     # What a card keeps is about the run alone.
@@ -153,25 +153,34 @@ def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
     ours, record = evaluate_model(workspace, finished.student.name, None, "test", 50)
     name = ours.card.name
     lines = table(name, record).splitlines()
-    assert lines[0].startswith("student-tiny-28-mlcak on clinic (synthetic phantom films) test: 12 images, 6 patients")
+    assert lines[0].startswith(
+        "student-tiny-28-mlcak-clinic on clinic (synthetic phantom films) test: 12 images, 6 patients"
+    )
     assert "phantom" not in table(name, record | {"phantom": False})
     for label, row in record["findings"]["labels"].items():
-        [line, points] = [line for line in lines if line.startswith(f"{label} ")]
+        [line] = [line for line in lines if line.startswith(f"{label} ")]
+        points = [line for line in lines if line.startswith(f"  {label} ")]
+        assert len(points) == len(row["operating"]) == 3
         shown = line.removeprefix(label).split()
         assert shown[0] == f"{row['auroc']:.3f}"
-        assert shown[4:6] == [str(row["positives"]), str(row["negatives"])]
+        assert shown[4] == f"{row['auprc']:.3f}"
+        assert shown[8:10] == [str(row["positives"]), str(row["negatives"])]
         # Twelve images cannot hold 20 of each class.
-        assert shown[6:] == [f"{row['ece']:.3f}", "!"]
+        assert shown[10:] == [f"{row['ece']:.3f}", "!"]
         at = row["operating"]["youden"]
-        assert points.removeprefix(label).split()[:2] == [f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}"]
+        given = points[0].strip().removeprefix(label).split()
+        assert (given[0], given[4]) == (f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}")
     assert sum(line.startswith("findings (macro)") for line in lines) == 1
-    assert sum(line.startswith("normal/abnormal") for line in lines) == 2  # AUROC, and operating points
+    assert sum(line.strip().startswith("normal/abnormal") for line in lines) == 4  # AUROC, and operating points
+    assert max(len(line) for line in lines if "! thresholds" not in line and "ECE)" not in line) <= 100
     assert any(line.startswith("Edema") and "skipped: 0 positive and 12 negative" in line for line in lines)
-    assert any(line.startswith("! fewer than 20 positive or negative images") for line in lines)
+    assert any(line.startswith("! fewer than 20 positive or") for line in lines)
     assert lines[[line.startswith("findings (macro)") for line in lines].index(True)].endswith("  !")
     few = next(line for line in lines if line.startswith("! thresholds rest on fewer than 20 validation films"))
     assert "Edema (0 positive, 12 negative)" in few
-    assert any("Youden" in line and "sensitivity >= 0.95" in line for line in lines)
+    assert [line.split("  ")[0] for line in lines if "PPV" in line][1:] == [
+        "Youden", "sensitivity >= 0.90", "sensitivity >= 0.95",
+    ]  # fmt: skip
     assert lines[-2].startswith("Expected calibration error (ECE): findings ")
     assert "not for diagnosis" in lines[-1]
     json.dumps(record, allow_nan=False)

@@ -24,7 +24,7 @@ def test_hit_rates_beside_chance(tmp_path):
     assert lines[3].startswith("a point anywhere")
 
 
-def test_the_picture_has_a_column_for_each_model_and_marks_boxes_and_points(tmp_path):
+def test_the_picture_has_a_column_for_each_size_and_model_and_marks_boxes_and_points(tmp_path):
     prepared = boxed(tmp_path / "x")
     models = [
         answered(prepared, np.zeros((12, 2)), [24] * 12, name=name, method=method)
@@ -32,14 +32,18 @@ def test_the_picture_has_a_column_for_each_model_and_marks_boxes_and_points(tmp_
     ]
     one = explain.draw(models, "test", 2, 0, tmp_path / "one.png")
     picture = np.asarray(Image.open(one).convert("RGB")).astype(int)
-    assert picture.shape[1] == 4 * (280 + 10) + 10
+    assert picture.shape[1] == 5 * (280 + 10) + 10
     assert picture.shape[0] == 56 + 2 * (280 + 20 + 10) + 60
-    for column in range(4):
+    for column in range(5):
         tile = picture[56 : 56 + 280, 10 + column * 290 :][:, :280]
         assert (tile == (88, 196, 255)).all(axis=2).sum() > 20  # a box
         coloured = np.ptp(tile[130:150, 130:150], axis=2).mean()  # the patch in the middle, where all models look
-        assert coloured > 20 if column else coloured < 20
-        assert ((tile[140, 134:147] == 255).all()) == (column > 0)  # the cross
+        assert coloured > 20 if column > 1 else coloured < 20
+        assert ((tile[140, 134:147] == 255).all()) == (column > 1)  # the cross
+    # Beside the film are the pixels of a student, each a square of 10 px.
+    image = int(prepared.rows("test")[explain._choose(prepared, "test", 2, 0)[0]])
+    squares = picture[56 : 56 + 280, 300 : 300 + 280][5::10, 5::10].mean(axis=2)
+    assert np.isclose(squares, 255 * prepared.inputs(np.array([image]), 28)[0, 0], atol=1).mean() > 0.8  # but for boxes
     again = explain.draw(models, "test", 2, 0, tmp_path / "two.png")
     assert one.read_bytes() == again.read_bytes()
     assert explain.draw(models, "test", 2, 3, tmp_path / "other.png").read_bytes() != one.read_bytes()

@@ -29,22 +29,36 @@ def add(workspace: Workspace, like: str, name: str, age: int, **changes) -> None
     os.utime(folder / "card.json", (4e9 + age, 4e9 + age))
 
 
-def test_a_figure_takes_the_latest_student_its_teacher_and_an_undistilled_one(workspace, finished):
+def test_a_figure_takes_the_latest_student_its_teacher_and_an_undistilled_one(workspace, finished, capsys):
     student, teacher = finished.student.name, finished.teacher.name
-    with pytest.raises(
-        ModelError,
-        match="edgecxr distill --res 28 --method none --teacher teacher-tiny-224 --arch tiny --depth 2 --tokens",
-    ):
-        model_families.figure_three(workspace, None)
+    assert model_families.figure_three(workspace, None) == [teacher, student]
+    command = capsys.readouterr().err.splitlines()[-1].split("`")[1]
+    assert command.startswith("edgecxr distill --res 28 ")
+    assert {"--method none", "--depth 2", "--tokens 49"} <= {f"--{option.strip()}" for option in command.split("--")}
+    assert command.endswith(f" --teacher {teacher}")
     add(workspace, student, "plain-56", 3, method="none", size=56)
     add(workspace, student, "plain-of-16-tokens", 4, method="none", tokens=16)
     add(workspace, student, "plain-28", 1, method="none")
     assert model_families.figure_three(workspace, None) == [teacher, "plain-28", student]
     add(workspace, student, "later", 5)
+    # The latest that has an undistilled student like it comes before the latest without.
+    add(workspace, student, "latest-112", 9, size=112)
     # A later teacher is not the one that the student learnt from.
     add(workspace, teacher, "teacher-new", 6, sha256="0" * 64)
     assert model_families.figure_three(workspace, "clinic") == [teacher, "plain-28", "later"]
-    assert model_families.every_resolution(workspace, "clinic") == [teacher, "later"]
+    assert model_families.every_resolution(workspace, "clinic") == [teacher, "latest-112", "later"]
+
+
+def test_a_figure_draws_what_there_is(workspace, finished):
+    student, teacher = finished.student.name, finished.teacher.name
+    add(workspace, student, "plain", 1, method="none")
+    shutil.rmtree(workspace.root / teacher)
+    assert model_families.figure_three(workspace, None) == ["plain", student]
+    shutil.rmtree(workspace.root / student)
+    assert model_families.figure_three(workspace, None) == ["plain"]
+    shutil.rmtree(workspace.root / "plain")
+    with pytest.raises(ModelError, match="edgecxr train"):
+        model_families.figure_three(workspace, None)
 
 
 def test_every_resolution_has_its_latest_distilled_student(workspace, finished):

@@ -1,1 +1,1 @@
-"""From films to predictions, and from predictions to what people, programs and a PACS get."""
+"""Predict from films, and write results for people, programs and PACS."""

@@ -1,6 +1,9 @@
-"""A film with the model's attention and findings drawn on it."""
+"""Draw a model's attention and findings on a film."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +12,16 @@ from PIL import Image, ImageDraw, ImageFont
 from edgecxr import NOTICE
 from edgecxr.films.display import SHORT_SIDE
 from edgecxr.infer.prediction import Prediction
-from edgecxr.infer.results import LEGEND, MARK, top_findings
+from edgecxr.infer.predictor import PHANTOM_WARNING
+from edgecxr.infer.results import compared, notes_of, refusal_of
 from edgecxr.terminal import printable
-from edgecxr.vocabulary import FloatArray
+from edgecxr.vocabulary import ABNORMAL, DOUBT, FloatArray
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+Colour = tuple[int, int, int]
+
+THRESHOLD_TICK = "tick in a bar: the threshold; yellow: at or above it"
 
 RESEARCH_USE = "RESEARCH USE ONLY - NOT FOR DIAGNOSIS"
 
@@ -22,6 +30,7 @@ _TEXT = (232, 234, 238)
 _FAINT = (150, 156, 166)
 _TRACK = (48, 52, 60)
 _POSITIVE = (249, 176, 44)
+_REFUSED = (176, 30, 38)
 
 # Colours of rising lightness, so that the order survives colour blindness and a grey print (after matplotlib's
 # "inferno", CC0; without its near-black start, which would darken the film where attention is low).
@@ -32,27 +41,29 @@ _ANCHORS = np.array(
 _STRONGEST_ALPHA = 0.58
 _MARGIN = 18
 _BAND = 34
-_FINDINGS = 5
-_WARNINGS = 3
+_ROW, _LINE = 25, 18
+_MOST_ROWS = 20
+_WARNINGS = 8
 
 
-def overlay(film: Image.Image, prediction: Prediction) -> Image.Image:
-    """Draw where the model looked and what it says.
+def overlay(film: Image.Image, prediction: Prediction, name: str | None = None) -> Image.Image:
+    """Draw the model's attention over a film, and its results below.
 
-    The attention is shown relative to an even spread over the patches: what gets no more than its even share stays
-    grey, and the colours reach from there to the strongest patch of this film (but at least to twice the even share,
-    so that a nearly even map stays nearly grey).
+    The attention is shown relative to an even spread over the patches. A patch with no more than its even share stays
+    grey. The colours range from there to the strongest patch of this film, but at least to twice the even share, so
+    that a nearly even map stays nearly grey.
 
     Args:
         film: what `edgecxr.films.display.displayed` returned.
-        prediction: of that film.
+        prediction: the prediction for that film.
+        name: of the film's file; None where it must not be shown.
 
     Returns:
         An RGB image: the film, its long side at most 1024 pixels, above a caption.
     """
     strongest = _strength(prediction.attention)[1]
     film = attention_over(film, prediction.attention)
-    caption = _caption(prediction, max(film.width, SHORT_SIDE), strongest)
+    caption = _caption(prediction, max(film.width, SHORT_SIDE), strongest, name)
     canvas = Image.new("RGB", (caption.width, film.height + caption.height), _BACKGROUND)
     canvas.paste(film, ((canvas.width - film.width) // 2, 0))
     canvas.paste(caption, (0, film.height))
@@ -60,7 +71,10 @@ def overlay(film: Image.Image, prediction: Prediction) -> Image.Image:
 
 
 def research_band(picture: Image.Image) -> Image.Image:
-    """Return an RGB picture below a band that says in capitals what it is for, as viewers may show its top alone."""
+    """Return an RGB picture below a band with `RESEARCH_USE`.
+
+    The band is at the top because viewers may show only the top of a picture.
+    """
     canvas = Image.new("RGB", (picture.width, picture.height + _BAND), _POSITIVE)
     canvas.paste(picture, (0, _BAND))
     at = (picture.width // 2, _BAND // 2)
@@ -69,12 +83,23 @@ def research_band(picture: Image.Image) -> Image.Image:
 
 
 def attention_over(film: Image.Image, attention: FloatArray) -> Image.Image:
-    """Draw attention (g, g), which sums to 1, over a grey film in the colours that `overlay` explains; returns RGB."""
+    """Draw attention over a grey film in the colours of `overlay`.
+
+    Args:
+        film: the grey film.
+        attention: (g, g), sums to 1.
+
+    Returns:
+        An RGB image of the film's size.
+    """
     return _blend(film, _strength(attention)[0])
 
 
 def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
-    """Return (g, g) in [0, 1], and the multiple of the even share that 1 stands for."""
+    """Return the strength of each patch's colour, and its scale.
+
+    The strength is (g, g) in [0, 1]; the scale is the multiple of the even share that 1 stands for.
+    """
     multiples = attention * attention.size
     strongest = max(2.0, float(multiples.max()))
     return np.clip((multiples - 1) / (strongest - 1), 0, 1).astype(np.float32), strongest
@@ -95,75 +120,155 @@ def _colours(values: FloatArray) -> NDArray[np.float32]:
     return np.stack([np.interp(values, stops, channel) for channel in _ANCHORS.T], axis=-1).astype(np.float32)
 
 
-def _caption(prediction: Prediction, width: int, strongest: float) -> Image.Image:
+class _Caption:
+    """Texts, bands and drawings below each other."""
+
+    def __init__(self, width: int) -> None:
+        self._width, self.inner = width, width - 2 * _MARGIN
+        self._parts: list[tuple[int, Callable[[Image.Image, ImageDraw.ImageDraw, int], None]]] = []
+
+    def add(self, height: int, draw: Callable[[Image.Image, ImageDraw.ImageDraw, int], None]) -> None:
+        """Add a part of a height in pixels.
+
+        `draw` is called with the picture, its pen and the part's upper end.
+        """
+        self._parts.append((height, draw))
+
+    def space(self, height: int) -> None:
+        self.add(height, lambda *_: None)
+
+    def text(self, text: str, font: Font, line: int, colour: Colour) -> None:
+        """Add a text in as many lines as it takes."""
+        lines = _wrapped(text, font, self.inner)
+
+        def draw(_: Image.Image, pen: ImageDraw.ImageDraw, y: int) -> None:
+            for number, part in enumerate(lines):
+                pen.text((_MARGIN, y + line * number), part, colour, font)
+
+        self.add(line * len(lines), draw)
+
+    def band(self, text: str, font: Font, background: Colour, colour: Colour) -> None:
+        """Add a band across the picture, with a text in its middle."""
+        lines = _wrapped(text, font, self.inner)
+        height = _BAND + 20 * (len(lines) - 1)
+
+        def draw(_: Image.Image, pen: ImageDraw.ImageDraw, y: int) -> None:
+            pen.rectangle((0, y, self._width, y + height - 1), background)
+            for number, part in enumerate(lines):
+                pen.text((self._width // 2, y + _BAND // 2 + 20 * number), part, colour, font, anchor="mm")
+
+        self.add(height, draw)
+
+    def drawn(self) -> Image.Image:
+        image = Image.new("RGB", (self._width, sum(height for height, _ in self._parts)), _BACKGROUND)
+        pen, y = ImageDraw.Draw(image), 0
+        for height, draw in self._parts:
+            draw(image, pen, y)
+            y += height
+        return image
+
+
+def _caption(prediction: Prediction, width: int, strongest: float, name: str | None) -> Image.Image:
     title, body, small = (ImageFont.load_default(size) for size in (20, 16, 13))
-    rows = [("abnormal", prediction.abnormal, prediction.decisions["abnormal"])]
-    rows += top_findings(prediction, _FINDINGS)
-    notes = [LEGEND, *prediction.warnings[:_WARNINGS]]
-    height = _MARGIN + 34 + 25 * len(rows) + 8 + 18 * len(notes) + _MARGIN + _BAND
-    image = Image.new("RGB", (width, height), _BACKGROUND)
-    draw = ImageDraw.Draw(image)
+    caption = _Caption(width)
+    if refusal := refusal_of(prediction):
+        caption.band(refusal, body, _REFUSED, (255, 255, 255))
+    caption.space(_MARGIN)
+    if name is not None:
+        caption.text(name, title, 26, _TEXT)
+    caption.text(notes_of(prediction)[0], small, _LINE, _FAINT)
+    caption.space(10)
+    rows = _rows(prediction)
+    for output in rows:
+        caption.add(_ROW, partial(_row, prediction, output, caption.inner, body))
+    if left := len(prediction.outputs) - len(rows):
+        caption.text(f"and {left} more, below their thresholds", body, _ROW, _FAINT)
+    caption.space(6)
+    caption.add(_ROW, partial(_colour_bar, caption.inner, strongest, small))
+    # What the model learnt from matters most; of the others there may be very many.
+    warnings = sorted(prediction.warnings, key=lambda warning: warning != PHANTOM_WARNING)
+    more = len(warnings) - _WARNINGS
+    notes = [f"| {THRESHOLD_TICK}", *notes_of(prediction)[1:]]
+    notes += [f"warning: {warning}" for warning in warnings[:_WARNINGS]]
+    notes += [f"and {more} more warnings, in the JSON line and the DICOM report"] if more > 0 else []
+    for note in notes:
+        caption.text(note, small, _LINE, _FAINT)
+    caption.space(_MARGIN)
+    caption.band(NOTICE, body, _POSITIVE, _BACKGROUND)
+    return caption.drawn()
 
-    y = _MARGIN
-    draw.text((_MARGIN, y), _fit(draw, prediction.model, title, width - 2 * _MARGIN), _TEXT, title)
-    y += 34
-    left = round(width * 0.62)
-    for label, probability, positive in rows:
-        _row(draw, (_MARGIN, y), left - 2 * _MARGIN, (label, probability, positive), body)
-        y += 25
-    for number, note in enumerate(notes):
-        draw.text((_MARGIN, y + 8 + 18 * number), _fit(draw, note, small, width - 2 * _MARGIN), _FAINT, small)
 
-    _colour_bar(image, draw, (left, _MARGIN + 34), width - left - _MARGIN, strongest, small)
+def _rows(prediction: Prediction) -> list[str]:
+    """Return the outputs that are drawn, in the order of the card.
 
-    draw.rectangle((0, height - _BAND, width, height), fill=_POSITIVE)
-    draw.text(
-        (width // 2, height - _BAND // 2), _fit(draw, NOTICE, body, width - 2 * _MARGIN), _BACKGROUND, body, anchor="mm"
-    )
-    return image
+    All are, or those at or above their thresholds and as many others as there is room for.
+    """
+    positive = [name for name in prediction.outputs if prediction.decisions[name]]
+    others = [name for name in prediction.outputs if not prediction.decisions[name]]
+    drawn = {ABNORMAL, *positive, *others[: max(0, _MOST_ROWS - len(positive))]}
+    return [name for name in prediction.outputs if name in drawn]
 
 
 def _row(
-    draw: ImageDraw.ImageDraw,
-    at: tuple[int, int],
+    prediction: Prediction,
+    name: str,
     width: int,
-    row: tuple[str, float, bool],
     font: Font,
+    _: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    y: int,
 ) -> None:
-    """Draw one line: label, bar, probability."""
-    label, probability, positive = row
-    x, y = at
-    colour = _POSITIVE if positive else _TEXT
-    bar, number = round(width * 0.34), 56
-    start = x + width - bar - number
-    draw.text((x, y), _fit(draw, label, font, start - x - 10), colour, font)
-    draw.rectangle((start, y + 6, start + bar, y + 13), fill=_TRACK)
-    draw.rectangle((start, y + 6, start + round(bar * probability), y + 13), fill=colour)
-    draw.text((start + bar + 10, y), f"{probability:.2f}{' ' + MARK if positive else ''}", colour, font)
+    """Draw one output: name, bar, tick at the threshold, numbers."""
+    colour = _POSITIVE if prediction.decisions[name] else _TEXT
+    number = compared(prediction, name)
+    text = 140
+    bar = round((width - text) * 0.36)
+    start = _MARGIN + width - bar - text
+    label = _fit(name, font, start - _MARGIN - 20) + (DOUBT if prediction.unreliable(name) else "")
+    pen.text((_MARGIN, y), label, colour, font)
+    pen.rectangle((start, y + 6, start + bar, y + 13), fill=_TRACK)
+    pen.rectangle((start, y + 6, start + round(bar * prediction.outputs[name]), y + 13), fill=colour)
+    tick = start + round(bar * prediction.thresholds[name])
+    pen.rectangle((tick - 2, y + 1, tick + 2, y + 18), fill=_BACKGROUND)  # apart from a bar of the same lightness
+    pen.rectangle((tick - 1, y + 2, tick, y + 17), fill=_TEXT)
+    pen.text((start + bar + 12, y), number, colour, font)
 
 
-def _colour_bar(
-    image: Image.Image,
-    draw: ImageDraw.ImageDraw,
-    at: tuple[int, int],
-    width: int,
-    strongest: float,
-    font: Font,
-) -> None:
-    """Draw what the colours mean, as they look over mid-grey film."""
-    x, y = at
-    draw.text((x, y), "attention (1: even spread)", _FAINT, font)
-    ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (14, 1))
-    image.paste(_blend(Image.new("L", (width, 14), 90), ramp), (x, y + 22))
-    draw.text((x, y + 40), "1", _FAINT, font)
-    draw.text((x + width, y + 40), f"{strongest:.1f}", _FAINT, font, anchor="ra")
+def _colour_bar(width: int, strongest: float, font: Font, image: Image.Image, pen: ImageDraw.ImageDraw, y: int) -> None:
+    """Draw the legend of the colours, as they look over mid-grey film."""
+    label = "attention, as a multiple of an even spread:  1"
+    left = _MARGIN + round(pen.textlength(label, font)) + 8
+    right = _MARGIN + width - 40
+    pen.text((_MARGIN, y + 2), label, _FAINT, font)
+    ramp = np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (12, 1))
+    image.paste(_blend(Image.new("L", (right - left, 12), 90), ramp), (left, y + 5))
+    pen.text((right + 8, y + 2), f"{strongest:.1f}", _FAINT, font)
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """Return `text`, shortened with dots where it is wider than `width` pixels."""
+def _wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Return a text in lines of at most `width` pixels.
+
+    A word that is longer is cut into several.
+    """
+    lines = [""]
+    for word in printable(text).split(" "):
+        longer = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines += [""] * bool(lines[-1])
+        for character in word:
+            if font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+def _fit(text: str, font: Font, width: int) -> str:
+    """Return `text`, shortened with dots if it is wider than `width` pixels."""
     text = printable(text)
-    if draw.textlength(text, font) <= width:
+    if font.getlength(text) <= width:
         return text
-    while text and draw.textlength(text + "...", font) > width:
+    while text and font.getlength(text + "...") > width:
         text = text[:-1]
     return text + "..."

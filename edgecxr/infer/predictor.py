@@ -5,34 +5,42 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.card import ModelCard, check_shapes
-from edgecxr.bundle.gate import GateResult, far_away, load_gate, warnings_of
+from edgecxr.bundle.gate import GateResult, far_away, judge, load_gate, warnings_of
+from edgecxr.bundle.tested import of_test_films
 from edgecxr.engines.backend import Outputs, open_backend
-from edgecxr.errors import GATE_REASONS, InputError, ModelError, UsageError, brief
+from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import checked, film_of, read_film
 from edgecxr.films.resize import INPUT_SIZES, box_mean, source_size
+from edgecxr.infer.in_memory import in_memory, read_in_memory
+from edgecxr.infer.json_line import AskedModel
 from edgecxr.infer.prediction import Prediction, Rejection, rejection
+from edgecxr.infer.rendering import rendering_doubts
+from edgecxr.infer.thresholds import temperatures_of, thresholds_of
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.storage.folders import CARD
-from edgecxr.vocabulary import ABNORMAL, FEW_CASES, PRECISIONS, FloatArray
+from edgecxr.vocabulary import ABNORMAL, PRECISIONS, FloatArray
+
+if TYPE_CHECKING:
+    from edgecxr.infer.in_memory import InMemory
 
 PHANTOM_WARNING = "model learnt from synthetic phantom films only"
 NO_GATE_WARNING = (
     "the model cannot tell whether a film is a chest film: export it again, with 16 or more training films and some "
     "validation films"
 )
+UNCOMPARED_WARNING = "nothing has compared this engine with its file: `edgecxr build` and --backend tensorrt do"
 LARGEST_SHARE = 0.05
-"""Of films like those of the training that a quality gate may refuse without a warning."""
+"""Share of films like the training films that a quality gate may refuse without a warning."""
 
 _LARGEST_FEATURE = 1e6
 
@@ -40,10 +48,10 @@ _LARGEST_FEATURE = 1e6
 class Predictor:
     """A model that is ready to look at films; `edgecxr.load` opens one.
 
-    Thread-safe: any number of threads may call `predict` of one predictor at the same time, and get what they would
-    have got alone. Files are read one after the other; the model runs for several threads at once. While a file is
-    read, Python's warnings are off in the whole process, and while GDCM decodes one (JPEG lossless and extended), so is
-    standard error. Processes each need a predictor of their own: it does not survive a fork.
+    Thread-safe: any number of threads may call `predict` at the same time, and get the same results as alone. Files are
+    read one after the other; the model runs for several threads at once. While a file is read, Python's warnings are
+    off in the whole process. While GDCM decodes one (JPEG lossless and extended), standard error is off as well. A
+    predictor does not survive a fork: each process needs its own.
 
     Args:
         bundle: an open bundle, or the path of one.
@@ -51,13 +59,14 @@ class Predictor:
         operating_point: the rule on the card that turns probabilities into decisions.
         precision: which of the bundle's model files to run: "fp32", "fp16" or "int8".
         threads: how many threads compute; None leaves it to the backend.
-        any_view: look at films that say that they are lateral or oblique, too.
-        force: look at films that the quality gate refuses, too; their predictions say so.
+        any_view: accept films that state a lateral or oblique view, too.
+        force: accept films that the quality gate refuses, too; their predictions say so.
 
     Attributes:
         bundle: the open bundle.
         precision: of the model file that runs.
-        warnings: what is to be said with every prediction of this model.
+        warnings: those that belong to every prediction of this model.
+        doubts: rendering of a film that the model does not know -> a code of `edgecxr.infer.rendering` and a warning.
 
     Raises:
         UsageError: the backend is unknown or for checkpoints, there is no such precision, or the card has operating
@@ -89,26 +98,30 @@ class Predictor:
             raise ModelError(
                 f"the card in {self.bundle.path} has size {self.card.size}, not one of {INPUT_SIZES}: export again"
             )
-        self._thresholds, self.warnings = _thresholds(self.card, operating_point, self.bundle.path)
+        self._thresholds, self.warnings = thresholds_of(self.card, operating_point, self.bundle.path)
         self._operating_point = operating_point if self.card.operating_points else None
         if self.card.phantom:
             self.warnings += (PHANTOM_WARNING,)
-        self._temperatures = _temperatures(self.card, self.bundle.path)
-        model = self.bundle.artefact(precision)
+        self.doubts = rendering_doubts(self.card.renderings)
+        self._tested = of_test_films(self.card)
+        self._temperatures = temperatures_of(self.card, self.bundle.path)
+        model = self.bundle.model(precision)
+        self._sha256 = model.sha256
         self._gate = load_gate(self.bundle, precision)
         if self._gate is None:
             self.warnings += (NO_GATE_WARNING,)
         elif (share := self.card.gate.get("false_rejection", 0)) > LARGEST_SHARE:
             self.warnings += (
-                f"the quality gate rests on few validation films: it refuses about {share:.0%} of good films",
+                f"the quality gate was set on few validation films: it refuses about {share:.0%} of suitable films",
             )
-        self.any_view, self.force = any_view, force
-        options = {} if threads is None else {"threads": threads}
+        self.warnings += (UNCOMPARED_WARNING,) if backend == "onnxruntime-tensorrt" else ()
+        self.backend, self.any_view, self.force = backend, any_view, force
+        options: dict[str, Any] = {} if threads is None else {"threads": threads}
         self._backend = open_backend(backend, model, **options)
-        # What a backend does not say here shows in its answers.
+        # A backend may not state its shapes; then its outputs are checked.
         shapes = getattr(self._backend, "shapes", {})
         try:
-            check_shapes(self.card, shapes, str(model), str(self.bundle.path / CARD))
+            check_shapes(self.card, shapes, str(model.path), str(self.bundle.path / CARD))
             self._check_features(tuple(shapes.get("features", (None, None)))[1:])
         except ModelError:
             self._backend.close()
@@ -119,12 +132,14 @@ class Predictor:
         """The model's card."""
         return self.bundle.card
 
-    def predict(self, source: str | os.PathLike[str] | Radiograph | NDArray[Any]) -> Prediction:
+    def predict(self, source: str | os.PathLike[str] | InMemory | Radiograph | NDArray[Any]) -> Prediction:
         """Look at one film.
 
         Args:
-            source: the path of a DICOM file or image; or pixels (H, W) with black air, as floats in [0, 1] or as uint8
-                or uint16, which are taken as an image file with these pixels would be; or a film that has been read.
+            source: the path of a DICOM file or image; or its content as bytes or as an open file, or a pydicom data
+                set, as `edgecxr.infer.in_memory` reads them; or pixels (H, W) with black air, as floats in [0, 1] or
+                as uint8 or uint16, which are treated like an image file with these pixels; or a film that has been
+                read.
 
         Raises:
             InputError: the file or array is not a film that can be used, or the quality gate refuses it.
@@ -134,12 +149,15 @@ class Predictor:
         if isinstance(source, (str, os.PathLike)):
             return self._taken(read_film(source, self.image_size))
         if isinstance(source, np.ndarray):
-            # Here, so that who gives no arrays loads no Pillow.
+            # Imported here because only arrays need Pillow.
             from edgecxr.films.image_file import from_array
 
             source = checked(from_array(source))
+        elif in_memory(source):
+            return self._taken(read_in_memory(source, self.image_size))
         if not isinstance(source, Radiograph):
-            raise UsageError(f"predict takes a path or an array of pixels (H, W), not {type(source).__name__}")
+            takes = "bytes, an open file, a data set, a path or an array of pixels (H, W)"
+            raise UsageError(f"predict takes {takes}, not {type(source).__name__}")
         return self._taken(film_of(source, self.image_size))
 
     def _taken(self, film: FilmRead) -> Prediction:
@@ -149,20 +167,29 @@ class Predictor:
         return result
 
     @property
+    def asked(self) -> AskedModel:
+        """What a result says of the model."""
+        return AskedModel(self.card.name, self.precision, self._sha256, self._operating_point)
+
+    @property
     def operating_point(self) -> str | None:
-        """The rule on the card that chose the thresholds; None where the card has none."""
+        """The rule on the card that chose the thresholds.
+
+        None if the card has no operating points.
+        """
         return self._operating_point
 
     @property
     def image_size(self) -> int:
-        """The side of the image that the model's input is made from: 224 or 448 px."""
+        """The side of the model's source image, 224 or 448 px."""
         return source_size(self.card.size)
 
     def look(self, films: Sequence[FilmRead]) -> list[Prediction | Rejection]:
-        """Look at films that have been read for a model of `image_size`, all at once.
+        """Predict from a batch of films that have been read.
 
-        Films that the quality gate refuses are rejected: those whose file or pixels speak against them before the model
-        runs. Each prediction's time of the "model" is its share of what all took.
+        They must have been read for a model of `image_size`. Films that the quality gate refuses are rejected, before
+        the model runs if their file or pixels raise objections. Each prediction's "model" time is its share of the
+        batch's time.
 
         Raises:
             ModelError: the model failed, does not fit its card, or has been closed.
@@ -172,12 +199,12 @@ class Predictor:
             if len(film.image) != self.image_size:
                 side = len(film.image)
                 raise UsageError(f"{film.source} was read at {side} px, and the model needs {self.image_size} px")
-        first = [self._judged(film.objections) for film in films]
-        seen = [film for film, gate in zip(films, first, strict=True) if gate.verdict != "refuse"]
-        results = iter(self._seen(seen) if seen else ())
+        gates = [self._judged(film.objections) for film in films]
+        accepted = [film for film, gate in zip(films, gates, strict=True) if gate.verdict != "refuse"]
+        results = iter(self._seen(accepted) if accepted else ())
         return [
             self._refused(film, gate) if gate.verdict == "refuse" else next(results)
-            for film, gate in zip(films, first, strict=True)
+            for film, gate in zip(films, gates, strict=True)
         ]
 
     def _seen(self, films: Sequence[FilmRead]) -> Iterator[Prediction | Rejection]:
@@ -187,7 +214,17 @@ class Predictor:
         reduced = time.perf_counter()
         outputs = self._backend.run(inputs)
         shares = {"preprocess": (reduced - start) / len(films), "model": (time.perf_counter() - reduced) / len(films)}
-        probabilities = self._probabilities(outputs, len(films))
+        numbers = self._numbers(outputs, len(films))
+        # An engine may overflow for a film, which must not cost the others their predictions.
+        sound = [film for film, finite in zip(films, numbers, strict=True) if finite]
+        results = iter(self._answered(sound, images[numbers], outputs.rows(numbers), shares) if sound else ())
+        for film, finite in zip(films, numbers, strict=True):
+            yield next(results) if finite else self._without_numbers(film)
+
+    def _answered(
+        self, films: Sequence[FilmRead], images: NDArray[np.uint8], outputs: Outputs, shares: dict[str, float]
+    ) -> Iterator[Prediction | Rejection]:
+        probabilities = self._probabilities(outputs)
         gates = self._gates(films, images, outputs)
         for film, gate, row, attention in zip(films, gates, probabilities, outputs.attention, strict=True):
             if gate.verdict == "refuse":
@@ -196,54 +233,58 @@ class Predictor:
                 named = dict(zip((*self.card.labels, ABNORMAL), row, strict=True))
                 yield self._prediction(film, gate, named, attention, shares)
 
+    def _without_numbers(self, film: FilmRead) -> Rejection:
+        remedy = "export the model again" if self.precision == "fp32" else "use its fp32 file"
+        message = f"{film.source}: the {self.precision} model gives values that are not numbers for this film: {remedy}"
+        return Rejection(film.source, "no-numbers", message, header=film.header)
+
     def _refused(self, film: FilmRead, gate: GateResult) -> Rejection:
-        return replace(rejection(film.source, gate), model=self.card.name, precision=self.precision)
+        return rejection(film.source, gate, film.header)
 
     def _gates(self, films: Sequence[FilmRead], images: NDArray[np.uint8], outputs: Outputs) -> list[GateResult]:
-        """Return what the gate makes of films that the model has seen."""
+        """Return the gate's results for films that the model has seen."""
         if self._gate is None:
             return [self._judged(film.objections) for film in films]
         distances = self._distances(outputs, len(films))
-        far = np.flatnonzero(distances > self._gate.threshold)
-        more: dict[int, tuple[Objection, ...]] = {}
+        far = self._gate.too_far(distances)
+        far_objections: dict[int, tuple[Objection, ...]] = {}
         if len(far):
-            # The same films with black and white exchanged: where these look as most films do, the polarity is wrong.
+            # If a film looks ordinary once black and white are exchanged, its polarity is wrong.
             exchanged = self._backend.run(box_mean(255 - images[far], self.card.size)[:, None])
             for place, distance in zip(far.tolist(), self._distances(exchanged, len(far)), strict=True):
-                more[place] = (far_away(float(distances[place]), float(distance), self._gate),)
-        return [self._judged((*film.objections, *more.get(i, ())), float(distances[i])) for i, film in enumerate(films)]
+                far_objections[place] = (far_away(float(distances[place]), float(distance), self._gate),)
+        return [
+            self._judged((*film.objections, *far_objections.get(i, ())), float(distances[i]))
+            for i, film in enumerate(films)
+        ]
 
     def _distances(self, outputs: Outputs, count: int) -> NDArray[np.float64]:
         assert self._gate is not None
+        features = self._features(outputs, count)
+        # Treat NaN and huge values as infinitely far.
+        finite = np.abs(features).max(axis=1) < _LARGEST_FEATURE
+        return np.where(finite, self._gate.distances(np.where(finite[:, None], features, 0)), np.inf)
+
+    def _features(self, outputs: Outputs, count: int) -> FloatArray:
         features = outputs.features
         if not isinstance(features, np.ndarray) or features.dtype.kind != "f" or len(features) != count:
             features = np.empty(0, np.float32)
         self._check_features(features.shape[1:])
-        # Treat NaN and huge values as infinitely far.
-        if not np.abs(features).max() < _LARGEST_FEATURE:
-            raise self._no_numbers()
-        return self._gate.distances(features)
+        return features
 
     def _check_features(self, shape: tuple[object, ...]) -> None:
-        """Refuse a model that does not give what its gate was fitted to; a side that is not known is no int."""
+        """Refuse a model without the features that its gate needs.
+
+        A dimension of unknown size is not an int.
+        """
         if self._gate is not None and (len(shape) != 1 or (type(shape[0]) is int and shape[0] != len(self._gate.mean))):
             raise ModelError(f"the model in {self.bundle.path} has no features for its quality gate: export it again")
 
     def _judged(self, objections: Sequence[Objection], distance: float | None = None) -> GateResult:
-        if self.any_view:
-            objections = [objection for objection in objections if objection.reason != "view"]
-        ordered = tuple(sorted(objections, key=lambda objection: GATE_REASONS.index(objection.reason)))
-        verdict = "pass" if not ordered else "warn" if self.card.phantom else "forced" if self.force else "refuse"
-        return GateResult(verdict, ordered, distance, None if self._gate is None else self._gate.threshold)
-
-    def _no_numbers(self) -> ModelError:
-        return ModelError(
-            f"the model in {self.bundle.path} gives values that are not numbers: "
-            "use its fp32 file, or export the model again"
-        )
+        return judge(objections, self._gate, distance, self.any_view, self.card.phantom, self.force)
 
     def close(self) -> None:
-        """Free the model; what another thread has begun still ends well."""
+        """Free the model; running calls of other threads still finish."""
         self._backend.close()
 
     def __enter__(self) -> Predictor:
@@ -262,9 +303,10 @@ class Predictor:
         attention: FloatArray,
         seconds: dict[str, float],
     ) -> Prediction:
+        doubts = [self.doubts[film.rendering]] if film.rendering in self.doubts else []
         timings = dict(film.timings_ms)
-        for stage, more in seconds.items():
-            timings[stage] = timings.get(stage, 0.0) + 1000 * more
+        for stage, spent in seconds.items():
+            timings[stage] = timings.get(stage, 0.0) + 1000 * spent
         return Prediction(
             findings={label: probabilities[label] for label in self.card.labels},
             abnormal=probabilities[ABNORMAL],
@@ -275,53 +317,34 @@ class Predictor:
             model=self.card.name,
             source=film.source,
             timings_ms=timings,
-            warnings=(*film.warnings, *warnings_of(gate), *self.warnings),
+            warnings=(*film.warnings, *warnings_of(gate), *(message for _, message in doubts), *self.warnings),
             gate=gate,
             precision=self.precision,
+            codes=tuple(code for code, _ in doubts),
+            tested=self._tested,
         )
 
-    def _probabilities(self, outputs: Outputs, count: int) -> list[list[float]]:
-        """Return a row for each of `count` images: the findings, then "abnormal"."""
-        found = {name: getattr(outputs, name) for name in ("findings", "abnormal", "attention")}
-        # An engine may give lists or texts, if that is what its model computes.
-        if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in found.values()):
+    def _numbers(self, outputs: Outputs, count: int) -> NDArray[np.bool_]:
+        """Return for which of `count` images all outputs are numbers."""
+        arrays = {name: getattr(outputs, name) for name in ("findings", "abnormal", "attention")}
+        # An engine may return lists or strings, if its model computes them.
+        if not all(isinstance(value, np.ndarray) and value.dtype.kind == "f" for value in arrays.values()):
             raise ModelError(f"the model in {self.bundle.path} does not answer with numbers: export the model again")
-        shapes = {name: value.shape for name, value in found.items()}
+        shapes = {name: value.shape for name, value in arrays.items()}
         check_shapes(self.card, shapes, f"the model in {self.bundle.path}", CARD)
         if {shape[:1] for shape in shapes.values()} != {(count,)}:
             raise ModelError(
                 f"the model in {self.bundle.path} does not answer with one row for each image: export the model again"
             )
+        numbers = np.asarray(np.isfinite(outputs.logits).all(axis=1))
+        numbers &= np.isfinite(outputs.attention).all(axis=(1, 2))
+        if self._gate is not None:
+            numbers &= np.abs(self._features(outputs, count)).max(axis=1) < _LARGEST_FEATURE
+        return numbers
+
+    def _probabilities(self, outputs: Outputs) -> list[list[float]]:
+        """Return a row for each image: the findings, then "abnormal"."""
         logits = outputs.logits.astype(np.float64)
-        if not (np.isfinite(logits).all() and np.isfinite(outputs.attention).all()):
-            raise self._no_numbers()
-        # As a tanh, the sigmoid overflows for no logit; with a tiny temperature the quotient may, to what is meant.
+        # Written as a tanh, the sigmoid never overflows. The quotient may, and infinity then gives the right limit.
         with np.errstate(over="ignore"):
             return (0.5 * (1 + np.tanh(0.5 * logits / self._temperatures))).tolist()
-
-
-def _thresholds(card: ModelCard, rule: str, source: Path) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return name -> threshold, and warnings where the card has none or few films decided it."""
-    names = (*card.labels, ABNORMAL)
-    if card.operating_points and rule not in card.operating_points:
-        rules = brief(", ".join(card.operating_points))
-        raise UsageError(f"{source} has no operating point {rule!r} (there are: {rules})")
-    points = card.operating_points.get(rule, {})
-    absent = [name for name in names if name not in points]
-    thresholds = {name: float(points.get(name, 0.5)) for name in names}
-    notes = []
-    if absent:
-        what = "any label" if len(absent) == len(names) else ", ".join(absent)
-        notes.append(f"the model's card has no operating point for {what}: decided at 0.5")
-    few = [f"{name} ({kinds})" for name, kinds in card.few_cases.items() if name in points]
-    if few:
-        notes.append(f"thresholds rest on fewer than {FEW_CASES} validation films of a kind: {', '.join(few)}")
-    return thresholds, tuple(notes)
-
-
-def _temperatures(card: ModelCard, source: Path) -> FloatArray:
-    """Return (L + 1,) divisors of the logits, "abnormal" last."""
-    values = np.array([card.temperature.get(name, 1.0) for name in (*card.labels, ABNORMAL)])
-    if not (values > 0).all():
-        raise ModelError(f"the card in {source} has a temperature that is not above 0: export the model again")
-    return values

@@ -1,200 +1,242 @@
-"""Predictions for programs (one JSON object per line) and for people (a table, or plain lines)."""
+"""Results for people, as a table or plain lines.
+
+A value stands beside its threshold: `0.62 >= 0.30`. Of many films, findings at or above their thresholds are listed,
+in the order of the model's card, and the others are counted; of a film alone, all are listed. A question mark follows
+the name of an output that is unreliable on test films. Warnings are counted and named once, at the end.
+"""
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any, TextIO
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
 from edgecxr import NOTICE
-from edgecxr.bundle.gate import GateResult
-from edgecxr.infer.prediction import Prediction, Rejection
-from edgecxr.terminal import printable
-
-Result = Prediction | Rejection
-
-MARK = "*"
-LEGEND = f"{MARK} at or above the operating point"
-
-SCHEMA = 1
-"""Version of the JSON lines, which `result.schema.json` describes: goes up when a program would have to change."""
+from edgecxr.infer.json_line import Result
+from edgecxr.infer.prediction import NOT_TESTED, UNRELIABLE, Prediction, Rejection
+from edgecxr.terminal import Screen, Spans, aligned, show
+from edgecxr.vocabulary import ABNORMAL, DOUBT
 
 _TABLE_WIDTH = 80
-_ABNORMAL_WIDTH = 9
-_TOP = 3
+_ABNORMAL_WIDTH = 14
+_MOST_DIGITS = 7
+_MOST_KINDS = 20  # of warnings at the end
+_NAMED = 2  # films beside a warning
+_NUMBER = re.compile(r"\d+(\.\d+)?")
+
+_POSITIVE, _FAINT, _WARNING, _REFUSED = "bold yellow", "dim", "yellow", "bold red"
 
 
-def to_json(result: Result, attention: bool = False) -> str:
-    """Return one line of ASCII JSON.
+def compared(prediction: Prediction, name: str) -> str:
+    """Return an output's value beside its threshold, such as "0.62 >= 0.30".
 
-    Probabilities and thresholds are not rounded, so that who compares them comes to the decision that was made.
-    Names that are not valid UTF-8 keep their bytes as lone surrogate escapes, which `os.fsencode` turns back.
-
-    Args:
-        result: what became of one file.
-        attention: include the (g, g) attention map as nested lists.
+    There are as many digits as it takes to see which one is larger.
     """
-    if isinstance(result, Rejection):
-        return json.dumps({
-            "source": result.source,
-            "status": "rejected",
-            "schema": SCHEMA,
-            "reason": result.reason,
-            "message": result.message,
-            "model": result.model,
-            "precision": result.precision,
-            "gate": None if result.gate is None else _gate(result.gate),
-            "notice": NOTICE,
-        }, allow_nan=False)  # fmt: skip
-    decided = {
-        name: {"probability": p, "threshold": result.thresholds[name], "decision": result.decisions[name]}
-        for name, p in (*result.findings.items(), ("abnormal", result.abnormal))
-    }
-    record: dict[str, Any] = {
-        "source": result.source,
-        "status": "ok",
-        "schema": SCHEMA,
-        "model": result.model,
-        "precision": result.precision,
-        "operating_point": result.operating_point,
-        "abnormal": decided.pop("abnormal"),
-        "findings": decided,
-        "timings_ms": {name: round(ms, 3) for name, ms in result.timings_ms.items()},
-        "gate": _gate(result.gate),
-        "warnings": list(result.warnings),
-        "notice": NOTICE,
-    }
-    if attention:
-        record["attention"] = [[round(float(value), 6) for value in row] for row in result.attention]
-    return json.dumps(record, allow_nan=False)
+    value, threshold = prediction.outputs[name], prediction.thresholds[name]
+    for digits in range(2, _MOST_DIGITS + 1):
+        left, right = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+        if value == threshold or (left != right and (float(right) > 0 or threshold == 0)):
+            break
+    return f"{left} {'>=' if prediction.decisions[name] else '<'} {right}"
 
 
-def _gate(gate: GateResult) -> dict[str, Any]:
-    return {
-        "verdict": gate.verdict,
-        "distance": gate.distance,
-        "threshold": gate.threshold,
-        "objections": [{"reason": each.reason, "message": each.message} for each in gate.objections],
-    }
+def marked(prediction: Prediction, name: str) -> str:
+    """Return an output's name, with a question mark if it is unreliable."""
+    return f"{name}{DOUBT}" if prediction.unreliable(name) else name
 
 
-def top_findings(prediction: Prediction, count: int = _TOP) -> list[tuple[str, float, bool]]:
-    """Return (label, probability, decision): all that were decided positive, then the likeliest up to `count`."""
-    rows = [(label, p, prediction.decisions[label]) for label, p in prediction.findings.items()]
-    rows.sort(key=lambda row: (not row[2], -row[1]))
-    return rows[: max(count, sum(positive for _, _, positive in rows))]
+def notes_of(prediction: Prediction) -> list[str]:
+    """Return what a reader needs to know of the model's decisions."""
+    rule = prediction.operating_point
+    chosen = f"chosen by the rule {rule}" if rule else "0.5, since its card has none"
+    notes = [f"model {prediction.model} ({prediction.precision}); each value stands beside its threshold, {chosen}"]
+    if any(prediction.unreliable(name) for name in prediction.outputs):
+        notes.append(f"{DOUBT} {UNRELIABLE}")
+    return notes if prediction.tested else [*notes, NOT_TESTED]
 
 
-def print_results(results: Iterable[Result], stream: TextIO | None = None, common: Sequence[str] = ()) -> None:
-    """Print results for people as they come: rows of a table on a terminal of 80 columns or more, else plain lines.
-
-    After the last result, or when an error or Ctrl-C ends them, come the thresholds and the notice, once.
+def first_said(result: Result, once: Collection[str], said: set[str]) -> list[str]:
+    """Return a result's warnings that are said once and have not been.
 
     Args:
-        results: predictions and rejections, as they come.
+        result: the result.
+        once: warnings that are said once.
+        said: those said already; new ones are added.
+    """
+    warnings = result.warnings if isinstance(result, Prediction) else ()
+    new = [warning for warning in warnings if warning in once and warning not in said]
+    said.update(new)
+    return new
+
+
+@dataclass
+class _Kind:
+    """Warnings that differ in their numbers alone."""
+
+    first: str
+    count: int = 0
+    same: bool = True
+    films: list[str] = field(default_factory=list)
+
+
+class _Warnings:
+    """Warnings of films, counted by kind."""
+
+    def __init__(self) -> None:
+        self._films = 0
+        self._kinds: dict[str, _Kind] = {}
+
+    def add(self, prediction: Prediction) -> None:
+        self._films += 1
+        for warning in dict.fromkeys(prediction.warnings):
+            kind = self._kinds.setdefault(_NUMBER.sub("0", warning), _Kind(warning))
+            kind.count += 1
+            kind.same &= warning == kind.first
+            if len(kind.films) < _NAMED:
+                kind.films.append(Path(prediction.source).name)
+
+    def lines(self) -> list[str]:
+        kinds = sorted(self._kinds.values(), key=lambda kind: -kind.count)
+        lines = [f"warning: {self._where(kind)}{kind.first}" for kind in kinds[:_MOST_KINDS]]
+        left = len(kinds) - _MOST_KINDS
+        return lines if left <= 0 else [*lines, f"and {left} more kinds of warnings: --json has all of them"]
+
+    def _where(self, kind: _Kind) -> str:
+        if kind.count == self._films == 1:
+            return ""
+        more = f" and {kind.count - len(kind.films)} more" if kind.count > len(kind.films) else ""
+        all_of = "all " if kind.count == self._films else ""
+        named = "" if all_of else f" ({', '.join(kind.films)}{more})"
+        first = "" if kind.same else ", of the first"
+        return f"{all_of}{kind.count} film{'s' if kind.count > 1 else ''}{named}{first}: "
+
+
+@contextmanager
+def printed(stream: TextIO | None = None, alone: bool = False) -> Iterator[Callable[[Result], None]]:
+    """Provide a function that prints a result for people.
+
+    A terminal of 80 columns or more gets rows of a table, anything else plain lines. After the last result, or when an
+    error or Ctrl-C ends them, follow the warnings, what the values mean, and the notice.
+
+    Args:
         stream: where to print; standard output by default.
-        common: warnings that every prediction has; they are printed once, before the first result.
+        alone: whether there is one film only, all of whose findings are listed.
     """
     stream = sys.stdout if stream is None else stream
     wide = stream.isatty() and shutil.get_terminal_size().columns >= _TABLE_WIDTH
-    write = _table(stream) if wide else _lines(stream)
-    legend, shown = "", False
+    screen = Screen(stream) if stream.isatty() else None
+    notes: list[str] = []
+    warnings = _Warnings()
+    shown = False
+
+    def line(*spans: tuple[str, str]) -> None:
+        if screen is None:
+            show("".join(text for text, _ in spans), stream)
+        else:
+            screen.line(*spans)
+
+    write = _table(screen) if screen and wide and not alone else _blocks(line, alone)
+
+    def show_result(result: Result) -> None:
+        nonlocal notes, shown
+        if isinstance(result, Prediction):
+            notes = notes or notes_of(result)
+            warnings.add(result)
+        write(result)
+        stream.flush()
+        shown = True
+
     try:
-        for warning in common:
-            write(f"warning: {warning}")
-        for result in results:
-            if isinstance(result, Prediction):
-                legend = legend or _legend(result)
-                result = replace(result, warnings=tuple(w for w in result.warnings if w not in common))
-            write(result)
-            stream.flush()
-            shown = True
+        yield show_result
     finally:
         if shown:
-            for line in filter(None, (legend, NOTICE)):
-                write(line)
+            for text in warnings.lines():
+                line((text, _WARNING))
+            for text in notes:
+                line((text, _FAINT))
+            line((NOTICE, "bold"))
 
 
-def _lines(stream: TextIO) -> Callable[[Result | str], None]:
-    """Return what prints plain lines."""
+def _blocks(line: Callable[..., None], alone: bool) -> Callable[[Result], None]:
+    """Return a function that prints some lines for each film."""
 
-    def write(result: Result | str) -> None:
-        if isinstance(result, str):
-            lines = [result]
-        elif isinstance(result, Rejection):
-            lines = [result.source, f"  rejected ({result.reason}): {result.message}"]
+    def write(result: Result) -> None:
+        line((result.source, "bold"))
+        if isinstance(result, Rejection):
+            line(("  rejected ", _REFUSED), (f"({result.reason}): {_message(result)}", ""))
+            return
+        if refusal := refusal_of(result):
+            line((f"  {refusal}", _REFUSED))
+        if alone:
+            beside = {name: compared(result, name).replace(" < ", " <  ") for name in result.outputs}
+            rows = aligned([[f"  {marked(result, name)}", beside[name]] for name in beside])
+            for name, row in zip(result.outputs, rows, strict=True):
+                line((row, _POSITIVE if result.decisions[name] else ""))
         else:
-            findings = ", ".join(_marked(*row) for row in top_findings(result))
-            lines = [result.source]
-            lines += [f"  {_marked('abnormal', result.abnormal, result.decisions['abnormal'])} | {findings}"]
-            lines += [f"  warning: {warning}" for warning in result.warnings]
-        for line in lines:
-            print(printable(line, stream.encoding), file=stream)
+            line(("  ", ""), *_output(result, ABNORMAL, True), (" | ", ""), *_listed(result))
 
     return write
 
 
-def _table(stream: TextIO) -> Callable[[Result | str], None]:
-    """Return what prints the rows of a table whose widths are those of the terminal, not those of rows to come."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=stream)
-    film = console.width // 3
+def _table(screen: Screen) -> Callable[[Result], None]:
+    """Return a function that prints rows of a table."""
+    widths = (screen.width // 3, _ABNORMAL_WIDTH, None)
     begun = False
 
-    def cell(text: str, style: str = "") -> Text:
-        # A Text, not a str: rich would read [brackets] in a file's name as markup.
-        return Text(printable(text, stream.encoding), style=style)
-
-    def show(*cells: Text) -> None:
-        table = Table(box=None, show_header=False, pad_edge=False)
-        table.add_column(width=film, overflow="fold")
-        table.add_column(width=_ABNORMAL_WIDTH, no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row(*cells)
-        console.print(table)
-
-    def write(result: Result | str) -> None:
+    def write(result: Result) -> None:
         nonlocal begun
-        if isinstance(result, str):
-            style = "yellow" if result.startswith("warning: ") else "bold" if result == NOTICE else ""
-            console.print(cell(result, style), soft_wrap=True)
-            return
         if not begun:
             begun = True
-            show(*(cell(head, "bold") for head in ("film", "abnormal", "findings")))
+            heads = ("film", "abnormal", "findings at or above their thresholds")
+            screen.row(widths, [[(head, "bold")] for head in heads])
+        source: Spans = [(result.source, "")]
         if isinstance(result, Rejection):
-            show(cell(result.source), cell("rejected", "red"), cell(f"{result.reason}: {result.message}"))
+            screen.row(widths, [source, [("rejected", _REFUSED)], [(f"{result.reason}: {_message(result)}", "")]])
             return
-        findings = Text(", ").join(cell(_marked(*row), "bold yellow" if row[2] else "") for row in top_findings(result))
-        abnormal = result.decisions["abnormal"]
-        show(
-            cell(result.source),
-            cell(_marked("", result.abnormal, abnormal), "bold yellow" if abnormal else ""),
-            findings,
-        )
-        for warning in result.warnings:
-            console.print(cell(f"  warning: {warning}", "yellow"), soft_wrap=True)
+        findings = list(_listed(result))
+        if refusal := refusal_of(result):
+            findings = [(f"{refusal}; ", _REFUSED), *findings]
+        screen.row(widths, [source, list(_output(result, ABNORMAL, False)), findings])
 
     return write
 
 
-def _legend(prediction: Prediction) -> str:
-    rule = f"{prediction.operating_point} operating point" if prediction.operating_point else "threshold"
-    thresholds = {"abnormal": prediction.thresholds["abnormal"]} | prediction.thresholds
-    listed = ", ".join(f"{name} {_short(value)}" for name, value in thresholds.items())
-    return f"{MARK} at or above the {rule} of {prediction.model}: {listed}"
+def _listed(prediction: Prediction) -> Iterator[tuple[str, str]]:
+    """Yield the findings at or above their thresholds, and count the others."""
+    positive = [name for name in prediction.findings if prediction.decisions[name]]
+    for place, name in enumerate(positive):
+        yield (", " if place else "", "")
+        yield from _output(prediction, name, True)
+    below = len(prediction.findings) - len(positive)
+    if not positive:
+        yield (f"none of {below}", _FAINT)
+    elif below:
+        yield (f"; {below} below", _FAINT)
 
 
-def _marked(name: str, probability: float, positive: bool) -> str:
-    return f"{name} {_short(probability)}{' ' + MARK if positive else ''}".strip()
+def _output(prediction: Prediction, name: str, named: bool) -> Iterator[tuple[str, str]]:
+    text = compared(prediction, name)
+    mark = DOUBT if prediction.unreliable(name) else ""
+    yield (
+        f"{marked(prediction, name)} {text}" if named else f"{text}{mark}",
+        _POSITIVE if prediction.decisions[name] else "",
+    )
 
 
-def _short(probability: float) -> str:
-    # The threshold of a rare finding may be far below a hundredth.
-    return f"{probability:.2f}" if probability >= 0.01 or probability < 1e-6 else f"{probability:.1g}"
+def refusal_of(prediction: Prediction) -> str:
+    """Return the quality gate's objections to a predicted film, "" if none."""
+    gate = prediction.gate
+    reasons = ", ".join(objection.reason for objection in gate.objections)
+    if gate.verdict == "forced":
+        return f"refused by the quality gate ({reasons}), overruled by --force"
+    return f"quality gate warns ({reasons})" if reasons else ""
+
+
+def _message(rejection: Rejection) -> str:
+    """Return why a film is rejected; its name stands beside."""
+    return rejection.message.removeprefix(f"{rejection.source} ").removeprefix(f"{rejection.source}: ")

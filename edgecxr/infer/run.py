@@ -1,54 +1,55 @@
-"""`edgecxr infer`: films in; results on standard output or appended to a file, pictures and DICOM files in folders."""
+"""Run `edgecxr infer`.
+
+Results go to standard output or are appended to files; pictures and DICOM files go to folders.
+"""
 
 from __future__ import annotations
 
-import io
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edgecxr.errors import UsageError
+from edgecxr.films.find import WITHOUT_IMAGE, Search
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.infer.film_readers import TIME_LIMIT, Read, Readers
+from edgecxr.infer.csv_rows import CsvFile, csv_file
+from edgecxr.infer.film_files import DICOM_RESULTS, FilmFiles, lacks
+from edgecxr.infer.film_readers import TIME_LIMIT, Readers
+from edgecxr.infer.json_line import Result, record_of, stamp_of, to_json, uids_of
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.results import Result, print_results, to_json
-from edgecxr.infer.results_file import resumed
+from edgecxr.infer.results import first_said, printed
+from edgecxr.infer.resume import ResultsFile, resumed
 from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS, load
-from edgecxr.storage.atomic import atomic_write
-from edgecxr.terminal import printable, progress, say
+from edgecxr.terminal import Progress, progress, say, show_json
 
-if TYPE_CHECKING:
-    from edgecxr.infer.dicom.dicom_results import DicomResults
-    from edgecxr.infer.ray_readers import RayReaders
-
-_LONGEST = 200
+_PREDICTED, _REFUSED, _NOT_READ = _KINDS = ("predicted", "refused by the quality gate", "not readable")
 _MANY = 10
 _BATCH = 16
-
-_DICOM_RESULTS = "edgecxr.infer.dicom.dicom_results:DicomResults"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How a user wants films to be read and answered.
+    """Options for reading films and writing their results.
 
     Attributes:
         as_json: one JSON object per file instead of a table.
         attention: put the attention map into the JSON.
         overlays: a folder for one PNG per film, or None.
         dicom: a folder for two DICOM files per film, or None.
-        patient: whether those say who the patient is.
-        resume: a file of JSON lines to append to what it lacks, instead of standard output; or None.
-        workers: processes that read films; None takes one for each core.
+        patient: whether the DICOM files say who the patient is.
+        resume: a file of JSON lines to append missing results to, instead of standard output; or None.
+        workers: number of processes that read films; None means one for each core.
         time_limit: seconds for one file.
         executor: what reads films: "processes" of this machine, or "ray", a cluster that sees the same files.
+        csv: a table with one row per film, or None.
     """
 
     as_json: bool = False
@@ -60,153 +61,236 @@ class Asked:
     workers: int | None = None
     time_limit: float = TIME_LIMIT
     executor: str = "processes"
+    csv: Path | None = None
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Folders that are written to, in which no films are looked for."""
+        return tuple(folder for folder in (self.overlays, self.dicom) if folder is not None)
 
     def check(self) -> None:
-        """Raise UsageError where options do not go together, MissingPackage where one needs what is not installed."""
+        """Check that the options can be used together.
+
+        Raises:
+            UsageError: options do not go together.
+            MissingPackage: an option needs a package that is not installed.
+        """
         if self.executor not in EXECUTORS:
             raise UsageError(f"--executor {self.executor}: there are {', '.join(EXECUTORS)}")
         if self.attention and not self.as_json:
             raise UsageError("--attention puts the map into the JSON: add --json, or --overlay DIR to see it")
         if self.resume is not None and not self.as_json:
             raise UsageError(f"--resume {self.resume} is a file of JSON lines: add --json")
+        if self.resume is not None and self.resume == self.csv:
+            raise UsageError(f"--resume and --csv are both {self.csv}: give two files")
         if self.dicom is None and not self.patient:
             raise UsageError("--no-phi is about the files of --dicom: add --dicom DIR")
         for option, place, what in (("overlay", self.overlays, "pictures"), ("dicom", self.dicom, "results")):
             if place is not None and os.path.exists(place) and not os.path.isdir(place):
                 raise UsageError(f"--{option} {place} is a file, where {what} are to be written: give a folder")
         if self.dicom is not None:
-            load(_DICOM_RESULTS, "--dicom")
+            load(DICOM_RESULTS, "--dicom")
 
 
-def readers_for(asked: Asked, films: int) -> Readers | RayReaders:
-    """Return the processes that will read so many films; made before a model is loaded, which starts threads."""
-    if asked.executor == "ray":
-        from edgecxr.infer.ray_readers import RayReaders
+def readers_for(asked: Asked, films: int | None) -> Readers:
+    """Return the processes that will read the films.
 
-        return RayReaders(asked.time_limit)
-    return Readers(max(1, min(asked.workers or cores(), films)), asked.time_limit)
+    Call this before a model is loaded, which starts threads.
+
+    Args:
+        asked: the options.
+        films: number of films; None if they are still to come.
+    """
+    count = asked.workers or cores()
+    count = count if films is None else max(1, min(count, films))
+    return Readers(count, asked.time_limit, executor=asked.executor, fork=True)
 
 
-def infer_paths(predictor: Predictor, readers: Readers | RayReaders, films: list[Path], asked: Asked) -> int:
+def infer_paths(
+    predictor: Predictor, readers: Readers, films: list[Path], asked: Asked, search: Search | None = None
+) -> int:
     """Predict from files and print the results as they come.
+
+    What the search of a folder has found and what turns out to be of a kind that has no image, such as a report beside
+    the films of a study, is only counted, in a last line together with what the search passed over.
 
     Args:
         predictor: the model.
-        readers: that read the files.
+        readers: the workers that read the files.
         films: what `find_inputs` returned.
-        asked: how.
+        asked: the options.
+        search: what `find_inputs` was given.
 
     Returns:
-        The number of files that were rejected.
+        The number of files that were rejected, or lack a picture or a DICOM result that was wanted.
 
     Raises:
         UsageError: a picture or a file of results cannot be written, or options do not go together.
-        MissingPackage: DICOM results are wanted, and highdicom is not installed.
+        MissingPackage: DICOM results are requested, and highdicom is not installed.
         ModelError: the model failed.
     """
-    asked.check()
+    search = Search() if search is None else search
     rejected = 0
-    extras = _Extras(predictor, asked, films)
-    with nullcontext() if asked.resume is None else resumed(asked.resume, predictor) as earlier:
-        done = {} if earlier is None else earlier.done
-        todo = [film for film in films if str(film) not in done]
-        if earlier is not None and len(todo) < len(films):
-            rejected = sum(done.get(str(film)) == "rejected" for film in films)
-            say(f"{len(films) - len(todo)} of {len(films)} files are in {printable(str(asked.resume))} already")
-
-        def results() -> Iterator[Result]:
-            nonlocal rejected
-            # On a terminal the results themselves show how far it is.
-            hidden = len(todo) < _MANY or (earlier is None and sys.stdout.isatty())
-            with nullcontext() if hidden else progress("infer") as update:
-                read = readers.read(todo, predictor.image_size, extras.display, _BATCH, extras.header)
-                pairs = (pair for part in read for pair in _answered(predictor, part))
-                for count, (result, film) in enumerate(pairs, start=1):
-                    if film is not None and isinstance(result, Prediction):
-                        extras.write(film, result)
-                    rejected += isinstance(result, Rejection)
-                    yield result
-                    if update:
-                        update(count, len(todo))
-
-        if not asked.as_json:
-            print_results(results(), common=predictor.warnings)
-            return rejected
-        for result in results():
-            line = to_json(result, asked.attention)
-            if earlier is None:
-                print(line, flush=True)
-            else:
-                earlier.add(line)
-        if earlier is not None and todo:
-            say(f"{len(films) - rejected} predicted, {rejected} rejected, in {printable(str(asked.resume))}")
-    return rejected
+    with new_run(predictor, readers, asked, len(films) == 1) as run:
+        todo = films
+        if run.earlier is not None:
+            known = [run.earlier.status(film) for film in films]
+            todo = [film for film, status in zip(films, known, strict=True) if status is None]
+            rejected = known.count("rejected")
+            if len(todo) < len(films):
+                say(f"{len(films) - len(todo)} of {len(films)} files are in {asked.resume} already")
+        # On a terminal the results themselves show the progress.
+        hidden = len(todo) < _MANY or (run.earlier is None and sys.stdout.isatty())
+        with nullcontext() if hidden else progress("infer") as update:
+            without = run.look(todo, search, update)
+        # A folder in which nothing else was found is one without films.
+        with_films = {folder for film, folder in search.folder_of.items() if film not in without}
+        empty = dict.fromkeys(folder for film, folder in search.folder_of.items() if folder not in with_films)
+        run.look(list(empty), Search())
+    if passed_over := search.summary():
+        say(passed_over)
+    return rejected + run.lacking
 
 
-def _answered(predictor: Predictor, read: list[Read]) -> Iterator[tuple[Result, FilmRead | None]]:
-    """Yield what became of each file, in order; the model sees all films of the list at once."""
-    results = iter(predictor.look([one for one in read if isinstance(one, FilmRead)]))
-    for one in read:
-        yield (next(results), one) if isinstance(one, FilmRead) else (one, None)
+@contextmanager
+def new_run(predictor: Predictor, readers: Readers, asked: Asked, alone: bool = False) -> Iterator[Run]:
+    """Open the files that a run writes to.
+
+    When it ends, also by Ctrl-C, a line says what it has done, unless nobody reads its results to the end.
+
+    Arguments and errors are those of `infer_paths`; `alone`: there is one film only.
+    """
+    asked.check()
+    run = None
+    try:
+        with ExitStack() as stack:
+            earlier = table = None
+            if asked.resume is not None:
+                earlier = stack.enter_context(resumed(asked.resume, predictor))
+            if asked.csv is not None:
+                table = stack.enter_context(csv_file(asked.csv, predictor.card.labels, earlier))
+            show = None if asked.as_json else stack.enter_context(printed(alone=alone))
+            run = Run(predictor, readers, asked, earlier, table, show)
+            yield run
+    except BrokenPipeError:  # nobody reads on, such as `head`
+        run = None
+        raise
+    finally:
+        if run is not None and (summary := run.summary()):
+            say(summary)
 
 
-class _Extras:
-    """What is written of each film beside the results.
+class Run:
+    """Run of `infer`: looks at films, writes results, counts them.
+
+    Args:
+        predictor: the model.
+        readers: the workers that read the files.
+        asked: the options.
+        earlier: the file of results, if any.
+        table: the CSV file, if any.
+        show: prints a result for people; None if JSON is wanted.
 
     Attributes:
-        display: whether it needs a picture of the film.
-        header: which attributes of a DICOM file it needs: what `Readers.read` takes.
+        earlier: the file of results, if any.
+        lacking: number of films that were rejected, or lack a picture or a DICOM result that was wanted.
     """
 
-    def __init__(self, predictor: Predictor, asked: Asked, films: list[Path]) -> None:
-        self._overlays = asked.overlays
-        names = _Names()
-        # Of all films, those that are done already too: a resumed run must not take their pictures' names.
-        self._names = {str(film): names.new(film.name) for film in films} if asked.overlays is not None else {}
-        self._dicom: DicomResults | None = None
-        if asked.dicom is not None:
-            self._dicom = load(_DICOM_RESULTS, "--dicom")(asked.dicom, predictor, asked.patient)
-        self.display = asked.overlays is not None or asked.dicom is not None
-        self.header = None if self._dicom is None else self._dicom.header
+    def __init__(
+        self,
+        predictor: Predictor,
+        readers: Readers,
+        asked: Asked,
+        earlier: ResultsFile | None,
+        table: CsvFile | None,
+        show: Callable[[Result], None] | None,
+    ) -> None:
+        self._predictor, self._readers, self._asked = predictor, readers, asked
+        self.earlier, self._table, self._show = earlier, table, show
+        self._files = FilmFiles(predictor, asked.overlays, asked.dicom, asked.patient)
+        self._header = self._files.header or ("uids" if asked.as_json or asked.csv is not None else None)
+        self._stamps: dict[str, dict[str, Any] | None] = {}
+        self._doubts = {message for _, message in predictor.doubts.values()}
+        self._said: set[str] = set()
+        self._counts: Counter[str] = Counter()
+        self._seconds = 0.0
+        self.lacking = 0
 
-    def write(self, film: FilmRead, prediction: Prediction) -> None:
-        """Write a film's picture and DICOM files, as far as they were asked for, and say where."""
-        if self._overlays is not None:
-            target = self._overlays / self._names[prediction.source]
-            _draw(film, prediction, target)
-            say(f"overlay: {printable(str(target))}")
-        if self._dicom is not None:
-            say(self._dicom.write(film, prediction))
+    def look(self, films: Sequence[Path], search: Search, update: Progress | None = None) -> set[Path]:
+        """Look at films, and write their results.
 
+        Args:
+            films: the files.
+            search: what has found them, which is told what has no image.
+            update: is told the progress.
 
-def _draw(film: FilmRead, prediction: Prediction, target: Path) -> None:
-    from PIL import Image
+        Returns:
+            What `search` has found and has no image, and therefore no result.
+        """
+        without: set[Path] = set()
+        start = time.monotonic()
+        try:
+            for count, (result, film) in enumerate(self._answers(films), start=1):
+                if isinstance(result, Rejection) and result.no_image and Path(result.source) in search.folder_of:
+                    without.add(Path(result.source))
+                else:
+                    self._take(result, film, search)
+                if update:
+                    update(count, len(films))
+        finally:
+            self._seconds += time.monotonic() - start
+        search.passed_over.update({WITHOUT_IMAGE: len(without)} if without else {})
+        return without
 
-    from edgecxr.infer.overlay import overlay
+    def summary(self) -> str:
+        """Return a line about the films that were looked at.
 
-    assert film.display is not None
-    picture = io.BytesIO()
-    overlay(Image.fromarray(film.display), prediction).save(picture, format="PNG")
-    atomic_write(target, picture.getbuffer(), "give another folder with --overlay")
+        It is "" if there was one at most and no file of results.
+        """
+        total = sum(self._counts.values())
+        if total < 2 and not (total and self.earlier):
+            return ""
+        listed = ", ".join(f"{self._counts[kind]} {kind}" for kind in _KINDS if self._counts[kind])
+        where = f"; results in {self._asked.resume}" if self.earlier else ""
+        rate = f", {total / self._seconds:.1f} films/s" if self._seconds else ""
+        return f"{total} film{'s' if total > 1 else ''}: {listed}; {self._seconds:.1f} s{rate}{where}"
 
+    def _answers(self, films: Sequence[Path]) -> Iterator[tuple[Result, FilmRead | None]]:
+        """Yield the result of each file in order, and its film.
 
-class _Names:
-    """File names of pictures, each given once: two folders may hold films of one name."""
+        The model sees all films that are ready as one batch.
+        """
+        readers, size = self._readers, self._predictor.image_size
+        for part in readers.read(self._stamped(films), size, self._files.display, _BATCH, self._header):
+            results = iter(self._predictor.look([outcome for outcome in part if isinstance(outcome, FilmRead)]))
+            for outcome in part:
+                yield (next(results), outcome) if isinstance(outcome, FilmRead) else (outcome, None)
 
-    def __init__(self) -> None:
-        self._given: set[str] = set()
-        self._count: Counter[str] = Counter()
+    def _stamped(self, films: Sequence[Path]) -> Iterator[Path]:
+        """Yield films, keeping each one's size and time before it is read."""
+        for film in films:
+            self._stamps[str(film)] = stamp_of(film)
+            yield film
 
-    def new(self, film: str) -> str:
-        """Return the name of the picture of a film with this file name."""
-        # File systems take 255 bytes, and the ending and that of the unfinished file are still to come.
-        stem = film
-        while len(os.fsencode(stem)) > _LONGEST:
-            stem = stem[:-1]
-        while True:
-            self._count[stem] += 1
-            number = self._count[stem]
-            name = f"{stem}.png" if number == 1 else f"{stem}.{number}.png"
-            if name not in self._given:
-                self._given.add(name)
-                return name
+    def _take(self, result: Result, film: FilmRead | None, search: Search) -> None:
+        header = film.header if film is not None else result.header if isinstance(result, Rejection) else None
+        outcome = {"film": uids_of(header), "file": self._stamps.pop(result.source, None)}
+        if film is not None and isinstance(result, Prediction):
+            outcome |= self._files.write(film, result, search.folder_of)
+        record = record_of(result, self._predictor.asked, self._asked.attention, outcome)
+        if self._show is not None:
+            self._show(result)
+        else:
+            for warning in first_said(result, self._doubts, self._said):
+                say(f"warning: {warning}")
+            if self.earlier is None:
+                show_json(to_json(record))
+            else:
+                self.earlier.add(to_json(record))
+                if isinstance(result, Rejection):
+                    say(f"rejected ({result.reason}): {result.message}")
+        if self._table is not None:
+            self._table.add(record)
+        rejected = isinstance(result, Rejection)
+        self.lacking += rejected or lacks(outcome)
+        self._counts[_PREDICTED if not rejected else _REFUSED if result.gate is not None else _NOT_READ] += 1

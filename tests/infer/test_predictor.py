@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edgecxr.bundle.bundle import read_sums
 from edgecxr.engines.backend import Outputs
+from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import InputError, ModelError, UsageError
+from edgecxr.films.image_file import from_array
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import film_of, read_film
+from edgecxr.infer import predictor as predicting
 from edgecxr.infer.prediction import Prediction, Rejection
-from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
+from edgecxr.infer.predictor import PHANTOM_WARNING, UNCOMPARED_WARNING, Predictor
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS
@@ -93,14 +98,16 @@ def test_a_probability_at_the_operating_point_is_positive(tmp_path: Path) -> Non
 def test_without_operating_points_a_half_decides_and_one_warning_says_so(tmp_path: Path) -> None:
     prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points={})).predict(film(0.2, 0.4, 0.8, 1.0))
     assert prediction.decisions == {FIRST: False, SECOND: False, THIRD: True, "abnormal": True}
-    assert prediction.warnings == ("the model's card has no operating point for any label: decided at 0.5",)
+    (warning,) = prediction.warnings
+    assert warning.endswith("no operating point for any label: decided at 0.5")
 
 
 def test_labels_that_a_rule_leaves_out_are_named(tmp_path: Path) -> None:
     rules = {"youden": {FIRST: 0.9, THIRD: 0.9, "abnormal": 0.9}}
     prediction = Predictor(tiny_bundle(tmp_path / "bundle", operating_points=rules)).predict(film(0.2, 0.9, 0.8, 1.0))
     assert prediction.decisions == {FIRST: False, SECOND: True, THIRD: False, "abnormal": False}
-    assert prediction.warnings == (f"the model's card has no operating point for {SECOND}: decided at 0.5",)
+    (warning,) = prediction.warnings
+    assert warning.endswith(f"no operating point for {SECOND}: decided at 0.5")
 
 
 def test_a_phantom_model_says_so_after_what_the_reader_said(tmp_path: Path) -> None:
@@ -154,7 +161,7 @@ def test_a_model_of_448_px_sees_the_film_at_that_size(tmp_path: Path) -> None:
     assert prediction.warnings == ()
     for step in (2, 4):
         (warning,) = predictor.predict(pixels[::step, ::step]).warnings
-        assert f"only {448 // step} x {448 // step} pixels; it was enlarged to 448 x 448" in warning
+        assert f"only {448 // step} x {448 // step} pixels" in warning and "enlarged to 448 x 448" in warning
 
 
 @pytest.mark.parametrize(
@@ -178,7 +185,7 @@ def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.n
         predictor.predict(pixels)
 
 
-@pytest.mark.parametrize("source", [None, [[0.5]], 7, b"film.png"])
+@pytest.mark.parametrize("source", [None, [[0.5]], 7, object()])
 def test_what_is_neither_path_nor_array_is_a_wrong_use(predictor: Predictor, source: Any) -> None:
     with pytest.raises(UsageError, match=rf"path or an array .*not {type(source).__name__}"):
         predictor.predict(source)
@@ -202,10 +209,9 @@ def test_thresholds_that_rest_on_few_films_are_named_with_the_counts(tmp_path: P
     enough = {"positives": 20, "negatives": 20}
     assert said({}) == said(dict.fromkeys((*LABELS, "abnormal"), enough)) == ()
     scarce = {FIRST: {"positives": 3, "negatives": 500}, SECOND: enough, "abnormal": {"positives": 19, "negatives": 4}}
-    assert said(scarce) == (
-        "thresholds rest on fewer than 20 validation films of a kind: "
-        f"{FIRST} (3 positive), abnormal (19 positive, 4 negative)",
-    )
+    (warning,) = said(scarce)
+    assert "fewer than 20 films" in warning
+    assert warning.endswith(f": {FIRST} (3 positive), abnormal (19 positive, 4 negative)")
 
 
 @pytest.mark.parametrize(
@@ -225,14 +231,39 @@ def test_a_card_that_does_not_fit_its_model_is_refused(tmp_path: Path, changes: 
         Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0))
 
 
-def test_a_model_that_gives_no_numbers_is_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Overflowing:
-        def run(self, images: np.ndarray) -> Outputs:
-            return Outputs(np.full((1, 3), np.nan), np.zeros(1), np.full((1, 2, 2), 0.25), np.zeros((1, 4)))
+@pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-tensorrt"])
+def test_an_engine_that_nothing_has_compared_is_a_warning_on_every_film(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr(predicting, "open_backend", lambda _, model, **options: OnnxRuntimeBackend(model))
+    prediction = Predictor(tiny_bundle(tmp_path / "bundle"), backend).predict(film(0.2, 0.4, 0.8, 1.0))
+    assert (UNCOMPARED_WARNING in prediction.warnings) is (backend == "onnxruntime-tensorrt")
 
-    monkeypatch.setattr(predictor, "_backend", Overflowing())
-    with pytest.raises(ModelError, match="not numbers"):
-        predictor.predict(film(0.2, 0.4, 0.8, 1.0))
+
+@pytest.mark.parametrize("name", ["findings", "abnormal", "attention", "features"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_film_for_which_the_model_gives_no_numbers_costs_the_others_nothing(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, name: str, value: float
+) -> None:
+    real = predictor._backend.run
+    films = [film_of(from_array(film(0.2, 0.4, 0.8, shade)), predictor.image_size) for shade in (1.0, 0.5, 0.9)]
+    expected = predictor.look(films)
+
+    def overflowing(images: np.ndarray) -> Outputs:
+        outputs = real(images)
+        dark = images[:, 0, -1, -1] < 0.6
+        getattr(outputs, name)[dark] = value
+        return outputs
+
+    monkeypatch.setattr(predictor._backend, "run", overflowing)
+    first, second, third = predictor.look(films)
+    assert isinstance(second, Rejection) and second.reason == "no-numbers" and "export" in second.message
+    for found, sound in ((first, expected[0]), (third, expected[2])):
+        assert isinstance(found, Prediction) and isinstance(sound, Prediction)
+        assert (found.findings, found.abnormal) == (sound.findings, sound.abnormal)
+    with pytest.raises(InputError) as error:
+        predictor.predict(film(0.2, 0.4, 0.8, 0.5))
+    assert error.value.reason == "no-numbers"
 
 
 def test_extreme_logits_become_certainty_without_a_warning(
@@ -283,7 +314,7 @@ def test_a_film_unlike_those_of_the_training_is_refused(tmp_path: Path) -> None:
     assert taken.gate.verdict == "pass" and taken.warnings == ()
     assert (taken.gate.distance, taken.gate.threshold) == (pytest.approx(0.2121, abs=0.002), 0.5)
     with pytest.raises(
-        InputError, match=r"array is refused, it does not look like .*: give .*; --force .*force=True"
+        InputError, match=r"array is refused, .*not look like .*: give .*; --force .*force=True"
     ) as caught:
         predictor.predict(BRIGHT)
     assert caught.value.reason == "not-chest"
@@ -291,7 +322,7 @@ def test_a_film_unlike_those_of_the_training_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_film_that_looks_right_once_exchanged_has_the_wrong_polarity(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"black and white are exchanged.*PhotometricInterpretation") as caught:
+    with pytest.raises(InputError, match=r"black and white .*exchanged.*PhotometricInterpretation") as caught:
         gated(tmp_path / "bundle").predict(WHITE)
     assert caught.value.reason == "polarity"
 
@@ -332,7 +363,7 @@ def test_the_gate_can_be_overruled_and_the_result_says_so(tmp_path: Path) -> Non
     assert isinstance(both, Prediction) and both.gate.verdict == "forced"
     assert [each.reason for each in both.gate.objections] == ["modality", "polarity"]
     assert both.warnings[1] == "so modality"
-    assert both.warnings[0] == "the quality gate refuses this film (modality, polarity) and was overruled by --force"
+    assert re.fullmatch(r"the quality gate refuses .*\(modality, polarity\) .*overruled by --force", both.warnings[0])
 
 
 def test_a_model_of_phantoms_only_warns(tmp_path: Path) -> None:
@@ -347,11 +378,11 @@ def test_a_gate_of_few_validation_films_is_warned_of(tmp_path: Path) -> None:
     for share, warned in ((0.02, False), (0.05, False), (0.1, True)):
         gate = tiny_gate() | {"false_rejection": share}
         with Predictor(tiny_bundle(tmp_path / f"model-{share}", gate=gate)) as predictor:
-            assert any("refuses about 10% of good films" in said for said in predictor.warnings) is warned
+            assert any("refuses about 10%" in said for said in predictor.warnings) is warned
 
 
 def test_a_film_that_was_read_for_another_size_is_a_usage_error(predictor: Predictor) -> None:
-    with pytest.raises(UsageError, match="was read at 448 px, and the model needs 224 px"):
+    with pytest.raises(UsageError, match=r"was read at 448 px, .*needs 224 px"):
         predictor.look([film_of(Radiograph(DARK, "film"), 448)])
 
 
@@ -363,14 +394,14 @@ def test_a_model_whose_features_its_gate_does_not_know_is_refused_when_it_is_ope
     sums = [f"{digest}  gate.npy" if line.endswith("gate.npy") else line for line in sums]
     (bundle.path / "SHA256SUMS").write_text("\n".join(sums) + "\n")
     card = dataclasses.replace(bundle.card, gate=bundle.card.gate | {"sha256": digest})
-    with pytest.raises(ModelError, match="no features for its quality gate"):
-        Predictor(dataclasses.replace(bundle, card=card))
+    with pytest.raises(ModelError, match=r"no features .*quality gate"):
+        Predictor(dataclasses.replace(bundle, card=card, sums=read_sums(bundle.path)))
 
 
 def test_features_that_the_gate_cannot_use_are_an_error(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     real = predictor._backend.run
-    for features in (None, np.zeros((1, 3), np.float32), np.zeros((1, 4), int), np.full((1, 4), np.nan)):
+    for features in (None, np.zeros((1, 3), np.float32), np.zeros((1, 4), int)):
         changed = lambda images, given=features: dataclasses.replace(real(images), features=given)  # noqa: E731
         monkeypatch.setattr(predictor._backend, "run", changed)
-        with pytest.raises(ModelError, match=r"features for its quality gate|not numbers"):
+        with pytest.raises(ModelError, match=r"features .*quality gate"):
             predictor.predict(DARK)

@@ -1,28 +1,29 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
-import fastjsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecxr import NOTICE
 from edgecxr.bundle.gate import GateResult
-from edgecxr.errors import GATE_REASONS, REASONS
+from edgecxr.bundle.tested import CardResult
 from edgecxr.films.display import LONG_SIDE, displayed
 from edgecxr.films.radiograph import Objection, Radiograph
-from edgecxr.infer import results
 from edgecxr.infer.overlay import overlay
-from edgecxr.infer.prediction import Prediction, Rejection
-from edgecxr.infer.results import SCHEMA, print_results, printable, to_json, top_findings
+from edgecxr.infer.prediction import NOT_TESTED, UNRELIABLE, Prediction, Rejection
+from edgecxr.infer.results import compared, printed
+from edgecxr.metrics import Interval
+from edgecxr.terminal import printable
 
 
 def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
@@ -40,7 +41,7 @@ def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
             "Cardiomegaly": 0.25,
             "Pleural effusion": 0.95,
             "Nodule/Mass": 0.5,
-            "Edema": 0.0034,
+            "Edema": 0.0534,
             "abnormal": 0.5,
         },
         "operating_point": "youden",
@@ -54,91 +55,20 @@ def prediction(source: str = "scan.dcm", **changes: object) -> Prediction:
 
 
 REJECTION = Rejection("bad.dcm", "no-pixels", "bad.dcm has no pixels: send it again")
-LEGEND_LINE = (
-    "* at or above the youden operating point of student-28: abnormal 0.50, Cardiomegaly 0.25, Pleural effusion 0.95, "
-    "Nodule/Mass 0.50, Edema 0.003"
-)
+MODEL_LINE = "model student-28 (fp32); each value stands beside its threshold, chosen by the rule youden"
+POSITIVE = "Cardiomegaly 0.30 >= 0.25; 3 below"
 
 
-def test_a_prediction_is_one_object_with_every_probability_and_decision() -> None:
-    line = to_json(prediction())
-    assert "\n" not in line
-    assert json.loads(line) == {
-        "source": "scan.dcm",
-        "status": "ok",
-        "schema": 1,
-        "model": "student-28",
-        "precision": "fp32",
-        "operating_point": "youden",
-        "abnormal": {"probability": 0.75, "threshold": 0.5, "decision": True},
-        "findings": {
-            "Cardiomegaly": {"probability": 0.3, "threshold": 0.25, "decision": True},
-            "Pleural effusion": {"probability": 0.9, "threshold": 0.95, "decision": False},
-            "Nodule/Mass": {"probability": 0.1234567, "threshold": 0.5, "decision": False},
-            "Edema": {"probability": 0.05, "threshold": 0.0034, "decision": False},
-        },
-        "timings_ms": {"read": 1.235, "preprocess": 2.0, "model": 3.0},
-        "gate": {"verdict": "pass", "distance": None, "threshold": None, "objections": []},
-        "warnings": ["view not known"],
-        "notice": NOTICE,
-    }
+def on_test_films(**lows: float) -> dict[str, CardResult]:
+    """Return test results, whose AUROC intervals begin at `lows`, else at 0.7; Edema was not tested."""
+    names = [name for name in prediction().outputs if name != "Edema"]
+    return {name: CardResult(Interval(0.8, lows.get(name.split()[0], 0.7), 0.9), 30, 40, {}) for name in names}
 
 
-def lines_of_every_kind() -> Iterator[str]:
-    yield to_json(prediction())
-    yield to_json(prediction(operating_point=None, gate=GateResult("pass", (), 0.9, 1.5)), attention=True)
-    far = GateResult("forced", (Objection("not-chest", "it is a foot"),), 2.5, 1.5)
-    yield to_json(prediction(gate=far))
-    yield to_json(REJECTION)
-    for reason in set(REASONS) - {"dataset"}:
-        objection = Objection(reason if reason in GATE_REASONS else "view", "it is another")
-        yield to_json(Rejection("a.dcm", reason, "a.dcm is refused", GateResult("refuse", (objection,))))
-
-
-def test_every_line_is_as_the_schema_says() -> None:
-    check = fastjsonschema.compile(json.loads((Path(results.__file__).parent / "result.schema.json").read_text()))
-    for line in lines_of_every_kind():
-        check(json.loads(line))
-    whole = json.loads(to_json(prediction()))
-    for key in whole:
-        with pytest.raises(fastjsonschema.JsonSchemaException):
-            check({name: value for name, value in whole.items() if name != key})
-    for wrong in ({"schema": SCHEMA + 1}, {"status": "rejected"}, {"more": 1}, {"gate": None}):
-        with pytest.raises(fastjsonschema.JsonSchemaException):
-            check(whole | wrong)
-
-
-def test_the_attention_is_added_on_request() -> None:
-    assert json.loads(to_json(prediction(), attention=True))["attention"] == [[0.7, 0.1], [0.1, 0.1]]
-
-
-def test_a_rejection_is_one_object() -> None:
-    assert json.loads(to_json(REJECTION)) == {
-        "source": "bad.dcm",
-        "status": "rejected",
-        "schema": 1,
-        "reason": "no-pixels",
-        "message": "bad.dcm has no pixels: send it again",
-        "model": None,
-        "precision": None,
-        "gate": None,
-        "notice": NOTICE,
-    }
-
-
-@pytest.mark.parametrize("raw", [b"two\nlines\r.dcm", b"\xff\xfe.dcm", "Mädchen\u2028.dcm".encode(), b"\x1b[31m.dcm"])
-def test_any_file_name_fits_on_one_line_of_ascii_and_comes_back(raw: bytes) -> None:
-    name = os.fsdecode(raw)
-    for line in (to_json(prediction(name)), to_json(Rejection(name, "blank", f"{name} is blank"))):
-        assert line.isascii()
-        assert len(line.splitlines()) == 1
-        assert os.fsencode(json.loads(line)["source"]) == raw
-
-
-def test_what_was_decided_positive_comes_first_then_the_likeliest() -> None:
-    assert top_findings(prediction(), 2) == [("Cardiomegaly", 0.3, True), ("Pleural effusion", 0.9, False)]
-    every = dict.fromkeys(prediction().decisions, True)
-    assert len(top_findings(prediction(decisions=every), 2)) == 4
+def print_results(results: Iterable[Prediction | Rejection], *arguments: Any) -> None:
+    with printed(*arguments) as show_result:
+        for result in results:
+            show_result(result)
 
 
 def test_plain_output_has_a_block_per_file_and_the_notice_once() -> None:
@@ -146,29 +76,100 @@ def test_plain_output_has_a_block_per_file_and_the_notice_once() -> None:
     print_results(iter([prediction(), REJECTION, prediction("other.dcm", warnings=())]), stream)
     assert stream.getvalue().splitlines() == [
         "scan.dcm",
-        "  abnormal 0.75 * | Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12",
-        "  warning: view not known",
+        f"  abnormal 0.75 >= 0.50 | {POSITIVE}",
         "bad.dcm",
-        "  rejected (no-pixels): bad.dcm has no pixels: send it again",
+        "  rejected (no-pixels): has no pixels: send it again",
         "other.dcm",
-        "  abnormal 0.75 * | Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12",
-        LEGEND_LINE,
+        f"  abnormal 0.75 >= 0.50 | {POSITIVE}",
+        "warning: 1 film (scan.dcm): view not known",
+        MODEL_LINE,
+        NOT_TESTED,
         NOTICE,
     ]
 
 
-def test_common_warnings_are_printed_once_and_before_the_films() -> None:
+def test_of_a_film_alone_every_output_is_listed_with_its_threshold() -> None:
     stream = io.StringIO()
-    print_results([prediction(), prediction("b.dcm", warnings=("dark", "view not known"))], stream, ["view not known"])
+    print_results([prediction(tested=on_test_films(Pleural=0.5, abnormal=0.51))], stream, True)
+    assert [line.split() for line in stream.getvalue().splitlines()] == [
+        ["scan.dcm"],
+        ["abnormal", "0.75", ">=", "0.50"],
+        ["Cardiomegaly", "0.30", ">=", "0.25"],
+        ["Pleural", "effusion?", "0.90", "<", "0.95"],  # its interval reaches 0.5
+        ["Nodule/Mass", "0.12", "<", "0.50"],
+        ["Edema?", "0.050", "<", "0.053"],  # not tested, though the others were
+        ["warning:", "view", "not", "known"],
+        MODEL_LINE.split(),
+        f"? {UNRELIABLE}".split(),
+        NOTICE.split(),
+    ]
+
+
+def test_findings_at_or_above_their_thresholds_are_listed_in_the_order_of_the_card_and_the_others_counted() -> None:
+    for positive in (set(), {"Edema", "Cardiomegaly"}, set(prediction().findings)):
+        decisions = {name: name in positive for name in prediction().outputs}
+        thresholds = {name: 0.0 if name in positive else 1.0 for name in decisions}
+        stream = io.StringIO()
+        print_results([prediction(decisions=decisions, thresholds=thresholds)], stream)
+        listed = stream.getvalue().splitlines()[1].partition(" | ")[2]
+        assert re.findall(r"([A-Z][^,]*?) [\d.]+ >= 0.00", listed) == [
+            n for n in prediction().findings if n in positive
+        ]
+        assert ("none of 4" in listed) == (not positive) and ("; 2 below" in listed) == (len(positive) == 2)
+
+
+@given(
+    value=st.floats(0, 1),
+    threshold=st.one_of(st.floats(0, 1), st.integers(0, 5).map(lambda n: 10.0**-n)),
+)
+def test_a_value_and_its_threshold_show_which_one_is_larger(value: float, threshold: float) -> None:
+    told = prediction(
+        abnormal=value,
+        thresholds=prediction().thresholds | {"abnormal": threshold},
+        decisions=prediction().decisions | {"abnormal": value >= threshold},
+    )
+    left, sign, right = compared(told, "abnormal").split()
+    assert sign == (">=" if value >= threshold else "<")
+    assert abs(float(left) - value) <= 0.0051 and abs(float(right) - threshold) <= 0.0051
+    if abs(value - threshold) > 1e-6 and threshold > 1e-6:
+        assert (float(left) >= float(right)) == (value >= threshold)
+
+
+def test_warnings_are_counted_once_at_the_end_and_those_of_other_numbers_are_alike() -> None:
+    stream = io.StringIO()
+    films = [
+        prediction(f"/of/{n}.dcm", warnings=("dark", f"only {n} x {n} pixels", *["odd"] * (n == 3))) for n in range(5)
+    ]
+    print_results(films, stream)
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "warning: view not known" and lines[1] == "scan.dcm"
-    assert [line for line in lines[1:] if "warning" in line] == ["  warning: dark"]
+    assert [line for line in lines if "warning" in line] == [
+        "warning: all 5 films: dark",
+        "warning: all 5 films, of the first: only 0 x 0 pixels",
+        "warning: 1 film (3.dcm): odd",
+    ]
+    stream = io.StringIO()
+    print_results([prediction(f"{n}.dcm", warnings=["dark"] if n else []) for n in range(5)], stream)
+    assert "warning: 4 films (1.dcm, 2.dcm and 2 more): dark" in stream.getvalue().splitlines()
+    stream = io.StringIO()
+    print_results([prediction(warnings=[f"kind {chr(97 + n)}" for n in range(26)])], stream)
+    assert stream.getvalue().count("warning: ") == 20 and "and 6 more kinds" in stream.getvalue()
 
 
-def test_without_operating_points_the_legend_speaks_of_thresholds() -> None:
+def test_what_the_gate_has_against_a_film_stands_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    objections = (Objection("view", "it is lateral"), Objection("not-chest", "it is a foot"))
+    for verdict, said in (("forced", "refused by the quality gate"), ("warn", "quality gate warns"), ("pass", None)):
+        gate = GateResult(verdict, objections if said else ())
+        for stream in (io.StringIO(), Terminal()):
+            print_results([prediction(gate=gate), prediction("b.dcm")], stream)
+            assert stream.getvalue().count("view, not-chest") == bool(said)
+            assert not said or stream.getvalue().count(said) == 1
+
+
+def test_without_operating_points_the_thresholds_are_said_to_be_0_5() -> None:
     stream = io.StringIO()
     print_results([prediction(operating_point=None)], stream)
-    assert "* at or above the threshold of student-28: abnormal 0.50, " in stream.getvalue()
+    assert "threshold, 0.5, since" in stream.getvalue()
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
@@ -219,19 +220,18 @@ def test_a_wide_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch, 120, prediction(), prediction("[red]odd[/].dcm", warnings=("view not known", "dark")), REJECTION
     )
     cells = [re.split(r" {2,}", line.strip()) for line in shown.splitlines()]
-    findings = "Cardiomegaly 0.30 *, Pleural effusion 0.90, Nodule/Mass 0.12"
+    assert cells.pop(0)[:2] == ["film", "abnormal"]
     assert cells == [
-        ["film", "abnormal", "findings"],
-        ["scan.dcm", "0.75 *", findings],
-        ["warning: view not known"],
-        ["[red]odd[/].dcm", "0.75 *", findings],
-        ["warning: view not known"],
-        ["warning: dark"],
-        ["bad.dcm", "rejected", "no-pixels: bad.dcm has no pixels: send it again"],
-        [LEGEND_LINE],
+        ["scan.dcm", "0.75 >= 0.50", POSITIVE],
+        ["[red]odd[/].dcm", "0.75 >= 0.50", POSITIVE],
+        ["bad.dcm", "rejected", "no-pixels: has no pixels: send it again"],
+        ["warning: all 2 films: view not known"],
+        ["warning: 1 film (].dcm): dark"],
+        [MODEL_LINE],
+        [NOT_TESTED],
         [NOTICE],
     ]
-    starts = [line.find(text) for line in shown.splitlines() for text in ("abnormal", "0.75 *", "rejected")]
+    starts = [line.find(text) for line in shown.splitlines() for text in ("abnormal", "0.75 >=", "rejected")]
     assert len({start for start in starts if 0 < start < 50}) == 1
 
 
@@ -259,8 +259,9 @@ def test_printable_leaves_ordinary_text_alone() -> None:
     assert printable("Röntgen [1] 胸.dcm") == "Röntgen [1] 胸.dcm"
 
 
-def test_json_needs_neither_pillow_nor_rich() -> None:
-    program = "import sys, edgecxr.infer.results; sys.exit(bool({'PIL', 'rich', 'pydicom'} & set(sys.modules)))"
+def test_results_need_neither_pillow_nor_rich() -> None:
+    modules = "edgecxr.infer.results, edgecxr.infer.json_line"
+    program = f"import sys, {modules}; sys.exit(bool({{'PIL', 'rich', 'pydicom'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
@@ -307,17 +308,49 @@ def test_the_attention_grid_covers_a_film_that_is_not_square() -> None:
     assert columns.min() > 800
 
 
-def test_the_caption_says_what_was_decided() -> None:
-    def caption(**changes: object) -> np.ndarray:
-        return np.asarray(overlay(displayed(grey(560, 560).pixels), prediction(**changes)))[560:]
+def caption(name: str | None = None, **changes: object) -> np.ndarray:
+    return np.asarray(overlay(displayed(grey(560, 560).pixels), prediction(**changes), name))[560:]
 
+
+def test_the_caption_says_what_was_decided() -> None:
     negative = caption(decisions=dict.fromkeys(prediction().decisions, False))
     assert caption().shape == negative.shape
-    assert (caption() != negative).any()
+    for other in (negative, caption(thresholds=dict.fromkeys(prediction().thresholds, 0.6))):
+        assert (caption() != other).any()
     assert (caption(model="another") != caption()).any()
+
+
+def test_the_caption_grows_until_all_is_told() -> None:
+    heights = [
+        caption(**changes).shape[0]  # type: ignore[arg-type]
+        for changes in (
+            {"warnings": ()}, {"name": "scan.dcm", "warnings": ()}, {"name": "scan.dcm", "warnings": ["word " * 9]},
+            {"name": "scan.dcm", "warnings": ["word " * 60]}, {"name": "x" * 300, "warnings": ["word " * 60]},
+        )
+    ]  # fmt: skip
+    assert heights == sorted(set(heights))
+
+
+def test_a_refusal_is_a_red_band_across_the_picture() -> None:
+    objections = (Objection("not-chest", "it is a foot"),)
+
+    def red(gate: GateResult) -> int:
+        colours = caption(gate=gate)[:, 3].astype(int)
+        return int(((colours[:, 0] > 150) & (colours[:, 1] < 80)).sum())
+
+    assert red(GateResult("pass")) == 0
+    assert [red(GateResult(verdict, objections)) for verdict in ("forced", "warn")] == [34, 34]
 
 
 def test_long_names_and_many_findings_do_not_break_the_caption() -> None:
     labels = {f"a finding with a very long name, number {n}\n": n / 30 for n in range(28)}
-    many = prediction(findings=labels, decisions=dict.fromkeys([*labels, "abnormal"], True), model="model" * 99)
-    assert overlay(displayed(grey(560, 560).pixels), many).width == 560
+    few, many = (
+        overlay(
+            displayed(grey(560, 560).pixels),
+            prediction(findings=labels, decisions={name: decided for name in [*labels, "abnormal"]},
+                       thresholds=dict.fromkeys([*labels, "abnormal"], 0.5), model="model" * 99),
+        )
+        for decided in (False, True)
+    )  # fmt: skip
+    assert few.width == many.width == 560
+    assert few.height < many.height  # of findings below their thresholds some are counted, the others are all drawn

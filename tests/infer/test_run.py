@@ -12,11 +12,12 @@ from PIL import Image
 
 from edgecxr import NOTICE
 from edgecxr.errors import InputError, UsageError
-from edgecxr.films.find import find_inputs
+from edgecxr.films.find import Search, find_inputs
 from edgecxr.films.radiograph import FilmRead
+from edgecxr.infer import film_files
 from edgecxr.infer import run as module
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.infer.results_file import resumed
+from edgecxr.infer.resume import resumed
 from edgecxr.infer.run import Asked, infer_paths, readers_for
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
@@ -52,7 +53,7 @@ def test_results_come_in_the_order_of_the_paths_and_the_rejected_are_counted(
     assert infer(predictor, paths) == 2
     printed = capsys.readouterr()
     assert [json.loads(line)["source"] for line in printed.out.splitlines()] == [str(path) for path in paths]
-    assert printed.err == ""
+    assert printed.err.startswith("4 films: 2 predicted, 2 not readable; ") and printed.err.count("\n") == 1
 
 
 def test_a_result_is_printed_before_the_next_films_are_looked_at(
@@ -86,6 +87,60 @@ def test_many_films_are_answered_as_each_is_alone(
     assert together == pytest.approx(alone, abs=1e-6)
 
 
+REPORT, PAPER = "1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.104.1"
+PIXELS = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "PixelData")
+
+
+def without_image(folder: Path, name: str, sop_class: str = REPORT) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return write(film(np.full((8, 8), 9, np.uint8), SOPClassUID=sop_class, **dict.fromkeys(PIXELS)), folder, name)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_reports_beside_the_films_of_a_study_are_counted_and_rejected_only_if_they_are_named(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], resumed: bool
+) -> None:
+    study, results = tmp_path / "study", tmp_path / "results.jsonl"
+    good = png(study / "film.png")
+    report, paper = without_image(study, "report.dcm"), without_image(study / "more", "paper", PAPER)
+    (study / "DICOMDIR").write_bytes(b"any")
+    (study / "notes.txt").write_text("any")
+
+    def typed(*paths: Path) -> tuple[int, list[tuple[str, str | None]], str]:
+        search = Search()
+        asked = Asked(as_json=True, resume=results if resumed else None)
+        films = find_inputs(paths, search=search)
+        with readers_for(asked, len(films)) as readers:
+            lacking = infer_paths(predictor, readers, films, asked, search)
+        printed = capsys.readouterr()
+        lines = results.read_text() if resumed else printed.out
+        rows = [(line["source"], line.get("reason")) for line in map(json.loads, lines.splitlines())]
+        return lacking, rows, printed.err.splitlines()[-1]
+
+    lacking, rows, last = typed(study)
+    assert (lacking, rows) == (0, [(str(good), None)])
+    assert ["DICOMDIR (1)" in last, "without an image (2)" in last, "other files (1)" in last] == [True] * 3
+    results.unlink(missing_ok=True)
+    lacking, rows, last = typed(study, report)
+    assert lacking == 1 and set(rows) == {(str(good), None), (str(report), "no-pixels")}
+    assert "without an image (1)" in last
+    results.unlink(missing_ok=True)
+    # Of a folder with nothing else something is said, as of an empty one.
+    lacking, rows, last = typed(paper.parent, good)
+    assert lacking == 1 and set(rows) == {(str(good), None), (str(paper.parent), "not-found")}
+
+
+def test_a_film_whose_pixels_are_lost_is_rejected_wherever_it_was_found(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "study").mkdir()
+    lost = write(film(np.full((8, 8), 9, np.uint8), PixelData=None), tmp_path / "study")
+    png(tmp_path / "study" / "film.png")
+    assert infer(predictor, [tmp_path / "study"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {line["source"]: line.get("reason") for line in lines}[str(lost)] == "no-pixels"
+
+
 def test_what_a_file_of_results_has_is_not_done_again(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,7 +160,7 @@ def test_what_a_file_of_results_has_is_not_done_again(
         assert sources == [*map(str, films[:2]), str(bad), *map(str, films[2:])]
     printed = capsys.readouterr()
     assert printed.out == "" and "3 of 5 files are in" in printed.err
-    assert f"4 predicted, 1 rejected, in {results}" in printed.err
+    assert "2 films: 2 predicted; " in printed.err and f"; results in {results}" in printed.err
 
 
 def test_what_may_be_mended_is_looked_at_again(tmp_path: Path, predictor: Predictor) -> None:
@@ -117,6 +172,59 @@ def test_what_may_be_mended_is_looked_at_again(tmp_path: Path, predictor: Predic
     assert [json.loads(line)["status"] for line in results.read_text().splitlines()] == ["rejected", "ok"]
 
 
+def test_a_film_that_was_still_being_copied_is_looked_at_again(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = png(tmp_path / "film.png"), tmp_path / "results.jsonl"
+    whole = film.read_bytes()
+    film.write_bytes(whole[: len(whole) // 2])
+    assert infer(predictor, [film], resume=results) == 1
+    assert infer(predictor, [film], resume=results) == 1  # as it was: not again
+    film.write_bytes(whole)
+    assert infer(predictor, [film], resume=results) == 0
+    times = [film.stat().st_mtime_ns + n for n in (0, 10**9)]
+    for time in times:  # of the same size, but not of the same time
+        os.utime(film, ns=(time, time))
+        assert infer(predictor, [film], resume=results) == 0
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line.get("reason") for line in lines] == ["malformed", None, None]
+    assert lines[0]["file"]["bytes"] < lines[1]["file"]["bytes"] == film.stat().st_size
+
+
+def test_lines_of_before_that_do_not_say_when_are_believed_unless_they_reject(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    films, results = [png(tmp_path / "a.png"), tmp_path / "b.png"], tmp_path / "results.jsonl"
+    old = [{"source": str(films[0]), "status": "ok", "schema": 2, "model": "tiny-test", "precision": "fp32"},
+           {"source": str(films[1]), "status": "rejected", "reason": "malformed", "model": None}]  # fmt: skip
+    results.write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    png(films[1])
+    assert infer(predictor, films, resume=results) == 0
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert lines[:2] == old and [line["source"] for line in lines[2:]] == [str(films[1])]
+
+
+def test_results_of_another_export_of_the_same_name_are_not_mixed(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    infer(predictor, [film], resume=results)
+    results.write_text(results.read_text().replace(predictor.asked.sha256, "ab" * 32))
+    with pytest.raises(UsageError, match="another export of tiny-test"):
+        infer(predictor, [film], resume=results)
+
+
+def test_every_line_says_which_film_and_which_model(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
+    pixels = np.tile(np.linspace(0, 200, 80), (70, 1)).astype(np.uint8)
+    good = write(film(pixels, **uids), tmp_path, "good.dcm")
+    lost = write(film(pixels, **uids, PixelData=None), tmp_path, "lost.dcm")
+    assert infer(predictor, [good, lost, png(tmp_path / "film.png")]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "rejected", "ok"]
+    assert [line["film"] for line in lines] == [uids, uids, None]
+    assert {line["model_sha256"] for line in lines} == {predictor.bundle.sums["model.onnx"]}
+    assert [line["file"]["bytes"] for line in lines[:2]] == [good.stat().st_size, lost.stat().st_size]
+
+
 def test_a_resumed_run_replaces_no_picture_of_another_film(tmp_path: Path, predictor: Predictor) -> None:
     films = [png(tmp_path / "a" / "film.png", 200), png(tmp_path / "b" / "film.png", 90)]
     pictures, results = tmp_path / "pictures", tmp_path / "results.jsonl"
@@ -124,7 +232,7 @@ def test_a_resumed_run_replaces_no_picture_of_another_film(tmp_path: Path, predi
     first = (pictures / "film.png.png").read_bytes()
     infer(predictor, films, resume=results, overlays=pictures)
     assert (pictures / "film.png.png").read_bytes() == first
-    assert {path.name for path in pictures.iterdir()} == {"film.png.png", "film.png.2.png"}
+    assert len(list(pictures.iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", ["my notes", "my notes\n", "[1]\n", '{"other": 1}\n', "{}", "1"])
@@ -179,7 +287,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_whole_lines(
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(UsageError, match="make room there and type the same command again"):
+    with pytest.raises(UsageError, match=r"No space left.*make room there and"):
         infer(predictor, films, resume=results)
     monkeypatch.setattr(os, "pwrite", real)
     lines = results.read_text().splitlines()
@@ -217,6 +325,25 @@ def test_a_file_in_place_of_the_folder_of_pictures_is_refused_before_any_film(
         assert capsys.readouterr().out == ""
 
 
+def test_a_film_that_cannot_be_drawn_costs_its_picture_alone(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = [png(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    drawn = film_files._drawn
+
+    def sometimes(film: FilmRead, prediction: object) -> object:
+        if film.source == str(films[1]):
+            raise ValueError("no font")
+        return drawn(film, prediction)
+
+    monkeypatch.setattr(film_files, "_drawn", sometimes)
+    assert infer(predictor, films, overlays=tmp_path / "pictures") == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["status"] for line in lines] == ["ok"] * 3 and lines[1]["overlay"] is None
+    assert [line.get("overlay_reason") for line in lines] == [None, "not-drawn", None]
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"a.png.png", "c.png.png"}
+
+
 def test_many_files_show_progress_on_standard_error(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,37 +351,15 @@ def test_many_files_show_progress_on_standard_error(
         png(tmp_path / f"{count}.png")
     infer(predictor, [tmp_path])
     printed = capsys.readouterr()
-    assert len(printed.out.splitlines()) == 10 and printed.err == "infer: 10/10\n"
+    assert len(printed.out.splitlines()) == 10
+    shown, last = printed.err.splitlines()
+    assert shown == "infer: 10/10" and last.startswith("10 films: 10 predicted; ") and last.endswith(" films/s")
 
 
 def test_the_warnings_of_the_model_are_printed_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Predictor(tiny_bundle(tmp_path / "phantoms", data={"phantom": True})) as predictor:
         infer(predictor, [png(tmp_path / "a.png"), png(tmp_path / "b.png")], as_json=False)
     assert capsys.readouterr().out.count(PHANTOM_WARNING) == 1
-
-
-def test_pictures_are_named_after_films_and_none_replaces_another_of_the_same_run(
-    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
-) -> None:
-    films = [png(tmp_path / folder / "film.png") for folder in "abc"]
-    films += [png(tmp_path / "film.png.2"), png(tmp_path / "d" / "film.png.2")]
-    long = [png(tmp_path / folder / f"{'x' * 230}.png") for folder in "ef"]
-    pictures = tmp_path / "pictures"
-    infer(predictor, films + long, overlays=pictures)
-    names = {path.name for path in pictures.iterdir()}
-    assert len(names) == 7
-    assert {"film.png.png", "film.png.2.png", "film.png.3.png", f"{'x' * 200}.png", f"{'x' * 200}.2.png"} <= names
-    said = [line.removeprefix("overlay: ") for line in capsys.readouterr().err.splitlines()]
-    assert {Path(line).name for line in said} == names
-
-
-def test_a_second_run_replaces_the_pictures_of_the_first(tmp_path: Path, predictor: Predictor) -> None:
-    film, pictures = tmp_path / "film.png", tmp_path / "pictures"
-    contents = []
-    for grey in (200, 90):
-        infer(predictor, [png(film, grey)], overlays=pictures)
-        contents.append((pictures / "film.png.png").read_bytes())
-    assert contents[0] != contents[1] and len(list(pictures.iterdir())) == 1
 
 
 def test_what_the_gate_refuses_is_rejected_with_its_distance(
@@ -322,7 +427,9 @@ def test_a_cluster_reads_films_as_this_machine_does(tmp_path: Path) -> None:
         assert done.returncode == 3, done.stderr[-2000:]
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(lines) == 21
-        found.append([{key: value for key, value in line.items() if key != "timings_ms"} for line in lines])
+        found.append(
+            [{key: value for key, value in line.items() if key not in ("timings_ms", "time")} for line in lines]
+        )
     assert found[0] == found[1]
 
 

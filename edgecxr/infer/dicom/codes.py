@@ -1,4 +1,7 @@
-"""Codes of what a result says: SNOMED CT or DICOM's own where one means just that, else edgecxr's private ones."""
+"""Codes for the concepts of a result.
+
+They are SNOMED CT or DICOM codes if one has exactly that meaning, else private codes of edgecxr.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import NamedTuple
 from edgecxr.terminal import printable
 
 PRIVATE = "99EDGECXR"
-"""Designator of edgecxr's own coding scheme; DICOM keeps those that begin with 99 for private use (PS3.16, 8.2)."""
+"""Designator of edgecxr's own coding scheme; DICOM reserves a leading 99 for private use (PS3.16, 8.2)."""
 
 _LONGEST_MEANING = 64
 
@@ -19,7 +22,7 @@ class Code(NamedTuple):
     Attributes:
         value: the code, at most 16 characters.
         scheme: "SCT" (SNOMED CT), "DCM" (PS3.16, annex D) or `PRIVATE`.
-        meaning: in words, at most 64 characters.
+        meaning: the concept in words, at most 64 characters.
     """
 
     value: str
@@ -27,7 +30,7 @@ class Code(NamedTuple):
     meaning: str
 
 
-# VinDr-CXR and NIH ChestX-ray14 name what they share in different words; keys are lower case, "_" being a space.
+# VinDr-CXR and NIH ChestX-ray14 use different names for the same findings; keys are lower case, with "_" as a space.
 _FINDINGS = {
     "atelectasis": Code("46621007", "SCT", "Atelectasis"),
     "bacterial pneumonia": Code("53084003", "SCT", "Bacterial pneumonia"),
@@ -50,7 +53,7 @@ _FINDINGS = {
     "rib fracture": Code("33737001", "SCT", "Fracture of rib"),
     "tuberculosis": Code("56717001", "SCT", "Tuberculosis"),
     "viral pneumonia": Code("75570004", "SCT", "Viral pneumonia"),
-    # No single concept is known to us to mean what the data sets mean by these.
+    # We know no single concept that means what the data sets mean by these.
     "aortic enlargement": Code("AORTIC-ENLARGED", PRIVATE, "Aortic enlargement"),
     "enlarged pa": Code("PA-ENLARGED", PRIVATE, "Enlarged pulmonary artery"),
     "hernia": Code("HERNIA", PRIVATE, "Hernia"),
@@ -85,10 +88,12 @@ NO_UNITS = Code("1", "UCUM", "no units")
 
 
 def finding(label: str) -> Code:
-    """Return the code of a finding; of a label that is not known, a private one that depends on nothing but its name.
+    """Return the code of a finding.
+
+    An unknown label gets a private code that depends only on its name.
 
     Args:
-        label: as a model's card has it.
+        label: as on a model's card.
     """
     name = " ".join(label.lower().replace("_", " ").split())
     known = _FINDINGS.get(_SAME.get(name, name))

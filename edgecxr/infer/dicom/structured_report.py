@@ -1,7 +1,11 @@
-"""A prediction as a DICOM Comprehensive 3D SR by template TID 1500, Measurement Report."""
+"""Write a prediction as a DICOM Comprehensive 3D SR.
+
+The template is TID 1500, Measurement Report.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 from highdicom.sr import (
@@ -22,6 +26,7 @@ from highdicom.sr import (
 from highdicom.sr.enum import RelationshipTypeValues
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID, DigitalXRayImageStorageForPresentation
 
 from edgecxr import NOTICE, __version__
 from edgecxr.infer.dicom import codes as our_codes
@@ -29,8 +34,11 @@ from edgecxr.infer.dicom.codes import Code
 from edgecxr.infer.prediction import Prediction
 from edgecxr.vocabulary import ABNORMAL
 
+STAND_IN = DigitalXRayImageStorageForPresentation
+"""Class of a film while its report is made, since highdicom knows only DICOM's own classes."""
+
 SERIES_NUMBER = 9901
-"""Of reports, so that viewers that sort by number show them after the films."""
+"""Series number of reports; viewers that sort by number show them after the films."""
 
 
 def report(
@@ -41,20 +49,22 @@ def report(
     uid: Callable[[str], str],
     device: str,
 ) -> MeasurementReport:
-    """Return what the report says: the whole film first, then each finding in the order of the model's card.
+    """Return the content of a report.
+
+    The whole film comes first, then each finding in the order of the model's card.
 
     Args:
-        film: that the prediction is of: SOPClassUID and SOPInstanceUID.
+        film: the film of the prediction, with SOPInstanceUID.
         prediction: what is reported.
-        comments: said in words before everything else, after the research notice.
+        comments: texts after the research notice and before everything else.
         algorithm: what made the prediction.
-        uid: returns the UID of a part of this report, always the same for a name.
+        uid: returns the UID of a named part of this report, always the same for a name.
         device: the UID of the model as an observer, the same in all its reports.
     """
     observer = DeviceObserverIdentifyingAttributes(
         uid=device, name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
     )
-    source = SourceImageForMeasurementGroup(film.SOPClassUID, film.SOPInstanceUID)
+    source = SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)
     whole = our_codes.ABNORMAL if prediction.decisions[ABNORMAL] else our_codes.NORMAL
     rows = [(ABNORMAL, our_codes.ABNORMAL_FILM, prediction.abnormal, [(our_codes.NORMALITY, whole)])]
     rows += [(label, our_codes.finding(label), p, []) for label, p in prediction.findings.items()]
@@ -93,17 +103,21 @@ def report(
 def document(
     film: Dataset, content: MeasurementReport, uids: tuple[str, str], model: str, description: str
 ) -> Comprehensive3DSR:
-    """Return the DICOM object of a report, a series of its own in the study of its film.
+    """Return the DICOM object of a report.
+
+    It is a series of its own in the study of its film. The film may be of any class, also a vendor's own.
 
     Args:
-        film: what `report` was given; also its study, its series and its patient.
-        content: of `report`.
+        film: what `report` was given, also with its study, its series and its patient.
+        content: what `report` returned.
         uids: of the series and of the object.
         model: name of the model.
         description: of the series.
     """
+    evidence = copy.deepcopy(film)
+    evidence.SOPClassUID = STAND_IN
     document = Comprehensive3DSR(
-        evidence=[film],
+        evidence=[evidence],
         content=content[0],
         series_instance_uid=uids[0],
         series_number=SERIES_NUMBER,
@@ -113,7 +127,7 @@ def document(
         manufacturer_model_name=model,
         software_versions=__version__,
         series_description=description,
-        # All that there is to say is said; nobody has looked at it.
+        # The report has all its content, but nobody has verified it.
         is_complete=True,
         is_final=False,
         is_verified=False,
@@ -124,6 +138,9 @@ def document(
     scheme.CodingSchemeResponsibleOrganization = "edgecxr"
     document.CodingSchemeIdentificationSequence = [scheme]
     document.SpecificCharacterSet = "ISO_IR 192"
+    for element in document.iterall():
+        if element.keyword == "ReferencedSOPClassUID" and element.value == STAND_IN:
+            element.value = UID(film.SOPClassUID)
     return document
 
 
@@ -136,9 +153,12 @@ def _number(name: Code, value: float) -> Measurement:
 
 
 def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
-    """Put texts before the first part that the report contains; the template is extensible."""
+    """Insert texts before the first item that the report contains.
+
+    The template is extensible, so it allows them.
+    """
     items = content[0].ContentSequence
     first = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
-    for number, text in enumerate(comments):
-        said = TextContentItem(_concept(our_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
-        items.insert(first + number, said)
+    for offset, text in enumerate(comments):
+        comment = TextContentItem(_concept(our_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
+        items.insert(first + offset, comment)

@@ -1,0 +1,124 @@
+"""A file of JSON lines to which later runs append missing results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgecxr.errors import GATE_REASONS, InputError, UsageError, brief
+from edgecxr.infer.json_line import stamp_of
+from edgecxr.infer.predictor import Predictor
+from edgecxr.storage.appended import LineFile, appended
+from edgecxr.storage.json_values import parse_json
+
+AGAIN = ("too-slow", "too-large", "crash", "not-found")
+"""Reasons that may not apply the next time: such files are tried again."""
+
+_BEGINNING = b'{"source": '
+_REMEDY = "give another with --resume"
+
+
+class Done(NamedTuple):
+    """What a file of results says of a film.
+
+    Attributes:
+        status: "ok" or "rejected".
+        stamp: size and time of the film's file; None if the line does not say, as those of older versions.
+    """
+
+    status: str
+    stamp: dict[str, Any] | None
+
+
+class ResultsFile:
+    """A file of results, open to be appended to.
+
+    Attributes:
+        done: path of a film -> what the last line about it says; without films that were rejected for a reason in
+            `AGAIN`, or by the quality gate if that is overruled now.
+    """
+
+    def __init__(self, file: LineFile, done: dict[str, Done]) -> None:
+        self._file, self.done = file, done
+
+    def add(self, line: str) -> None:
+        """Append a line, whole or not at all.
+
+        Raises:
+            UsageError: the line cannot be written.
+        """
+        self._file.add(f"{line}\n")
+
+    def status(self, film: Path) -> str | None:
+        """Return a film's status, "ok" or "rejected".
+
+        It is None if the film is to be looked at: if it has no result, or its file has changed since, such as one that
+        was still being copied.
+        """
+        done = self.done.get(str(film))
+        if done is None or (done.stamp is None and done.status != "ok"):
+            return None
+        return done.status if done.stamp in (None, stamp_of(film)) else None
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield the last line about each film."""
+        lines = [parse_json(line) for line in self._file.read().splitlines()]
+        last = {record["source"]: number for number, record in enumerate(lines)}
+        yield from (lines[number] for number in sorted(last.values()))
+
+
+@contextmanager
+def resumed(path: Path, predictor: Predictor) -> Iterator[ResultsFile]:
+    """Open a file of results, for this process alone.
+
+    The file is created if it does not exist.
+
+    Args:
+        path: the file.
+        predictor: the model whose results are added.
+
+    Raises:
+        InputError: the file has other content; reason "malformed".
+        UsageError: it cannot be opened, another process writes to it, or it has results of another model.
+    """
+    with appended(path, _REMEDY) as file:
+        done, end = _read(path, file.read(), predictor)
+        file.cut(end)  # remove a last line that was not written completely
+        yield ResultsFile(file, done)
+
+
+def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, Done], int]:
+    """Return the films with results, and where the last whole line ends."""
+    overruled = GATE_REASONS if predictor.force else ("view",) if predictor.any_view else ()
+    ours = predictor.asked
+    done: dict[str, Done] = {}
+    end = 0
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        cut = not line.endswith(b"\n")
+        if cut and line[: len(_BEGINNING)] == _BEGINNING[: len(line)]:
+            break
+        try:
+            result = parse_json(line)
+            source, status = str(result["source"]), str(result["status"])
+            # What a line of an older version does not say, is taken to be right.
+            model, precision = result.get("model") or ours.name, result.get("precision") or ours.precision
+            sha256, point = result.get("model_sha256", ours.sha256), result.get("operating_point", ours.operating_point)
+            reason, stamp, by_gate = result.get("reason"), result.get("file"), result.get("gate") is not None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"line {number} of {path} is no result of `edgecxr infer --json`: {_REMEDY}", "malformed"
+            ) from error
+        if (model, precision, point) != (ours.name, ours.precision, ours.operating_point):
+            here = f"{ours.name} ({ours.precision}) at {ours.operating_point}"
+            raise UsageError(
+                f"{path} has results of {brief(model)} ({brief(precision)}) at {brief(point)}, not of {here}: {_REMEDY}"
+            )
+        if sha256 != ours.sha256:
+            raise UsageError(f"{path} has results of another export of {ours.name} ({ours.precision}): {_REMEDY}")
+        done.pop(source, None)
+        if reason not in AGAIN and not (by_gate and reason in overruled):
+            done[source] = Done("ok" if status == "ok" else "rejected", stamp)
+        end += len(line)
+    return done, end

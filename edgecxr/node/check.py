@@ -1,0 +1,140 @@
+"""Checks of a configuration, and the state of its node."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from edgecxr import extras, resolve
+from edgecxr.bundle.bundle import Bundle
+from edgecxr.errors import MissingPackage, UsageError
+from edgecxr.node.deliveries import Deliveries
+from edgecxr.node.film_queue import FilmQueue
+from edgecxr.node.node_config import Destination, NodeConfig
+from edgecxr.node.spool import DATABASE, Spool
+from edgecxr.terminal import aligned
+from edgecxr.workspace import Workspace
+
+_PACKAGES = ("pynetdicom", "highdicom")
+_ERRORS = 5
+
+
+def check(config: NodeConfig) -> list[str]:
+    """Return lines that say what a node would do.
+
+    Raises:
+        UsageError: an address, port or folder cannot be used.
+        ModelError: the bundle cannot be used.
+        MissingPackage: a package is not installed.
+    """
+    for package in _PACKAGES:
+        if extras.installed(package) is None:
+            raise MissingPackage(package, "node", "edgecxr serve")
+    bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=not config.model))
+    bundle.artefact(config.precision)
+    _check_port(config)
+    _check_folder(config.folder)
+    senders = ", ".join(f"{peer.ae_title} at {peer.address}" for peer in config.peer)
+    lines = [
+        f"{config.ae_title} listens on {config.address} port {config.port or 'any'} for films by C-STORE",
+        f"films from: {senders or 'nobody, since there is no [[peer]]'}",
+    ]
+    for watch in config.watch:
+        if not os.path.isdir(watch.folder):
+            raise UsageError(f"[[watch]] {watch.folder} is no folder: make it, or name another")
+        lines.append(f"films in: {watch.folder}{', from where they are removed' if watch.move else ''}")
+    lines.append(f"model: {bundle.card.name}, {config.precision}, by {config.backend}, {config.operating_point}")
+    for to in config.destination:
+        calling = to.calling or config.ae_title
+        lines.append(f"results to: {to.name}, {to.ae_title} at {to.host} port {to.port}, called by {calling}")
+    if not config.destination:
+        lines.append("results to: nobody, since there is no [[destination]]; they stay in the state folder")
+    if not ipaddress.ip_address(config.address).is_loopback:
+        lines.append("warning: without TLS, films with their names cross the network in the clear")
+    lines.append(f"results say who the patient is: {'yes' if config.phi else 'no'}")
+    lines.append(f"state: {config.folder}")
+    return lines
+
+
+def _check_port(config: NodeConfig) -> None:
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.address, config.port))
+            probe.listen(1)
+        except OSError as error:
+            low = error.errno == errno.EACCES and config.port < 1024
+            remedy = "give a `port` above 1023, or the right to use it" if low else "end what listens there"
+            raise UsageError(
+                f"{config.address} port {config.port} cannot be listened on ({error.strerror}): {remedy}, or give "
+                "another one"
+            ) from error
+
+
+def _check_folder(folder: Path) -> None:
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.exists(place))
+    if not os.path.isdir(nearest) or not os.access(nearest, os.W_OK):
+        raise UsageError(f"{folder} cannot be written: name another folder with `state`")
+
+
+def opened(config: NodeConfig) -> Spool:
+    """Open the spool of a node, running or not.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not os.path.isfile(config.folder / DATABASE):
+        raise UsageError(f"no node has run in {config.folder} so far: name its configuration with --config")
+    return Spool(config.folder)
+
+
+def status(config: NodeConfig) -> dict[str, Any]:
+    """Return the states of a node as a JSON object.
+
+    Returns:
+        "films": state -> number; "reasons": reason -> number of films without results; "results": destination ->
+        state -> number; "errors": the latest failures, each "destination", "state", "tries" and "error".
+
+    Raises:
+        UsageError: there is no node.
+    """
+    with opened(config) as spool:
+        reasons = spool.read("SELECT reason, count(*) FROM film WHERE reason IS NOT NULL GROUP BY 1 ORDER BY 1")
+        keys = ("destination", "state", "tries", "error")
+        return {
+            "films": FilmQueue(spool).counts(),
+            "reasons": {row[0]: row[1] for row in reasons},
+            "results": Deliveries(spool).counts(),
+            "errors": [dict(zip(keys, row, strict=True)) for row in Deliveries(spool).errors(_ERRORS)],
+        }
+
+
+def describe(now: dict[str, Any]) -> str:
+    """Return what `status` returns as lines for people."""
+    films = ", ".join(f"{state} {count}" for state, count in now["films"].items())
+    rows = [["films", films or "none so far"]]
+    if now["reasons"]:
+        rows.append(["reasons", ", ".join(f"{reason} {count}" for reason, count in now["reasons"].items())])
+    for destination, states in now["results"].items():
+        rows.append([f"results to {destination}", ", ".join(f"{state} {count}" for state, count in states.items())])
+    for error in now["errors"]:
+        rows.append([f"{error['state']} for {error['destination']}", f"{error['error']} (tries: {error['tries']})"])
+    return "\n".join(aligned(rows))
+
+
+def destination_of(config: NodeConfig, name: str) -> Destination:
+    """Return the destination of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    for destination in config.destination:
+        if destination.name == name:
+            return destination
+    names = ", ".join(destination.name for destination in config.destination)
+    raise UsageError(f"{name} is no [[destination]] of the configuration: there are {names or 'none'}")

@@ -1,0 +1,207 @@
+"""Results of films and their deliveries.
+
+Each destination has a delivery of each result: waiting -> sent, or dead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgecxr.node.spool import Spool, moved
+
+if TYPE_CHECKING:
+    from edgecxr.infer.dicom.objects import DicomObject
+
+
+LONGEST_PAUSE = 900.0
+"""Seconds of the longest pause between attempts, with jitter."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A result that a destination is to get.
+
+    Attributes:
+        result: number of the result.
+        path: of its file.
+        kind: of the result, "sr" or "sc".
+        tries: number of attempts so far.
+        begun: when the first attempt was due, seconds since the epoch.
+    """
+
+    result: int
+    path: Path
+    kind: str
+    tries: int
+    begun: float
+
+
+class Deliveries:
+    """The results of a spool.
+
+    Args:
+        spool: the spool.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+
+    def add(
+        self, film: int, objects: Sequence[DicomObject], destinations: Sequence[str], reason: str | None = None
+    ) -> None:
+        """Store a film's results, and queue them for all destinations.
+
+        Args:
+            film: number of the film.
+            objects: its results.
+            destinations: names of those that get them.
+            reason: why a result is lacking.
+
+        Raises:
+            OSError: they cannot be written.
+            sqlite3.Error: the rows cannot be written.
+        """
+        now = time.time()
+        with ExitStack() as stack:
+            buildings = [stack.enter_context(self._spool.written(each.content)) for each in objects]
+            run = stack.enter_context(self._spool.transaction())
+            for each, building in zip(objects, buildings, strict=True):
+                number = run(
+                    "INSERT INTO result (film, kind, sop_class, uid) VALUES (?, ?, ?, ?)",
+                    *(film, each.kind, each.sop_class, each.uid),
+                ).lastrowid
+                assert number is not None
+                moved(building, self._spool.result_path(number))
+                for destination in destinations:
+                    run(
+                        "INSERT INTO delivery (result, destination, state, begun, due) VALUES (?, ?, 'waiting', ?, ?)",
+                        *(number, destination, now, now),
+                    )
+            run(
+                "UPDATE film SET state = ?, reason = ?, lease = NULL, changed = ? WHERE id = ?",
+                *("made" if destinations else "filed", reason, now, film),
+            )
+
+    def due(self, destination: str, most: int) -> list[Delivery]:
+        """Return results that a destination is to get now.
+
+        The least tried and oldest come first. What is due later than the longest pause allows was planned before the
+        clock was set back: it is due now.
+
+        Args:
+            destination: its name.
+            most: greatest number of results.
+        """
+        now = time.time()
+        rows = self._spool.read(
+            "SELECT * FROM delivery JOIN result ON result.id = delivery.result"
+            " WHERE destination = ? AND state = 'waiting' AND (due <= ? OR due > ?) ORDER BY tries, result LIMIT ?",
+            *(destination, now, now + LONGEST_PAUSE, most),
+        )
+        return [
+            Delivery(
+                row["result"],
+                self._spool.result_path(row["result"]),
+                row["kind"],
+                row["tries"],
+                min(row["begun"], now),
+            )
+            for row in rows
+        ]
+
+    def set_sent(self, result: int, destination: str, remark: str | None = None) -> None:
+        """Note that a destination has a result.
+
+        Its film is filed once all destinations have all of its results.
+        """
+        with self._spool.transaction() as run:
+            run(
+                "UPDATE delivery SET state = 'sent', tries = tries + 1, error = ? WHERE result = ? AND destination = ?",
+                *(remark, result, destination),
+            )
+            film = run("SELECT film FROM result WHERE id = ?", result).fetchone()[0]
+            left = run(
+                "SELECT count(*) FROM delivery JOIN result ON result.id = delivery.result"
+                " WHERE film = ? AND state <> 'sent'",
+                film,
+            ).fetchone()[0]
+            if not left:
+                run("UPDATE film SET state = 'filed', changed = ? WHERE id = ? AND state = 'made'", time.time(), film)
+
+    def set_failed(self, result: int, destination: str, error: str, wait: float | None) -> None:
+        """Note that a destination did not take a result.
+
+        Args:
+            result: number of the result.
+            destination: name of the destination.
+            error: why, in words.
+            wait: seconds until the next attempt; None if there is none.
+        """
+        state = "dead" if wait is None else "waiting"
+        with self._spool.transaction() as run:
+            run(
+                "UPDATE delivery SET state = ?, tries = tries + 1, error = ?, due = ?"
+                " WHERE result = ? AND destination = ?",
+                *(state, error, time.time() + (wait or 0.0), result, destination),
+            )
+
+    def set_unreachable(self, destination: str, error: str, wait: float, give_up: float) -> int:
+        """Note that a destination cannot be reached.
+
+        This counts as an attempt for all results that are due.
+
+        Args:
+            destination: its name.
+            error: why, in words.
+            wait: seconds until the next attempt.
+            give_up: seconds after which a result is given up.
+
+        Returns:
+            The number of results that were given up.
+        """
+        now = time.time()
+        with self._spool.transaction() as run:
+            run(
+                "UPDATE delivery SET tries = tries + 1, error = ?, due = ?, begun = min(begun, ?)"
+                " WHERE destination = ? AND state = 'waiting' AND (due <= ? OR due > ?)",
+                *(error, now + wait, now, destination, now, now + LONGEST_PAUSE),
+            )
+            return run(
+                "UPDATE delivery SET state = 'dead' WHERE destination = ? AND state = 'waiting' AND begun < ?",
+                *(destination, now - give_up),
+            ).rowcount
+
+    def retry(self, destination: str | None = None) -> int:
+        """Queue again what was given up; return how many results.
+
+        Args:
+            destination: of this destination alone.
+        """
+        now = time.time()
+        with self._spool.transaction() as run:
+            return run(
+                "UPDATE delivery SET state = 'waiting', tries = 0, begun = ?, due = ? WHERE state = 'dead'"
+                " AND destination = coalesce(?, destination)",
+                *(now, now, destination),
+            ).rowcount
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return for each destination the number of results in each state."""
+        counts: dict[str, dict[str, int]] = {}
+        for row in self._spool.read("SELECT destination, state, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1, 2"):
+            counts.setdefault(row[0], {})[row[1]] = row[2]
+        return counts
+
+    def errors(self, most: int) -> list[tuple[str, str, int, str]]:
+        """Return the latest failures: destination, state, number of tries, error."""
+        rows = self._spool.read(
+            "SELECT destination, state, tries, error FROM delivery WHERE state <> 'sent' AND error IS NOT NULL"
+            " ORDER BY due DESC LIMIT ?",
+            most,
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in rows]

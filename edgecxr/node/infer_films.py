@@ -1,0 +1,164 @@
+"""The process that reads films, runs the model and makes results.
+
+Films are decoded in confined workers. Whatever ends this process, a film is read again and its results are the same.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from edgecxr import resolve
+from edgecxr.errors import brief
+from edgecxr.films.radiograph import FilmRead
+from edgecxr.infer.dicom.objects import Origin, dicom_objects, header_kind
+from edgecxr.infer.film_readers import Read, Readers, Request, renamed
+from edgecxr.infer.json_line import AskedModel, record_of, to_json
+from edgecxr.infer.prediction import Prediction, Rejection
+from edgecxr.infer.predictor import Predictor
+from edgecxr.machine.cores import cores
+from edgecxr.machine.system import text_of
+from edgecxr.node.deliveries import Deliveries
+from edgecxr.node.film_queue import Film, FilmQueue
+from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.node_process import Stop, run_role
+from edgecxr.node.spool import Spool
+from edgecxr.terminal import say
+from edgecxr.workspace import Workspace
+
+TWIN = "another film with this SOPInstanceUID and another content was received before"
+"""Warning about a film whose UID is not its own."""
+
+_TRIES = 2
+"""Readers that a film may end until it is rejected."""
+
+_LOOK = 0.1  # seconds between two looks for films
+_AGAIN = 5.0  # seconds until something is written again
+
+T = TypeVar("T")
+
+
+def main() -> None:
+    """Run the process."""
+    run_role("infer", _infer)
+
+
+def _infer(config: NodeConfig, stop: Stop) -> None:
+    # The workers' template is forked before there is a thread or a database.
+    with Readers(config.workers or cores(), fork=True, tries=_TRIES) as readers, Spool(config.folder) as spool:
+        predictor = Predictor(
+            resolve.bundle(Workspace.default(), config.model, own=not config.model),
+            config.backend,
+            config.operating_point,
+            config.precision,
+        )
+        with predictor:
+            stop.follow_supervisor()
+            say(f"infer: {predictor.card.name} is ready")
+            FilmInference(config, spool, readers, predictor, stop).run()
+
+
+class FilmInference:
+    """Reading, prediction and results of the films of a spool.
+
+    Args:
+        config: the node's.
+        spool: the spool.
+        readers: workers that nobody else uses.
+        predictor: the model.
+        stop: ends `run`.
+    """
+
+    def __init__(self, config: NodeConfig, spool: Spool, readers: Readers, predictor: Predictor, stop: Stop) -> None:
+        self._config, self._readers, self._predictor, self._stop = config, readers, predictor, stop
+        self._queue, self._deliveries = FilmQueue(spool), Deliveries(spool)
+        origin = Origin.of(predictor)
+        self._origin = replace(origin, doubts=(*origin.doubts, TWIN))
+        self._model = AskedModel(predictor.card.name, predictor.precision, origin.sha256, predictor.operating_point)
+        self._destinations = [destination.name for destination in config.destination]
+        self._boot = _boot_id()
+        self._lease = f"{self._boot}:{uuid.uuid4()}"
+        self._films: dict[Request, Film] = {}
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        self._written(lambda: self._queue.void_leases(self._boot))
+        while not self._stop.requested:
+            self._claim()
+            if self._films:
+                self._finish(self._readers.poll(_LOOK))
+            else:
+                self._stop.wait(_LOOK)
+        self._queue.release(self._lease)
+
+    def _claim(self) -> None:
+        while len(self._films) < self._readers.window and not any(film.suspect for film in self._films.values()):
+            alone = not self._films
+            film = self._written(lambda alone=alone: self._queue.claim(self._lease, alone))  # type: ignore[misc]
+            if film is None:
+                return
+            request = Request(film.path, self._predictor.image_size, True, header_kind(self._config.phi))
+            self._films[request] = film
+            self._readers.submit(request)
+
+    def _finish(self, read: list[tuple[Request, Read]]) -> None:
+        """Predict from films as one batch, and store what comes of them."""
+        films = [self._films.pop(request) for request, _ in read]
+        outcomes = [
+            renamed(outcome, str(film.path), f"film {film.number}")
+            for film, (_, outcome) in zip(films, read, strict=True)
+        ]
+        results = iter(self._predictor.look([outcome for outcome in outcomes if isinstance(outcome, FilmRead)]))
+        for film, outcome in zip(films, outcomes, strict=True):
+            result = next(results) if isinstance(outcome, FilmRead) else outcome
+            if isinstance(result, Rejection):
+                self._without_result(film, "rejected" if result.gate is None else "refused", result.reason)
+            elif isinstance(outcome, FilmRead):
+                self._with_result(film, outcome, result)
+
+    def _with_result(self, film: Film, read: FilmRead, prediction: Prediction) -> None:
+        number = film.number
+        if film.twin is not None:
+            prediction = replace(prediction, warnings=(*prediction.warnings, TWIN))
+        # The reader's warnings may quote the film.
+        shown = prediction if self._config.phi else replace(prediction, warnings=self._origin.of_model)
+        record = to_json(record_of(shown, self._model, attention=True))
+        self._written(lambda: self._queue.set_predicted(number, record))
+        received = datetime.fromtimestamp(film.received, timezone.utc).replace(microsecond=0)
+        made = dicom_objects(read, prediction, self._origin, received, self._config.phi)
+        if not made.objects:
+            self._without_result(film, "rejected", made.reason or "not-made")
+            return
+        self._written(lambda: self._deliveries.add(number, made.objects, self._destinations, made.reason))
+        say(f"infer: film {number} has results{f' ({made.reason})' if made.reason else ''}")
+
+    def _without_result(self, film: Film, state: str, reason: str) -> None:
+        self._written(lambda: self._queue.set_without_result(film.number, state, reason))
+        say(f"infer: film {film.number} is {state}: {reason}")
+
+    def _written(self, write: Callable[[], T]) -> T | None:
+        """Write, again and again while the disk cannot be written.
+
+        Returns:
+            What `write` returns; None if this process stops meanwhile.
+        """
+        complained = False
+        while True:
+            try:
+                return write()
+            except (OSError, sqlite3.OperationalError) as error:
+                if not complained:
+                    say(f"infer: waits, since the spool cannot be written: {brief(error)}")
+                complained = True
+                if self._stop.wait(_AGAIN):
+                    return None
+
+
+def _boot_id() -> str:
+    """Return what names this start of the machine."""
+    return text_of(Path("/proc/sys/kernel/random/boot_id")).strip() or "unknown"

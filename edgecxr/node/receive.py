@@ -1,0 +1,186 @@
+"""The process that receives films.
+
+They come by C-STORE and from watched folders. The answer is 0x0000 only when a film is on the disk, with its row in the
+database.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID as DicomUID
+from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    SecondaryCaptureImageStorage,
+    Verification,
+)
+
+from edgecxr import __version__
+from edgecxr.errors import UsageError, brief
+from edgecxr.films.codestreams.pixel_data import SYNTAXES
+from edgecxr.node import intake
+from edgecxr.node.film_queue import FilmQueue
+from edgecxr.node.guard import GuardedServer, Incoming, IncomingFiles
+from edgecxr.node.intake import NotTaken
+from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.node_process import Stop, run_role
+from edgecxr.node.spool import Spool
+from edgecxr.node.watched_folder import watching
+from edgecxr.terminal import printable, say
+
+STATUSES = {
+    "no-space": 0xA700, "queue-full": 0xA700, "too-large": 0xA700, "disagrees": 0xA900, "unreadable": 0xC000,
+}  # fmt: skip
+"""Reason of `edgecxr.node.intake.REASONS` -> status of the answer (PS3.4, B.2.3)."""
+
+FAILED = 0x0110
+"""Status of an answer where the fault is the node's: processing failure (PS3.7, C)."""
+
+SUCCESS = 0x0000
+
+CLASSES = (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage)
+"""SOP classes that are received."""
+
+IMPLEMENTATION = DicomUID("2.25.208821317405473411957716253812146871537")
+"""Implementation class UID of edgecxr, made once from a random UUID (PS3.5, B.2)."""
+
+_LARGEST_PDU = 128 << 10
+
+
+def main() -> None:
+    """Run the process."""
+    run_role("receive", _receive)
+
+
+def _receive(config: NodeConfig, stop: Stop) -> None:
+    with Spool(config.folder) as spool:
+        spool.sweep()
+        stop.follow_supervisor()
+        with listening(config, spool) as server, watching(config, spool, stop):
+            say(f"receive: {config.ae_title} listens on {config.address} port {server.server_address[1]}")
+            stop.wait()
+
+
+@contextmanager
+def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
+    """Receive films in threads of this process, until the block ends.
+
+    Raises:
+        UsageError: the address cannot be listened on.
+    """
+    # Its messages quote what strangers send, and name no remedy.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    # Odd UIDs are to be answered, not aborted.
+    _config.VALIDATORS["UI"] = lambda value: (True, "")
+    limits = config.limits
+    scp = _StorageProvider(config, spool)
+    entity = AE(config.ae_title)
+    entity.implementation_class_uid, entity.implementation_version_name = IMPLEMENTATION, f"EDGECXR_{__version__}"[:16]
+    entity.maximum_pdu_size = _LARGEST_PDU
+    entity.maximum_associations = 1 << 20  # pynetdicom counts idle connections, too: see `is_one_too_many`
+    entity.require_called_aet = True
+    entity.acse_timeout = limits.first_seconds
+    entity.network_timeout = limits.idle_seconds
+    entity.dimse_timeout = limits.idle_seconds
+    entity.add_supported_context(Verification)
+    for sop_class in CLASSES:
+        entity.add_supported_context(sop_class, list(SYNTAXES))
+    try:
+        server = GuardedServer(
+            *(entity, (config.address, config.port), config.ae_title, entity.supported_contexts),
+            evt_handlers=[(evt.EVT_REQUESTED, scp.requested), (evt.EVT_C_STORE, scp.store)],
+            limits=limits,
+            each_second=scp.files.remove_abandoned,
+        )
+    except OSError as error:
+        raise UsageError(
+            f"{config.address} port {config.port} cannot be listened on ({error.strerror}): end what listens there, or "
+            "give another `port`"
+        ) from error
+    scp.server = server
+    entity._servers.append(server)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        for association in entity.active_associations:
+            association.abort(block=False)
+
+
+class _StorageProvider:
+    """Handlers of pynetdicom's events.
+
+    Attributes:
+        files: of data sets that are coming in.
+        server: set once there is one.
+    """
+
+    def __init__(self, config: NodeConfig, spool: Spool) -> None:
+        self._config, self._spool, self._queue = config, spool, FilmQueue(spool)
+        self.files = IncomingFiles(spool.new_file)
+        self.server: GuardedServer | None = None
+
+    def requested(self, event: Any) -> None:
+        """Reject an association of an unknown peer, or one too many."""
+        requestor = event.assoc.requestor
+        title, address = requestor.primitive.calling_ae_title.strip(), requestor.address
+        if not self._config.may_send(title, address):
+            say(f"receive: refused {printable(title)} at {address}, which is no [[peer]]")
+            self._reject(event.assoc, 1, 1, 3)
+            return
+        assert self.server is not None
+        if self.server.is_one_too_many(address):
+            self._reject(event.assoc, 2, 3, 2)
+
+    def store(self, event: Any) -> Any:
+        """Return the status of a C-STORE request, after taking its data set."""
+        request = event.request
+        incoming: Incoming | None = request._dataset_file
+        title, address = event.assoc.requestor.primitive.calling_ae_title.strip(), event.assoc.requestor.address
+        source = f"{printable(title)} at {address}"
+        try:
+            if incoming is None:
+                return _answer(STATUSES["unreadable"], "no data set")
+            self.files.finished(incoming)
+            intake.check_room(self._spool, self._queue, self._config.limits)
+            incoming.finish()
+            assert incoming.path is not None
+            announced = (str(request.AffectedSOPClassUID or ""), str(request.AffectedSOPInstanceUID or ""))
+            number, new = intake.take(self._spool, incoming.path, incoming.raw, source, announced)
+            say(f"receive: film {number} from {source}{'' if new else ', which was there already'}")
+            return SUCCESS
+        except NotTaken as error:
+            say(f"receive: no film from {source}: {error}")
+            return _answer(STATUSES[error.reason], str(error))
+        except OSError as error:
+            say(f"receive: no film from {source}: {brief(error)}")
+            return _answer(STATUSES["no-space"] if intake.is_full(error) else FAILED, error.strerror or "")
+        except Exception as error:  # else pynetdicom would answer 0xC211, and say nothing
+            say(f"receive: no film from {source}: {type(error).__name__}, {brief(error)}")
+            full = "full" in str(error)  # sqlite3's "database or disk is full" has no code of its own in Python 3.10
+            return _answer(STATUSES["no-space"] if full else FAILED, type(error).__name__)
+        finally:
+            if incoming is not None:
+                incoming.close()
+
+    @staticmethod
+    def _reject(association: Any, result: int, source: int, diagnostic: int) -> None:
+        association.acse.send_reject(result, source, diagnostic)
+        association.kill()  # waits until the answer is sent
+
+
+def _answer(status: int, comment: str) -> Dataset:
+    answer = Dataset()
+    answer.Status, answer.ErrorComment = status, comment[:64]
+    return answer

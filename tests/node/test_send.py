@@ -1,0 +1,291 @@
+"""Sending: what is tried again, what is given up, and that a bad destination holds up nothing else."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import Dataset, dcmread
+
+pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (extra node)")
+pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)")
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage
+
+from edgecxr.films.header import read_header
+from edgecxr.films.read import read_film
+from edgecxr.infer.dicom.objects import DicomObject, Origin, dicom_objects
+from edgecxr.infer.predictor import Predictor
+from edgecxr.node import send
+from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries
+from edgecxr.node.node_config import Destination, Limits, NodeConfig
+from edgecxr.node.node_process import Stop
+from edgecxr.node.send import Sender, pause
+from edgecxr.node.spool import Spool
+from tests.cli_workspace import edgecxr
+from tests.films.dicom_files import film, write
+from tests.node.running import dcmtk, eventually, free_port, run
+from tests.node.test_spool import add
+from tests.tiny_bundle import tiny_bundle
+
+ALL = (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage)
+IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+
+Answer = Callable[[Dataset], Any]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
+    """A report and a picture."""
+    folder = tmp_path_factory.mktemp("made")
+    stated = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
+    pixels = np.zeros((64, 64), np.uint8)
+    pixels[:32] = 200
+    path = write(film(pixels, **stated), folder, "film.dcm")
+    predictor = Predictor(tiny_bundle(folder / "model"))
+    import dataclasses
+
+    read = dataclasses.replace(read_film(path, display=True), header=read_header(path, "patient"))
+    when = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    return dicom_objects(read, predictor.predict(path), Origin.of(predictor), when).objects
+
+
+class Pacs:
+    """A PACS on loopback that answers as a test wants.
+
+    Attributes:
+        kept: what it took.
+        associations: number of associations so far.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.port, self.kept, self.associations = port, list[Dataset](), 0
+        self.answer: Answer = lambda dataset: 0x0000
+
+    def take(self, event: Any) -> Any:
+        dataset = event.dataset
+        status = self.answer(dataset)
+        if status is None:
+            event.assoc.abort()
+            return 0x0110
+        if status in (0, 0x0111) or status >> 12 == 0xB:
+            self.kept.append(dataset)
+        return status
+
+    def count(self, event: Any) -> None:
+        self.associations += 1
+
+
+@contextmanager
+def pacs(port: int, classes: tuple[Any, ...] = ALL, syntaxes: tuple[str, ...] = (EXPLICIT,)) -> Iterator[Pacs]:
+    found, entity = Pacs(port), AE("PACS")
+    entity.require_calling_aet = ["EDGECXR"]
+    for sop_class in classes:
+        entity.add_supported_context(sop_class, list(syntaxes))
+    server = entity.start_server(
+        ("127.0.0.1", port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, found.take), (evt.EVT_ACCEPTED, found.count)],
+    )
+    assert server is not None
+    try:
+        yield found
+    finally:
+        server.shutdown()
+
+
+class Node:
+    """A sender whose steps a test takes, and what it sends."""
+
+    def __init__(self, folder: Path, port: int, made: tuple[DicomObject, ...], **config: Any) -> None:
+        self.spool = Spool(folder / "state")
+        self.deliveries = Deliveries(self.spool)
+        self.sender = Sender(Destination("pacs", "PACS", "127.0.0.1", port), NodeConfig(**config), self.spool, Stop())
+        self.film = add(self.spool, "1.2.5")
+        self.deliveries.add(self.film, made, ["pacs"])
+
+    def step(self) -> bool:
+        return self.sender.step()
+
+    def again(self) -> bool:
+        """Take a step as if all pauses were over."""
+        with self.spool.transaction() as run_:
+            run_("UPDATE delivery SET due = 0 WHERE state = 'waiting'")
+        self.sender._not_before = 0.0
+        return self.sender.step()
+
+    @property
+    def state(self) -> str:
+        return str(self.spool.read("SELECT state FROM film")[0][0])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.deliveries.counts()["pacs"]
+
+
+@pytest.fixture
+def node(tmp_path: Path, made: tuple[DicomObject, ...]) -> Iterator[Node]:
+    node = Node(tmp_path, free_port(), made)
+    yield node
+    node.sender._connection.release()
+    node.spool.close()
+
+
+def port_of(node: Node) -> int:
+    return node.sender._destination.port
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_both_results_go_in_one_association_as_they_are(node: Node, made: Any, syntax: str) -> None:
+    with pacs(port_of(node), syntaxes=(syntax,)) as peer:
+        assert node.step() and (node.state, node.counts) == ("filed", {"sent": 2})
+        assert peer.associations == 1 and not node.step()
+        sent = {dataset.SOPInstanceUID: dataset for dataset in peer.kept}
+        assert set(sent) == {each.uid for each in made}
+        for each in made:
+            original = dcmread(node.spool.result_path(made.index(each) + 1))
+            assert [(e.tag, e.value) for e in sent[each.uid]] == [(e.tag, e.value) for e in original]
+
+
+def test_an_association_without_work_is_released(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send, "IDLE", 0.0)
+    with pacs(port_of(node)):
+        node.step()
+        association = node.sender._connection._association
+        eventually(lambda: not node.step() and association.is_released)
+
+
+@pytest.mark.parametrize(
+    ("status", "counts"),
+    [
+        (0x0111, {"sent": 2}), (0xB000, {"sent": 2}), (0xB007, {"sent": 2}), (0xA700, {"waiting": 2}),
+        (0xA900, {"dead": 2}), (0xC000, {"dead": 2}), (0x0110, {"dead": 2}), (0x0122, {"dead": 2}),
+    ],
+)  # fmt: skip
+def test_an_answer_decides_what_becomes_of_a_result(node: Node, status: int, counts: dict[str, int]) -> None:
+    with pacs(port_of(node)) as peer:
+        peer.answer = lambda dataset: status
+        node.step()
+        assert node.counts == counts
+        assert node.state == ("filed" if "sent" in counts else "made")
+        if "sent" not in counts:
+            assert f"0x{status:04X}" in node.deliveries.errors(1)[0][3]
+            peer.answer = lambda dataset: 0
+            assert node.deliveries.retry() == counts.get("dead", 0)
+            node.again()
+            assert (node.state, len(peer.kept)) == ("filed", 2)
+
+
+def test_one_result_that_breaks_associations_holds_up_no_other(node: Node) -> None:
+    with pacs(port_of(node)) as peer:
+        peer.answer = lambda dataset: None if dataset.Modality == "SR" else 0
+        node.step()
+        assert node.counts == {"sent": 1, "waiting": 1} and [each.Modality for each in peer.kept] == ["OT"]
+
+
+def test_a_pacs_without_3d_reports_gets_the_same_content_as_a_comprehensive_report(
+    node: Node, tmp_path: Path, made: tuple[DicomObject, ...]
+) -> None:
+    with pacs(port_of(node), (ComprehensiveSRStorage, SecondaryCaptureImageStorage)) as peer:
+        node.step()
+        (report,) = [each for each in peer.kept if each.Modality == "SR"]
+    original = dcmread(node.spool.result_path(1))
+    assert node.state == "filed" and report.SOPClassUID == ComprehensiveSRStorage
+    assert report.SOPInstanceUID not in {each.uid for each in made}
+    assert report.ContentSequence == original.ContentSequence
+    report.file_meta = original.file_meta
+    report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
+    said = run(dcmtk("dciodvfy"), tmp_path / "report.dcm")
+    assert "ComprehensiveSR" in said.stderr
+    assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+
+
+def test_a_pacs_that_takes_no_report_at_all_gets_the_picture(node: Node) -> None:
+    with pacs(port_of(node), (SecondaryCaptureImageStorage,)) as peer:
+        node.step()
+        assert node.counts == {"dead": 1, "sent": 1} and len(peer.kept) == 1
+
+
+def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Path, made: Any) -> None:
+    node = Node(tmp_path, free_port(), made, limits=Limits(give_up_hours=1.0))
+    node.step()
+    assert node.counts == {"waiting": 2} and not node.step(), "it waits"
+    ((tries, due),) = node.spool.read("SELECT DISTINCT tries, due > begun FROM delivery")
+    assert (tries, due) == (1, 1)
+    with node.spool.transaction() as run_:
+        run_("UPDATE delivery SET begun = begun - 3601")
+    node.again()
+    assert node.counts == {"dead": 2} and node.state == "made"
+    with pacs(port_of(node)):
+        assert node.deliveries.retry("pacs") == 2
+        node.again()
+        assert node.state == "filed"
+
+
+def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, made: Any) -> None:
+    node = Node(tmp_path, free_port(), made, ae_title="UNKNOWN")
+    with pacs(port_of(node)):
+        node.step()
+        assert node.counts == {"waiting": 2} and "rejects" in node.deliveries.errors(1)[0][3]
+
+
+@pytest.mark.parametrize("speaks", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\2\0\xff\xff\xff\xff" + bytes(100)])
+def test_a_peer_that_speaks_no_dicom_is_one_that_cannot_be_reached(
+    tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
+) -> None:
+    monkeypatch.setattr(send, "ANSWER", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        node = Node(tmp_path, server.getsockname()[1], made)
+        accepted: list[socket.socket] = []
+
+        def accept() -> None:
+            connection, _ = server.accept()
+            accepted.append(connection)
+            connection.sendall(speaks)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        node.step()
+        thread.join(timeout=10)
+        assert node.counts == {"waiting": 2} and len(accepted) == 1
+        accepted[0].close()
+
+
+def test_pauses_grow_to_a_quarter_of_an_hour_and_differ() -> None:
+    assert 5 <= pause(0) <= 6.25 and 40 <= pause(3) <= 50
+    assert all(0.7 * LONGEST_PAUSE <= pause(failures) <= LONGEST_PAUSE for failures in (8, 30, 10_000))
+    assert len({pause(3) for _ in range(10)}) > 1
+
+
+def test_send_sends_what_infer_has_written_and_says_what_was_not_taken(
+    tmp_path: Path, made: tuple[DicomObject, ...]
+) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for each in made:
+        (folder / f"{each.kind}.dcm").write_bytes(each.content)
+    port = free_port()
+    config = tmp_path / "node.toml"
+    config.write_text(f'[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n')
+    typed = ("send", folder, "--to", "pacs", "--config", config)
+    away = edgecxr(*typed, runs=tmp_path)
+    assert (away.code, len(away.err.splitlines()), away.out) == (3, 2, "")
+    with pacs(port) as peer:
+        assert edgecxr(*typed, runs=tmp_path).code == 0
+        assert sorted(each.SOPInstanceUID for each in peer.kept) == sorted(each.uid for each in made)
+        (folder / "page.dcm").write_text("<html>")
+        mixed = edgecxr(*typed, runs=tmp_path)
+        assert (mixed.code, len(mixed.out.splitlines()), len(mixed.err.splitlines())) == (3, 2, 1)
+        assert edgecxr("send", tmp_path / "gone", "--to", "pacs", "--config", config, runs=tmp_path).code == 3
+    (tmp_path / "empty").mkdir()
+    assert edgecxr("send", tmp_path / "empty", "--to", "pacs", "--config", config, runs=tmp_path).code == 2
+    assert edgecxr("send", folder, "--to", "nobody", "--config", config, runs=tmp_path).code == 2

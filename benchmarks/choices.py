@@ -35,6 +35,7 @@ from edgecxr.evaluate.comparison import aurocs
 from edgecxr.evaluate.evaluation import answer
 from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
+from edgecxr.metrics import with_interval
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.terminal import progress, say
 from edgecxr.train import run_training
@@ -213,7 +214,7 @@ def latencies(prepared: Prepared, runs: dict[str, Path]) -> dict[str, dict[str, 
 def cell(row: dict[str, Any], task: str) -> str:
     """Return AUROC and difference as text."""
     found = row[task]
-    return f"{found['auroc']:.3f}, {found['difference']:+.3f} ({found['low']:+.3f} to {found['high']:+.3f})"
+    return f"{found['auroc']:.3f}, {with_interval(found['difference'], found['low'], found['high'], '+.3f')}"
 
 
 def markdown(prepared: Prepared, args: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> str:

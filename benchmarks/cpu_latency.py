@@ -70,6 +70,19 @@ class Worker:
         self._process.join()
 
 
+def in_turns(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each worker's runs, taken in turns, and end the workers."""
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for number in range(rounds + 1):
+        for name, worker in workers.items():
+            turn = worker.turn(WARM, RUNS)
+            if number:  # the first round wakes everything
+                seconds[name] += turn
+    for worker in workers.values():
+        worker.end()
+    return seconds
+
+
 def main() -> int:
     """Measure, print and write the record; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,14 +121,7 @@ def measured(bundle: Path, threads: int, engines: list[str], rounds: int, limit:
         if precision in files
         for engine in engines
     } | {"sgemm": Worker("product", SIDE, threads)}
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
-    for number in range(rounds + 1):
-        for name, worker in workers.items():
-            turn = worker.turn(WARM, RUNS)
-            if number:  # the first round wakes everything
-                seconds[name] += turn
-    for worker in workers.values():
-        worker.end()
+    seconds = in_turns(workers, rounds)
 
     rates = [2 * SIDE**3 / value for value in seconds.pop("sgemm")]
     floor = flops / max(rates)

@@ -54,6 +54,21 @@ def over_seeds(samples: list[Sample], seed: int) -> Sample:
     return Sample(float(values.mean()), replicates)
 
 
+def paired(ours: dict[int, Sample], theirs: dict[int, Sample], unlike: bool = False) -> list[Sample]:
+    """Return the differences of the seeds that both have.
+
+    Two students of one seed share initial weights, order and augmentation, so that their difference varies less from
+    seed to seed than they do.
+
+    Args:
+        ours: seed -> score.
+        theirs: seed -> score.
+        unlike: one side is a teacher and the other is not: with nothing in common, all are compared with all.
+    """
+    pairs = [(a, b) for a in ours for b in theirs] if unlike else [(s, s) for s in ours if s in theirs]
+    return [Sample(ours[a].value - theirs[b].value, ours[a].replicates - theirs[b].replicates) for a, b in pairs]
+
+
 def gap(teacher: Sample, plain: Sample) -> Interval:
     """Return the teacher's AUROC minus the undistilled student's, paired, with its interval."""
     return interval(teacher.value - plain.value, teacher.replicates - plain.replicates)

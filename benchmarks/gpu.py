@@ -267,13 +267,13 @@ def benchmark(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:
     """Prepare a data set, or open it where that is done, in a workspace of its own."""
-    from edgecxr.data.adapters.folder import Folder
+    from edgecxr.data.adapters.folder import folder
     from edgecxr.data.prepare.prepare import prepare
     from edgecxr.workspace import Workspace
 
     workspace = Workspace(args.work / name)
     boxes = args.data / name / "bbox_256.csv"  # of nih_dev
-    source = Folder(args.data / name, name=name, boxes=boxes if boxes.exists() else None)
+    source = folder(args.data / name, name=name, boxes=boxes if boxes.exists() else None)
     return prepare(source, workspace.data_dir(name)), workspace
 
 

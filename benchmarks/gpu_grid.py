@@ -36,8 +36,8 @@ def tabulate(
     settings |= {"teacher_init": "pretrained" if args.pretrained else "random", "teacher_epochs": args.epochs}
     grid, scores = Grid(prepared, settings), Scores(workspace, prepared, 1000)
     grid.teachers["tiny"] = scores.of(teacher)
-    for (method, size, _), run in students.items():
-        grid.students.setdefault(("tiny", method, size), []).append(scores.of(run))
+    for (method, size, seed), run in students.items():
+        grid.students.setdefault(("tiny", method, size), {})[seed] = scores.of(run)
     write(grid, args.out / f"tables-{name}")
 
 

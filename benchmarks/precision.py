@@ -49,6 +49,8 @@ def measured(bundle: Bundle, prepared: Prepared, args: argparse.Namespace) -> di
     sizes = {str(facts["precision"]): int(facts["bytes"]) for facts in card.artefacts.values()}
     result: dict[str, Any] = {
         "name": card.name,
+        "stem": card.stem,
+        "target": card.target.get("name"),
         "size": card.size,
         "tokens": card.tokens,
         "auroc_fp32": {task: areas.macro.value for task, areas in truth.aurocs.items()},

@@ -25,10 +25,7 @@ from typing import Any
 import onnx
 from flops import OPERATIONS, count
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgecxr.storage.settings import read_toml
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "results" / "estimated" / "roofline.json"
@@ -85,7 +82,7 @@ def main() -> int:
     args = parser.parse_args()
     if missing := [str(path) for path in args.models if not path.exists()]:
         parser.error(f"{', '.join(missing)}: not there; give bundles of `edgecxr export`, or FP32 ONNX files")
-    published = tomllib.loads(args.peaks.read_text(encoding="utf-8"))
+    published = read_toml(args.peaks)
     works = [work for path in args.models for work in works_of(path)]
     rows = [row for device in devices(published).values() for work in works if (row := estimate(device, work))]
     record = {"estimated": True, "remark": REMARK, "peaks": published, "rows": rows}

@@ -9,7 +9,7 @@ usage() {
     cat <<'TEXT'
 Measure edgecxr's models on this device and leave one JSON file to send back.
 
-    bash run_on_device.sh --wheel edgecxr-0.1.0-py3-none-any.whl --bundles student-tiny-28-mlcak teacher-tiny-224 \
+    bash run_on_device.sh --wheel edgecxr-0.1.0-py3-none-any.whl --bundles student-tiny-28-mlcak-vindr teacher-tiny-224-vindr \
         --data test.npz
 
   --wheel FILE          edgecxr as a wheel: `pip wheel --no-deps .` in the clone makes one

@@ -106,7 +106,7 @@ def run(args: argparse.Namespace, workspace: Workspace | None = None) -> str:
         for cell in cells(args, arch):
             student = _student(args, workspace, prepared, cell, teacher)
             if student is not None:
-                grid.students.setdefault((cell.arch, cell.method, cell.size), []).append(scores.of(student))
+                grid.students.setdefault((cell.arch, cell.method, cell.size), {})[cell.seed] = scores.of(student)
                 write(grid, out)
     if not grid.students:
         raise EdgeCxrError("there is no student to report yet: leave out --report")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import paper
-from gap import Sample, gap, over_seeds, share
+from gap import Sample, gap, over_seeds, paired, share
 from ratios import machine
 
 from edgecxr import NOTICE
 from edgecxr.data.prepared import Prepared
-from edgecxr.metrics import Interval
+from edgecxr.metrics import Interval, with_interval
 from edgecxr.plots.figure import save
 from edgecxr.storage.atomic import atomic_write
 
@@ -35,22 +35,34 @@ class Grid:
         prepared: the data set.
         settings: of the trainings, for the record.
         teachers: model -> its scores.
-        students: (model, method, px) -> scores of each seed.
+        students: (model, method, px) -> seed -> scores.
     """
 
     prepared: Prepared
     settings: dict[str, Any]
     teachers: dict[str, Scored] = field(default_factory=dict)
-    students: dict[tuple[str, str, int], list[Scored]] = field(default_factory=dict)
+    students: dict[tuple[str, str, int], dict[int, Scored]] = field(default_factory=dict)
 
     def student(self, arch: str, method: str, size: int, task: str) -> Sample | None:
         """Return the mean over the seeds that are there."""
         seeds = self.students.get((arch, method, size))
         if not seeds:
             return None
-        # Each kind of student was trained apart, and gets draws of its own.
-        draw = paper.METHODS.index(method) * 10_000 + size
-        return over_seeds([scored[task] for scored in seeds], draw)
+        return over_seeds([scored[task] for scored in seeds.values()], _draw(method, size))
+
+    def against_none(self, arch: str, method: str, size: int, task: str) -> tuple[Interval, int] | None:
+        """Return the method minus the undistilled student, paired by seed, and the number of pairs."""
+        ours, theirs = (
+            {seed: scored[task] for seed, scored in self.students.get((arch, name, size), {}).items()}
+            for name in (method, "none")
+        )
+        pairs = paired(ours, theirs)
+        return (over_seeds(pairs, _draw(method, size)).interval, len(pairs)) if pairs else None
+
+
+def _draw(method: str, size: int) -> int:
+    """Return the seed of the draws of t: each kind of student was trained apart, and has its own."""
+    return paper.METHODS.index(method) * 10_000 + size
 
 
 def rows(grid: Grid) -> Iterator[dict[str, Any]]:
@@ -72,6 +84,9 @@ def rows(grid: Grid) -> Iterator[dict[str, Any]]:
                         if method != "none":
                             row["paper_share"] = paper.share(arch, task, method, size)
                             row |= _spread("share", share(teacher[task], plain, taught))
+                            difference = grid.against_none(arch, method, size, task)
+                            if difference is not None:
+                                row |= _spread("minus_none", difference[0]) | {"pairs": difference[1]}
                     yield row
 
 
@@ -134,6 +149,10 @@ def markdown(grid: Grid, lines: list[dict[str, Any]]) -> str:
         _table("Table 1: without distillation", lines, ["teacher", "none"], [224, *shown], _auroc),
         _table("Table 2: distilled", lines, [m for m in paper.METHODS if m != "none"], shown, _auroc),
         _table(
+            "Method minus none, paired by seed (same initial weights, order and augmentation)",
+            lines, [m for m in paper.METHODS if m != "none"], shown, _difference,
+        ),
+        _table(
             "Share of the gap between teacher and undistilled student that is closed",
             lines, [m for m in paper.METHODS if m != "none"], shown, _share,
         ),
@@ -169,7 +188,14 @@ def _auroc(line: dict[str, Any]) -> str:
     if line["auroc"] is None:
         return "-"
     theirs = f" [{line['paper']:.3f}]" if line.get("paper") is not None else ""
-    return f"{line['auroc']:.3f} ({line['auroc_low']:.3f}-{line['auroc_high']:.3f}){theirs}"
+    return with_interval(line["auroc"], line["auroc_low"], line["auroc_high"]) + theirs
+
+
+def _difference(line: dict[str, Any]) -> str:
+    if line.get("minus_none") is None:
+        return "-"
+    spread = with_interval(line["minus_none"], line["minus_none_low"], line["minus_none_high"], "+.3f")
+    return f"{spread} ({line['pairs']} seed{'s' if line['pairs'] > 1 else ''})"
 
 
 def _share(line: dict[str, Any]) -> str:
@@ -177,9 +203,9 @@ def _share(line: dict[str, Any]) -> str:
         return "-"
     theirs = f" [{line['paper_share']:.0%}]" if line.get("paper_share") is not None else ""
     if line.get("share") is None:
-        spread = f"{line['gap']:+.3f} ({line['gap_low']:+.3f} to {line['gap_high']:+.3f})"
+        spread = with_interval(line["gap"], line["gap_low"], line["gap_high"], "+.3f")
         return f"gap not resolved: {spread}{theirs}"
-    return f"{line['share']:.0%} ({line['share_low']:.0%} to {line['share_high']:.0%}){theirs}"
+    return with_interval(line["share"], line["share_low"], line["share_high"], ".0%") + theirs
 
 
 def plot(grid: Grid, path: Path) -> None:

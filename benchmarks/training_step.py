@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from ratios import finish, judged, record, spread
 
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder as open_folder
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.resize import BASE_SIZE
@@ -121,7 +121,7 @@ def films(folder: Path, workspace: Workspace, count: int) -> Prepared:
         for i, split in enumerate(splits):
             Image.fromarray(rng.integers(0, 256, (224, 224), dtype=np.uint8)).save(folder / f"{i}.png")
             table.writerow([f"{i}.png", i, split, *[i % 2] * (LABELS + 1)])
-    return prepare(Folder(folder, name="films"), workspace.data_dir("films"))
+    return prepare(open_folder(folder, name="films"), workspace.data_dir("films"))
 
 
 def measured(
@@ -138,7 +138,7 @@ def measured(
         if config.method == "teacher":
             teacher.train_teacher(workspace, prepared, config, CPU, clock.step)
         else:
-            taught = workspace.root / f"teacher-{config.arch}-{BASE_SIZE}"
+            taught = workspace.root / f"teacher-{config.arch}-{BASE_SIZE}-{prepared.name}"
             config = replace(config, teacher=taught.name)
             student.distil_student(workspace, prepared, config, taught, CPU, clock.step)
     shares = [data / whole for data, whole in zip(clock.data[WARM:], clock.whole[WARM:], strict=True)]

@@ -1,6 +1,7 @@
 """Models of others in the same run as edgecxr's own, through the same harness: a record of `edgecxr benchmark`.
 
-    python benchmarks/peers/run.py teacher-tiny-224 student-tiny-28-mlcak --data kermany --student student-tiny-28-mlcak
+    python benchmarks/peers/run.py teacher-tiny-224-kermany student-tiny-28-mlcak-kermany --data kermany \
+        --student student-tiny-28-mlcak-kermany
 
 torchxrayvision's DenseNet-121 and timm's ViT-Base, MobileNetV3-Large and EfficientNet-B0 at 224 px, through torch and
 through ONNX Runtime; and with --student one of edgecxr's own, exported as torch does by default and run in a default

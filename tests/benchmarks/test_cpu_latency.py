@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +108,7 @@ def test_a_bundle_that_cannot_run_ends_the_benchmark(tmp_path: Path) -> None:
     (bundle.path / "card.json").write_text(json.dumps(card | {"size": 56}))
     done = script("cpu_latency.py", "--model", bundle.path, "--rounds", 1, "--threads", 1)
     assert done.returncode == 1
-    assert "takes float32 images of shape (N, 1, 28, 28)" in done.stderr and "Traceback" not in done.stderr
+    assert re.search(r"takes float32 images .*\(N, 1, 28, 28\)", done.stderr) and "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

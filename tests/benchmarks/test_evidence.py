@@ -17,6 +17,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+from evidence_figure import differences as differences_of
+from evidence_figure import picture
 from evidence_plan import read_plan
 from evidence_records import check_records, record_of
 from evidence_status import paired
@@ -90,7 +92,7 @@ def test_runs_come_by_turn_and_then_seed_by_seed(plan):
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("[data.films]", "[data.films", "not a TOML file"),
+        ("[data.films]", "[data.films", "cannot be read as TOML"),
         ('"teacher-s0"', '"teacher-s1"', "teacher of mlcak is 'teacher-s1'"),
         ('"teacher-s0"', '"none-s0"', "teacher of mlcak is no teacher"),
         ('against = "none"', 'against = "nobody"', "'nobody'"),
@@ -122,7 +124,7 @@ def test_what_a_plan_cannot_say_is_named(plan, before, after, message):
 
 
 def test_a_plan_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"none\.toml cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.toml does not exist"):
         read_plan(tmp_path / "none.toml")
 
 
@@ -138,6 +140,24 @@ def test_differences_are_paired_by_seed_and_a_teacher_stands_beside_all():
     assert differences({1: 0.65}, none, unlike=False) == [0.05]
     assert differences({7: 0.65}, none, unlike=False) == []
     assert differences({0: 0.95}, none, unlike=True) == [0.25, 0.35, 0.05]
+
+
+def test_the_figure_shows_each_run_at_its_difference():
+    draw = np.random.default_rng(0).normal
+    samples = {
+        name: {row: Sample(value, draw(value, 0.01, 500)) for row in ("findings (macro)", "Nodule/Mass")}
+        for name, value in (("teacher", 0.08), ("mlcak", -0.02))
+    }
+    (axes,) = picture(samples, "none", "films").axes
+    points = {tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"}
+    assert points == {(0.08,), (-0.02,)} and len([line for line in axes.lines if line.get_marker() == "o"]) == 4
+    assert axes.get_legend_handles_labels()[1] == ["teacher", "mlcak"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["findings (macro)", "Nodule/Mass"]
+
+
+def test_a_figure_of_nothing_is_refused(plan, tmp_path, clinic):
+    with pytest.raises(UsageError):
+        differences_of(plan(), clinic, tmp_path, 10)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import paper
-from gap import Sample, gap, over_seeds, share
+from gap import Sample, gap, over_seeds, paired, share
 
 
 def sample(value: float, spread: float = 0.0, seed: int = 0) -> Sample:
@@ -65,6 +65,17 @@ def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(seeds):
         ).interval
         held += found.low <= 0.8 <= found.high
     assert held / 400 == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_difference_is_paired_by_seed():
+    ours = {0: sample(0.81, 0.01, 1), 1: sample(0.72, 0.01, 1), 5: sample(0.9)}
+    theirs = {1: sample(0.71, 0.01, 1), 0: sample(0.80, 0.01, 1), 7: sample(0.1)}
+    pairs = paired(ours, theirs)
+    assert [pair.value for pair in pairs] == pytest.approx([0.01, 0.01])
+    # The seeds differ by 0.09, their differences by nothing: the interval is as narrow as the films allow.
+    found = over_seeds(pairs, seed=0).interval
+    assert found.low == pytest.approx(0.01) and found.high == pytest.approx(0.01)
+    assert len(paired(ours, theirs, unlike=True)) == 9
 
 
 def test_the_paper_s_shares_that_the_project_is_held_to():

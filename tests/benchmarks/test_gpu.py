@@ -54,7 +54,7 @@ def run(tmp_path: Path, *more: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
     make_data(tmp_path / "data" / "films")
     first = run(tmp_path)

@@ -13,12 +13,14 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from edgecxr.storage.settings import read_toml
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import roofline
-from roofline import Work, tomllib
+from roofline import Work
 
-PUBLISHED = tomllib.loads((roofline.HERE / "peaks.toml").read_text(encoding="utf-8"))
+PUBLISHED = read_toml(roofline.HERE / "peaks.toml")
 
 # A thousand operations and a thousand bytes per second.
 SLOW = """

@@ -56,6 +56,7 @@ def test_the_grid_is_trained_once_and_stands_beside_the_paper(clinic, tmp_path):
     assert [line for line in lines if line.startswith("###")] == [
         "### Table 1: without distillation",
         "### Table 2: distilled",
+        "### Method minus none, paired by seed (same initial weights, order and augmentation)",
         "### Share of the gap between teacher and undistilled student that is closed",
     ]
     plain = next(line for line in lines if line.startswith("| tiny | findings (macro) |"))
@@ -75,6 +76,9 @@ def test_the_grid_is_trained_once_and_stands_beside_the_paper(clinic, tmp_path):
         assert row["auroc_low"] <= row["auroc"] <= row["auroc_high"]
         if row["method"] == "mlcak":
             assert (row["share"] is not None) == (row["gap_low"] > 0)
+            assert row["pairs"] == 2 and row["minus_none_low"] <= row["minus_none"] <= row["minus_none_high"]
+            plain = next(r for r in record["rows"] if (r["task"], r["method"]) == (row["task"], "none"))
+            assert row["minus_none"] == pytest.approx(row["auroc"] - plain["auroc"])
     runs = {folder.name for folder in root.glob("student*")}
     assert len(runs) == 4
     again = tables(root, "--seeds", "2")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -64,4 +65,4 @@ def test_an_exceeded_limit_is_named(tmp_path: Path) -> None:
 def test_what_edgecxr_refuses_ends_the_benchmark(tmp_path: Path) -> None:
     done = run(tmp_path / "record.json", "--precision", "fp16")
     assert done.returncode == 2
-    assert "--precision fp16 needs a GPU" in done.stderr and "Traceback" not in done.stderr
+    assert re.search(r"--precision fp16 needs .*GPU", done.stderr) and "Traceback" not in done.stderr

@@ -16,7 +16,7 @@ MINUTES ?= 30
 BIN := $(VENV)/bin
 BINDINGS := build/trt-wheels
 
-.PHONY: demo test test-long lint bench gpu clean
+.PHONY: demo test test-long lint prose bench gpu clean
 
 demo: $(VENV)/.all
 	$(BIN)/edgecxr demo
@@ -27,6 +27,10 @@ test: $(VENV)/.dev $(BINDINGS)
 test-long: $(VENV)/.dev $(BINDINGS)
 	EDGECXR_TRT_WHEELS=$(abspath $(BINDINGS)) $(BIN)/python -m pytest -n auto -m long
 
+# The sentences that users read, for whoever has changed some.
+prose: $(VENV)/.dev
+	$(BIN)/python -m tests.prose
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -36,6 +40,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.all
 	$(BIN)/python benchmarks/startup.py --out build/bench/startup.json
 	$(BIN)/python benchmarks/training_step.py --out build/bench/training_step.json
+	$(BIN)/python benchmarks/beside.py --out build/bench/beside.json
 	$(BIN)/python benchmarks/throughput.py --patch 32 --out build/bench/throughput.json
 	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
 	$(BIN)/python benchmarks/folder.py --films 300 --many 1000 --out build/bench/folder.json

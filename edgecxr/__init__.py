@@ -1,4 +1,7 @@
-"""edgecxr: chest X-ray models for small devices. Research use only, not a medical device."""
+"""Chest X-ray models for small devices.
+
+Research use only, not a medical device.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ __all__ = ["NOTICE", "__version__", "load"]
 __version__ = "0.1.0.dev0"
 
 NOTICE = "Research use only. Not a medical device; not for diagnosis."
-"""Goes with every output that a person or a program could take for a finding."""
+"""Attached to every output that a person or a program could mistake for a clinical finding."""
 
-# ONNX Runtime's official builds report their use to Microsoft by default, and nothing shall leave a device unasked. It
-# reads this when it is first imported, whoever does that, in child processes too.
+# ONNX Runtime's official builds send telemetry to Microsoft by default; a device must send nothing unasked. The
+# variable is read when onnxruntime is first imported, in child processes too.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
@@ -30,24 +33,25 @@ def load(
     any_view: bool = False,
     force: bool = False,
 ) -> Predictor:
-    """Open a model for predictions: `edgecxr.load("student-28").predict("scan.dcm").abnormal`.
+    """Open a model for predictions.
 
-    No torch is needed. The predictor is thread-safe: threads may share it, and each gets what it would get alone.
+    Example: `edgecxr.load("student-28").predict("scan.dcm").abnormal`. It needs no torch. The predictor is
+    thread-safe: threads may share it, and each gets the same results as it would alone.
 
     Args:
-        bundle: path of a bundle, or its name in the workspace; None takes what `edgecxr infer` would take, which is
-            EDGECXR_MODEL, else the latest bundle of the workspace.
+        bundle: path of a bundle, or its name in the workspace. None means EDGECXR_MODEL, else the latest bundle of
+            the workspace, as for `edgecxr infer`.
         backend: the engine, a key of `edgecxr.registry.BACKENDS`.
         operating_point: the rule on the model's card that turns probabilities into decisions.
-        precision: which of the bundle's model files: "fp32", "fp16" or "int8". On a CPU INT8 is not the faster one
-            as a matter of course: measure it.
-        threads: how many threads one prediction computes with; None leaves it to the engine.
-        any_view: look at films that say that they are lateral or oblique, too.
-        force: look at films that the quality gate refuses, too; their predictions say so.
+        precision: which of the bundle's model files: "fp32", "fp16" or "int8". INT8 is not always faster on a
+            CPU: measure it.
+        threads: number of threads for one prediction; None lets the engine choose.
+        any_view: also accept films that declare a lateral or oblique view.
+        force: also accept films that the quality gate refuses; their predictions say so.
 
     Returns:
-        A `edgecxr.infer.predictor.Predictor`; its `predict` takes a path or an array. Close it, or use it in a
-        `with` block, where the model's memory is wanted back before the program ends.
+        A `edgecxr.infer.predictor.Predictor`; its `predict` accepts a path, bytes, an open file, a pydicom data set or
+        an array. Close it, or use it in a `with` block, to free the model's memory before the program ends.
 
     Raises:
         UsageError: no such backend, operating point or precision.

@@ -1,4 +1,4 @@
-"""Entry point of ``python -m edgecxr``, which is also how ``torchrun -m edgecxr ...`` starts it."""
+"""Entry point of ``python -m edgecxr`` and ``torchrun -m edgecxr ...``."""
 
 from edgecxr.cli import main
 

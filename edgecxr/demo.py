@@ -1,10 +1,12 @@
-"""`edgecxr demo`: the whole path on synthetic films, with the functions that the other commands call."""
+"""The `edgecxr demo` command: the whole pipeline on synthetic films.
+
+It calls the same functions as the other commands.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from functools import partial
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+import edgecxr.train  # noqa: F401 - it says how the threads of torch wait, before torch is imported
 from edgecxr import NOTICE
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.card import read_card
@@ -23,27 +26,29 @@ from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.evaluate.evaluation import evaluate_model
 from edgecxr.export.export_bundle import export_bundle
 from edgecxr.export.recipe import Recipe
+from edgecxr.metrics import with_interval
 from edgecxr.phantom.make import phantom
-from edgecxr.terminal import progress, say
+from edgecxr.terminal import aligned, joined, progress, say
 from edgecxr.train import run_training
+from edgecxr.workers.new_python import run_edgecxr
 from edgecxr.workspace import Workspace
 
 FILMS_TO_INFER = 3
-# What a CPU trains in minutes: 49 tokens at 224 px and half the depth, where `edgecxr train` has 196 and all of it;
-# small batches and little augmentation, since there are few films and few epochs.
+# A CPU trains this in minutes: it has 49 tokens at 224 px (`edgecxr train` has 196) and half the usual depth, and few
+# films and epochs call for small batches and little augmentation.
 TEACHER = {"arch": "tiny", "patch": 32, "depth": 6, "init": "random"}
 SCHEDULE = {"batch": 16, "lr": 5e-4, "augment": 0.3, "precision": "auto"}
 DEVICE = "auto"
 
 
 def demo(root: Path, n: int, epochs: int, seed: int) -> str:
-    """Prepare, train, distil, export and infer; steps that are already done are not done again.
+    """Prepare, train, distil, export and infer, skipping steps already done.
 
     Args:
-        root: of the workspace.
+        root: folder of the workspace.
         n: number of phantom films.
-        epochs: of the teacher; a student takes half as many.
-        seed: of films and training.
+        epochs: number of epochs of the teacher; a student trains for half as many.
+        seed: seed of the films and of training.
 
     Returns:
         The summary, as text.
@@ -51,10 +56,10 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     workspace = Workspace(root)
     started = time.perf_counter()
     name = f"phantom-{n}"
-    say(f"{NOTICE}\n1/5  edgecxr prepare phantom {root / name} --n {n} --name {name} --seed {seed}")
+    say(NOTICE)
+    say(f"1/5  edgecxr prepare phantom {root / name} --n {n} --name {name} --seed {seed}")
     with progress("films") as update:
-        source = phantom(root / name, n=n, seed=seed, progress=update)
-    source.name = name
+        source = dataclasses.replace(phantom(root / name, n=n, seed=seed, progress=update), name=name)
     with progress("prepare") as update:
         prepared = prepare(source, workspace.data_dir(source.name), progress=update)
 
@@ -88,21 +93,21 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
 
     say(f"5/5  edgecxr infer, on {FILMS_TO_INFER} held-out phantom DICOM files")
     films = [source.files[i] for i in np.flatnonzero(source.splits == "test")[:FILMS_TO_INFER]]
-    # As it is typed, in a process without torch.
-    typed = ["infer", *map(str, films), "--model", str(bundle.path), "--overlay", str(root / "overlays")]
-    if subprocess.run([sys.executable, "-m", "edgecxr", *typed]).returncode:
+    # Run as a user would type it, in a process without torch.
+    arguments = ["infer", *map(str, films), "--model", str(bundle.path), "--overlay", str(root / "overlays")]
+    if run_edgecxr(arguments):
         raise EdgeCxrError("edgecxr infer failed on films of the demo: see above")
 
     return _summary(rows, prepared, workspace, films[0], time.perf_counter() - started)
 
 
 def _options(settings: dict[str, Any]) -> str:
-    """Return settings as they would be typed."""
+    """Return settings as command-line options."""
     return "".join(f" --{name} {value}" for name, value in settings.items())
 
 
 def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
-    """Return the bundle of a run's weights, made unless it is there and whole."""
+    """Return the bundle of a run's weights, exported if missing or damaged."""
     place = workspace.export_dir(run.name)
     with suppress(ModelError):
         bundle = Bundle.open(place)
@@ -113,8 +118,11 @@ def _exported(workspace: Workspace, prepared: Prepared, run: Path) -> Bundle:
 
 
 def _latency_ms(bundle: Bundle, prepared: Prepared, runs: int = 50) -> float:
-    """Median milliseconds of one image through onnxruntime, model only, after ten runs of warm-up."""
-    backend = open_backend("onnxruntime", bundle.artefact("fp32"))
+    """Return the median milliseconds of one image through onnxruntime.
+
+    Only the model is timed, after ten warm-up runs.
+    """
+    backend = open_backend("onnxruntime", bundle.model("fp32"))
     image = prepared.inputs(np.arange(1), bundle.card.size)
     times = []
     for _ in range(runs + 10):
@@ -136,14 +144,13 @@ def _summary(
         "",
         f"{len(prepared)} synthetic phantom films, test split: {rows[0][2]['images']} films of "
         f"{rows[0][2]['patients']} patients; AUROC with 95 % interval",
-        f"{'':22}  {'findings (macro)':21}  {'normal/abnormal':21}  {'px':>4} {'ONNX':>8}  {'CPU, batch 1':>12}",
     ]
+    cells = [["", "findings (macro)", "normal/abnormal", "px", "ONNX", "CPU, batch 1"]]
     for title, _, record, bundle, ms in rows:
-        megabytes = bundle.artefact("fp32").stat().st_size / 1e6
-        lines.append(
-            f"{title:22}  {_interval(record['findings']['macro']):21}  {_interval(record['abnormal']):21}  "
-            f"{bundle.card.size:4d} {megabytes:5.1f} MB  {ms:9.1f} ms"
-        )
+        size = f"{bundle.artefact('fp32').stat().st_size / 1e6:.1f} MB"
+        aurocs = [_interval(record["findings"]["macro"]), _interval(record["abnormal"])]
+        cells.append([title, *aurocs, str(bundle.card.size), size, f"{ms:.1f} ms"])
+    lines += aligned(cells, right=True)
     skipped = sorted({label for _, _, record, _, _ in rows for label in record["skipped"]})
     if skipped:
         lines.append(f"without an AUROC, for want of one class in the test split: {', '.join(skipped)}")
@@ -154,23 +161,26 @@ def _summary(
         f"Next:     {_where(workspace)}edgecxr infer {shlex.quote(str(film))} --overlay pictures",
         NOTICE,
     ]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _where(workspace: Workspace) -> str:
-    """Return what must stand before a command so that it finds this workspace."""
-    found = workspace.root == Workspace.default().root
-    return "" if found else f"EDGECXR_RUNS={shlex.quote(str(workspace.root))} "
+    """Return the variable assignment that commands need to find this workspace.
+
+    It is "" for the default workspace.
+    """
+    is_default = workspace.root == Workspace.default().root
+    return "" if is_default else f"EDGECXR_RUNS={shlex.quote(str(workspace.root))} "
 
 
 def _interval(row: dict[str, Any] | None) -> str:
-    return f"{row['auroc']:.3f} ({row['low']:.3f}-{row['high']:.3f})" if row else "one class only"
+    return with_interval(row["auroc"], row["low"], row["high"]) if row else "one class only"
 
 
 def _difference(gain: dict[str, float] | None) -> str:
-    """Say what distillation added, paired on the same films."""
+    """Return a line about the gain from distillation, paired by film."""
     if gain is None:
         return "MLCAK against undistilled: no finding has both classes in the test split"
     verdict = "" if gain["low"] > 0 or gain["high"] < 0 else ": no difference can be told from so few films"
-    interval = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+    interval = with_interval(gain["difference"], gain["low"], gain["high"], "+.3f")
     return f"MLCAK against undistilled, findings: {interval}{verdict}"

@@ -1,14 +1,14 @@
-"""The exceptions of edgecxr: one tree, each with the exit code of the command line.
+"""Exceptions of edgecxr, each with the exit code of the command line.
 
     EdgeCxrError           1  an unexpected failure
-     +-- UsageError        2  the command was given something it cannot take
+     +-- UsageError        2  the command was given something it cannot accept
      +-- InputError        3  an image, DICOM file or data set is rejected (carries a reason code)
      +-- ModelError        4  a checkpoint or bundle is missing, damaged or of another kind
      +-- MissingPackage    5  a needed runtime is not installed (names the extra)
-     +-- CheckFailed       6  parity, a tolerance or a loss failed its check
+     +-- CheckFailed       6  an artefact, a loss or a comparison failed its check, and what it guards is not used
 
-A message says what is wrong, in which file, and what to do. Errors of third-party libraries are turned into these where
-the library is called, so that nobody else needs to know the library.
+A message says what is wrong, in which file, and what to do. Code that calls a third-party library turns its errors into
+these, so that no other code needs to know the library.
 """
 
 from __future__ import annotations
@@ -36,21 +36,25 @@ REASONS = {
     "saturated": "nearly all pixels are black or white",
     "polarity": "it looks like a chest film once black and white are exchanged, against what the file says",
     "not-chest": "it does not look like the chest films that the model learnt from",
+    "no-numbers": "the model gives values that are not numbers for the film",
     "dataset": "a data set's table or folder is not what its adapter expects",
 }
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
 
 GATE_REASONS = ("modality", "body-part", "view", "tiny", "blank", "saturated", "polarity", "not-chest")
-"""Those of the quality gate, in the order in which one of several is named. The user can overrule it; a film of which
-every pixel has the same value has nothing to look at, and is rejected by its reader."""
+"""Reason codes of the quality gate; if several apply, the first in this order is reported. The user can overrule the
+gate, but a film whose pixels all have the same value is already rejected by its reader."""
 
 
 AGAIN = "save or send the film again"
-"""What to do about a damaged film."""
+"""Advice about a damaged film, for error messages."""
 
 
 def brief(text: object, width: int = 160) -> str:
-    """Return what another library said as one printable line, cut between words where it is longer than `width`."""
+    """Return another library's message as one printable line.
+
+    It is cut between words if it is longer than `width`.
+    """
     words = "".join(c if c.isprintable() or c.isspace() else "?" for c in str(text)).split()
     line = " ".join(words) or "no details"
     if len(line) <= width:
@@ -66,7 +70,7 @@ class EdgeCxrError(Exception):
 
 
 class UsageError(EdgeCxrError):
-    """The command was given something it cannot take."""
+    """The command was given something it cannot accept."""
 
     exit_code = 2
 
@@ -76,7 +80,7 @@ class InputError(EdgeCxrError):
 
     Attributes:
         reason: one of `REASONS`, stable across versions, meant for programs.
-        gate: what the quality gate makes of a film that it refuses, an `edgecxr.bundle.gate.GateResult`; else None.
+        gate: the quality gate's `edgecxr.bundle.gate.GateResult` for a film that it refuses; else None.
     """
 
     exit_code = 3
@@ -84,7 +88,7 @@ class InputError(EdgeCxrError):
     def __init__(self, message: str, reason: str, gate: GateResult | None = None) -> None:
         if reason not in REASONS:
             raise ValueError(f"unknown reason code {reason!r}")
-        # All go to the base class so that the error survives pickling between processes.
+        # Pass all arguments to the base class so that the error survives pickling between processes.
         super().__init__(message, reason, gate)
         self.reason = reason
         self.gate = gate
@@ -100,11 +104,13 @@ class ModelError(EdgeCxrError):
 
 
 class MissingPackage(EdgeCxrError):
-    """A package that this command needs is not installed, or its library does not load (an ImportError is the cause).
+    """A needed package is not installed, or its library does not load.
+
+    If the library does not load, the error's cause is an ImportError.
 
     Attributes:
-        package: what is missing.
-        extra: the extra of edgecxr that brings it; "" if the base install does.
+        package: name of the missing package.
+        extra: the extra of edgecxr that installs it; "" if the base install does.
         purpose: what needs it.
     """
 
@@ -127,6 +133,9 @@ class MissingPackage(EdgeCxrError):
 
 
 class CheckFailed(EdgeCxrError):
-    """A check that guards an artefact failed; the artefact was not written."""
+    """A check that guards an artefact failed.
+
+    The artefact was not written; or, if it was there before, it is no longer used.
+    """
 
     exit_code = 6

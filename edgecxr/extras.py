@@ -1,4 +1,4 @@
-"""What edgecxr's own metadata says of the packages it needs, and the pip command that brings them here."""
+"""Requirements from edgecxr's metadata, and the pip commands that install them."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ if TYPE_CHECKING:
 
 NAME = "edgecxr"
 BASE = ""
-"""Stands for the base install where the name of an extra is expected."""
+"""The base install, where the name of an extra is expected."""
 
 
 def requirements() -> dict[str, list[Requirement]]:
-    """Return each extra's requirements, those of the extras that it includes too; `BASE` has the base install's.
+    """Return the requirements of each extra and of the extras it includes.
 
-    Markers that do not hold on this machine are left out. Empty where edgecxr runs without having been installed.
+    The key `BASE` has those of the base install. Requirements whose markers do not hold on this machine are left out.
+    The result is empty if edgecxr runs without having been installed.
     """
     stated = _stated()
     return {extra: [r for name in _closure(extra, stated) for r in stated[name] if r.name != NAME] for extra in stated}
 
 
 def extra_of(package: str) -> str | None:
-    """Return the extra that states a package, `BASE` if the base install does, None if none does.
+    """Return the extra that lists a package as a requirement.
 
     Args:
-        package: the name of the package, as pip or as Python's import has it; where they differ, as pip has it.
+        package: the package's name for pip, which is often also its name for Python's import.
+
+    Returns:
+        The name of the smallest such extra; `BASE` if the base install requires the package; None if nothing does.
     """
     from packaging.utils import canonicalize_name
 
@@ -43,14 +47,17 @@ def extra_of(package: str) -> str | None:
 
 
 def command(extra: str) -> str:
-    """Return the command that installs edgecxr with an extra (or `BASE`), from where this one was installed."""
-    what = f"[{extra}]" if extra else ""
+    """Return the command that installs edgecxr with an extra (or `BASE`).
+
+    It installs from the same source as the present installation.
+    """
+    suffix = f"[{extra}]" if extra else ""
     direct = _direct_url()
     folder = _checkout(direct)
     if folder is not None:
         place = "." if folder == Path.cwd() else str(folder)
         editable = "" if direct and not direct.get("dir_info", {}).get("editable") else "-e "
-        return f"{pip()} install {editable}{_quoted(place + what)}"
+        return f"{pip()} install {editable}{_quoted(place + suffix)}"
     if direct and direct.get("url") and "dir_info" not in direct:
         vcs = direct.get("vcs_info", {})
         url = (
@@ -58,20 +65,23 @@ def command(extra: str) -> str:
             if vcs
             else direct["url"]
         )
-        return f"{pip()} install {_quoted(f'{NAME}{what} @ {url}')}"
-    return f"{pip()} install {_quoted(NAME + what)}"
+        return f"{pip()} install {_quoted(f'{NAME}{suffix} @ {url}')}"
+    return f"{pip()} install {_quoted(NAME + suffix)}"
 
 
 def pip() -> str:
-    """Return how to call the pip of this interpreter: the one on PATH may be another's."""
-    found = shutil.which("pip")
-    if found and Path(found).parent == Path(sys.executable).parent:
+    """Return the command that calls the pip of this interpreter.
+
+    The pip on PATH may belong to another interpreter.
+    """
+    executable = shutil.which("pip")
+    if executable and Path(executable).parent == Path(sys.executable).parent:
         return "pip"
     return f"{shlex.quote(sys.executable)} -m pip"
 
 
 def installed(package: str) -> str | None:
-    """Return the version of an installed package, None where there is none."""
+    """Return the version of an installed package, or None."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -79,21 +89,24 @@ def installed(package: str) -> str | None:
 
 
 def _quoted(text: str) -> str:
-    # Brackets are wildcards to a shell. shlex.quote quotes them too, but not alike in every Python.
+    # Brackets are wildcards to a shell; shlex.quote alone differs between Python versions.
     return shlex.quote(text) if set(text) - set("abcdefghijklmnopqrstuvwxyz.") else text
 
 
 def _distributions() -> list[Distribution]:
-    """Return what is installed as edgecxr; a checkout's egg-info can stand beside the real one."""
+    """Return all installed distributions of edgecxr.
+
+    A checkout's egg-info can be found beside the real one.
+    """
     return list(distributions(name=NAME))
 
 
 def _stated() -> dict[str, list[Requirement]]:
     from packaging.requirements import Requirement
 
-    for found in _distributions():
-        needs = [Requirement(line) for line in found.requires or []]
-        extras = found.metadata.get_all("Provides-Extra") or []
+    for distribution in _distributions():
+        needs = [Requirement(line) for line in distribution.requires or []]
+        extras = distribution.metadata.get_all("Provides-Extra") or []
         base = [r for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
         return {BASE: base} | {
             extra: [r for r in needs if r not in base and r.marker and r.marker.evaluate({"extra": extra})]
@@ -103,19 +116,22 @@ def _stated() -> dict[str, list[Requirement]]:
 
 
 def _closure(extra: str, stated: dict[str, list[Requirement]]) -> list[str]:
-    """Return an extra and those that it includes, such as all -> export -> train."""
-    found, todo = [], [extra]
+    """Return an extra and the extras that it includes.
+
+    Example: all -> export -> train.
+    """
+    included, todo = [], [extra]
     while todo:
         name = todo.pop()
-        if name in stated and name not in found:
-            found.append(name)
+        if name in stated and name not in included:
+            included.append(name)
             todo += [inner for r in stated[name] if r.name == NAME for inner in sorted(r.extras)]
-    return found
+    return included
 
 
 def _direct_url() -> dict[str, Any] | None:
-    for found in _distributions():
-        text = found.read_text("direct_url.json")
+    for distribution in _distributions():
+        text = distribution.read_text("direct_url.json")
         if text:
             try:
                 content = json.loads(text)
@@ -126,9 +142,12 @@ def _direct_url() -> dict[str, Any] | None:
 
 
 def _checkout(direct: dict[str, Any] | None) -> Path | None:
-    """Return the folder that edgecxr was installed from, or runs from without having been installed."""
+    """Return the source folder of edgecxr, or None.
+
+    It was installed from there, or runs from there without having been installed.
+    """
     if direct and "dir_info" in direct:
         folder = Path(unquote(urlsplit(str(direct.get("url"))).path))
         return folder if (folder / "pyproject.toml").is_file() else None
-    above = Path(__file__).resolve().parents[1]
-    return above if not direct and (above / "pyproject.toml").is_file() else None
+    root = Path(__file__).resolve().parents[1]
+    return root if not direct and (root / "pyproject.toml").is_file() else None

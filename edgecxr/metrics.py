@@ -1,7 +1,7 @@
-"""AUROC, bootstrap intervals by patient, paired comparison, operating points. numpy only.
+"""AUROC, bootstrap intervals by patient, paired comparison and operating points.
 
-Every function masks NaN targets and takes soft targets, which it binarises at 0.5. A set without both classes has no
-AUROC: the value is NaN and the caller says so.
+The module needs only numpy. Every function masks NaN targets and accepts soft targets, which it binarises at 0.5. A set
+without both classes has no AUROC: the value is NaN, and the caller reports it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,27 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f})"
+        return with_interval(self.value, self.low, self.high)
+
+
+def with_interval(value: float, low: float, high: float, form: str = ".3f") -> str:
+    """Return an estimate and its interval as text.
+
+    Each number is in the format `form`, such as "+.3f".
+    """
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 def binarise(targets: Array) -> Array:
-    """Return `targets` as 0, 1 or NaN; soft ones count as positive from 0.5 on."""
+    """Return `targets` as 0, 1 or NaN.
+
+    Soft targets count as positive from 0.5 on.
+    """
     return np.where(np.isnan(targets), np.nan, (targets >= 0.5).astype(np.float64))
 
 
 def counts(targets: Array) -> tuple[int, int]:
-    """Return (positives, negatives) of `targets` (N,), NaN not counted."""
+    """Return (positives, negatives) of `targets` (N,), not counting NaN."""
     binary = binarise(targets)
     return int(np.nansum(binary == 1)), int(np.nansum(binary == 0))
 
@@ -47,10 +58,10 @@ def auroc(targets: Array, scores: Array) -> float:
 
     Args:
         targets: (N,) in [0, 1] or NaN.
-        scores: (N,) any monotone score, logits included.
+        scores: (N,) any monotone score, such as logits.
 
     Returns:
-        A value in [0, 1], or NaN where only one class is present.
+        A value in [0, 1], or NaN if only one class is present.
     """
     return float(weighted_auroc(targets, scores, np.ones((1, len(targets))))[0])
 
@@ -68,19 +79,22 @@ def weighted_auroc(targets: Array, scores: Array, weights: Array) -> Array:
     """
     known = ~np.isnan(targets)
     order = np.argsort(scores[known], kind="stable")
-    if len(order) == 0:
+    if len(order) == 0 or len(weights) == 0:
         return np.full(len(weights), np.nan)
     ranked = scores[known][order]
     positive = binarise(targets[known])[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # one group per distinct score
     images = np.flatnonzero(known)[order]
-    # Replicates by the block: all at once would take gigabytes for tens of thousands of images.
+    # Compute in blocks: all replicates at once would need gigabytes for tens of thousands of images.
     blocks = (weights[first : first + _BLOCK, images] for first in range(0, len(weights), _BLOCK))
     return np.concatenate([_grouped_auroc(positive, starts, block) for block in blocks])
 
 
 def _grouped_auroc(positive: Array, starts: Array, weights: Array) -> Array:
-    """AUROC of images in the order of their scores; `starts` are where groups of one score begin."""
+    """AUROC of images that are sorted by score.
+
+    `starts` are the indices at which groups of equal scores begin.
+    """
     positives = np.add.reduceat(weights * positive, starts, axis=1)
     negatives = np.add.reduceat(weights * (1 - positive), starts, axis=1)
     below = np.cumsum(negatives, axis=1) - negatives
@@ -89,13 +103,88 @@ def _grouped_auroc(positive: Array, starts: Array, weights: Array) -> Array:
         return wins / (positives.sum(axis=1) * negatives.sum(axis=1))
 
 
+def average_precision(targets: Array, scores: Array, weights: Array) -> Array:
+    """Area under the precision-recall curve, under several weightings at once.
+
+    It is the mean of the precision over the positives, without interpolation between thresholds (Davis and Goadrich,
+    ICML 2006); a model that guesses has the share of positives.
+
+    Args:
+        targets: (N,) in [0, 1] or NaN.
+        scores: (N,).
+        weights: (R, N) how often each image counts, non-negative.
+
+    Returns:
+        (R,) values in [0, 1], NaN where a weighting leaves only one class.
+    """
+    known = np.flatnonzero(~np.isnan(targets))
+    order = known[np.argsort(-scores[known], kind="stable")]
+    if len(order) == 0 or len(weights) == 0:
+        return np.full(len(weights), np.nan)
+    positive, ranked = binarise(targets[order]), scores[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    values = []
+    for first in range(0, len(weights), _BLOCK):
+        block = weights[first : first + _BLOCK, order].astype(np.float64)
+        hits = np.add.reduceat(block * positive, starts, axis=1)
+        called = np.cumsum(np.add.reduceat(block, starts, axis=1), axis=1)
+        positives, images = hits.sum(axis=1), called[:, -1]
+        precision = np.divide(np.cumsum(hits, axis=1), called, out=np.zeros_like(called), where=called > 0)
+        both = (positives > 0) & (positives < images)
+        total = (hits * precision).sum(axis=1)
+        values.append(np.divide(total, positives, out=np.full(len(block), np.nan), where=both))
+    return np.concatenate(values)
+
+
+def curve(targets: Array, scores: Array) -> tuple[Array, Array, Array]:
+    """Return the points of the ROC and precision-recall curves.
+
+    There is one for each threshold.
+
+    Args:
+        targets: (N,) in [0, 1] or NaN, of both classes.
+        scores: (N,).
+
+    Returns:
+        False positive rate, sensitivity (recall) and precision, (T,) each, from the highest threshold to the lowest.
+    """
+    known = ~np.isnan(targets)
+    order = np.argsort(-scores[known], kind="stable")
+    positive, ranked = binarise(targets[known])[order], scores[known][order]
+    ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
+    true, called = np.cumsum(positive)[ends], ends + 1
+    return (called - true) / (len(positive) - positive.sum()), true / positive.sum(), true / called
+
+
+def rates(targets: Array, probabilities: Array, threshold: float, weights: Array) -> tuple[Array, Array]:
+    """Return sensitivity and specificity under several weightings.
+
+    Args:
+        targets: (N,) in [0, 1] or NaN.
+        probabilities: (N,).
+        threshold: of the decision "probability >= threshold".
+        weights: (R, N) from `patient_weights`.
+
+    Returns:
+        (R,) each, NaN where a weighting leaves none of the class.
+    """
+    binary, called = binarise(targets), probabilities >= threshold
+    shares = []
+    for of_class, right in ((binary == 1, called), (binary == 0, ~called)):
+        cases, correct = weights @ of_class.astype(np.float32), weights @ (of_class & right).astype(np.float32)
+        shares.append(np.divide(correct, cases, out=np.full(len(weights), np.nan), where=cases > 0))
+    return shares[0], shares[1]
+
+
 def patient_weights(patients: Array, replicates: int = 1000, seed: int = 0) -> Array:
-    """Draw bootstrap replicates of whole patients, since films of one patient are not independent.
+    """Draw bootstrap replicates of whole patients.
+
+    Films of one patient are not independent.
 
     Args:
         patients: (N,) the patient of each image.
-        replicates: R.
-        seed: two models scored with the same seed are compared on the same replicates.
+        replicates: the number R of replicates.
+        seed: models scored with the same seed are compared on the same replicates.
 
     Returns:
         (R, N) float32, how often each image counts in each replicate.
@@ -116,11 +205,12 @@ def interval(value: float, samples: Array, level: float = 0.95) -> Interval:
 
 
 def p_value(samples: Array) -> float:
-    """Two-sided p-value of "there is no difference" from bootstrap replicates (R,) of a paired difference.
+    """Two-sided p-value of a paired difference, from its bootstrap replicates (R,).
 
-    Twice the smaller share of replicates on either side of zero, the observation itself counted as one more of them:
-    the level at which the percentile interval would just touch zero (Efron and Tibshirani, "An introduction to the
-    bootstrap", 1993, chapter 15). NaN replicates are left out; without any other it is NaN.
+    The null hypothesis is "there is no difference". The p-value is twice the smaller share of replicates on either side
+    of zero, with the observation itself counted as one more replicate: the level at which the percentile interval would
+    just touch zero (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 15). NaN replicates are
+    left out; if all are NaN, so is the p-value.
     """
     known = samples[~np.isnan(samples)]
     if len(known) == 0:
@@ -131,11 +221,11 @@ def p_value(samples: Array) -> float:
 
 @dataclass(frozen=True)
 class Aurocs:
-    """AUROCs of a set of labels, with the replicates they were bootstrapped from.
+    """AUROCs of a set of labels, with their bootstrap replicates.
 
     Attributes:
         labels: (L,) estimates, NaN where a label has only one class.
-        replicates: (R, L) the same on each bootstrap replicate; NaN where a replicate lost a class.
+        replicates: (R, L) AUROCs on each bootstrap replicate; NaN where a replicate lost a class.
     """
 
     labels: Array
@@ -143,7 +233,10 @@ class Aurocs:
 
     @property
     def macro(self) -> Interval:
-        """Mean over the labels that have an AUROC; a replicate that lost a label averages the others."""
+        """Mean over the labels that have an AUROC.
+
+        A replicate that lost a label averages the others.
+        """
         scored = ~np.isnan(self.labels)
         if not scored.any():
             return Interval(float("nan"), float("nan"), float("nan"))
@@ -151,7 +244,7 @@ class Aurocs:
 
     @property
     def macro_replicates(self) -> Array:
-        """(R,) that mean on each bootstrap replicate."""
+        """Macro AUROC (R,) of each bootstrap replicate."""
         return mean_of_known(self.replicates[:, ~np.isnan(self.labels)])
 
     def of(self, label: int) -> Interval:
@@ -165,7 +258,7 @@ def aurocs(targets: Array, scores: Array, weights: Array) -> Aurocs:
     Args:
         targets: (N, L) in [0, 1] or NaN.
         scores: (N, L).
-        weights: (R, N) of `patient_weights`.
+        weights: (R, N) from `patient_weights`.
     """
     columns = range(targets.shape[1])
     return Aurocs(
@@ -175,16 +268,19 @@ def aurocs(targets: Array, scores: Array, weights: Array) -> Aurocs:
 
 
 def macro_difference(ours: Aurocs, theirs: Aurocs) -> Interval:
-    """Paired difference of two macro AUROCs that share targets and replicates (ours - theirs).
+    """Paired difference of two macro AUROCs (ours - theirs).
 
-    A replicate that lost a class of a label drops that label for both models.
+    Both must share targets and replicates. A replicate that lost a class of a label drops that label for both models.
     """
     value, samples = macro_differences(ours, theirs)
     return interval(value, samples)
 
 
 def macro_differences(ours: Aurocs, theirs: Aurocs) -> tuple[float, Array]:
-    """Return what `macro_difference` is made from: the difference, and (R,) that of each replicate."""
+    """Return the difference of two macro AUROCs, and its replicates (R,).
+
+    `macro_difference` computes its interval from them.
+    """
     both = ~np.isnan(ours.labels) & ~np.isnan(theirs.labels)
     if not both.any():
         return float("nan"), np.full(len(ours.replicates), np.nan)
@@ -193,48 +289,21 @@ def macro_differences(ours: Aurocs, theirs: Aurocs) -> tuple[float, Array]:
 
 
 def mean_of_known(replicates: Array) -> Array:
-    """Mean over the known labels of each replicate (R, L) -> (R,); NaN where a replicate has none."""
+    """Mean over the known labels of each replicate, (R, L) -> (R,).
+
+    NaN where a replicate has no known label.
+    """
     known = ~np.isnan(replicates)
     total = np.where(known, replicates, 0).sum(axis=1)
     number = known.sum(axis=1)
     return np.divide(total, number, out=np.full(len(replicates), np.nan), where=number > 0)
 
 
-def operating_point(targets: Array, probabilities: Array, rule: str) -> float:
-    """Choose the threshold t of the decision "probability >= t".
-
-    Args:
-        targets: (N,) in [0, 1] or NaN.
-        probabilities: (N,) in [0, 1].
-        rule: "youden" maximises sensitivity + specificity - 1, the most sensitive of equals; "sensitivity90" and
-            "sensitivity95" take the highest specificity at which the sensitivity is at least 0.90 or 0.95.
-
-    Returns:
-        A threshold midway between two neighbouring probabilities, so that rounding in a lower precision seldom flips
-        the decision; NaN where only one class is present.
-    """
-    if rule not in OPERATING_RULES:
-        raise ValueError(f"unknown operating rule {rule!r}")
-    positives, negatives = counts(targets)
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    known = ~np.isnan(targets)
-    positive = binarise(targets[known]) == 1
-    values = np.unique(probabilities[known])
-    thresholds = np.r_[values[0], (values[1:] + values[:-1]) / 2]
-    ranked_positive = np.sort(probabilities[known][positive])
-    ranked_negative = np.sort(probabilities[known][~positive])
-    found: Array = np.subtract(positives, np.searchsorted(ranked_positive, thresholds))
-    cleared: Array = np.asarray(np.searchsorted(ranked_negative, thresholds))
-    if rule == "youden":
-        # In whole numbers, so that equals are equal.
-        return float(thresholds[np.argmax(found * negatives + cleared * positives)])
-    enough = np.flatnonzero(found * 100 >= positives * int(rule.removeprefix("sensitivity")))
-    return float(thresholds[enough[np.argmax(cleared[enough])]])
-
-
 def sensitivity_specificity(targets: Array, probabilities: Array, threshold: float) -> tuple[float, float]:
-    """Sensitivity and specificity of "probability >= threshold"; NaN where a class is missing."""
+    """Sensitivity and specificity of the decision "probability >= threshold".
+
+    Each is NaN if its class is missing.
+    """
     known = ~np.isnan(targets)
     positive = binarise(targets[known]) == 1
     called = probabilities[known] >= threshold
@@ -244,22 +313,29 @@ def sensitivity_specificity(targets: Array, probabilities: Array, threshold: flo
 
 
 def predictive_value(sensitivity: float, specificity: float, prevalence: float) -> float:
-    """Positive predictive value at a prevalence in [0, 1], by Bayes' rule; NaN where nothing is called positive."""
+    """Positive predictive value at a prevalence in [0, 1], by Bayes' rule.
+
+    NaN if nothing is called positive.
+    """
     true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     return true / (true + false) if true + false > 0 else float("nan")
 
 
 def proportion(found: int, cases: int) -> Interval:
-    """Return found / cases with its 95 % interval by Wilson's score (J. Am. Stat. Assoc. 22, 1927); NaN of no cases."""
+    """Return found / cases with its 95 % Wilson score interval.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22, 1927. All values are NaN if there are no cases.
+    """
     if not cases:
         return Interval(float("nan"), float("nan"), float("nan"))
     z2 = 1.959964**2
     share = found / cases
     middle = (share + z2 / (2 * cases)) / (1 + z2 / cases)
     half = float(np.sqrt(z2 * (share * (1 - share) / cases + z2 / (4 * cases**2)))) / (1 + z2 / cases)
-    return Interval(share, max(0.0, middle - half), min(1.0, middle + half))
+    # Rounding must not put the end of a share of 0 or 1 beyond it.
+    return Interval(share, min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half)))
 
 
 def sigmoid(logits: Array) -> Array:
-    """Logistic function without overflow, float64."""
+    """Logistic function without overflow, in float64."""
     return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, dtype=np.float64)))

@@ -1,6 +1,6 @@
-"""Names that users type, and the objects behind them, as "module:Object" strings.
+"""Names that users type, mapped to "module:Object" strings.
 
-The strings let the command line and the device runtime name torch-side objects without importing torch.
+Strings let the command line and the device runtime name torch-side objects without importing torch.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ METHODS = {
 }
 DATASETS = {
     "phantom": "edgecxr.phantom.make:phantom",
-    "vindr": "edgecxr.data.adapters.vindr:VinDr",
+    "vindr": "edgecxr.data.adapters.vindr:vindr",
     "vinbigdata": "edgecxr.data.adapters.vinbigdata:vinbigdata",
     "nih": "edgecxr.data.adapters.nih:nih",
     "chexpert": "edgecxr.data.adapters.chexpert:chexpert",
     "mimic-cxr": "edgecxr.data.adapters.mimic:mimic",
-    "chestmnist": "edgecxr.data.adapters.chestmnist:ChestMnist",
-    "folder": "edgecxr.data.adapters.folder:Folder",
+    "chestmnist": "edgecxr.data.adapters.chestmnist:chestmnist",
+    "folder": "edgecxr.data.adapters.folder:folder",
 }
 
 EXECUTORS = ("processes", "ray")
-"""What reads films: processes of this machine, or a Ray cluster that sees the same files."""
+"""Ways to read films: processes on this machine, or a Ray cluster that sees the same files."""
 
 
 def resolve(table: dict[str, str], name: str, what: str) -> Any:
@@ -55,7 +55,7 @@ def resolve(table: dict[str, str], name: str, what: str) -> Any:
         what: the word for it in messages, such as "method".
 
     Raises:
-        UsageError: the name is unknown; the message offers near misses.
+        UsageError: the name is unknown; the message suggests the nearest one.
         MissingPackage: the object's module needs a package that is not installed.
     """
     check(table, name, what)
@@ -63,10 +63,12 @@ def resolve(table: dict[str, str], name: str, what: str) -> Any:
 
 
 def check(table: dict[str, str], name: str, what: str) -> None:
-    """Refuse a name that is not in `table`, without importing anything; the arguments are those of `resolve`.
+    """Refuse a name that is not in `table`, without importing anything.
+
+    The arguments are those of `resolve`.
 
     Raises:
-        UsageError: the name is unknown; the message offers near misses.
+        UsageError: the name is unknown; the message suggests the nearest one.
     """
     if name not in table:
         near = difflib.get_close_matches(name, table, n=1)
@@ -75,7 +77,9 @@ def check(table: dict[str, str], name: str, what: str) -> None:
 
 
 def load(target: str, purpose: str) -> Any:
-    """Import "module:Object"; a missing third-party package becomes an error that names its extra.
+    """Import an object by its path "module:Object".
+
+    A missing third-party package becomes an error that names its extra.
 
     Args:
         target: the import path, such as "edgecxr.train.teacher:train_teacher".
@@ -94,5 +98,5 @@ def load(target: str, purpose: str) -> Any:
         from edgecxr import extras
 
         extra = extras.extra_of(package)
-        # What no extra states is another package's need: that installation is broken.
+        # A package in no extra is a dependency of another package: the installation is broken, so reinstall all.
         raise MissingPackage(package, "all" if extra is None else extra, purpose) from error

@@ -1,10 +1,10 @@
-"""runs/: where artefacts lie, and which one is the latest."""
+"""The workspace folder: where artefacts are and which is the latest."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,68 +12,84 @@ from pathlib import Path
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.registry import DATASETS
 from edgecxr.storage.atomic import writing
-from edgecxr.storage.folders import CARD, DATASET
+from edgecxr.storage.folders import CARD, CONFIG, DATASET
 from edgecxr.storage.locks import locked
+
+_FOLDERS = ("data", "export")
+"""Folders of the workspace that are no runs."""
 
 _PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that commands read from and write to when no path is given.
+    """The folder that commands use if no path is given.
 
-    "Latest" is the finished artefact whose card.json or dataset.json is the newest file.
+    They read from it and write to it. "Latest" is the finished artefact whose card.json or dataset.json is the newest
+    file.
 
     Attributes:
-        root: such as runs/; it need not exist yet.
+        root: path such as runs/; it need not exist yet.
     """
 
     root: Path
 
     @classmethod
     def default(cls) -> Workspace:
-        """Return the workspace of the variable EDGECXR_RUNS, else of ./runs."""
+        """Return the workspace at the variable EDGECXR_RUNS, else at ./runs."""
         root = Path(os.environ.get("EDGECXR_RUNS") or "runs")
         if os.path.exists(root) and not os.path.isdir(root):
             raise UsageError(f"{root} is a file, where the workspace should be: set EDGECXR_RUNS to a folder")
         return cls(root)
 
     def data_dir(self, name: str) -> Path:
-        """Return where the prepared data set `name` lies, or will lie."""
+        """Return the folder of the prepared data set `name`.
+
+        It need not exist yet.
+        """
         return self.root / "data" / _plain(name)
 
     def export_dir(self, student: str) -> Path:
-        """Return where the bundle of a student lies, or will lie."""
+        """Return the folder of a student's bundle.
+
+        It need not exist yet.
+        """
         return self.root / "export" / _plain(student)
 
     def latest_dataset(self, name: str | None = None) -> Path:
         """Return the folder of a prepared data set.
 
         Args:
-            name: of the data set; None takes the latest.
+            name: name of the data set; None means the latest.
 
         Raises:
             InputError: there is none; reason "dataset".
         """
-        found = _newest_first(_folders(self.root / "data"), DATASET)
-        for folder in found:
+        folders = self.datasets()
+        for folder in folders:
             if name in (None, folder.name):
                 return folder
         wanted = f"no prepared data set {name!r}" if name else "no prepared data set"
-        there_are = f" (there are: {', '.join(sorted(f.name for f in found))})" if found else ""
+        listing = f" (there are: {', '.join(sorted(f.name for f in folders))})" if folders else ""
         kind = name if name in DATASETS else "phantom"
         command = f"edgecxr prepare {kind} {'--n 2000' if kind == 'phantom' else 'PATH'}"
-        choice = "name one of those, or " if found else ""
-        raise InputError(f"{wanted} in {self.root / 'data'}{there_are}: {choice}make one with `{command}`", "dataset")
+        choice = "name one of those, or " if folders else ""
+        raise InputError(f"{wanted} in {self.root / 'data'}{listing}: {choice}make one with `{command}`", "dataset")
 
     def runs(self, name: str) -> list[Path]:
-        """Return the runs called `name`, `name`-2, `name`-3 ..., finished or not, the last made first."""
+        """Return the runs of a name, the last made first.
+
+        They are called `name`, `name`-2, `name`-3 ..., and need not be finished.
+        """
         numbered = [(_number(folder.name, name), folder) for folder in _folders(self.root)]
         return [folder for number, folder in sorted(numbered, reverse=True) if number]
 
     @contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """Keep other processes from looking for or making a run called `name`; one that comes second waits.
+        """Lock the run name `name` against other processes.
+
+        Another process that enters this context with the same name waits, so that only one at a time looks for such a
+        run or makes one.
 
         Raises:
             UsageError: the workspace cannot be written.
@@ -84,12 +100,31 @@ class Workspace:
             with locked(lock):
                 yield
 
-    def new_run(self, name: str) -> Path:
-        """Make the folder of a new run: `name`, or `name`-2, `name`-3 ... where that is taken.
+    def check_free(self, name: str) -> None:
+        """Refuse the name of a run that is taken for good.
+
+        An unfinished run may be one that goes on.
 
         Raises:
-            UsageError: the workspace cannot be written.
+            UsageError: it is no plain name, or that of a finished run or of another folder of the workspace.
         """
+        if _plain(name) in _FOLDERS:
+            raise UsageError(f"--name {name}: {self.root / name} is a folder of the workspace; give another name")
+        if (self.root / name / CARD).exists():
+            raise _taken(self.root / name)
+
+    def new_run(self, name: str, numbered: bool = True) -> Path:
+        """Make the folder of a new run.
+
+        Args:
+            name: its name; one that is taken gets a number: `name`-2, `name`-3 ...
+            numbered: False refuses a name that is taken.
+
+        Raises:
+            UsageError: the workspace cannot be written, or the name is taken.
+        """
+        if not numbered and (self.root / _plain(name)).exists():
+            raise _taken(self.root / name)
         runs = self.runs(_plain(name))
         number = _number(runs[0].name, name) + 1 if runs else 1
         with writing(self.root):
@@ -99,30 +134,25 @@ class Workspace:
                 try:
                     run.mkdir()
                     return run
-                except FileExistsError:  # a process beside this one was faster, or a file has the name
+                except FileExistsError:  # another process was faster, or a file has the name
                     number += 1
-
-    def latest_run(self, prefix: str = "", predicate: Callable[[Path], bool] | None = None) -> Path:
-        """Return the latest finished run.
-
-        Args:
-            prefix: how its name begins, such as "teacher-" or "student-tiny-28".
-            predicate: a further condition on the folder.
-
-        Raises:
-            ModelError: there is none.
-        """
-        folders = [folder for folder in _folders(self.root) if folder.name.startswith(prefix)]
-        for run in _newest_first(folders, CARD):
-            if predicate is None or predicate(run):
-                return run
-        command = "edgecxr distill" if prefix.startswith("student") else "edgecxr train"
-        kind = prefix.rstrip("-") or "model"
-        raise ModelError(f"no finished run of a fitting {kind} in {self.root}: make one with `{command}`")
 
     def finished_runs(self) -> list[Path]:
         """Return the finished runs, the latest first."""
         return _newest_first(_folders(self.root), CARD)
+
+    def unfinished_runs(self) -> list[Path]:
+        """Return the runs without a card, the latest first."""
+        runs = _newest_first(_folders(self.root), CONFIG)
+        return [run for run in runs if not (run / CARD).exists()]
+
+    def datasets(self) -> list[Path]:
+        """Return the prepared data sets, the latest first."""
+        return _newest_first(_folders(self.root / "data"), DATASET)
+
+    def bundles(self) -> list[Path]:
+        """Return the bundles, the latest first."""
+        return _newest_first(_folders(self.root / "export"), CARD)
 
     def latest_bundle(self) -> Path:
         """Return the folder of the latest bundle.
@@ -130,10 +160,14 @@ class Workspace:
         Raises:
             ModelError: there is none.
         """
-        found = _newest_first(_folders(self.root / "export"), CARD)
-        if not found:
+        bundles = self.bundles()
+        if not bundles:
             raise ModelError(f"no bundle in {self.root / 'export'}: make one with `edgecxr export`")
-        return found[0]
+        return bundles[0]
+
+
+def _taken(run: Path) -> UsageError:
+    return UsageError(f"{run} is there already, finished or with other settings: give another --name")
 
 
 def _plain(name: str) -> str:
@@ -151,7 +185,10 @@ def _number(folder: str, name: str) -> int:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Return the folders in `parent`, without the hidden ones that are still being written."""
+    """Return the folders in `parent`, except hidden ones.
+
+    Hidden folders are still being written.
+    """
     try:
         return [entry for entry in parent.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):

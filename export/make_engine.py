@@ -1,6 +1,6 @@
 """A bundle -> its TensorRT engine, on the device that will run it; a frame for programs of your own.
 
-    python export/make_engine.py student-tiny-28-mlcak --target jetson-orin-nano
+    python export/make_engine.py student-tiny-28-mlcak-vindr --target jetson-orin-nano
 
 `edgecxr build` does the same, with more options. Needs TensorRT, and neither torch nor onnx.
 """

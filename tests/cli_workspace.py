@@ -26,7 +26,7 @@ STEPS = {
     "evaluate": ("evaluate",),
     "export": ("export",),
 }
-TEACHER, STUDENT = "teacher-tiny-224", "student-tiny-28-mlcak"
+TEACHER, STUDENT = "teacher-tiny-224-phantom", "student-tiny-28-mlcak-phantom"
 
 
 @dataclass(frozen=True)

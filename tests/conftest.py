@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from edgecxr import resolve
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
 from edgecxr.workspace import Workspace
@@ -60,8 +61,10 @@ def striped(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
     return images, targets, abnormal, splits
 
 
-# `pytest --hypothesis-profile=long -k changed_anywhere tests/infer/test_film_readers.py` looks for faults for hours.
-settings.register_profile("usual", max_examples=60)
+# The same examples at every run, so that a change is judged by what it changes. Others are looked for on purpose:
+# `pytest --hypothesis-profile=new` tries new ones, `--hypothesis-profile=long -k changed_anywhere` does so for hours.
+settings.register_profile("usual", max_examples=60, derandomize=True)
+settings.register_profile("new", max_examples=60)
 settings.register_profile("long", max_examples=20_000)
 settings.load_profile("usual")
 
@@ -157,6 +160,12 @@ def complete(finished: Finished, films: Prepared, tmp_path_factory: pytest.TempP
     from edgecxr.export.export_bundle import export_bundle
 
     return export_bundle(finished.student, films, tmp_path_factory.mktemp("complete") / "student")
+
+
+@pytest.fixture(autouse=True)
+def own_bundles_only(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Take no bundle that comes with edgecxr: tests say themselves which model they use."""
+    monkeypatch.setattr(resolve, "SHIPPED", tmp_path_factory.getbasetemp() / "no-bundles")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -36,6 +36,9 @@ class Fake:
         used: (class, name) of everything that was looked up and found.
         fails: calls that shall return None or False, such as "build"; "features" stands for a model of before, without.
         says: message that the logger is given when something fails.
+        ran: (profile, batch) of each launch or capture.
+        inspected: layers as the inspector lists them; None makes one of each node, only "norm" in FP32.
+        wrong: changes the outputs of each run, by name, in place; None computes what the model computes.
     """
 
     def __init__(self, version: str = "10.3.0") -> None:
@@ -45,9 +48,12 @@ class Fake:
         self.used: set[tuple[str, str]] = set()
         self.fails: set[str] = set()
         self.says = "something is wrong"
+        self.inspected: list[dict[str, Any]] | None = None
+        self.wrong: Callable[[dict[str, np.ndarray]], None] | None = None
         self.logger: Any = None
         self.nodes: list[tuple[str, str]] = [("patch", "CONVOLUTION"), ("norm", "NORMALIZATION"), ("shares", "SOFTMAX")]
         self.layers: list[Any] = []
+        self.ran: list[tuple[int, int]] = []
         self.memory: dict[int, Any] = {}
         self.module = _module(self)
 
@@ -261,9 +267,12 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
     class IBuilderConfig(Recorded):
         profiling_verbosity: Any = None
 
+        def __init__(self) -> None:
+            self._profiles: list[Any] = []
+
         def add_optimization_profile(self, profile: Any) -> int:
-            self._profile = profile
-            return 0 if fake.ok("profile") else -1
+            self._profiles.append(profile)
+            return len(self._profiles) - 1 if fake.ok("profile") else -1
 
         def set_memory_pool_limit(self, pool: Any, limit: int) -> None:
             fake.calls.append(("memory", pool.name, limit))
@@ -304,7 +313,8 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
             fake.calls.append(("build",))
             if not fake.ok("build"):
                 return None
-            return IHostMemory(b"plan" + json.dumps([shape[0] for shape in config._profile._shapes]).encode())
+            batches = [[shape[0] for shape in profile._shapes] for profile in config._profiles]
+            return IHostMemory(b"plan" + json.dumps(batches).encode())
 
     class EngineInspector(Recorded):
         def get_engine_information(self, form: Any) -> str:
@@ -314,12 +324,17 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
                 {"Name": name, "Outputs": [{"Name": "x", "Format/Datatype": words[name == "norm"]}]}
                 for name, _ in fake.nodes
             ]
-            return json.dumps({"Layers": layers, io: ["image"]})
+            return json.dumps({"Layers": layers if fake.inspected is None else fake.inspected, io: ["image"]})
 
     class IExecutionContext(Recorded):
-        def __init__(self) -> None:
+        def __init__(self, batches: list[list[int]]) -> None:
             self._addresses: dict[str, int] = {}
-            self._batch = 0
+            self._batches, self._profile, self._batch = batches, 0, 0
+
+        def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+            assert stream == 77 and not self._batch and profile < len(self._batches)
+            self._profile = profile
+            return fake.ok("profile of a context")
 
         def set_tensor_address(self, name: str, address: int) -> bool:
             self._addresses[name] = address
@@ -327,12 +342,15 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
             fake.calls.append(("shape", shape))
+            least, _, most = self._batches[self._profile]
+            assert least <= shape[0] <= most, "TensorRT would refuse this batch with this profile"
             self._batch = shape[0]
             return fake.ok("shape")
 
         def execute_async_v3(self, stream: int) -> bool:
             assert stream == 77
             fake.calls.append(("execute", self._batch))
+            fake.ran.append((self._profile, self._batch))
             if not fake.ok("execute"):
                 return False
             fake.stream.append(lambda: _compute(fake, self._addresses, self._batch))  # type: ignore[attr-defined]
@@ -343,8 +361,9 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
         def num_io_tensors(self) -> int:
             return 4 if "features" in fake.fails else 5
 
-        def __init__(self, batches: list[int]) -> None:
+        def __init__(self, batches: list[list[int]]) -> None:
             self._batches = batches
+            self.num_optimization_profiles = len(batches)
 
         def get_tensor_name(self, index: int) -> str:
             return (NAMES if "tensors" not in fake.fails else "abcde")[index]
@@ -357,10 +376,10 @@ def _module(fake: Fake) -> Any:  # noqa: C901 - one class of the bindings after 
             return (shapes | {"features": (-1, 4)})[name]
 
         def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-            return [(batch, 1, 28, 28) for batch in self._batches]
+            return [(batch, 1, 28, 28) for batch in self._batches[profile]]
 
         def create_execution_context(self) -> Any:
-            return IExecutionContext() if fake.ok("context") else None
+            return IExecutionContext(self._batches) if fake.ok("context") else None
 
         def create_engine_inspector(self) -> Any:
             return EngineInspector()
@@ -404,9 +423,17 @@ def _compute(fake: Fake, addresses: dict[str, int], batch: int) -> None:
 
     images = array("image", (batch, 1, 28, 28))
     means = images.reshape(batch, 2, 14, 2, 14).mean(axis=(2, 4)).reshape(batch, 4)
-    array("findings", (batch, 3), np.float16 if "half" in fake.fails else np.float32)[:] = 4 * means[:, :3] - 2
-    array("abnormal", (batch,))[:] = means.sum(axis=1) - 2
     shares = np.exp(means)
+    outputs = {
+        "findings": array("findings", (batch, 3), np.float16 if "half" in fake.fails else np.float32),
+        "abnormal": array("abnormal", (batch,)),
+        "attention": array("attention", (batch, 2, 2)),
+    }
+    outputs["findings"][:] = 4 * means[:, :3] - 2
+    outputs["abnormal"][:] = means.sum(axis=1) - 2
+    outputs["attention"][:] = (shares / shares.sum(axis=1, keepdims=True)).reshape(batch, 2, 2)
     if "features" not in fake.fails:
-        array("features", (batch, 4))[:] = means
-    array("attention", (batch, 2, 2))[:] = (shares / shares.sum(axis=1, keepdims=True)).reshape(batch, 2, 2)
+        outputs["features"] = array("features", (batch, 4))
+        outputs["features"][:] = means
+    if fake.wrong is not None:
+        fake.wrong(outputs)

@@ -20,7 +20,6 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +79,6 @@ def in_child(work: Callable[[], Typed]) -> Typed | int:
     read, write = os.pipe()
     child = os.fork()
     if not child:
-        # The server of its parent is not to be used by a fork: it starts one.
-        server = forkserver._forkserver  # type: ignore[attr-defined]
-        server._forkserver_address = server._forkserver_alive_fd = server._forkserver_pid = None
         typed = work()
         with open(write, "wb") as pipe:  # noqa: PTH123
             pipe.write(json.dumps([typed.code, typed.out, typed.err]).encode())

@@ -30,7 +30,11 @@ from tests.tiny_bundle import LABELS, tiny_bundle
 GROUP = typer.main.get_command(app)
 assert isinstance(GROUP, TyperGroup)
 TOP = GROUP.commands
-GROUPS = {"bundle": ("show", "verify"), "data": ("show", "check", "pack")}
+GROUPS = {
+    "bundle": ("show", "verify", "keygen", "sign"),
+    "data": ("show", "check", "pack"),
+    "node": ("status", "retry", "echo"),
+}
 COMMANDS = [(name,) for name in TOP if name not in GROUPS]
 COMMANDS += [(group, name) for group, names in GROUPS.items() for name in names]
 
@@ -67,20 +71,18 @@ def test_progress_and_remarks_are_on_standard_error(runs: Path) -> None:
     done = steps(runs)
     assert "prepare: 40/40" in done["prepare"].err
     assert "cannot be learnt" in done["prepare"].err  # 40 films have no case of one of the findings
-    assert done["train"].err.startswith("train a tiny teacher on phantom, init random (cpu, fp32)\n")
+    assert "\ntrain a tiny teacher on phantom, init random (cpu, fp32)\n" in done["train"].err
     assert f"distill {STUDENT} with {TEACHER} on phantom, init teacher (cpu, fp32)" in done["distill"].err
-    assert "epoch 1/1 loss " in done["distill"].err
+    assert re.search(r"^ +1/1 +\d+\.\d{3}  .*\*$", done["distill"].err, re.MULTILINE)
     assert "evaluate: 8/8" in done["evaluate"].err
     assert "fp32: pass, logits within " in done["export"].err
 
 
 def test_the_table_of_evaluate_counts_lists_what_is_skipped_and_ends_with_the_notice(runs: Path) -> None:
     lines = steps(runs)["evaluate"].out.splitlines()
-    assert lines[0].startswith(
-        f"{STUDENT} on phantom (synthetic phantom films) test: 8 images, 6 patients; AUROC with 95 % interval"
-    )
+    assert re.match(rf"{STUDENT} on phantom \(synthetic phantom films\) test: 8 images, 6 patients$", lines[0])
     assert any(line.startswith("Lung Opacity") and "skipped: 0 positive and 8 negative" in line for line in lines)
-    assert any(line.startswith("normal/abnormal ") and line.split()[5:7] == ["3", "5"] for line in lines)
+    assert any(re.match(r"normal/abnormal .* 3 +5\b", line) for line in lines)
     assert lines[-1] == NOTICE
 
 
@@ -178,6 +180,8 @@ def test_a_reader_that_ends_ends_infer_quietly(tmp_path: Path, model: Path, opti
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout and running.stderr
         assert "0.dcm" in running.stdout.readline()
+        for _ in range(5):  # several films are done: a last line would count them
+            running.stdout.readline()
         running.stdout.close()
         said = running.stderr.read()
         assert running.wait(60) == 141
@@ -189,7 +193,7 @@ def test_infer_without_json_is_for_people_and_has_notice_and_reasons(tmp_path: P
     typed = edgecxr("infer", good, bad, "--model", model, runs=tmp_path)
     assert typed.code == 3
     assert f"{good}\n  abnormal " in typed.out
-    assert f"{bad}\n  rejected (not-found): {bad} does not exist" in typed.out
+    assert f"{bad}\n  rejected (not-found): does not exist" in typed.out
     assert typed.out.endswith(f"{NOTICE}\n")
 
 
@@ -307,7 +311,6 @@ def test_a_teacher_of_448_px_without_such_films_names_the_command_that_makes_the
         (("distill", "--res", "28", "--tokens", "50"), "--tokens 50: there are 196, 49, 16"),
         (("distill", "--res", "28", "--arch", "huge"), "--arch huge: there are tiny, small, base"),
         (("distill", "--res", "28", "--method", "mlkac"), "did you mean 'mlcak'?"),
-        (("distill", "--res", "28", "--init", "best"), "--init best: there are pretrained, teacher, random"),
         (("distill", "--res", "28", "--alpha", "-1"), "--alpha, --beta and --gamma: at least 0"),
         (("train", "--arch", "huge"), "--arch huge: there are tiny, small, base"),
         (("train", "--init", "teacher"), "--init teacher is for students"),
@@ -374,9 +377,8 @@ def test_no_command_at_all_shows_the_help(tmp_path: Path, group: tuple[str, ...]
 
 
 def test_a_data_set_is_asked_for_by_the_names_that_there_are(tmp_path: Path) -> None:
-    assert (
-        "'phantom|vindr|vinbigdata|nih|chexpert|mimic-cxr|chestmnist|folder" in edgecxr("prepare", runs=tmp_path).error
-    )
+    assert "DATASET" in edgecxr("prepare", runs=tmp_path).error
+    assert "folder" in edgecxr("prepare", "nosuch", runs=tmp_path).error
 
 
 def test_a_command_with_a_slip_of_the_finger_is_offered_the_right_one(tmp_path: Path) -> None:

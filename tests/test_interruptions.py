@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.data.adapters.folder import Folder
+from edgecxr.data.adapters.folder import folder
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from tests.cli_workspace import Typed, edgecxr, image_folder
@@ -26,7 +27,7 @@ TRAIN = ("train", "--init", "random", "--patch", "56", "--depth", "2", *SMALL)
 DISTILL = ("distill", "--res", "28", *SMALL)
 # One method of calibration instead of three: the writes are of the same kinds.
 EXPORT = ("export", "--recipe", str(ROOT / "export" / "recipes" / "quick.toml"))
-TEACHER, STUDENT = "teacher-tiny-224", "student-tiny-28-mlcak"
+TEACHER, STUDENT = "teacher-tiny-224-films", "student-tiny-28-mlcak-films"
 
 
 def typed(*command: str | Path, runs: Path) -> Typed:
@@ -60,7 +61,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("data", TRAIN, 9),
         pytest.param("teacher", DISTILL, 13, marks=pytest.mark.long),
         pytest.param("student", EXPORT, 19, marks=pytest.mark.long),
-        pytest.param("bundle", EXPORT, 19, marks=pytest.mark.long),
+        # Other precisions than there are: the same export again would have nothing to do.
+        pytest.param("bundle", (*EXPORT, "--fp16"), 5, marks=pytest.mark.long),
     ],
     ids=["prepare", "prepare anew", "train", "distill", "export", "export anew"],
 )
@@ -138,7 +140,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_command_goes_on(
         full = edgecxr(*told, runs=disk.runs)
         assert full.code == 2, (size, full)
         assert str(disk.place) in full.error
-        assert "(No space left on device): make room there and type the same command again" in full.error
+        assert re.search(r"\(No space left on device\): make room .*same command", full.error)
         # What may stay is what the next attempt goes on with.
         new = {Path(name).name for name in names(disk.runs) - before if "." in Path(name).name}
         going_on = {"config.json", "last.pt", "best.safetensors", "history.csv"}
@@ -186,18 +188,18 @@ def test_of_two_trainings_with_the_same_settings_one_is_refused(stages: dict[str
         line = said[refused.index(True)].splitlines()[-1]
         other = processes[refused.index(False)].pid
         assert line.startswith(f"error: process {other} on ") and f"is training {runs / TEACHER} with the" in line
-        assert line.endswith("wait for it, or begin another run with --fresh")
+        assert re.search(r"wait for it, .* --fresh$", line)
         assert [path.name for path in runs.glob("teacher*")] == [TEACHER]
 
 
 def test_a_data_set_that_is_prepared_anew_while_others_open_it_is_never_mixed(tmp_path: Path) -> None:
     films = image_folder(tmp_path / "films", 8)
     out = tmp_path / "data" / "films"
-    prepare(Folder(films), out, 1)
+    prepare(folder(films), out, 1)
 
     def prepare_others() -> None:
         for seed in range(1, 8):
-            prepare(Folder(films, seed=seed), out, 1)
+            prepare(folder(films, seed=seed), out, 1)
 
     preparing = threading.Thread(target=prepare_others)
     preparing.start()

@@ -134,7 +134,7 @@ def test_the_snippets_of_the_page_run(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "device.md").read_text()
     snippets = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     assert len(snippets) >= 2
-    tiny_bundle(tmp_path / "student-tiny-28-mlcak")
+    tiny_bundle(tmp_path / "student-tiny-28-mlcak-vindr")
     scan(tmp_path, "scan.dcm")
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(tmp_path / "film.png")
     for number, snippet in enumerate(snippets):

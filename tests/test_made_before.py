@@ -55,7 +55,7 @@ def test_runs(before: Workspace) -> None:
 
     prepared = Prepared.open(before.data_dir("films"))
     teacher = resolve.teacher(before, None, prepared)
-    card = read_card(resolve.run(before, None, "student-"))
+    card = read_card(resolve.run(before, None, "student"))
     assert card.training["teacher_sha256"] == read_card(teacher).sha256
     for run in (teacher, before.root / card.name):
         model, _ = checkpoint.load_run(run)

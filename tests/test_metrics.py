@@ -4,8 +4,11 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgecxr import metrics
+from edgecxr.evaluate.operating_points import operating_point
 
 NAN = math.nan
 
@@ -81,13 +84,13 @@ def test_youden_takes_the_threshold_of_greatest_sensitivity_plus_specificity():
     targets = np.array([0, 0, 1, 0, 1, 1], float)
     probabilities = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     # Between 0.2 and 0.3: sensitivity 1, specificity 2/3; between 0.4 and 0.5: 2/3 and 1. The first one wins a tie.
-    assert metrics.operating_point(targets, probabilities, "youden") == pytest.approx(0.25)
+    assert operating_point(targets, probabilities, "youden") == pytest.approx(0.25)
 
 
 def test_sensitivity90_keeps_the_highest_specificity_that_finds_nine_of_ten():
     targets = np.array([1] * 10 + [0] * 10, float)
     probabilities = np.r_[np.linspace(0.5, 0.95, 10), np.linspace(0.05, 0.5, 10)]
-    threshold = metrics.operating_point(targets, probabilities, "sensitivity90")
+    threshold = operating_point(targets, probabilities, "sensitivity90")
     sensitivity, specificity = metrics.sensitivity_specificity(targets, probabilities, threshold)
     assert sensitivity == pytest.approx(0.9)
     assert specificity == 1.0
@@ -95,7 +98,7 @@ def test_sensitivity90_keeps_the_highest_specificity_that_finds_nine_of_ten():
 
 
 def test_an_operating_point_needs_both_classes():
-    assert math.isnan(metrics.operating_point(np.ones(3), np.array([0.1, 0.2, 0.3]), "youden"))
+    assert math.isnan(operating_point(np.ones(3), np.array([0.1, 0.2, 0.3]), "youden"))
 
 
 def test_sigmoid_does_not_overflow():
@@ -162,7 +165,7 @@ def test_an_interval_is_cut_at_both_tails_and_leaves_out_lost_replicates():
     samples = np.r_[np.arange(1001.0), NAN, NAN]
     got = metrics.interval(500.0, samples)
     assert (got.low, got.high) == (pytest.approx(25), pytest.approx(975))
-    assert str(metrics.Interval(0.87654, 0.8, 0.9)) == "0.877 (0.800-0.900)"
+    assert str(metrics.Interval(0.87654, 0.8, 0.9)) == "0.877 (0.800 to 0.900)"
     assert math.isnan(metrics.interval(0.5, np.array([NAN])).low)
 
 
@@ -172,7 +175,7 @@ def test_no_other_threshold_is_better(rule, seed):
     rng = np.random.default_rng(seed)
     targets = rng.choice([0.0, 1.0, 0.2, 0.8, NAN], 40)
     probabilities = rng.integers(0, 15, 40) / 15  # ties within and between the classes
-    got = metrics.sensitivity_specificity(targets, probabilities, metrics.operating_point(targets, probabilities, rule))
+    got = metrics.sensitivity_specificity(targets, probabilities, operating_point(targets, probabilities, rule))
     every = [metrics.sensitivity_specificity(targets, probabilities, t) for t in (*np.unique(probabilities), 2.0)]
     if rule == "youden":
         assert sum(got) == pytest.approx(max(map(sum, every)))
@@ -186,7 +189,7 @@ def test_no_other_threshold_is_better(rule, seed):
 def test_films_with_one_score_are_all_called_positive():
     targets, same = np.array([0.0, 1.0, 1.0]), np.full(3, 0.123456789)
     for rule in metrics.OPERATING_RULES:
-        threshold = metrics.operating_point(targets, same, rule)
+        threshold = operating_point(targets, same, rule)
         assert metrics.sensitivity_specificity(targets, same, threshold) == (1.0, 0.0)
 
 
@@ -194,13 +197,13 @@ def test_an_operating_point_of_tied_scores_by_hand():
     targets = np.array([0, 0, 1, 0, 1, 1], float)
     probabilities = np.array([0.2, 0.4, 0.4, 0.4, 0.6, 0.6])
     # At 0.3: 3/3 and 1/3; at 0.5: 2/3 and 3/3, the better sum. Ninety percent of three films are all three.
-    assert metrics.operating_point(targets, probabilities, "youden") == pytest.approx(0.5)
-    assert metrics.operating_point(targets, probabilities, "sensitivity90") == pytest.approx(0.3)
+    assert operating_point(targets, probabilities, "youden") == pytest.approx(0.5)
+    assert operating_point(targets, probabilities, "sensitivity90") == pytest.approx(0.3)
 
 
 def test_a_rule_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="sensitivity80"):
-        metrics.operating_point(np.array([0.0, 1.0]), np.array([0.1, 0.2]), "sensitivity80")
+        operating_point(np.array([0.0, 1.0]), np.array([0.1, 0.2]), "sensitivity80")
 
 
 def test_the_threshold_itself_counts_as_positive_and_unknown_targets_not_at_all():
@@ -238,3 +241,47 @@ def test_the_predictive_value_by_hand():
     assert metrics.predictive_value(0.9, 0.9, 0.01) == pytest.approx(9 / 108)
     assert metrics.predictive_value(1, 1, 0.5) == 1
     assert np.isnan(metrics.predictive_value(0, 1, 0.5))
+
+
+def test_no_replicates_give_no_aurocs_and_an_interval_of_nothing() -> None:
+    targets, scores = np.array([1.0, 0.0, 1.0]), np.array([0.2, 0.1, 0.4])
+    assert metrics.weighted_auroc(targets, scores, np.ones((0, 3))).shape == (0,)
+    assert np.isnan(metrics.interval(0.5, metrics.weighted_auroc(targets, scores, np.ones((0, 3)))).low)
+
+
+LABELLED = st.lists(st.tuples(st.sampled_from([0.0, 1.0, np.nan]), st.integers(0, 6)), min_size=1, max_size=25)
+
+
+@given(LABELLED, st.integers(0, 1000))
+def test_average_precision_is_the_mean_precision_at_each_positive(films, seed):
+    targets, scores = np.array([t for t, _ in films]), np.array([s for _, s in films], float)
+    weights = np.random.default_rng(seed).integers(0, 3, (4, len(films))).astype(np.float32)
+    for weight, value in zip(weights, metrics.average_precision(targets, scores, weights), strict=True):
+        # Films drawn twice are two films.
+        known = [(t, s) for (t, s), w in zip(films, weight, strict=True) if not np.isnan(t) for _ in range(int(w))]
+        positives = [s for t, s in known if t == 1]
+        if not positives or len(positives) == len(known):
+            assert np.isnan(value)
+            continue
+        at = [sum(s >= threshold for s in positives) / sum(s >= threshold for _, s in known) for threshold in positives]
+        assert value == pytest.approx(np.mean(at))
+
+
+@given(LABELLED)
+def test_the_curves_have_the_areas_of_the_table(films):
+    targets, scores = np.array([t for t, _ in films]), np.array([s for _, s in films], float)
+    if min(metrics.counts(targets)) == 0:
+        return
+    wrong, sensitivity, precision = metrics.curve(targets, scores)
+    steps = np.diff(np.r_[0, wrong])
+    area = float((steps * (np.r_[0, sensitivity[:-1]] + sensitivity) / 2).sum())
+    assert area == pytest.approx(metrics.auroc(targets, scores))
+    average = metrics.average_precision(targets, scores, np.ones((1, len(films))))[0]
+    assert (np.diff(np.r_[0, sensitivity]) * precision).sum() == pytest.approx(average)
+
+
+@given(LABELLED, st.integers(0, 6))
+def test_rates_of_one_of_each_are_sensitivity_and_specificity(films, threshold):
+    targets, scores = np.array([t for t, _ in films]), np.array([s for _, s in films], float)
+    whole = [float(rate[0]) for rate in metrics.rates(targets, scores, threshold, np.ones((1, len(films)), np.float32))]
+    assert whole == pytest.approx(metrics.sensitivity_specificity(targets, scores, threshold), nan_ok=True)

@@ -76,6 +76,12 @@ def test_the_targets_come_with_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert names == sorted(Path(path).stem for path in shipped)
 
 
+def test_a_bundle_comes_with_the_wheel(wheel: Path) -> None:
+    files = [path for path in (ROOT / "export" / "bundles").rglob("*") if path.is_file()]
+    inside = {f"edgecxr/bundles/{path.relative_to(ROOT / 'export' / 'bundles').as_posix()}" for path in files}
+    assert len(inside) > 4 and inside - set(contents(wheel)) <= {"edgecxr/bundles/README.md"}
+
+
 def test_every_folder_of_modules_is_a_package() -> None:
     # Without __init__.py a folder would be found in the sources and be missing after installation.
     folders = {path.parent for path in (ROOT / "edgecxr").rglob("*.py")}

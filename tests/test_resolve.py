@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 from edgecxr import resolve
+from edgecxr.bundle.bundle import Bundle
+from edgecxr.bundle.describe import checked_files
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import edgecxr, image_folder
 from tests.tiny_bundle import tiny_bundle, tiny_card
+
+SHIPPED = resolve.shipped()
 
 
 @pytest.fixture
@@ -36,18 +40,39 @@ def prepared(workspace: Workspace, tmp_path: Path) -> Prepared:
     return Prepared.open(workspace.data_dir("shades"))
 
 
-def test_a_run_is_found_by_name_by_path_and_else_the_latest_with_the_prefix(
-    workspace: Workspace, tmp_path: Path
+def test_a_run_is_found_by_name_by_path_and_else_the_latest_of_its_kind(
+    workspace: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    old = finished(workspace, "student-a", 100)
+    old = finished(workspace, "a", 100)
     new = finished(workspace, "student-b", 200)
-    teacher = finished(workspace, "teacher-c", 300)
+    teacher = finished(workspace, "c", 300, method="teacher")
     elsewhere = finished(Workspace(tmp_path / "other"), "run", 50)
-    assert resolve.run(workspace, "student-a") == old
+    assert resolve.run(workspace, "a") == old
     assert resolve.run(workspace, str(elsewhere)) == elsewhere
-    assert resolve.run(workspace, None, "student-") == new
+    assert capsys.readouterr().err == ""
+    assert resolve.run(workspace, None, "student") == new
+    assert "student-b" in capsys.readouterr().err
     assert resolve.run(workspace, None) == teacher
-    assert resolve.run(workspace, None, "student-", lambda card: card.name == "student-a") == old
+    assert resolve.run(workspace, None, "student", lambda card: card.name == "a") == old
+
+
+def test_without_a_run_the_message_has_the_command_that_makes_one(workspace: Workspace) -> None:
+    for kind, command in (("teacher", "`edgecxr train`"), ("student", "`edgecxr distill`"), ("", "`edgecxr train`")):
+        with pytest.raises(ModelError, match=command):
+            resolve.run(workspace, None, kind)
+
+
+def test_a_teacher_that_is_named_brings_its_data_along(
+    workspace: Workspace, prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(workspace, "mine", 100, method="teacher", labels=prepared.labels, data=prepared.summary())
+    later = image_folder(tmp_path / "later")
+    assert edgecxr("prepare", "folder", later, "--workers", "1", runs=workspace.root).code == 0
+    assert resolve.training_data(workspace, None, None).name == "later"
+    assert "later" in capsys.readouterr().err
+    assert resolve.training_data(workspace, None, "mine").name == "shades"
+    assert "shades" in capsys.readouterr().err
+    assert resolve.training_data(workspace, "later", "mine").name == "later"
 
 
 def test_a_run_that_is_not_finished_is_none(workspace: Workspace) -> None:
@@ -81,7 +106,7 @@ def test_the_data_of_a_model_is_its_own_unless_another_is_named(workspace: Works
     with pytest.raises(InputError, match=r"not the one that tiny-test was trained on.*--data"):
         resolve.dataset_of(workspace, changed, None)
     assert resolve.dataset_of(workspace, changed, "shades").path == prepared.path
-    with pytest.raises(InputError, match="tiny-test does not say what data it was trained on"):
+    with pytest.raises(InputError, match=r"tiny-test does not say .*data"):
         resolve.dataset_of(workspace, tiny_card(), None)
 
 
@@ -104,7 +129,7 @@ def test_a_run_comes_before_a_bundle_of_its_name(workspace: Workspace) -> None:
     run = finished(workspace, "student-a", 100)
     assert resolve.run_or_bundle(workspace, "student-a") == resolve.run_or_bundle(workspace, None) == run
     assert resolve.run_or_bundle(workspace, str(bundle)) == bundle
-    with pytest.raises(ModelError, match=r"neither a finished run nor a bundle.*there are student-a$"):
+    with pytest.raises(ModelError, match=r"neither a finished run .*there are student-a$"):
         resolve.run_or_bundle(workspace, "student-z")
 
 
@@ -113,7 +138,7 @@ def test_names_that_no_file_system_takes_are_missing_models(workspace: Workspace
     for find in (resolve.run, resolve.run_or_bundle):
         with pytest.raises(ModelError, match=r"no finished run|neither a finished run"):
             find(workspace, name)
-    with pytest.raises(ModelError, match="does not exist, nor is it a bundle"):
+    with pytest.raises(ModelError, match=r"does not exist, nor .*bundle"):
         resolve.bundle(workspace, name)
 
 
@@ -122,7 +147,7 @@ def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
 ) -> None:
     monkeypatch.delenv("EDGECXR_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL, or make one with `edgecxr export`$"):
+    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL, .*`edgecxr export`$"):
         resolve.bundle(workspace, None)
     tiny_bundle(tmp_path / "copied")
     (tmp_path / "other").mkdir()
@@ -131,7 +156,7 @@ def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
 
 
 def test_a_data_set_that_is_not_prepared_names_its_own_adapter(workspace: Workspace, prepared: Prepared) -> None:
-    with pytest.raises(InputError, match=r"name one of those, or make one with `edgecxr prepare vindr PATH`"):
+    with pytest.raises(InputError, match=r"name one of those, .*`edgecxr prepare vindr PATH`"):
         resolve.dataset(workspace, "vindr")
 
 
@@ -139,3 +164,33 @@ def test_the_data_set_is_the_one_named_or_the_latest(workspace: Workspace, prepa
     assert resolve.dataset(workspace, None).path == resolve.dataset(workspace, "shades").path == prepared.path
     with pytest.raises(InputError, match=r"'shade'.*there are: shades"):
         resolve.dataset(workspace, "shade")
+
+
+def test_a_bundle_that_comes_with_edgecxr_is_for_who_has_none(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(resolve, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.delenv("EDGECXR_MODEL", raising=False)
+    with pytest.raises(ModelError):
+        resolve.bundle(workspace, None)
+    shipped = tiny_bundle(tmp_path / "shipped" / "first-try").path
+    assert resolve.bundle(workspace, None) == resolve.bundle(workspace, "first-try") == shipped
+    assert "first-try" in capsys.readouterr().err
+    for name in (None, "first-try"):
+        with pytest.raises(ModelError):
+            resolve.bundle(workspace, name, own=True)
+    own = tiny_bundle(workspace.root / "export" / "own").path
+    assert resolve.bundle(workspace, None) == own and capsys.readouterr().err.count("first-try") == 0
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_what_comes_with_edgecxr_is_whole_small_and_says_what_it_is(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    assert {entry["precision"] for entry in bundle.card.artefacts.values()} == {"fp32", "int8"}
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 8 << 20
+    assert checked_files(folder)[1] and not bundle.card.data["phantom"]
+    assert "films" in (folder.parent / "README.md").read_text()
+
+
+def test_there_is_a_bundle_that_comes_with_edgecxr() -> None:
+    assert [folder.name for folder in SHIPPED] == ["research-28"]

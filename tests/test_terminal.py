@@ -1,9 +1,16 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
 import re
+import sys
+import unicodedata
+import warnings
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from edgecxr import terminal
 
@@ -89,6 +96,33 @@ def test_a_terminal_gets_a_bar_and_notes_are_not_read_as_markup(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_bar_is_one_line_of_the_terminal_with_its_note(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with terminal.progress("distill") as update:
+        update(1234, 35000, "epoch 3/100 loss 0.412")
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    bars = [line.split("\r")[-1] for line in text.splitlines() if "1234/35000" in line]
+    assert bars and all(len(line.rstrip()) <= columns for line in bars)
+    assert all("loss 0.412" in line if columns > 60 else "epoch 3/100" in line for line in bars)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40, "60 s"), (400, "10 min"), (40_000, "16.7 h")])
+def test_the_time_left_has_a_unit_that_one_can_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
+    with terminal.progress("train") as update:
+        update(0, 100)
+        now = seconds
+        update(40, 100)
+    assert lines_of(capsys) == [f"train: 40/100, about {said} left"]
+
+
 def test_an_error_within_a_task_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in (io.StringIO(), Terminal()):
         monkeypatch.setattr("sys.stderr", stream)
@@ -117,3 +151,83 @@ def test_printable_escapes_what_a_terminal_would_obey_or_cannot_show(
     text: str, encoding: str | None, shown: str
 ) -> None:
     assert terminal.printable(text, encoding) == shown
+
+
+HOSTILE = "a\x00\x07\x1b[31m\x7f\x85\x9b2J\u200b\u2028\u202e\u2066\ufeff\u3164\ufe0f\udcff\U000e0041\r\n\tz"
+strangers = st.one_of(st.text(max_size=20), st.text(st.sampled_from(HOSTILE), max_size=20))
+
+
+def unsafe(text: str, allowed: str = "") -> str:
+    """Return the characters of a text that a terminal would obey, hide or reorder by."""
+    ignorable = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
+    return "".join(
+        c
+        for c in text
+        if c not in allowed
+        and (unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") or c in ignorable or "\ufe00" <= c <= "\ufe0f")
+    )
+
+
+@example(HOSTILE)
+@given(text=strangers)
+def test_whatever_stands_in_a_line_one_line_is_printed_and_nothing_that_a_terminal_obeys(text: str) -> None:
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        shown = terminal.printable(text, encoding)
+        assert not unsafe(shown) and shown.encode(encoding).decode(encoding) == shown
+        assert terminal.printable(shown, encoding) == shown
+    assert terminal.joined([text, "b"]).count("\n") == 1
+    assert not unsafe("".join(terminal.aligned([[text, "b"], ["c"]])))
+    out = io.StringIO()
+    terminal.show(text, out)
+    assert out.getvalue() == terminal.printable(text) + "\n"
+
+
+@example(HOSTILE)
+@given(text=strangers)
+def test_json_is_printed_without_control_characters_and_says_the_same(text: str) -> None:
+    out = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        terminal.show_json(json.dumps({text: text}, indent=1))
+    assert not unsafe(out.getvalue(), "\n") and json.loads(out.getvalue()) == {text: text}
+
+
+@example(HOSTILE)
+@given(text=strangers)
+def test_what_libraries_print_warn_and_log_is_escaped(text: str) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        with terminal.guarded():
+            print("text", text)
+            sys.stderr.writelines(["a", text])
+            sys.stderr.write(warning := warnings.formatwarning(text, UserWarning, text, 1, text))
+            logging.lastResort.handle(logging.makeLogRecord({"msg": "%s", "args": (text,), "levelno": 40}))  # type: ignore[union-attr]
+            try:
+                raise ValueError(text)
+            except ValueError:
+                terminal.show_traceback()
+        assert (sys.stdout, sys.stderr) == (out, err)
+    assert not unsafe(out.getvalue() + err.getvalue(), "\n\t")
+    assert warning.count("\n") == 1 and warning.endswith("\n")
+
+
+def test_a_progress_bar_of_a_library_may_begin_with_a_carriage_return(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", err)
+    with terminal.guarded():
+        sys.stderr.write("\rdone\r50 %")
+    assert err.getvalue() == "\rdone\\r50 %"
+
+
+def test_what_is_printed_to_a_file_during_a_bar_reaches_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, screen = io.StringIO(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with terminal.guarded(), terminal.progress("infer") as update:
+        terminal.show_json("{}")
+        update(1, 2, HOSTILE)
+    assert out.getvalue() == "{}\n"
+    assert not unsafe(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()), "\r\n")

@@ -40,10 +40,6 @@ def test_a_missing_artefact_names_the_command_that_makes_it(tmp_path: Path) -> N
     workspace = Workspace(tmp_path / "none")
     with pytest.raises(InputError, match="edgecxr prepare phantom --n 2000"):
         workspace.latest_dataset()
-    with pytest.raises(ModelError, match="`edgecxr train`"):
-        workspace.latest_run("teacher-")
-    with pytest.raises(ModelError, match="`edgecxr distill`"):
-        workspace.latest_run("student-tiny-28")
     with pytest.raises(ModelError, match="`edgecxr export`"):
         workspace.latest_bundle()
     assert not workspace.root.exists()
@@ -57,14 +53,21 @@ def test_new_runs_are_numbered_and_runs_lists_the_last_made_first(tmp_path: Path
     assert workspace.runs("teacher-tiny-224") == made[::-1]
 
 
-def test_latest_run_is_finished_has_the_prefix_and_meets_the_predicate(tmp_path: Path) -> None:
+def test_runs_are_finished_or_not_and_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    old = finish(tmp_path / "teacher-tiny-224", "card.json", 100)
+    old = finish(tmp_path / "mine", "card.json", 100)
     new = finish(tmp_path / "teacher-small-224", "card.json", 200)
-    finish(tmp_path / "student-tiny-28-mlcak", "card.json", 300)
+    begun = finish(tmp_path / "begun", "config.json", 300)
     (tmp_path / "teacher-base-224").mkdir()
-    assert workspace.latest_run("teacher-") == new
-    assert workspace.latest_run("teacher-", lambda run: "tiny" in run.name) == old
+    assert workspace.finished_runs() == [new, old]
+    assert workspace.unfinished_runs() == [begun]
+    for name in ("mine", "data", "export", "../mine", ".mine", ""):
+        with pytest.raises(UsageError):
+            workspace.check_free(name)
+    workspace.check_free("begun")
+    with pytest.raises(UsageError, match="--name"):
+        workspace.new_run("begun", numbered=False)
+    assert workspace.new_run("next", numbered=False) == tmp_path / "next"
 
 
 def test_latest_bundle(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ LABELS = ("Cardiomegaly", "Nodule/Mass", "Pleural effusion")
 _GATE = np.zeros((1, 4), np.float32)
 
 
-def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
-    """Write the graph; `labels` is at most 4."""
+def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS), features: bool = True) -> Path:
+    """Write the graph; `labels` is at most 4. Without `features`, it is a model of before there was a gate."""
     shape = ["N", 1, size, size]
     constants = {
         "flat": np.array([-1, 4], np.int64),
@@ -67,6 +67,8 @@ def tiny_onnx(path: Path, size: int = 28, labels: int = len(LABELS)) -> Path:
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
+    if not features:
+        del graph.output[-1]
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
     onnx.save_model(model, path)

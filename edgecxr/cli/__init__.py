@@ -1,14 +1,22 @@
-"""The command line: parse, one call, print. Heavy imports live inside the commands, so that --help stays quick."""
+"""The command line: parse, call one function, print.
+
+Heavy imports are inside the commands, so that --help stays quick.
+"""
 
 from importlib import import_module
 
-from edgecxr.cli.app import app, main
+from edgecxr.workers.new_python import leave_current_folder
+
+# Before anything else is imported: with `python -m edgecxr` the current folder comes first.
+leave_current_folder()
+
+from edgecxr.cli.app import app, main  # noqa: E402
 
 COMMANDS = (
-    "prepare", "data", "demo", "train", "distill", "export", "evaluate", "explain", "build", "infer", "bundle",
-    "doctor", "benchmark", "report",
+    "prepare", "data", "demo", "train", "distill", "export", "evaluate", "explain", "build", "infer", "serve",
+    "node", "send", "bundle", "list", "doctor", "benchmark", "report",
 )  # fmt: skip
-"""In the order of the help; each has the file of its name."""
+"""Commands in the order of --help; each is in the module of its name."""
 
 for command in COMMANDS:
     import_module(f"edgecxr.cli.{command}")

@@ -1,34 +1,86 @@
-"""The application itself: options of every command, and errors that become one line and an exit code."""
+"""The Typer application: global options, and errors as exit codes."""
 
 from __future__ import annotations
 
 import gc
-import io
+import itertools
 import os
-import select
+import re
 import sys
 import time
-import traceback
 import types
 from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 import edgecxr
 from edgecxr import NOTICE
-from edgecxr.errors import EdgeCxrError
+from edgecxr.engines import watchdog
+from edgecxr.errors import EdgeCxrError, UsageError
+from edgecxr.streams import flush_streams, open_streams, reader_gone
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""Exit codes that a shell gives to what SIGINT and SIGPIPE end."""
+"""Exit codes that a shell reports for processes ended by SIGINT and SIGPIPE."""
 
 MAX_SEED = 2**32 - 1
 
-app = typer.Typer(
+ALIASES = {
+    "predict": "infer", "run": "infer", "classify": "infer", "val": "evaluate", "eval": "evaluate", "test": "evaluate",
+    "validate": "evaluate", "fit": "train", "distil": "distill", "student": "distill", "ls": "list", "runs": "list",
+    "models": "list", "bench": "benchmark", "speed": "benchmark", "convert": "export", "onnx": "export",
+    "engine": "build", "trt": "build", "check": "doctor", "info": "bundle show", "verify": "bundle verify",
+    "show": "bundle show", "pack": "data pack", "download": "prepare", "dataset": "prepare", "gradcam": "explain",
+}  # fmt: skip
+"""Commands of other tools -> ours, for messages."""
+
+
+class Command(typer.core.TyperCommand):
+    """A command whose help has its options in sections.
+
+    The section of an option is its `rich_help_panel`.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and options of the help."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                title = getattr(parameter, "rich_help_panel", None) or kind
+                sections.setdefault(title, []).append(_readable(*record))
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _readable(names: str, text: str) -> tuple[str, str]:
+    """Return a line of the help without what a reader must decipher.
+
+    Defaults lose their brackets, and ranges such as 0<=x<=4294967295 are left to the message about a wrong value.
+    """
+    text = re.sub(r"default: \((.*?)\)(?=[;\]])", r"default: \1", text)
+    text = re.sub(r"(; )?([\d.]+<=?)?x[<>]=?[\d.]+", "", text)
+    names = re.sub(r"^(\S+) <.*>$", r"\1", names) if not names.startswith("-") else names.replace(" range>", ">")
+    return names, re.sub(r"\s*\[\]", "", text)
+
+
+class App(typer.Typer):
+    """A Typer application whose commands are `Command`s."""
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        """Return the decorator of a command, as Typer's does."""
+        return super().command(name, **{"cls": Command} | settings)
+
+
+app = App(
     name="edgecxr",
     help=f"Chest X-ray models for small devices: train, distil, export, infer. {NOTICE}",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 well; 1 unexpected; 2 usage; 3 input rejected; 4 model or bundle unusable; "
@@ -37,72 +89,102 @@ app = typer.Typer(
 )
 _debug = False
 
-# UsageError of the click that typer uses, which is its own or the installed one.
+# UsageError of the click that typer uses: its own copy or the installed one.
 _ParserError: Any = typer.BadParameter.__mro__[1]
 
 
 def main() -> None:
-    """Run the command line; an error of edgecxr becomes one line and its exit code."""
-    # Python keeps the frames of calls in chunks of 16 KiB, and where a loop's calls lie on the border of two, it takes
-    # and gives back the second for each of them: by chance a sixth of a short command's time. A frame that claims room
-    # for half a megabyte makes one large chunk for all that is called from it.
-    roomy = types.FunctionType(_run.__code__.replace(co_stacksize=1 << 16), _run.__globals__)
-    roomy()
+    """Run the command line.
+
+    An error of edgecxr becomes one line and its exit code.
+    """
+    # Python keeps call frames in chunks of 16 KiB. If the calls of a loop cross the end of a chunk, each of them
+    # allocates and frees the next one, which can cost a sixth of a short command's time. A frame that claims half a
+    # megabyte makes one large chunk for everything called from it.
+    run_in_large_chunk = types.FunctionType(_run.__code__.replace(co_stacksize=1 << 16), _run.__globals__)
+    run_in_large_chunk()
 
 
 def _run() -> None:
-    # Modules are no garbage: with Python's default, looking for some in them is a twentieth of a short command.
+    # Modules are never garbage: searching them at Python's default threshold is a twentieth of a short command's time.
     gc.set_threshold(50_000)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # The path of a result may hold what the terminal's encoding lacks: no reason to fail when all is done.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    watchdog.arm()
+    open_streams()
+    from edgecxr.terminal import guarded
+
+    with guarded():
+        _invoke()
+
+
+def _invoke() -> None:
+    """Run the command; its error becomes a line and an exit code."""
     try:
-        command = typer.main.get_command(app)
-        with command.make_context("edgecxr", sys.argv[1:]) as context:
-            command.invoke(context)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
+        sys.exit(_command(sys.argv[1:]))
     except _ParserError as error:
         _refuse(error)
     except EdgeCxrError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         if "RANK" in os.environ and ("EDGECXR_LAUNCHED" in os.environ or os.environ["RANK"] != "0"):
-            sys.exit(INTERRUPTED)  # one of several, and another says it
+            sys.exit(INTERRUPTED)  # another of these processes reports it
         _end("interrupted", INTERRUPTED)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_gone():
+        if isinstance(error, BrokenPipeError) and reader_gone():
             sys.exit(BROKEN_PIPE)
         first = (str(error).splitlines() or [""])[0]
         _fail(f"unexpected {type(error).__name__}: {first} (edgecxr --debug shows where)", 1)
     finally:
-        # Python looks for garbage in all modules once more when it ends: a tenth of a short command's time. Not beside
-        # torch, parts of which print pages about what was not collected.
+        flush_streams()
+        # Without this, Python searches all modules for garbage again at exit: a tenth of a short command's time. With
+        # torch it must, since parts of torch print pages about objects that were not collected.
         if "torch" not in sys.modules:
             gc.freeze()
 
 
+def _command(args: list[str]) -> int:
+    """Run a command, and return its exit code.
+
+    All that it printed is written by then.
+
+    Raises:
+        UsageError: an argument is empty, such as a variable of a shell that is not set; or standard output is full or
+            closed.
+    """
+    global _debug
+    _debug = False  # until the option is read
+    typed = args[: args.index("--")] if "--" in args else args
+    empty = [before for before, arg in itertools.pairwise(["", *args]) if not arg]
+    empty += [arg[:-1] for arg in typed if arg.startswith("--") and arg.endswith("=")]
+    if empty:
+        what = empty[0] if empty[0].startswith("--") else "an argument"
+        raise UsageError(f"{what} is empty: give a value, or leave it out")
+    command = typer.main.get_command(app)
+    if "_EDGECXR_COMPLETE" in os.environ:  # a shell asks what could be typed next
+        command.main(args, prog_name="edgecxr")
+    try:
+        with command.make_context("edgecxr", args) as context:
+            command.invoke(context)
+        code = 0
+    except typer.Exit as end:
+        code = end.exit_code
+    sys.stdout.flush()
+    return code
+
+
 def _refuse(error: Any) -> NoReturn:
-    """End with one line for what the parser of the command line refuses."""
+    """Report a command line that the parser refuses, and exit."""
+    from edgecxr.terminal import complain
+
     message = error.format_message()
-    if error.ctx and message == error.ctx.get_help():  # no command at all
-        print(message, file=sys.stderr)
+    if error.ctx and message == error.ctx.get_help():  # no command was typed
+        for line in message.split("\n"):
+            complain(line)
         sys.exit(2)
     where = error.ctx.command_path if error.ctx else "edgecxr"
+    typed = re.search(r"command '(.*?)'", message, re.IGNORECASE)
+    if typed and typed[1] in ALIASES and where == "edgecxr":
+        message = f"No such command '{typed[1]}': did you mean 'edgecxr {ALIASES[typed[1]]}'?"
     _fail(f"{message[:1].lower()}{message[1:].removesuffix('.')} (try '{where} -h')", 2)
-
-
-def _reader_gone() -> bool:
-    """Whether what reads this program's output has ended, as `head` does; if so, nothing more is written to it."""
-    gone = False
-    for descriptor in (1, 2):
-        watch = select.poll()
-        watch.register(descriptor, 0)  # errors are reported without being asked for
-        if any(event & select.POLLERR for _, event in watch.poll(0)):
-            # What is left in a buffer is tried once more when Python ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-            gone = True
-    return gone
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -112,30 +194,36 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _wait_for_the_others(code: int) -> None:
-    """Give the launcher time to end this process, if it is one of several and only follows another that has failed.
+    """Wait for the launcher to end this process, if another one reports.
 
-    All of them meet a wrong option or a loss that is not finite, and the first one says it. When one is killed, the
-    others see nothing but a broken connection.
+    All processes that train together meet a wrong option or a loss that is not finite, and the first one reports it.
+    When one process is killed, the others see only a broken connection, which is not worth reporting.
     """
     if code == 1 or os.environ["RANK"] != "0":
         time.sleep(10)
 
 
 def _end(line: str, code: int) -> NoReturn:
-    """End with one line for the exception that is being handled, after its traceback if --debug was given."""
-    from edgecxr.terminal import printable
+    """Print one line about the exception being handled, and exit.
+
+    With --debug its traceback comes first.
+    """
+    from edgecxr.terminal import complain, show_traceback
 
     if _debug:
-        traceback.print_exc()
-    print(printable(line), file=sys.stderr, flush=True)
+        show_traceback()
+    complain(line)
     if "RANK" in os.environ:
-        os._exit(code)  # at once: the launcher ends the others, who would else say it too
+        flush_streams()
+        os._exit(code)  # at once: the launcher then ends the others before they report it too
     sys.exit(code)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"edgecxr {edgecxr.__version__}")
+        from edgecxr.terminal import show
+
+        show(f"edgecxr {edgecxr.__version__}")
         raise typer.Exit
 
 

@@ -13,13 +13,13 @@ from edgecxr.registry import BACKENDS
 
 
 @app.command(
-    epilog="Examples:  edgecxr benchmark  |  edgecxr benchmark student-tiny-28-mlcak --data test.npz  |  "
+    epilog="Examples:  edgecxr benchmark  |  edgecxr benchmark student-tiny-28-mlcak-vindr --data test.npz  |  "
     "edgecxr benchmark --backend onnxruntime --threads 1  |  edgecxr benchmark --compare a.json b.json"
 )
 def benchmark(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Bundles and runs; by default all of the workspace."),
+        typer.Argument(metavar="MODEL", help="Bundles and runs; by default all of the workspace."),
     ] = None,
     data: Annotated[
         str | None,
@@ -56,27 +56,31 @@ def benchmark(
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the record.")] = False,
 ) -> None:
-    """Measure AUROC, latency, memory and energy of models here. Writes a record."""
+    """Measure AUROC, latency, memory and energy of models here.
+
+    Writes a record.
+    """
     import json
 
     from edgecxr.benchmark import options, record, tables
     from edgecxr.benchmark.measure import Settings
     from edgecxr.benchmark.recommend import recommend
     from edgecxr.machine.cores import cores
-    from edgecxr.terminal import progress, say
+    from edgecxr.terminal import progress, say, show, show_json, show_text
     from edgecxr.workspace import Workspace
 
     if compare:
         a, b = map(record.read, compare)
-        print(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
+        show_text(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
         return
     settings = Settings(threads or cores(), max_batch, passes, replicates=replicates, split=split)
     asked = options.Asked(models or [], backend or [], precision or [], data, film, against)
     with progress("benchmark") as update:
-        found = options.run(Workspace.default(), asked, settings, out, update)
+        results = options.run(Workspace.default(), asked, settings, out, update)
     if json_:
-        print(json.dumps(found))
+        show_json(json.dumps(results))
         return
-    print(tables.summary(found, against))
-    print(f"\nRecommended within {TOLERANCE:g} of AUROC: {recommend(found, TOLERANCE).why}")
+    show_text(tables.summary(results, against))
+    show("")
+    show(f"Recommended within {TOLERANCE:g} of AUROC: {recommend(results, TOLERANCE).why}")
     say("pictures and more: edgecxr report")

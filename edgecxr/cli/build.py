@@ -10,7 +10,7 @@ import typer
 from edgecxr.cli.app import app
 
 
-@app.command(epilog="Examples:  edgecxr build  |  edgecxr build student-tiny-28-mlcak --precision int8  |  "
+@app.command(epilog="Examples:  edgecxr build  |  edgecxr build student-tiny-28-mlcak-vindr --precision int8  |  "
              "edgecxr build --memory 256 --batches 1 1 1")  # fmt: skip
 def build(
     bundle: Annotated[
@@ -30,19 +30,22 @@ def build(
         tuple[int, int, int] | None,
         typer.Option(help="Smallest, usual and largest batch.", show_default="1 8 64"),
     ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Compare the engine with ONNX Runtime.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare the engine with ONNX Runtime once more.")] = False,
     images: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --verify: packed images (.npz), beside noise.")
+        Path | None, typer.Option(metavar="FILE", help="With --verify: packed images (.npz), too.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Build again even if a fresh engine is there.")] = False,
 ) -> None:
-    """Build a TensorRT engine, on the device that will run it. A fresh one is not built again."""
+    """Build a TensorRT engine, on the device that will run it.
+
+    It is compared with ONNX Runtime before it is used. An engine that is up to date is not built again.
+    """
     from edgecxr import resolve
     from edgecxr.bundle.bundle import Bundle
     from edgecxr.engines.target import load_target
     from edgecxr.engines.tensorrt.build import build_engine, choose_precision
     from edgecxr.errors import UsageError
-    from edgecxr.terminal import say
+    from edgecxr.terminal import say, show
     from edgecxr.vocabulary import PRECISIONS
     from edgecxr.workspace import Workspace
 
@@ -51,12 +54,14 @@ def build(
     if images is not None and not verify:
         raise UsageError("--images goes with --verify")
     device = load_target(target) if target is not None else None
-    opened = Bundle.open(resolve.bundle(Workspace.default(), bundle))
+    opened = Bundle.open(resolve.bundle(Workspace.default(), bundle, own=True))
     chosen = precision or choose_precision(opened, device)
+    if verify:
+        from edgecxr.engines.tensorrt.compare_with_onnx import check_gpu, differences
+
+        check_gpu()
     path = build_engine(opened, chosen, device, memory_mib=memory, batches=batches, force=force, say=say)
     if verify:
-        from edgecxr.engines.tensorrt.compare_with_onnx import differences
-
         for line in differences(opened, chosen, images):
             say(line)
-    print(path)
+    show(str(path))

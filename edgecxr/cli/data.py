@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from edgecxr.cli.app import MAX_SEED, app
+from edgecxr.cli.app import MAX_SEED, App, app
+from edgecxr.cli.options import Umask
+from edgecxr.storage.permissions import PRIVATE
 
-prepared_data = typer.Typer(
+prepared_data = App(
     help="Look at a prepared data set, check it, or pack films of it.",
     epilog="Examples:  edgecxr data show  |  edgecxr data check vindr  |  edgecxr data pack vindr --n 500",
     no_args_is_help=True,
@@ -22,33 +24,37 @@ app.add_typer(prepared_data, name="data")
 def data_show(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
 ) -> None:
-    """Say what is in a data set. Draws a few films of each finding, too."""
+    """Show what is in a data set.
+
+    Also draws a few films of each finding.
+    """
     from edgecxr import resolve
     from edgecxr.data.sheet import montage
     from edgecxr.data.show import show
-    from edgecxr.terminal import printable
+    from edgecxr.terminal import show as show_line
+    from edgecxr.terminal import show_text
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
     prepared = resolve.dataset(workspace, name)
-    for line in show(prepared).splitlines():
-        print(printable(line))
+    show_text(show(prepared))
     picture = workspace.root / f"montage-{prepared.name}.png"
     montage(prepared, picture)
-    print(f"picture  {picture}")
+    show_line(f"picture  {picture}")
 
 
 @prepared_data.command("check", epilog="Examples:  edgecxr data check  |  edgecxr data check nih")
 def data_check(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
 ) -> None:
-    """Read all of a data set and compare it with its hashes."""
+    """Read a whole data set and compare it with its hashes."""
     from edgecxr import resolve
+    from edgecxr.terminal import show
     from edgecxr.workspace import Workspace
 
     prepared = resolve.dataset(Workspace.default(), name)
     prepared.check()
-    print(f"{prepared.path}: OK, {len(prepared)} images, {prepared.hash}")
+    show(f"{prepared.path}: OK, {len(prepared)} images, {prepared.hash}")
 
 
 @prepared_data.command("pack", epilog="Examples:  edgecxr data pack  |  edgecxr data pack vindr --n 500 --out test.npz")
@@ -60,17 +66,22 @@ def data_pack(
         Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="NAME-SPLIT[-N].npz in runs/")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of the draw.")] = 0,
+    umask: Umask = PRIVATE,
 ) -> None:
-    """Put labelled films into one file for a device. It is for `benchmark --data FILE`, and names no patients."""
+    """Put labelled films into one file for a device.
+
+    The file is for `benchmark --data FILE`, and names no patients.
+    """
     from edgecxr import resolve
     from edgecxr.data.pack import pack
+    from edgecxr.terminal import show
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
     prepared = resolve.dataset(workspace, name)
     path = out or workspace.root / f"{prepared.name}-{split}{'' if n is None else f'-{n}'}.npz"
     packed = pack(prepared, split, n, path, seed)
-    print(
+    show(
         f"{path}: {len(packed)} of {len(prepared.rows(split))} {split} films of {prepared.name}, "
         f"{len(set(packed.patients))} patients, {path.stat().st_size / 1e6:.1f} MB"
     )

@@ -17,7 +17,11 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of films and training.")] = 0,
 ) -> None:
-    """Run the whole path on synthetic films. Prepare, train, distil, export, infer: minutes on a laptop."""
-    from edgecxr.registry import load
+    """Run the whole pipeline on synthetic films.
 
-    print(load("edgecxr.demo:demo", "demo")(out, n, epochs, seed))
+    Prepares, trains, distils, exports and infers: minutes on a laptop.
+    """
+    from edgecxr.registry import load
+    from edgecxr.terminal import show_text
+
+    show_text(load("edgecxr.demo:demo", "demo")(out, n, epochs, seed))

@@ -13,13 +13,20 @@ from edgecxr.cli.app import app
 def doctor(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Say what this machine can do and what is missing. Each gap comes with the command that fills it."""
+    """Show what this machine can do and what is missing.
+
+    Each gap comes with the command that fills it.
+    """
     import json
 
     from edgecxr.doctor.examine import examine
     from edgecxr.doctor.listing import as_json, as_text, exit_code
+    from edgecxr.terminal import show_json, show_text
 
     rows = examine()
-    print(json.dumps(as_json(rows)) if json_ else as_text(rows))
+    if json_:
+        show_json(json.dumps(as_json(rows)))
+    else:
+        show_text(as_text(rows))
     if exit_code(rows):
         raise typer.Exit(exit_code(rows))

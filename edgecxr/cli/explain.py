@@ -9,15 +9,20 @@ import typer
 
 from edgecxr import NOTICE
 from edgecxr.cli.app import MAX_SEED, app
-from edgecxr.cli.options import ModelData, Split
+from edgecxr.cli.options import ModelData, Split, Umask
+from edgecxr.storage.permissions import PRIVATE
 
 
-@app.command(epilog="Examples:  edgecxr explain  |  edgecxr explain teacher-tiny-224 student-tiny-28-mlcak --films 10")
+@app.command(
+    epilog="Examples:  edgecxr explain  |  "
+    "edgecxr explain teacher-tiny-224-vindr student-tiny-28-mlcak-vindr --films 10"
+)
 def explain(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[MODEL]...", help="By default the latest MLCAK student, its teacher, and one undistilled."
+            metavar="MODEL",
+            help="By default the latest MLCAK student, its teacher and one undistilled, where there are.",
         ),
     ] = None,
     data: ModelData = None,
@@ -27,17 +32,21 @@ def explain(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PNG to write.", show_default="explain-DATA-SPLIT.png in runs/")
     ] = None,
+    umask: Umask = PRIVATE,
 ) -> None:
-    """Draw where models look, side by side (the paper's Figure 3). With boxes, also how often they point right."""
+    """Draw where models look, side by side (the paper's Figure 3).
+
+    If the data have boxes, also prints how often each model points to the finding.
+    """
     from edgecxr.evaluate import explain, model_families
-    from edgecxr.terminal import progress
+    from edgecxr.terminal import progress, show, show_text
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
     names = models or model_families.figure_three(workspace, data)
     with progress("explain") as update:
         shown = model_families.answers(workspace, names, data, split, update)
-    print(explain.hit_table(shown, split))
+    show_text(explain.hit_table(shown, split))
     path = out or workspace.root / f"explain-{shown[0].prepared.name}-{split}.png"
-    print(explain.draw(shown, split, films, seed, path))
-    print(NOTICE)
+    show(str(explain.draw(shown, split, films, seed, path)))
+    show(NOTICE)

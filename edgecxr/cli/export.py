@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgecxr.cli.app import app
+from edgecxr.cli.options import complete, runs
 
 if TYPE_CHECKING:
     from edgecxr.engines.target import Target
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     "edgecxr export --analyze"
 )
 def export(
-    run: Annotated[str | None, typer.Argument(help="A student's or teacher's run; the latest student.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="A student's or teacher's run; the latest student.", autocompletion=complete(runs)
+        ),
+    ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="FP32 and FP16 only, or also --int8.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="FP32 and INT8 only, or also --fp16.")] = False,
     trt: Annotated[bool, typer.Option("--trt", help="Then build the TensorRT engine, if this is the device.")] = False,
@@ -40,36 +46,48 @@ def export(
         typer.Option(metavar="DIR", help="Films of other things: count how many of them the quality gate finds."),
     ] = None,
     data: Annotated[str | None, typer.Option(metavar="NAME", help="Data set of the check; the model's own.")] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            "--name",
+            metavar="NAME|DIR",
+            help="Name of the bundle, or a path with a /; by default that of the run and of --target.",
+        ),
+    ] = None,
 ) -> None:
-    """Write a bundle of FP32, FP16 and INT8 ONNX. Each is compared with the checkpoint on real images."""
+    """Write a bundle of FP32, FP16 and INT8 ONNX.
+
+    Each file is compared with the checkpoint on real images.
+    """
     from edgecxr.engines.target import load_target
     from edgecxr.export.not_chest import read_not_chest
     from edgecxr.export.recipe import choose
     from edgecxr.registry import load
-    from edgecxr.terminal import say
+    from edgecxr.terminal import say, show, show_text
     from edgecxr.workspace import Workspace
 
     device = load_target(target) if target else None
-    if device and not trt:  # building an engine says them too
+    if device and not trt:  # building an engine prints them too
         for note in device.notes:
             say(f"{device.name}: {note}")
     chosen = choose(recipe, fp16, int8, keep_float, device)
     workspace = Workspace.default()
     if analyze:
-        print(load("edgecxr.export.run_export:analyze", "export")(workspace, run, data, chosen))
+        show_text(load("edgecxr.export.run_export:analyze", "export")(workspace, run, data, chosen))
         return
-    others = read_not_chest(not_chest) if not_chest else []  # first: it forks, and torch starts threads
+    others = read_not_chest(not_chest) if not_chest else []  # before torch starts threads, because it forks
     folders = load("edgecxr.export.run_export:export", "export")(
-        workspace, run, data, chosen, device, with_teacher, others
+        workspace, run, data, chosen, device, with_teacher, others, out
     )
     for folder in folders:
-        print(folder)
+        show(str(folder))
         if trt:
-            print(_build(folder, "int8" if int8 else "fp16" if fp16 else None, device))
+            show(str(_build(folder, "int8" if int8 else "fp16" if fp16 else None, device)))
 
 
 def _build(folder: Path, precision: str | None, target: Target | None) -> Path:
-    """Build the engine of a new bundle here, or say what to type on the device."""
+    """Build a new bundle's engine, or print the command for the device."""
     from edgecxr.bundle.bundle import Bundle
     from edgecxr.engines.tensorrt.build import build_engine, choose_precision
     from edgecxr.errors import MissingPackage

@@ -8,28 +8,38 @@ from typing import Annotated
 import typer
 
 from edgecxr.cli.app import app
+from edgecxr.cli.options import Umask
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
+from edgecxr.storage.permissions import PRIVATE
 
 
 @app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
-             "edgecxr infer archive/ --json --resume out.jsonl")  # fmt: skip
+             "edgecxr infer archive/ --json --resume out.jsonl  |  "
+             "edgecxr infer arrival/ --watch --json --resume out.jsonl --csv out.csv")  # fmt: skip
 def infer(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, images, or folders of them.")],
+    paths: Annotated[
+        list[Path],
+        # What cannot be read is rejected like any other film, and the others are predicted.
+        typer.Argument(metavar="PATH...", help="DICOM files, images, or folders of them.", readable=False),
+    ],
     model: Annotated[
         str | None, typer.Option(metavar="BUNDLE", help="Path or name; else EDGECXR_MODEL, else the latest.")
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per file on standard output.")] = False,
     attention: Annotated[bool, typer.Option("--attention", help="With --json: the attention map too.")] = False,
-    overlay: Annotated[Path | None, typer.Option(metavar="DIR", help="Write each film with its attention map.")] = None,
+    overlay: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write a picture of each film with its attention map and results."),
+    ] = None,
     dicom: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a DICOM report (SR) and picture of each DICOM film.")
     ] = None,
     no_phi: Annotated[bool, typer.Option("--no-phi", help="With --dicom: leave out who the patient is.")] = False,
     any_view: Annotated[
-        bool, typer.Option("--any-view", help="Take films that say that they are lateral or oblique, too.")
+        bool, typer.Option("--any-view", help="Also predict films that are marked as lateral or oblique.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Take films that the quality gate refuses, too; results say so.")
+        bool, typer.Option("--force", help="Also predict films that the quality gate refuses; results say so.")
     ] = False,
     operating_point: Annotated[
         str, typer.Option(help="Rule of the decisions: youden, sensitivity90 or sensitivity95.")
@@ -45,8 +55,16 @@ def infer(
     ] = True,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --json: append to this file what it lacks, not to standard output."),
+        typer.Option(
+            metavar="FILE",
+            help="With --json: append to this file, only films that it lacks or that have changed.",
+        ),
     ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a table with one row per film.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look at films that arrive in the folders, until Ctrl-C.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Processes that read films; one per core by default.")
     ] = None,
@@ -56,22 +74,36 @@ def infer(
     executor: Annotated[
         str, typer.Option(help="What reads films: processes, or ray: a cluster that sees the same files.")
     ] = "processes",
+    umask: Umask = PRIVATE,
 ) -> None:
-    """Predict findings and normal/abnormal from films. A file that cannot be used is reported, and the rest goes on."""
+    """Predict findings and normal/abnormal from films.
+
+    A file that cannot be used is reported, and the others are still read.
+    """
     from edgecxr import resolve
-    from edgecxr.films.find import find_inputs
+    from edgecxr.films.find import Search, find_inputs
     from edgecxr.infer.predictor import Predictor
     from edgecxr.infer.run import Asked, infer_paths, readers_for
+    from edgecxr.terminal import quieted
     from edgecxr.workspace import Workspace
 
-    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor)
+    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor, csv)
     asked.check()
     bundle = resolve.bundle(Workspace.default(), model)
-    films = find_inputs(paths, recursive)
+    search = Search(leave_out=asked.outputs)
+    arrivals = None
+    if watch:
+        from edgecxr.infer import watch as watching
+
+        arrivals = watching.Arrivals(paths, recursive, asked.outputs)
+    films = [] if watch else find_inputs(paths, recursive, search)
     with (
-        readers_for(asked, len(films)) as readers,
+        quieted(quiet),
+        readers_for(asked, None if watch else len(films)) as readers,
         Predictor(bundle, backend, operating_point, precision, threads, any_view=any_view, force=force) as predictor,
     ):
-        rejected = infer_paths(predictor, readers, films, asked)
+        if arrivals is not None:
+            watching.watch(predictor, readers, arrivals, asked)
+        rejected = infer_paths(predictor, readers, films, asked, search)
     if rejected:
         raise typer.Exit(3)

@@ -1,1 +1,1 @@
-"""`edgecxr doctor`: what this machine can do, what is missing, and the command that brings it."""
+"""Checks of what this machine can do and what is missing."""

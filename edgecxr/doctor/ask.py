@@ -1,22 +1,27 @@
-"""Python packages, imported where a crash does no harm."""
+"""Imports of packages in child processes, which may crash."""
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
 from edgecxr.machine.system import run
+from edgecxr.storage.json_values import parse_json
+from edgecxr.workers.new_python import command, environment
 
 MARK = "edgecxr-doctor:"
-"""Begins the line with a child's answer: libraries print on standard output what they like."""
+"""Marks the line with a child's answer, since libraries print to standard output too."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a child process found out about a package: `facts`, or in one line the `problem` that it had."""
+    """The answer of a child process about a package.
+
+    Attributes:
+        facts: what it found out; empty if there was a problem.
+        problem: why there are no facts, in one line; "" if there are.
+    """
 
     facts: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
@@ -31,17 +36,17 @@ def there(module: str) -> bool:
 
 
 def ask(probe: str, timeout: float) -> Answer:
-    """Run one of `edgecxr.doctor.child.PROBES` in a Python with this one's import path. Raises nothing.
+    """Run one of `edgecxr.doctor.child.PROBES` in a child process.
 
-    Native libraries can end the process that imports them: a wheel for another CPU, a driver that does not match.
+    The child has this process's import path. Nothing is raised. Importing native libraries can kill a process: the
+    wheel may be for another CPU, or the driver may not match.
     """
-    code = (
-        f"import sys; sys.path[:] = {[str(entry) for entry in sys.path]!r}; "
-        f"from edgecxr.doctor.child import main; main({probe!r})"
-    )
-    ended = run([sys.executable, "-c", code], timeout)
-    lines = [line for line in ended.out.splitlines() if line.startswith(MARK)]
+    outcome = run(command("edgecxr.doctor.child:main", probe), timeout, environment())
+    lines = [line for line in outcome.out.splitlines() if line.startswith(MARK)]
     if not lines:
-        return Answer(problem=ended.problem or "gave no answer")
-    answer = json.loads(lines[-1].removeprefix(MARK))
-    return Answer(answer["facts"], answer["problem"])
+        return Answer(problem=outcome.problem or "gave no answer")
+    try:
+        answer = parse_json(lines[-1].removeprefix(MARK))
+        return Answer(answer["facts"], answer["problem"])
+    except (ValueError, KeyError, TypeError):
+        return Answer(problem="gave no answer")

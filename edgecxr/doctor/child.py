@@ -1,11 +1,13 @@
-"""What doctor does in child processes: import packages, decode, and print what was found as one line of JSON.
+"""Probes that doctor runs in child processes.
 
-Third-party packages are imported by name: which of them are here is the question.
+They import packages, decode test frames, and print the result as one line of JSON. Third-party packages are imported by
+name, since any of them may be missing.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from base64 import b64decode
 from collections.abc import Callable
 from importlib import import_module
@@ -13,18 +15,23 @@ from typing import Any
 
 from edgecxr.doctor.ask import MARK
 from edgecxr.doctor.listing import one_line
+from edgecxr.terminal import show, show_json
+from edgecxr.workers import confine
+from edgecxr.workers.pool import Pool
+from edgecxr.workers.work import Ended, Limits, Work, run
 
-# y = Identity(x), x of one float: a session of it shows whether an execution provider loads.
+# The model y = Identity(x) on one float, to test whether an execution provider loads.
 _MODEL = b64decode("CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=")
 
 
-def main(probe: str) -> None:
-    """Print the answer of one of `PROBES`."""
+def main() -> None:
+    """Print the answer of the probe named on the command line."""
     try:
-        answer = {"facts": PROBES[probe](), "problem": ""}
+        answer = {"facts": PROBES[sys.argv[1]](), "problem": ""}
     except Exception as error:
         answer = {"facts": {}, "problem": one_line(error)}
-    print(f"\n{MARK}{json.dumps(answer)}", flush=True)
+    show("")  # a library may have left a line unfinished
+    show_json(f"{MARK}{json.dumps(answer)}")
 
 
 def _torch() -> dict[str, Any]:
@@ -40,7 +47,7 @@ def _torch() -> dict[str, Any]:
 
 
 def _built_for(torch: Any) -> list[str]:
-    # get_arch_list() gives nothing where no driver is; what it asks does.
+    # get_arch_list() is empty without a driver; the private function that it calls is not.
     flags = torch._C._cuda_getArchFlags() if hasattr(torch._C, "_cuda_getArchFlags") else None
     return flags.split() if flags else []
 
@@ -56,14 +63,17 @@ def _onnxruntime() -> dict[str, Any]:
             session = ort.InferenceSession(_MODEL, options, providers=[provider])
         except Exception:  # ONNX Runtime's exceptions share no base class
             continue
-        # What does not load is left out of the session in silence.
+        # ONNX Runtime silently drops providers that do not load.
         if provider in session.get_providers():
             loaded.append(provider)
     return {"version": ort.__version__, "listed": listed, "loaded": loaded}
 
 
 def _module(*names: str) -> dict[str, Any]:
-    """Import the first module that is there, all of the others' absence being its own error."""
+    """Import the first module that exists.
+
+    If none does, the import error of the last one is raised.
+    """
     for name in names[:-1]:
         try:
             module = import_module(name)
@@ -83,6 +93,25 @@ def _decoders() -> dict[str, Any]:
     return {"syntaxes": try_decoders()}
 
 
+def _isolation() -> dict[str, Any]:
+    """Return what is possible in a confined worker."""
+
+    def answer(item: None, said: Any, data: bytes) -> Any:
+        return said
+
+    def ended(item: None, ended: Ended) -> Any:
+        raise RuntimeError(f"a worker ended: {ended.reason}")
+
+    with Pool(Work(attempt_all, answer, ended, confined=True), 1, Limits(seconds=20)) as pool:
+        ((_, facts),) = run(pool, [None])
+    return {**facts, "landlock": confine.landlock_version()}
+
+
+def attempt_all(item: None) -> tuple[dict[str, Any], bytes]:
+    """Return what a worker still may, and what confines it."""
+    return {"possible": confine.still_possible(), "by": confine.in_force}, b""
+
+
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "torch": _torch,
     "onnxruntime": _onnxruntime,
@@ -92,4 +121,5 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "cuda": lambda: _module("cuda.bindings.runtime", "cuda.cudart"),
     "openvino": lambda: _module("openvino"),
     "decoders": _decoders,
+    "isolation": _isolation,
 }

@@ -1,4 +1,4 @@
-"""Which transfer syntaxes this machine decodes, and with what."""
+"""Rows about the transfer syntaxes that this machine can decode."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.listing import Row
 from edgecxr.extras import installed, pip
 
-# The one is of no use without the other, and a broken plug-in keeps all of pydicom's decoders from being imported.
+# Installed together: neither works alone, and a broken plug-in prevents the import of all pydicom decoders.
 _WITH_PLUGINS = "pylibjpeg pylibjpeg-openjpeg"
 
 
 def rows(answer: Answer) -> Iterator[Row]:
-    """Yield one row per transfer syntax from the answer of the probe "decoders"."""
+    """Yield one row per transfer syntax.
+
+    Args:
+        answer: of the probe "decoders".
+    """
     if answer.problem:
         remedy = "no DICOM file can be read: install the readers again"
         commands = (f"{pip()} install --force-reinstall pydicom {_WITH_PLUGINS}",)
@@ -29,7 +33,7 @@ def _row(entry: dict[str, Any]) -> Row:
     version = installed(package)
     name = _short(entry["name"])
     packages = _WITH_PLUGINS if package in _WITH_PLUGINS else package
-    again = f"{pip()} install --force-reinstall --no-deps {packages}"
+    reinstall = f"{pip()} install --force-reinstall --no-deps {packages}"
     shown = f"{package} {version}" if version else package
     if entry["missing"] and version is None:
         return Row("decoders", name, "error", f"{package} is missing", "films of this kind cannot be read",
@@ -37,7 +41,7 @@ def _row(entry: dict[str, Any]) -> Row:
     if entry["problem"]:
         reason = "does not load" if entry["missing"] else entry["problem"]
         return Row(
-            "decoders", name, "error", f"{shown}: {reason}", "films of this kind cannot be read", (again,), entry
+            "decoders", name, "error", f"{shown}: {reason}", "films of this kind cannot be read", (reinstall,), entry
         )
     if package != preferred:
         remedy = f"{preferred} is missing: lossy films may differ in single grey levels from those of other machines"
@@ -46,7 +50,7 @@ def _row(entry: dict[str, Any]) -> Row:
 
 
 def _short(name: str) -> str:
-    """Return DICOM's name of a transfer syntax without what all of them say."""
+    """Return the DICOM name of a transfer syntax, abbreviated."""
     for long, short in (
         ("High-Throughput JPEG 2000", "HTJ2K"),
         (" Image Compression", ""),

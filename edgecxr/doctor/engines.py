@@ -1,4 +1,7 @@
-"""What runs or trains models: torch, ONNX Runtime, TensorRT, the CUDA buffers that it needs, OpenVINO."""
+"""Rows about the engines that run or train models.
+
+These are torch, ONNX Runtime, TensorRT with the CUDA buffers that it needs, and OpenVINO.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,22 @@ MODULES = {
     "cuda": ("cuda",),
     "openvino": ("openvino",),
 }
-"""Probe of `edgecxr.doctor.child` -> the modules any of which must be there for it to be worth a process."""
+"""Probe of `edgecxr.doctor.child` -> modules; the probe runs only if one of them is installed."""
 
 Ask = Callable[[str], Answer | None]
-"""Gives the answer of a probe, None where its module is not there."""
+"""Returns the answer of a probe, None if its module is not installed."""
 
 _CU126 = "--index-url https://download.pytorch.org/whl/cu126"
 _CU128 = "--index-url https://download.pytorch.org/whl/cu128"
 
 
 def wanted() -> list[str]:
-    """Return the probes that have something to import."""
+    """Return the probes whose modules are installed."""
     return [probe for probe, modules in MODULES.items() if any(there(module) for module in modules)]
 
 
 def torch(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
-    """Yield torch: whether it imports, and whether its build fits the GPUs."""
+    """Yield whether torch imports and whether its build fits the GPUs."""
     answer = ask("torch")
     if answer is None:
         yield _absent("torch", "torch", "only a machine that trains, evaluates checkpoints or exports needs it")
@@ -45,10 +48,10 @@ def torch(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
         yield _broken("torch", f"{installed('torch') or 'torch'} {_does_not_import(answer)}", ("torch", "torchvision"))
         return
     facts = answer.facts
-    built = [arch for arch in facts["architectures"] if arch.startswith(("sm_", "compute_"))]
+    architectures = [arch for arch in facts["architectures"] if arch.startswith(("sm_", "compute_"))]
     build = f"CUDA {facts['cuda']}" if facts["cuda"] else "CPU only"
-    value = f"{facts['version']} ({build}{', ' + ' '.join(built) if built and gpus else ''})"
-    unfit = [gpu for gpu in gpus if built and gpu.capability and not _runs_on(built, gpu)]
+    value = f"{facts['version']} ({build}{', ' + ' '.join(architectures) if architectures and gpus else ''})"
+    unfit = [gpu for gpu in gpus if architectures and gpu.capability and not _runs_on(architectures, gpu)]
     if not gpus:
         yield Row("engines", "torch", "ok", value, facts=facts)
     elif gpus[0].jetson and not facts["cuda"]:
@@ -57,7 +60,7 @@ def torch(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
     elif not facts["cuda"] or unfit:
         gpu = (unfit or gpus)[0]
         remedy = f"{gpu.name} needs another build of torch" + (f": this one has no sm_{_sm(gpu)}" if unfit else "")
-        # Training takes a GPU that is there, and fails on it if the build has no kernels for it.
+        # Training uses any GPU present, and fails if the build has no kernels for it.
         status = "error" if unfit else "warn"
         yield Row("engines", "torch", status, value, remedy, _torch_commands(gpu), facts)
     elif not facts["usable"]:
@@ -69,7 +72,10 @@ def torch(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
 
 
 def onnxruntime(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
-    """Yield ONNX Runtime: its flavour, of which there must be one, and the providers that really load."""
+    """Yield the installed flavour of ONNX Runtime and the providers that load.
+
+    Exactly one flavour must be installed.
+    """
     flavours = onnxruntime_flavours()
     answer = ask("onnxruntime")
     if len(flavours) > 1:
@@ -81,8 +87,8 @@ def onnxruntime(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
         yield Row("engines", "onnxruntime", "error", value, remedy, commands, facts)
     elif not flavours and answer is None:
         remedy = "this is what runs models, unless TensorRT or OpenVINO does"
-        bring = f"{pip()} install onnxruntime"
-        yield Row("engines", "onnxruntime", "error", "not installed", remedy, (bring,), {"flavours": {}})
+        install = f"{pip()} install onnxruntime"
+        yield Row("engines", "onnxruntime", "error", "not installed", remedy, (install,), {"flavours": {}})
     elif answer is None or answer.problem:
         value = f"{_listed(flavours)} {_does_not_import(answer) if answer else 'has lost its files'}".strip()
         yield _broken("onnxruntime", value, (next(iter(flavours), "onnxruntime"),))
@@ -91,13 +97,17 @@ def onnxruntime(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
 
 
 def onnxruntime_flavours() -> dict[str, str]:
-    """Return name -> version of the installed distributions that bring the module onnxruntime."""
-    found = {}
+    """Return the installed distributions that provide the module onnxruntime.
+
+    Returns:
+        Name -> version, sorted by name.
+    """
+    flavours = {}
     for entry in distributions():
         name = (entry.metadata["Name"] or "").lower().replace("_", "-")
         if re.fullmatch(r"(onnxruntime|ort-nightly)(-.+)?", name) and _brings_onnxruntime(entry, name):
-            found[name] = entry.version
-    return dict(sorted(found.items()))
+            flavours[name] = entry.version
+    return dict(sorted(flavours.items()))
 
 
 def tensorrt(ask: Ask, gpus: list[Gpu], root: Path) -> Iterator[Row]:
@@ -126,19 +136,39 @@ def tensorrt(ask: Ask, gpus: list[Gpu], root: Path) -> Iterator[Row]:
 
 
 def buffers(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
-    """Yield what gives TensorRT its memory on the GPU: pycuda, cuda-python or torch."""
-    answers = {name: ask(name) for name in ("pycuda", "cuda", "torch")}
-    names = {"pycuda": "pycuda", "cuda": "cuda-python", "torch": "torch"}
+    """Yield which libraries can allocate GPU memory for TensorRT.
+
+    They are cuda-python, pycuda and torch, in the order in which they are taken; one is enough, but pycuda has no CUDA
+    graphs.
+    """
+    names = {"cuda": "cuda-python", "pycuda": "pycuda", "torch": "torch"}
+    answers = {name: ask(name) for name in names}
     usable = [names[name] for name, answer in answers.items() if answer and not answer.problem]
     broken = {names[name]: answer.problem for name, answer in answers.items() if answer and answer.problem}
     facts = {"usable": usable, "broken": broken}
     if usable:
-        yield Row("engines", "cuda buffers", "ok", ", ".join(usable), facts=facts)
+        graphs = usable[0] != "pycuda"
+        value = ", ".join(usable) + ("" if graphs else ": pycuda is taken, which has no CUDA graphs")
+        remedy = "" if graphs else "with cuda-python, which is taken if it is installed, a film takes less time"
+        # For a Jetson not every version has a package, and pycuda will do.
+        needless = graphs or (gpus and gpus[0].jetson)
+        commands = () if needless else (f"{pip()} install {_for_driver('cuda-python', gpus)}",)
+        yield Row("engines", "cuda buffers", "warn" if commands else "ok", value, remedy, commands, facts)
         return
     status = "warn" if ask("tensorrt") is not None else "absent"
-    value = "; ".join(f"{name}: {problem}" for name, problem in broken.items()) or "none of pycuda, cuda-python, torch"
-    yield Row("engines", "cuda buffers", status, value, "TensorRT engines need one of them to run",
-              (f"{pip()} install {'pycuda' if gpus and gpus[0].jetson else 'cuda-python'}",), facts)  # fmt: skip
+    value = "; ".join(f"{name}: {problem}" for name, problem in broken.items()) or "none of cuda-python, pycuda, torch"
+    wanted = "pycuda" if gpus and gpus[0].jetson else _for_driver("cuda-python", gpus)
+    remedy = "TensorRT engines need one of them to run"
+    yield Row("engines", "cuda buffers", status, value, remedy, (f"{pip()} install {wanted}",), facts)
+
+
+def _for_driver(package: str, gpus: list[Gpu]) -> str:
+    """Return a requirement for a package whose major version is CUDA's.
+
+    The newest one may need a newer driver.
+    """
+    newest = min((int(match[1]) for gpu in gpus if (match := re.match(r"(\d+)", gpu.cuda or ""))), default=None)
+    return package if newest is None else f"'{package}<{newest + 1}'"
 
 
 def openvino(ask: Ask) -> Iterator[Row]:
@@ -169,7 +199,7 @@ def _providers(answer: Answer, flavours: dict[str, str], gpus: list[Gpu]) -> Ite
 
 
 def _brings_onnxruntime(entry: Distribution, name: str) -> bool:
-    # onnxruntime-extensions, -genai and plug-ins lie in folders of their own.
+    # onnxruntime-extensions, -genai and plug-ins install into other folders.
     files = entry.files
     if files:
         return any(file.parts[:2] == ("onnxruntime", "__init__.py") for file in files)
@@ -177,8 +207,8 @@ def _brings_onnxruntime(entry: Distribution, name: str) -> bool:
 
 
 def _flavour_to_keep(names: list[str], gpus: list[Gpu]) -> str:
-    # The plain one came with edgecxr; the other was chosen. But what needs a GPU is no use without one, and PyPI's
-    # build for GPUs is not for Jetson.
+    # Prefer a flavour that the user chose to the plain one that came with edgecxr. But a GPU build is useless without a
+    # GPU, and PyPI's GPU build does not run on a Jetson.
     chosen = [name for name in names if name != "onnxruntime"]
     if not any(not gpu.jetson for gpu in gpus):
         chosen = [name for name in chosen if not re.search(r"gpu|cuda|training", name)]
@@ -199,12 +229,20 @@ def _without_tensorrt(gpus: list[Gpu], root: Path) -> Row:
     if any(gpu.level == (7, 0) for gpu in gpus):
         return Row("engines", "tensorrt", "absent", "not installed", "optional; up to 10.4 on a V100",
                    (f"{pip()} install 'tensorrt<10.5'",))  # fmt: skip
+    major = re.match(r"12\b", gpus[0].cuda or "")
+    if major:  # the package without a number is for CUDA 13
+        return Row("engines", "tensorrt", "absent", "not installed", "optional; for the CUDA 12 of the driver",
+                   (f"{pip()} install tensorrt-cu12 {_for_driver('cuda-python', gpus)}",))  # fmt: skip
     return _absent("tensorrt", "tensorrt", "optional")
 
 
-def _runs_on(built: list[str], gpu: Gpu) -> bool:
-    """Whether one of the architectures that a library was built for is compiled for this GPU, or can be on the fly."""
-    for arch in built:
+def _runs_on(architectures: list[str], gpu: Gpu) -> bool:
+    """Whether one of a library's architectures runs on this GPU.
+
+    "sm_" is compiled code; "compute_" is PTX, which the driver also compiles for newer GPUs. Architectures that end in
+    "a" or "f" run on exactly one compute capability.
+    """
+    for arch in architectures:
         match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", arch)
         if match is None:
             continue
@@ -225,7 +263,10 @@ def _sm(gpu: Gpu) -> str:
 
 
 def _torch_commands(gpu: Gpu) -> tuple[str, ...]:
-    """Return the commands that bring a torch for this GPU; CUDA 13 has left out what is older than Turing."""
+    """Return the commands that install a torch for this GPU.
+
+    CUDA 13 does not support GPUs older than Turing.
+    """
     cuda = int(gpu.cuda.partition(".")[0]) if gpu.cuda else 12
     index = _CU126 if gpu.level < (7, 5) or (cuda < 13 and gpu.level < (10, 0)) else _CU128 if cuda < 13 else ""
     return (f"{pip()} uninstall -y torch torchvision", f"{pip()} install torch torchvision {index}".strip())
@@ -233,13 +274,13 @@ def _torch_commands(gpu: Gpu) -> tuple[str, ...]:
 
 def _absent(name: str, package: str, remedy: str) -> Row:
     extra = extra_of(package)
-    bring = f"{pip()} install {package}" if extra is None else command(extra)
-    return Row("engines", name, "absent", "not installed", remedy, (bring,))
+    install = f"{pip()} install {package}" if extra is None else command(extra)
+    return Row("engines", name, "absent", "not installed", remedy, (install,))
 
 
 def _broken(name: str, value: str, packages: tuple[str, ...], status: str = "error") -> Row:
-    again = f"{pip()} install --force-reinstall --no-deps {' '.join(packages)}"
-    return Row("engines", name, status, value, "it is installed but cannot be used: install it again", (again,))
+    reinstall = f"{pip()} install --force-reinstall --no-deps {' '.join(packages)}"
+    return Row("engines", name, status, value, "it is installed but cannot be used: install it again", (reinstall,))
 
 
 def _does_not_import(answer: Answer) -> str:

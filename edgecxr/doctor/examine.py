@@ -1,4 +1,4 @@
-"""All of doctor's probes, run side by side."""
+"""All probes of doctor, run in parallel."""
 
 from __future__ import annotations
 
@@ -13,48 +13,52 @@ from edgecxr.machine.gpu import Gpu
 from edgecxr.machine.gpu import gpus as machine_gpus
 
 PATIENCE = 60.0
-"""Seconds that a child process may take; torch on a Jetson's memory card takes 20."""
+"""Time limit of a child process in seconds; importing torch from a Jetson's memory card takes 20."""
 
 
 def examine(root: Path = Path("/")) -> list[Row]:
-    """Look at everything. A probe that fails becomes a row; nothing is raised.
+    """Run all probes and return their rows.
+
+    Nothing is raised: a probe that fails becomes a row.
 
     Args:
-        root: of the file system that describes the machine; another one in tests.
+        root: of the file system that describes the machine; a fake one in tests.
     """
     with ThreadPoolExecutor(8) as pool:
-        asked = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", *engines.wanted())}
+        answers = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", "isolation", *engines.wanted())}
         gpus: list[Gpu] = []
 
         def gpu_rows() -> list[Row]:
-            found = machine_gpus(root)
-            gpus.extend(found.found)
-            return machine_rows.gpu_rows(found, root)
+            detected = machine_gpus(root)
+            gpus.extend(detected.found)
+            return machine_rows.gpu_rows(detected, root)
 
-        own = [
+        machine_futures = [
             pool.submit(guarded, section, name, probe)
             for section, name, probe in (
                 ("system", "os", partial(machine_rows.system_rows, root)),
                 ("system", "cpu", partial(machine_rows.cpu_rows, root)),
                 ("system", "memory", partial(machine_rows.memory_rows, root)),
+                ("system", "isolation", lambda: [machine_rows.isolation(answers["isolation"].result())]),
                 ("gpu", "gpu", gpu_rows),
             )
         ]
-        after = [
+        remaining_futures = [
             pool.submit(guarded, section, name, probe)
             for section, name, probe in (
                 ("workspace", "place", places.place),
                 ("workspace", "contents", places.contents),
+                ("workspace", "signed bundles", places.signed),
                 ("workspace", "bundles", places.bundles),
                 ("packages", "packages", packages.rows),
             )
         ]
-        first = [row for future in own for row in future.result()]
+        machine_part = [row for future in machine_futures for row in future.result()]
 
         def answer(name: str) -> Answer | None:
-            return asked[name].result() if name in asked else None
+            return answers[name].result() if name in answers else None
 
-        middle = [
+        engine_part = [
             row
             for name, probe in (
                 ("torch", partial(engines.torch, answer, gpus)),
@@ -65,5 +69,5 @@ def examine(root: Path = Path("/")) -> list[Row]:
             )
             for row in guarded("engines", name, probe)
         ]
-        middle += guarded("decoders", "decoders", lambda: decoders.rows(asked["decoders"].result()))
-        return first + middle + [row for future in after for row in future.result()]
+        engine_part += guarded("decoders", "decoders", lambda: decoders.rows(answers["decoders"].result()))
+        return machine_part + engine_part + [row for future in remaining_futures for row in future.result()]

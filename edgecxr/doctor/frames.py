@@ -1,4 +1,4 @@
-"""A tiny frame of each kind of compression, decoded by the decoder that films are decoded with."""
+"""Tiny test frames of each compression, decoded as films are."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pydicom.uid import (
 )
 
 from edgecxr.doctor.listing import one_line
-from edgecxr.films.pixel_data import SYNTAXES, NoDecoderError, codec_of, first_frame
+from edgecxr.films.codestreams.pixel_data import SYNTAXES, NoDecoderError, codec_of, first_frame
 
-# Frames of 8 x 8 pixels, most of them a ramp: each pixel 60 (of 8 bits: 3) brighter than the one before it.
+# Frames of 8 x 8 pixels. Most are a ramp: each pixel is 60 grey levels (3 at 8 bits) above the previous one.
 _RAMP = np.arange(64, dtype=np.uint16) * 60
 _BASELINE = (
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAIBAQEBAQIBAQECAgICAgQDAgICAgUEBAMEBgUGBgYFBgYGBwkIBgcJBwYGCAsICQoKCgoK"
@@ -48,7 +48,7 @@ _JPEG_2000 = (
     "cmVhdGVkIGJ5IEdEQ00vT3BlbkpQRUcgdmVyc2lvbiAyLjMuMP+QAAoAAAAAAD4AAf+T3/iQUAeBV1pCMaAs0d/AD8ASA/kFAA0DQ40L"
     "PiPHb8AD6gSAPzBQIhiAdgN+aSd3/9kA"
 )
-# Syntax -> codestream in base64, BitsStored, pixels. Nothing at hand writes HTJ2K.
+# Syntax -> codestream in base64, BitsStored, pixels. HTJ2K is missing for want of an encoder.
 _FRAMES = {
     JPEGBaseline8Bit: (_BASELINE, 8, _RAMP // 20),
     JPEGExtended12Bit: (_EXTENDED, 12, np.full(64, 3000)),
@@ -59,7 +59,7 @@ _FRAMES = {
     JPEG2000Lossless: (_JPEG_2000, 12, _RAMP),
     JPEG2000: (_JPEG_2000, 12, _RAMP),
 }
-_TOLERANCE = 3  # of JPEG baseline, which is lossy
+_TOLERANCE = 3  # in grey levels, because JPEG baseline is lossy
 
 
 def try_decoders() -> list[dict[str, Any]]:
@@ -67,7 +67,7 @@ def try_decoders() -> list[dict[str, Any]]:
 
     Returns:
         "uid" and "name"; "package" that decodes, or is missing; "preferred" package; "problem", "" if there is none;
-        "missing", whether the problem is that no decoder is there; "tried", whether a frame was really decoded.
+        "missing", whether the problem is a missing decoder; "tried", whether a frame was really decoded.
     """
     return [_try(syntax) for syntax in SYNTAXES]
 
@@ -82,14 +82,17 @@ def _try(syntax: UID) -> dict[str, Any]:
     if syntax.is_encapsulated and syntax not in _FRAMES:
         return entry
     try:
-        wrong = _difference(syntax)
-    except Exception as error:  # nearly any, by the contract of first_frame
+        deviation = _difference(syntax)
+    except Exception as error:  # first_frame may raise nearly any exception
         return entry | {"tried": True, "problem": one_line(error)}
-    return entry | {"tried": True, "problem": "" if wrong <= _TOLERANCE else "a test frame came out with wrong pixels"}
+    return entry | {
+        "tried": True,
+        "problem": "" if deviation <= _TOLERANCE else "a test frame came out with wrong pixels",
+    }
 
 
 def _difference(syntax: UID) -> int:
-    """Return the largest difference of the decoded test frame from what it should be."""
+    """Return the largest error of the decoded test frame in grey levels."""
     if syntax in _FRAMES:
         text, bits, pixels = _FRAMES[syntax]
         stream = b64decode(text)

@@ -1,4 +1,4 @@
-"""What doctor found: rows, and how they are shown to people and to programs."""
+"""Rows with doctor's findings, and their output as text and JSON."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import edgecxr
 from edgecxr.errors import MissingPackage, ModelError, brief
-from edgecxr.terminal import printable
+from edgecxr.terminal import aligned, joined
 
 FORMAT = 1
-"""Raised when a key of the JSON object changes its meaning or goes."""
+"""Version of the JSON object, raised when a key changes its meaning or is removed."""
 STATUSES = ("ok", "absent", "warn", "error")
-"""From good to bad; "absent" is something optional that is not there."""
+"""From best to worst; "absent" means that something optional is not installed."""
 INSTALLATION, BUNDLE = MissingPackage.exit_code, ModelError.exit_code
 
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was looked at.
+    """One thing that doctor checked.
 
     Attributes:
         section: "system", "gpu", "engines", "decoders", "workspace" or "packages".
@@ -27,7 +27,7 @@ class Row:
         status: one of `STATUSES`.
         value: what was found, one line for people.
         remedy: what to do; never empty unless the status is "ok".
-        commands: what to type, in this order, as far as commands do it.
+        commands: commands that help, in order; there may be none.
         facts: the value for programs.
         exit_code: of the process, if the status is "error".
     """
@@ -47,7 +47,10 @@ class Row:
 
 
 def guarded(section: str, name: str, probe: Callable[[], Iterable[Row]]) -> list[Row]:
-    """Return a probe's rows; if it raises, those it gave so far and one that says why."""
+    """Return a probe's rows, whether or not it raises.
+
+    If it raises, the rows it yielded so far are returned, and one with the error.
+    """
     rows: list[Row] = []
     try:
         for row in probe():
@@ -60,13 +63,17 @@ def guarded(section: str, name: str, probe: Callable[[], Iterable[Row]]) -> list
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception as its type and the first line of its message."""
+    """Return an exception's type and the first line of its message."""
     first = next((line for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {brief(first)}" if first else type(error).__name__
 
 
 def exit_code(rows: list[Row]) -> int:
-    """Return 0 without errors; 5 if the installation has one; 4 if only bundles have."""
+    """Return the exit code of the process.
+
+    Returns:
+        0 without errors, 5 if the installation has one, 4 if only bundles have one.
+    """
     return max((row.exit_code for row in rows if row.status == "error"), default=0)
 
 
@@ -84,22 +91,25 @@ def as_json(rows: list[Row]) -> dict[str, Any]:
 
 
 def as_text(rows: list[Row]) -> str:
-    """Return lines for people: the rows by section, then what to mend, the worst last."""
-    lines: list[str] = []
-    section, width = "", 0
-    for row in rows:
-        if row.section != section:
-            section = row.section
-            width = max(len(other.name) for other in rows if other.section == section)
-            lines += ["", section] if lines else [section]
-        hint = f" ({(row.commands or (row.remedy,))[0]})" if row.status == "absent" else ""
-        lines.append(f"  {row.status:<7} {printable(row.name):<{width}}  {printable(row.value + hint)}")
+    """Return the rows as text, by section.
+
+    Warnings and errors follow with their remedies, the worst last.
+    """
+    lines = [f"edgecxr {edgecxr.__version__}"]
+    for section in dict.fromkeys(row.section for row in rows):
+        cells = []
+        for row in rows:
+            if row.section == section:
+                hint = f" ({(row.commands or (row.remedy,))[0]})" if row.status == "absent" else ""
+                cells.append([f"  {row.status:<6}", row.name, row.value + hint])
+        lines += ["", section]
+        lines += aligned(cells)
     troubles = sorted((r for r in rows if r.status in ("warn", "error")), key=lambda row: STATUSES.index(row.status))
     lines += ["", "to mend:"] if troubles else ["", "nothing to mend"]
-    told: set[tuple[str, ...]] = set()
+    printed: set[tuple[str, ...]] = set()
     for row in troubles:
-        lines.append(f"  {row.status}: {printable(row.name)}: {printable(row.remedy)}")
-        if row.commands not in told:
+        lines.append(f"  {row.status}: {row.name}: {row.remedy}")
+        if row.commands not in printed:
             lines += [f"      {command}" for command in row.commands]
-            told.add(row.commands)
-    return "\n".join(lines)
+            printed.add(row.commands)
+    return joined(lines)

@@ -1,4 +1,4 @@
-"""The machine itself as rows: operating system, board, Python, CPU, memory, GPU."""
+"""Rows about the operating system, board, Python, CPU, memory and GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.listing import Row
 from edgecxr.machine.board import board_model, jetpack, jetson_linux, power_mode
 from edgecxr.machine.cores import cpu
@@ -19,7 +20,7 @@ GIB = 2**30
 
 
 def system_rows(root: Path) -> Iterator[Row]:
-    """Yield the operating system, the board if it has a name, and Python."""
+    """Yield the operating system, the board if known, and Python."""
     facts = {"system": platform.system(), "release": platform.release(), "machine": platform.machine()}
     name = distribution(root) or platform.system()
     yield Row("system", "os", "ok", f"{name}, {platform.system()} {platform.release()}, {platform.machine()}", "",
@@ -32,32 +33,37 @@ def system_rows(root: Path) -> Iterator[Row]:
 
 
 def cpu_rows(root: Path) -> Iterator[Row]:
-    """Yield the CPU: model, cores that this process may use, instructions that matter to INT8."""
-    found = cpu(root)
-    many = f"{found.cores} cores"
-    shown = many if found.allowed == found.cores else f"{found.allowed} of {many} for this process"
-    units = ", ".join(found.vectors + found.int8) or "no vector units known"
-    slow = "" if found.int8 else "; nothing that speeds up INT8"
-    yield Row("system", "cpu", "ok", f"{found.model}, {shown}, {units}{slow}", facts=asdict(found))
+    """Yield the CPU.
+
+    The row has its model, the cores that this process may use, and the instructions that speed up INT8.
+    """
+    processor = cpu(root)
+    all_cores = f"{processor.cores} cores"
+    shown = (
+        all_cores if processor.allowed == processor.cores else f"{processor.allowed} of {all_cores} for this process"
+    )
+    units = ", ".join(processor.vectors + processor.int8) or "no vector units known"
+    slow = "" if processor.int8 else "; nothing that speeds up INT8"
+    yield Row("system", "cpu", "ok", f"{processor.model}, {shown}, {units}{slow}", facts=asdict(processor))
 
 
 def memory_rows(root: Path) -> Iterator[Row]:
-    """Yield the memory, as far as a control group lets this process have it."""
-    found = memory(root)
-    value = f"{found.available_bytes / GIB:.1f} of {found.total_bytes / GIB:.1f} GiB available"
-    value += " (limited by a control group)" if found.limited else ""
-    if found.available_bytes < GIB / 2:
+    """Yield the memory, within the limits of a control group."""
+    usage = memory(root)
+    value = f"{usage.available_bytes / GIB:.1f} of {usage.total_bytes / GIB:.1f} GiB available"
+    value += " (limited by a control group)" if usage.limited else ""
+    if usage.available_bytes < GIB / 2:
         remedy = "close other programs: less than 0.5 GiB is free"
-        yield Row("system", "memory", "warn", value, remedy, facts=asdict(found))
+        yield Row("system", "memory", "warn", value, remedy, facts=asdict(usage))
     else:
-        yield Row("system", "memory", "ok", value, facts=asdict(found))
+        yield Row("system", "memory", "ok", value, facts=asdict(usage))
 
 
 def gpu_rows(gpus: Gpus, root: Path) -> list[Row]:
-    """Return the rows that describe the GPUs, or say why there are none."""
+    """Return rows about the GPUs, or why there are none."""
     if gpus.found:
-        many = len(gpus.found) > 1
-        rows = [_gpu(f"gpu {i}" if many else "gpu", gpu) for i, gpu in enumerate(gpus.found)]
+        several = len(gpus.found) > 1
+        rows = [_gpu(f"gpu {i}" if several else "gpu", gpu) for i, gpu in enumerate(gpus.found)]
         return rows + (_power(root) if gpus.found[0].jetson else [])
     if gpus.problem:
         remedy = "restart, or install the driver again: CUDA does not work until nvidia-smi does"
@@ -75,7 +81,7 @@ def gpu_rows(gpus: Gpus, root: Path) -> list[Row]:
 
 
 def _gpu(name: str, gpu: Gpu) -> Row:
-    parts = [
+    details = [
         gpu.name,
         gpu.capability and f"compute capability {gpu.capability}",
         gpu.memory_mib and f"{gpu.memory_mib / 1024:.0f} GiB",
@@ -83,15 +89,18 @@ def _gpu(name: str, gpu: Gpu) -> Row:
         gpu.cuda and (f"CUDA {gpu.cuda}" if gpu.jetson else f"CUDA up to {gpu.cuda}"),
     ]
     if (0, 0) < gpu.level < (7, 2):
-        parts.append("no INT8 tensor cores: FP16 is its fast precision" if gpu.level == (7, 0) else "no tensor cores")
-    return Row("gpu", name, "ok", ", ".join(part for part in parts if part), facts=asdict(gpu))
+        details.append("no INT8 tensor cores: FP16 is its fast precision" if gpu.level == (7, 0) else "no tensor cores")
+    return Row("gpu", name, "ok", ", ".join(detail for detail in details if detail), facts=asdict(gpu))
 
 
 def _power(root: Path) -> list[Row]:
-    """Return the power mode and whether clocks are fixed: on a Jetson they decide what a benchmark measures."""
-    shown, governor = power_mode(root)
-    facts = {"mode": shown, "governor": governor or None}
-    value = f"mode {shown}" + (f", clocks {governor}" if governor else "")
+    """Return the power mode and clock governor of a Jetson.
+
+    Benchmarks of a Jetson depend on both.
+    """
+    mode, governor = power_mode(root)
+    facts = {"mode": mode, "governor": governor or None}
+    value = f"mode {mode}" + (f", clocks {governor}" if governor else "")
     if governor != "performance":
         value += "; before a benchmark: sudo jetson_clocks"
     return [Row("gpu", "power", "ok", value, facts=facts)]
@@ -109,3 +118,21 @@ def _board(board: str, linux: str | None) -> Iterator[Row]:
         yield Row("system", "board", "warn", value, remedy, facts=facts)
     else:
         yield Row("system", "board", "ok", value, facts=facts)
+
+
+def isolation(answer: Answer) -> Row:
+    """Return the row about what decoders are kept from.
+
+    Args:
+        answer: of the probe "isolation".
+    """
+    remedy = "read films of strangers on Linux on x86_64 or aarch64 whose kernel has seccomp, or in a virtual machine"
+    possible = answer.facts.get("possible", ["unknown"])
+    if not possible:
+        by = ", ".join(answer.facts.get("by", ())) or "another sandbox"
+        without = "" if answer.facts.get("landlock") else "; this kernel has no Landlock"
+        value = f"decoders have no network, no files to write, no processes and no signals, by {by}{without}"
+        return Row("system", "isolation", "ok", value, facts=answer.facts)
+    why = f" ({answer.problem})" if answer.problem else ""
+    value = f"what decodes films has rights that it does not need: {', '.join(possible)}{why}"
+    return Row("system", "isolation", "warn", value, remedy, facts=answer.facts)

@@ -1,4 +1,4 @@
-"""Which extras of edgecxr are complete, and the command that completes one."""
+"""Rows about the extras of edgecxr, and the commands that complete them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _fault(need: Requirement) -> str:
     """Return what is wrong with a requirement; "" if it is fulfilled."""
     version = installed(need.name)
     if version is None and need.name == "onnxruntime":
-        version = next(iter(onnxruntime_flavours().values()), None)  # any flavour brings the module
+        version = next(iter(onnxruntime_flavours().values()), None)  # any flavour provides the module
     if version is None:
         return need.name
     fits = need.specifier.contains(version, prereleases=True)

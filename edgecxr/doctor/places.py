@@ -1,4 +1,4 @@
-"""The workspace: whether it can be written, what is in it, and whether its bundles are whole."""
+"""Rows about the workspace: write access, contents, and intact bundles."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from edgecxr.doctor.listing import BUNDLE, Row
 from edgecxr.errors import EdgeCxrError, ModelError
 from edgecxr.storage.folders import CARD, DATASET
+from edgecxr.storage.walk import names_below
 from edgecxr.workspace import Workspace
 
 GIB = 2**30
@@ -20,7 +22,7 @@ PATIENCE = 10.0
 
 
 def place() -> Iterator[Row]:
-    """Yield where the workspace is and whether it can be written, with the space that is free there."""
+    """Yield the workspace's path, write access and free space."""
     set_by = "EDGECXR_RUNS" if os.environ.get("EDGECXR_RUNS") else "the current folder"
     elsewhere = "set EDGECXR_RUNS to a folder that can be written"
     try:
@@ -56,19 +58,43 @@ def contents() -> Iterator[Row]:
     yield Row("workspace", "runs", "ok", value, facts={"finished": finished, "unfinished": unfinished})
 
 
+def signed() -> Iterator[Row]:
+    """Yield whether only signed bundles run."""
+    from edgecxr.bundle.signature import TRUSTED, keys_folder, trusted_keys
+
+    facts: dict[str, object] = {"only_signed": True, "keys": []}
+    try:
+        folder = keys_folder()
+        if folder is None:
+            value = f"any bundle runs, signed or not ({TRUSTED} is not set)"
+            yield Row("workspace", "signed bundles", "ok", value, facts=facts | {"only_signed": False})
+            return
+        keys = sorted(trusted_keys(folder))
+    except EdgeCxrError as error:
+        problem, _, remedy = str(error).rpartition(": ")
+        yield Row("workspace", "signed bundles", "error", f"no bundle runs: {problem}", remedy, facts=facts)
+        return
+    value = f"only those run that one of {len(keys)} keys in {folder} has signed"
+    yield Row("workspace", "signed bundles", "ok", value, facts=facts | {"folder": str(folder), "keys": keys})
+
+
 def bundles() -> Iterator[Row]:
-    """Yield each bundle of the workspace, and that of EDGECXR_MODEL, with the state of its checksums."""
+    """Yield whether each bundle's checksums match.
+
+    These are the bundles of the workspace and the one of EDGECXR_MODEL. After `PATIENCE` seconds the remaining bundles
+    are reported as not checked.
+    """
     root = Workspace.default().root
-    found = {path.parent.name: path.parent for path in sorted((root / "export").glob(f"[!.]*/{CARD}"))}
-    # A bundle whose card is lost is no bundle to other commands, but somebody will look for it here.
-    found |= {path.parent.name: path.parent for path in sorted((root / "export").glob("[!.]*/SHA256SUMS"))}
-    named = os.environ.get("EDGECXR_MODEL")
-    if named:
-        yield _named(Workspace(root), named)
-    elif not found:
+    folders = {path.parent.name: path.parent for path in sorted((root / "export").glob(f"[!.]*/{CARD}"))}
+    # Other commands ignore a bundle without a card, but doctor should report it.
+    folders |= {path.parent.name: path.parent for path in sorted((root / "export").glob("[!.]*/SHA256SUMS"))}
+    model = os.environ.get("EDGECXR_MODEL")
+    if model:
+        yield _named(Workspace(root), model)
+    elif not folders:
         yield Row("workspace", "bundles", "ok", "none", facts={"names": []})
     started = time.monotonic()
-    for name, folder in found.items():
+    for name, folder in folders.items():
         if time.monotonic() - started > PATIENCE:
             yield Row("workspace", f"bundle {name}", "absent", "not checked, for want of time", "it checks one bundle",
                       (f"edgecxr bundle verify {name}",))  # fmt: skip
@@ -96,15 +122,21 @@ def _bundle(name: str, folder: Path) -> Row:
     except ModelError as error:
         problem, _, remedy = str(error).rpartition(": ")
         return Row("workspace", f"bundle {name}", "error", problem, remedy, facts=facts, exit_code=BUNDLE)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = sum(_size(folder / name) for name in names_below(folder))
     precisions = sorted({str(entry.get("precision")) for entry in card.artefacts.values()})
     value = f"whole, {', '.join(precisions) or 'no model'}, {size / 2**20:.1f} MiB"
     return Row("workspace", f"bundle {name}", "ok", value,
                facts=facts | {"whole": True, "precisions": precisions, "bytes": size})  # fmt: skip
 
 
+def _size(path: Path) -> int:
+    with suppress(OSError):  # removed meanwhile, or its name is too long
+        return path.lstat().st_size
+    return 0
+
+
 def _cannot_write(folder: Path) -> str:
-    """Return why no file can be made in a folder, "" if one can; none is left there."""
+    """Return why a folder cannot be written, "" if it can."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return ""

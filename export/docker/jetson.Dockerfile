@@ -1,7 +1,7 @@
 # A Jetson with JetPack 6.1 or 6.2: build an engine and read films. Linted, never built or run by the project's tests.
 #
 #   docker build -f export/docker/jetson.Dockerfile -t edgecxr-jetson .            (on the Jetson)
-#   docker run --rm --runtime nvidia -v "$PWD/student-tiny-28-mlcak:/work/model" -v edgecxr-state:/work/state \
+#   docker run --rm --runtime nvidia -v "$PWD/student-tiny-28-mlcak-vindr:/work/model" -v edgecxr-state:/work/state \
 #       edgecxr-jetson build /work/model --target jetson-orin-nano
 #
 # NVIDIA's Linux for Tegra image with CUDA 12.6 and TensorRT 10.3. Its release must be that of the host's JetPack:

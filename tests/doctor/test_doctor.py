@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from edgecxr.doctor import examine, packages, places
 from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.listing import STATUSES, Row, as_json, as_text, exit_code, guarded
+from edgecxr.workers.confine import landlock_version
 from edgecxr.workspace import Workspace
 from tests.cli_workspace import Typed, edgecxr
 from tests.tiny_bundle import tiny_bundle
@@ -20,6 +22,7 @@ from tests.tiny_bundle import tiny_bundle
 GOOD = {
     "onnxruntime": Answer({"version": "1", "listed": ["CPUExecutionProvider"], "loaded": ["CPUExecutionProvider"]}),
     "decoders": Answer({"syntaxes": []}),
+    "isolation": Answer({"possible": [], "by": ["Landlock", "seccomp"], "landlock": 7}),
 }
 
 
@@ -28,7 +31,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, Answer]:
     """Answer in place of the child processes; a test may change the answers."""
     answers = dict(GOOD)
     monkeypatch.setattr(examine, "ask", lambda name, _: answers[name])
-    monkeypatch.setattr(examine.engines, "wanted", lambda: [name for name in answers if name != "decoders"])
+    monkeypatch.setattr(
+        examine.engines, "wanted", lambda: [name for name in answers if name not in ("decoders", "isolation")]
+    )
     return answers
 
 
@@ -134,7 +139,8 @@ def test_a_damaged_bundle_exits_with_4(quick, tmp_path: Path) -> None:
     typed = edgecxr("doctor", "--json", runs=tmp_path / "runs")
     row = rows_of(typed)["workspace/bundle film"]
     assert (typed.code, row["status"]) == (4, "error")
-    assert "model.onnx has changed" in row["value"] and row["remedy"] == "export it again or copy it again"
+    assert "model.onnx has changed" in row["value"]
+    assert re.fullmatch(r"export it again .*copy it again", row["remedy"])
 
 
 def test_a_bundle_that_lost_its_card_and_one_that_is_not_there(quick, tmp_path: Path) -> None:
@@ -193,6 +199,15 @@ def test_missing_and_old_packages_of_an_extra(monkeypatch: pytest.MonkeyPatch) -
     assert rows["base install"].status == "ok"
 
 
+def test_rights_that_decoders_keep_are_told(quick, tmp_path: Path) -> None:
+    for answer in (Answer({"possible": ["network", "files"]}), Answer(problem="was killed by SIGSYS")):
+        quick["isolation"] = answer
+        typed = edgecxr("doctor", "--json", runs=tmp_path / "runs")
+        row = rows_of(typed)["system/isolation"]
+        assert typed.code == 0 and row["status"] == "warn" and row["facts"] == answer.facts
+        assert all(word in row["value"] for word in (*answer.facts.get("possible", ()), answer.problem))
+
+
 # --- the real thing, in a process of its own
 
 TYPE = """
@@ -215,6 +230,26 @@ def test_it_loads_nothing_that_it_looks_at(tmp_path: Path) -> None:
     assert ended.returncode == found["exit_code"]
     decoders = [row for row in found["rows"] if row["section"] == "decoders"]
     assert len(decoders) == 16 and {row["status"] for row in decoders} == {"ok"}
+    (isolation,) = (row for row in found["rows"] if row["name"] == "isolation")
+    assert isolation["facts"]["possible"] == [] and isolation["status"] == "ok"
+    assert set(isolation["facts"]["by"]) == {"seccomp", *(["Landlock"] if landlock_version() else [])}
+    assert isolation["facts"]["landlock"] == landlock_version()
     modules = set(json.loads(ended.stderr.splitlines()[-1]))
     assert "packaging" in modules
     assert not modules & {"torch", "onnx", "onnxruntime", "tensorrt", "pydicom", "gdcm", "PIL", "openvino"}
+
+
+@pytest.mark.parametrize("kind", ["unset", "keys", "none"])
+def test_whether_only_signed_bundles_run_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    signature = pytest.importorskip("edgecxr.bundle.signature")
+    pytest.importorskip("cryptography")
+    (tmp_path / "keys").mkdir()
+    if kind == "keys":
+        signature.make_keys(tmp_path / "keys" / "clinic")
+    monkeypatch.delenv(signature.TRUSTED, raising=False)
+    if kind != "unset":
+        monkeypatch.setenv(signature.TRUSTED, str(tmp_path / "keys"))
+    (row,) = places.signed()
+    assert (row.status, row.facts["only_signed"], len(row.facts["keys"])) == {
+        "unset": ("ok", False, 0), "keys": ("ok", True, 1), "none": ("error", True, 0),
+    }[kind]  # fmt: skip

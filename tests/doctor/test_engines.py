@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_provider_that_is_listed_but_does_not_load(site) -> None:
     listed = ("CUDAExecutionProvider", "CPUExecutionProvider")
     row = ort_row([H100], *listed)
     assert row.status == "warn" and row.value == "onnxruntime-gpu 1.20.0: CPU; does not load: CUDA"
-    assert row.commands == ("pip install 'onnxruntime-gpu[cuda,cudnn]'",)
+    assert list(map(shlex.split, row.commands)) == [["pip", "install", "onnxruntime-gpu[cuda,cudnn]"]]
     assert ort_row([], *listed).status == "ok"
     assert ort_row([H100], loaded=listed).value == "onnxruntime-gpu 1.20.0: CUDA, CPU"
 
@@ -150,6 +151,27 @@ def test_tensorrt_needs_buffers() -> None:
     assert (row.status, row.value) == ("ok", "cuda-python")
     (row,) = engines.buffers(answers(), [])
     assert row.status == "absent"
+
+
+def test_buffers_without_graphs_are_said_and_what_has_them() -> None:
+    (row,) = engines.buffers(answers(pycuda=Answer({}), torch=Answer({})), [H100])
+    assert row.status == "warn" and "no CUDA graphs" in row.value
+    assert "install" in row.commands[0] and "cuda-python" in row.commands[0]
+    (row,) = engines.buffers(answers(pycuda=Answer({})), [ORIN])
+    assert (row.status, row.commands) == ("ok", ()) and "no CUDA graphs" in row.value
+    (row,) = engines.buffers(answers(pycuda=Answer({}), cuda=Answer({})), [H100])
+    assert (row.status, row.value) == ("ok", "cuda-python, pycuda")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "wanted"), [("12.4", "'cuda-python<13'"), ("13.0", "'cuda-python<14'"), (None, "cuda-python")]
+)
+def test_what_is_to_be_installed_fits_the_driver(tmp_path: Path, cuda: str | None, wanted: str) -> None:
+    server = Gpu("NVIDIA H200", "9.0", cuda=cuda)
+    (row,) = engines.buffers(answers(tensorrt=Answer({"version": "10.3.0"})), [server])
+    assert row.commands[0].endswith(f"install {wanted}")
+    (row,) = engines.tensorrt(answers(), [server], tmp_path)
+    assert ("tensorrt-cu12" in str(row.commands)) is (cuda == "12.4")
 
 
 # --- child processes

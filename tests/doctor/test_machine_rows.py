@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def test_a_driver_that_hangs_is_left_alone(smi, tmp_path: Path, monkeypatch: pyt
     started = time.monotonic()
     row = only(look(tmp_path)[1])
     assert time.monotonic() - started < 5
-    assert (row.status, row.value) == ("warn", "did not answer within 0.3 s")
+    assert row.status == "warn" and re.fullmatch(r"did not answer .*0\.3 s", row.value)
 
 
 def test_no_gpu(smi, tmp_path: Path) -> None:
@@ -164,7 +165,7 @@ def test_instructions_that_matter_to_int8(tmp_path: Path) -> None:
     files(tmp_path, proc__cpuinfo="model name\t: Cortex\nFeatures\t: fp asimd asimddp\n")
     assert only(doctor.cpu_rows(tmp_path)).facts["int8"] == ["ASIMD dot product"]
     files(tmp_path, proc__cpuinfo="model name\t: Cortex-A57\nFeatures\t: fp asimd\n")
-    assert "nothing that speeds up INT8" in only(doctor.cpu_rows(tmp_path)).value
+    assert re.search(r"nothing .*INT8", only(doctor.cpu_rows(tmp_path)).value)
 
 
 MEMORY = "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:    8388608 kB\n"
@@ -188,7 +189,7 @@ def test_the_limit_of_a_control_group_above_counts(tmp_path: Path) -> None:
         sys__fs__cgroup__box__cpuZZmax="50000 100000\n",
     )
     row = only(doctor.memory_rows(tmp_path))
-    assert row.value == "2.0 of 4.0 GiB available (limited by a control group)"
+    assert re.fullmatch(r"2\.0 of 4\.0 GiB available \(.*control group\)", row.value)
     facts = only(doctor.cpu_rows(tmp_path)).facts
     assert (facts["quota"], facts["allowed"]) == (0.5, 1)
 

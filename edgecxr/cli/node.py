@@ -1,0 +1,84 @@
+"""`edgecxr node`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from edgecxr.cli.app import app
+from edgecxr.cli.serve import Config
+
+nodes = typer.Typer(
+    help="Look at a node that `edgecxr serve` runs, or help it on.",
+    epilog="Examples:  edgecxr node status --config node.toml  |  edgecxr node retry --config node.toml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(nodes, name="node")
+
+
+@nodes.command("status", epilog="Example:  edgecxr node status --config node.toml")
+def node_status(
+    config: Config = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show how many films and results are in which state."""
+    from edgecxr.node.check import describe, status
+    from edgecxr.node.node_config import read_config
+    from edgecxr.terminal import show_json, show_text
+
+    now = status(read_config(config))
+    if json_:
+        show_json(json.dumps(now))
+    else:
+        show_text(describe(now))
+
+
+@nodes.command("retry", epilog="Example:  edgecxr node retry --config node.toml --to pacs")
+def node_retry(
+    config: Config = None,
+    to: Annotated[str | None, typer.Option(metavar="NAME", help="Of this destination alone.")] = None,
+) -> None:
+    """Send again what was given up."""
+    from edgecxr.node.check import destination_of, opened
+    from edgecxr.node.deliveries import Deliveries
+    from edgecxr.node.node_config import read_config
+    from edgecxr.terminal import show
+
+    read = read_config(config)
+    if to is not None:
+        destination_of(read, to)
+    with opened(read) as spool:
+        count = Deliveries(spool).retry(to)
+    show(f"{count} results are sent again")
+
+
+@nodes.command("echo", epilog="Example:  edgecxr node echo pacs --config node.toml")
+def node_echo(
+    name: Annotated[str, typer.Argument(help="Of a destination.")],
+    config: Config = None,
+) -> None:
+    """Ask a destination by C-ECHO whether it is there."""
+    from edgecxr.errors import CheckFailed, MissingPackage
+    from edgecxr.extras import installed
+    from edgecxr.node.check import destination_of
+    from edgecxr.node.node_config import read_config
+    from edgecxr.terminal import show
+
+    read = read_config(config)
+    to = destination_of(read, name)
+    if installed("pynetdicom") is None:
+        raise MissingPackage("pynetdicom", "node", "edgecxr node echo")
+    from edgecxr.node.send import Connection, Unreachable, quiet
+
+    quiet()
+    connection = Connection(to, read)
+    try:
+        connection.verify()
+    except Unreachable as error:
+        raise CheckFailed(f"{name}: {error}: start it, or correct its entry in the configuration") from error
+    finally:
+        connection.release()
+    show(f"{name}: {to.ae_title} at {to.host} port {to.port} answers")

@@ -1,0 +1,144 @@
+"""Artefacts of a workspace as one table: data sets, runs and bundles."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from edgecxr.bundle.card import ModelCard, read_card
+from edgecxr.data.prepared import Prepared
+from edgecxr.errors import InputError, ModelError
+from edgecxr.storage.folders import CARD, CONFIG, DATASET
+from edgecxr.storage.json_values import read_json
+from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.terminal import aligned, joined
+from edgecxr.workspace import Workspace
+
+_LARGEST = 64 << 20
+
+
+def inventory(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return what is in a workspace, of each kind the latest first.
+
+    Returns:
+        JSON-ready rows: "kind" ("data", "teacher", "student" or "bundle"), "name", "data" (the data set), "images" of a
+        data set, "px", "tokens", "findings" and "abnormal" (AUROCs) with their "split" and "auroc_data", "date", and of
+        runs "exported" and "epochs" ([done, all] if unfinished). "problem" says why an artefact cannot be read.
+    """
+    bundles = [_model_row(folder, "bundle") for folder in workspace.bundles()]
+    runs = [_model_row(folder, "") for folder in workspace.finished_runs()]
+    exported = {row["sha256"] for row in bundles if "sha256" in row}
+    for row in runs:
+        row["exported"] = row.get("sha256") in exported
+    rows = [_data_row(folder) for folder in workspace.datasets()]
+    rows += [*map(_unfinished_row, workspace.unfinished_runs()), *runs, *bundles]
+    return [{key: value for key, value in row.items() if key != "sha256"} for row in rows]
+
+
+def table(workspace: Workspace, rows: list[dict[str, Any]]) -> str:
+    """Return the rows as a text table, by data set."""
+    if not rows:
+        return f"{workspace.root} is empty: begin with `edgecxr prepare` (`edgecxr prepare phantom` needs no data)"
+    lines = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        mine = [row for row in rows if row["data"] == data]
+        of_data = next((row for row in mine if row["kind"] == "data"), {})
+        images = f"{of_data['images']} images, {of_data['date']}" if "images" in of_data else "not in this workspace"
+        heads = ["  kind", "name", "px", "tokens", "AUROC", "date", "exported"]
+        cells = [_cells(row) for row in mine if row["kind"] != "data"]
+        lines += ["", f"data set {data or '?'}: {of_data.get('problem', images)}"]
+        lines += aligned([heads, *cells]) if cells else []
+    if any("findings" in row for row in rows):
+        lines += ["", "AUROC: findings (macro), normal/abnormal on the test split, or on that in brackets"]
+    return joined(lines[1:])
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if "problem" in row:
+        return [f"  {row['kind'] or 'run'}", row["name"], "", "", row["problem"]]
+    areas = "-"
+    if "findings" in row:
+        split = "" if row["split"] == "test" else f" ({row['split']})"
+        on_other = f" (on {row['auroc_data']})" if row["auroc_data"] != row["data"] else ""
+        areas = f"{_area(row['findings'])} {_area(row['abnormal'])}{split}{on_other}"
+    state = ("yes" if row["exported"] else "no") if "exported" in row else ""
+    if "epochs" in row:
+        state = f"at epoch {row['epochs'][0]} of {row['epochs'][1]}"
+    return [f"  {row['kind']}", row["name"], str(row["px"]), str(row.get("tokens", "")), areas, row["date"], state]
+
+
+def _area(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _data_row(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": "data", "name": folder.name, "data": folder.name, "date": _date(folder / DATASET)}
+    try:
+        prepared = Prepared.open(folder)
+    except InputError:
+        return row | {"problem": "damaged"}
+    return row | {"images": len(prepared), "px": 224 if prepared.large is None else 448}
+
+
+def _model_row(folder: Path, kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": kind, "name": folder.name, "data": "", "date": _date(folder / CARD)}
+    try:
+        card = read_card(folder)
+    except ModelError:
+        return row | {"problem": "damaged"}
+    kind = kind or ("teacher" if card.method == "teacher" else "student")
+    row |= {"kind": kind, "data": str(card.data.get("name", "")), "px": card.size, "tokens": card.tokens}
+    return row | {"method": card.method, "sha256": card.sha256} | _aurocs(folder, card)
+
+
+def _aurocs(folder: Path, card: ModelCard) -> dict[str, Any]:
+    """Return the AUROCs of the last evaluation or the kept epoch."""
+    own = str(card.data.get("name"))
+    try:
+        for key in (f"{own}/test", f"{own}/val", *reversed(card.metrics)):
+            if key in card.metrics:
+                record = card.metrics[key]
+                areas = {"findings": record["findings"]["macro"], "abnormal": record["abnormal"]}
+                known = {task: area and float(area["auroc"]) for task, area in areas.items()}
+                return known | {"split": str(record["split"]), "auroc_data": str(record["data"])}
+        history = [row for row in _history(folder) if not math.isnan(row["score"])]
+        if history:
+            kept = max(history, key=lambda row: row["score"])
+            areas = {task: kept[f"val_auroc_{task}"] for task in ("findings", "abnormal")}
+            known = {task: None if math.isnan(area) else area for task, area in areas.items()}
+            return known | {"split": "val", "auroc_data": own}
+    except (KeyError, TypeError, ValueError):  # a record of another version, or of others
+        pass
+    return {}
+
+
+def _unfinished_row(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"kind": "", "name": folder.name, "data": "", "date": _date(folder / CONFIG)}
+    try:
+        config = read_json(folder / CONFIG, _LARGEST)
+        kind = "teacher" if config["method"] == "teacher" else "student"
+        facts = {"kind": kind, "data": str(config["data"]), "px": int(config["size"]), "method": str(config["method"])}
+        return row | facts | {"epochs": [len(_history(folder)), int(config["epochs"])]}
+    except (OSError, ValueError, TypeError, KeyError, BadFile):
+        return row | {"problem": "damaged"}
+
+
+def _history(folder: Path) -> list[dict[str, float]]:
+    try:
+        rows = csv.DictReader(read_text(folder / "history.csv", _LARGEST).splitlines())
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+    except (OSError, ValueError, TypeError, BadFile):
+        return []
+
+
+def _date(file: Path) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(file.stat().st_mtime))
+
+
+def as_json(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as one JSON array."""
+    return json.dumps(rows)

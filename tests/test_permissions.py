@@ -1,0 +1,70 @@
+"""Who can read what a command has written about patients."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cli_workspace import edgecxr, image_folder
+from tests.films.dicom_files import film, write
+from tests.tiny_bundle import tiny_bundle
+
+
+@pytest.fixture(autouse=True)
+def _usual_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    assert os.umask(before) == 0o022, "a command leaves it as it was"
+
+
+def modes(folder: Path) -> tuple[set[int], set[int]]:
+    """Return the permissions of all folders, and of all files."""
+    entries = [folder, *folder.rglob("*")]
+    of = {entry: stat.S_IMODE(entry.stat().st_mode) for entry in entries}
+    return {of[entry] for entry in entries if entry.is_dir()}, {of[entry] for entry in entries if entry.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("options", "folders", "files"),
+    [((), 0o700, 0o600), (("--umask", "027"), 0o750, 0o640), (("--umask", "022"), 0o755, 0o644)],
+)
+def test_results_are_their_user_s_alone_unless_asked_otherwise(
+    tmp_path: Path, options: tuple[str, ...], folders: int, files: int
+) -> None:
+    tiny_bundle(tmp_path / "bundle")
+    scan = write(film(np.arange(4096, dtype=np.uint16).reshape(64, 64), BitsStored=12), tmp_path)
+    out = tmp_path / "out"
+    words = (
+        "--json",
+        "--resume",
+        out / "lines" / "results.jsonl",
+        "--overlay",
+        out / "pictures",
+        "--dicom",
+        out / "dicom",
+    )
+    typed = edgecxr(
+        "infer", scan, "--force", "--any-view", "--model", tmp_path / "bundle", *words, *options, runs=tmp_path / "runs"
+    )
+    assert typed.code in (0, 3), typed
+    assert (out / "lines" / "results.jsonl").stat().st_size and list((out / "pictures").iterdir())
+    assert modes(out) == ({folders}, {files})
+
+
+def test_a_prepared_data_set_and_its_pack_are_their_user_s_alone(tmp_path: Path) -> None:
+    image_folder(tmp_path / "films", 12)
+    runs = tmp_path / "runs"
+    assert edgecxr("prepare", "folder", tmp_path / "films", "--workers", "1", runs=runs).code == 0
+    assert edgecxr("data", "pack", "--out", runs / "pack.npz", runs=runs).code == 0
+    assert modes(runs) == ({0o700}, {0o600})
+
+
+@pytest.mark.parametrize("octal", ["777", "9", "private", ""])
+def test_a_umask_that_is_none_is_a_mistake_of_usage(tmp_path: Path, octal: str) -> None:
+    typed = edgecxr("infer", tmp_path, "--umask", octal, runs=tmp_path / "runs")
+    assert typed.code == 2 and "--umask" in typed.error

@@ -111,7 +111,7 @@ def node(folder: Path) -> list[str]:
     from edgecxr.workers.new_python import command
 
     (folder / "node.toml").write_text(NODE.format(port=PORT, folder=folder))
-    return command("edgecxr.node.receive:main", str(folder / "node.toml"))
+    return command("edgecxr.node.receiving.receive:main", str(folder / "node.toml"))
 
 
 def plain(folder: Path) -> list[str]:

@@ -71,7 +71,7 @@ def node_echo(
     to = destination_of(read, name)
     if installed("pynetdicom") is None:
         raise MissingPackage("pynetdicom", "node", "edgecxr node echo")
-    from edgecxr.node.send import Connection, Unreachable, quiet
+    from edgecxr.node.sending.send import Connection, Unreachable, quiet
 
     quiet()
     connection = Connection(to, read)

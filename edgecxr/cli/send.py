@@ -33,7 +33,7 @@ def send(
     destination = destination_of(read, to)
     if installed("pynetdicom") is None:
         raise MissingPackage("pynetdicom", "node", "edgecxr send")
-    from edgecxr.node.send_files import send_files
+    from edgecxr.node.sending.send_files import send_files
 
     if send_files(paths, destination, read):
         raise typer.Exit(3)

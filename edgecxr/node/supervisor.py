@@ -21,9 +21,9 @@ from edgecxr.terminal import say
 from edgecxr.workers.new_python import command, environment
 
 ROLES = {
-    "receive": "edgecxr.node.receive:main",
+    "receive": "edgecxr.node.receiving.receive:main",
     "infer": "edgecxr.node.infer_films:main",
-    "send": "edgecxr.node.send:main",
+    "send": "edgecxr.node.sending.send:main",
 }
 """Processes of a node -> the function that each runs."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr.node.supervisor import ROLES
 from edgecxr.workers.new_python import command, environment
 
 PATIENCE = 120.0
@@ -127,7 +128,7 @@ def started(*arguments: str | Path, **variables: str) -> Iterator[Process]:
 @contextmanager
 def role(name: str, config: Path) -> Iterator[Process]:
     """Provide a process of a node."""
-    with started(*command(f"edgecxr.node.{name}:main", str(config))) as process:
+    with started(*command(ROLES[name], str(config))) as process:
         yield process
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgecxr.errors import UsageError, brief
 from edgecxr.node.node_config import Destination, NodeConfig
-from edgecxr.node.send import LARGEST, Connection, Refused, Unreachable, quiet
+from edgecxr.node.sending.send import LARGEST, Connection, Refused, Unreachable, quiet
 from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import printable, say, show
 

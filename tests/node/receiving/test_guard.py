@@ -215,7 +215,7 @@ def test_what_was_acknowledged_before_an_abort_stays(
 
 def test_a_disk_that_ends_within_a_film_is_0xa700_and_leaves_nothing(tmp_path: Path) -> None:
     limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))"
-    program = command("edgecxr.node.receive:main")[-1]
+    program = command("edgecxr.node.receiving.receive:main")[-1]
     config = configured(tmp_path)
     with started(sys.executable, "-c", f"{limit}; {program}", config) as process:
         port = int(process.says(r"port (\d+)")[1])

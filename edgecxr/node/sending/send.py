@@ -27,9 +27,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
 from edgecxr.errors import brief
 from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries, Delivery
-from edgecxr.node.guard import BoundedSocket
 from edgecxr.node.node_config import Destination, Limits, NodeConfig
 from edgecxr.node.node_process import Stop, run_role
+from edgecxr.node.receiving.guard import BoundedSocket
 from edgecxr.node.spool import Spool
 from edgecxr.storage.reading import read_bytes
 from edgecxr.terminal import printable, say

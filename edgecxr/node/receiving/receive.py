@@ -27,10 +27,10 @@ from edgecxr.errors import UsageError, brief
 from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node import intake
 from edgecxr.node.film_queue import FilmQueue
-from edgecxr.node.guard import GuardedServer, Incoming, IncomingFiles
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
+from edgecxr.node.receiving.guard import GuardedServer, Incoming, IncomingFiles
 from edgecxr.node.spool import Spool
 from edgecxr.node.watched_folder import watching
 from edgecxr.terminal import printable, say

@@ -24,11 +24,11 @@ from edgecxr.films.header import read_header
 from edgecxr.films.read import read_film
 from edgecxr.infer.dicom.objects import DicomObject, Origin, dicom_objects
 from edgecxr.infer.predictor import Predictor
-from edgecxr.node import send
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries
 from edgecxr.node.node_config import Destination, Limits, NodeConfig
 from edgecxr.node.node_process import Stop
-from edgecxr.node.send import Sender, pause
+from edgecxr.node.sending import send
+from edgecxr.node.sending.send import Sender, pause
 from edgecxr.node.spool import Spool
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write

@@ -1,0 +1,1 @@
+"""Ways in from the network: listeners, and the bounds that strangers meet."""

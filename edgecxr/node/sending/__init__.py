@@ -1,0 +1,1 @@
+"""Ways out: results go to their destinations."""

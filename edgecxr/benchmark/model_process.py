@@ -140,7 +140,9 @@ class Worker:
         self._pool.submit((action, *arguments), LIMIT if limit is None else limit)
         ((_, answer),) = self._pool.poll(math.inf)
         if isinstance(answer, Ended):
-            self._over = _told(answer)
+            # One that ended between two requests has answered neither.
+            code = self._pool.last_code if answer.code is None else answer.code
+            self._over = _told(Ended(answer.reason, code))
             self.close()
             raise Refused(self._over)
         if isinstance(answer, Refused):

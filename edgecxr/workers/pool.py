@@ -48,6 +48,9 @@ class Pool(Generic[T, R]):
         limits: limits for one item.
         fork: fork this process to start workers, which is fast but safe only before it has started any threads.
 
+    Attributes:
+        last_code: exit code of the worker that was lost last, as in `Ended`.
+
     Raises:
         EdgeCxrError: no process can be started.
     """
@@ -59,6 +62,7 @@ class Pool(Generic[T, R]):
         self._workers: list[Worker] = []
         self._results: list[tuple[T, R]] = []
         self._killed_in_a_row = self._failed_starts = 0
+        self.last_code: int | None = None
         self._template: Template | None = None
         if fork:
             try:
@@ -308,7 +312,8 @@ class Pool(Generic[T, R]):
         self._workers.remove(worker)
         worker.channel.close()
         worker.jobs.clear()
-        return None if self._template is None else self._template.end(worker.pid, kill)
+        self.last_code = None if self._template is None else self._template.end(worker.pid, kill)
+        return self.last_code
 
 
 def _cannot_start(error: Exception) -> EdgeCxrError:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -206,15 +207,19 @@ def test_before_anything_is_measured_rows_are_pending(place: Workspace, scan: Pa
     assert {row["status"] for row in read(tmp_path / "a.json")["rows"]} == {"pending"}
 
 
+@pytest.mark.parametrize("before_it_is_asked", [False, True])
 def test_a_batch_that_ends_the_process_leaves_the_model_its_figures(
-    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Workspace, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_it_is_asked: bool
 ) -> None:
     real = turns.Worker
 
     class Mortal(real):  # type: ignore[misc,valid-type]
         def time(self, batch: int, runs: int, warm: int = 0) -> Any:
             if batch > 1:
+                status = Path(f"/proc/{self.pid}/stat")
                 os.kill(self.pid, signal.SIGKILL)
+                while before_it_is_asked and status.read_text().rpartition(")")[2].split()[0] != "Z":
+                    time.sleep(0.01)
             return super().time(batch, runs, warm)
 
     monkeypatch.setattr(turns, "Worker", Mortal)

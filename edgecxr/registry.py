@@ -14,7 +14,7 @@ from edgecxr.errors import MissingPackage, UsageError
 BACKENDS = {
     "onnxruntime": "edgecxr.engines.onnxruntime:OnnxRuntimeBackend",
     "onnxruntime-cuda": "edgecxr.engines.onnxruntime:open_cuda",
-    "onnxruntime-tensorrt": "edgecxr.engines.onnxruntime:open_tensorrt",
+    "onnxruntime-tensorrt": "edgecxr.engines.onnxruntime_tensorrt:open_tensorrt",
     "openvino": "edgecxr.engines.openvino:OpenVinoBackend",
     "tensorrt": "edgecxr.engines.tensorrt.engine:TensorRTBackend",
     "torch": "edgecxr.train.checkpoint:open_checkpoint",

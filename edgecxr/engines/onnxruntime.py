@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecxr.bundle.card import LARGEST_CARD, ModelCard
 from edgecxr.bundle.model_file import ModelFile
 from edgecxr.engines import watchdog
 from edgecxr.engines.backend import Outputs
@@ -22,10 +20,7 @@ from edgecxr.engines.onnx_model import (
     input_shape,
     outputs_of,
 )
-from edgecxr.errors import MissingPackage, ModelError, UsageError
-from edgecxr.storage.folders import CARD
-from edgecxr.storage.private import check_private
-from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.errors import MissingPackage, ModelError
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
@@ -35,7 +30,6 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-TENSORRT = "TensorrtExecutionProvider"
 
 _ERROR, _FATAL = 3, 4  # least severity of what ONNX Runtime logs
 
@@ -152,42 +146,17 @@ def open_cuda(path: Path | ModelFile, threads: int | None = None) -> OnnxRuntime
     Nodes without a CUDA kernel, such as arithmetic on shapes, run on the CPU.
     Arguments and errors are those of `OnnxRuntimeBackend`.
     """
-    _load_cuda_libraries()
-    return OnnxRuntimeBackend(path, threads, [_cuda(), CPU])
+    load_cuda_libraries()
+    return OnnxRuntimeBackend(path, threads, [cuda(), CPU])
 
 
-def open_tensorrt(path: Path | ModelFile, threads: int | None = None) -> OnnxRuntimeBackend:
-    """Open an ONNX file with the TensorRT provider on the first GPU.
-
-    The first run with a batch size builds an engine, which can take minutes. Engines are cached in the user's cache
-    folder if it is writable. Nodes that TensorRT cannot compute go to CUDA.
-    Arguments and errors are those of `OnnxRuntimeBackend`.
-    """
-    model = ModelFile.of(path)
-    _load_cuda_libraries()
-    facts = _facts(model.path)
-    # TensorRT needs these flags to use kernels of less than 32 bits, although the file states its precisions. They are
-    # off for an FP32 file, because TensorRT would compute it in FP16.
-    half = "fp16" in (facts.get("precision"), facts.get("float_part"))
-    options: dict[str, Any] = {
-        "device_id": 0,
-        "trt_fp16_enable": half,
-        "trt_int8_enable": facts.get("precision") == "int8",
-        "trt_layer_norm_fp32_fallback": half,
-    }
-    cache = _engine_cache(model)
-    if cache is not None:
-        options |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache)}
-        options |= {"trt_timing_cache_enable": True, "trt_timing_cache_path": str(cache)}
-    return OnnxRuntimeBackend(model, threads, [(TENSORRT, options), _cuda(), CPU])
-
-
-def _cuda() -> Provider:
+def cuda() -> Provider:
+    """Return the CUDA provider on the first GPU, with its options."""
     # TF32 would cut the mantissa of FP32 products to 10 bits.
     return CUDA, {"device_id": 0, "use_tf32": 0}
 
 
-def _load_cuda_libraries() -> None:
+def load_cuda_libraries() -> None:
     """Let ONNX Runtime find the CUDA and cuDNN installed by pip.
 
     It finds system-wide ones by itself.
@@ -201,41 +170,6 @@ def _load_cuda_libraries() -> None:
         if CUDA in onnxruntime.get_available_providers() and hasattr(onnxruntime, "preload_dlls"):
             with contextlib.redirect_stdout(io.StringIO()):
                 onnxruntime.preload_dlls(msvc=False)
-
-
-def _facts(path: Path) -> dict[str, Any]:
-    """Return the card's entry for a model file; empty without a card.
-
-    An empty entry means FP32.
-    """
-    card = path.with_name(CARD)
-    try:
-        text = read_text(card, LARGEST_CARD)
-    except (OSError, BadFile):
-        return {}
-    return ModelCard.from_json(text, str(card)).artefacts.get(path.name, {})
-
-
-def _engine_cache(model: ModelFile) -> Path | None:
-    """Return the cache folder for a model file's engines.
-
-    An engine is code, so the folder is outside any bundle: no bundle can ship an engine. The folder name contains the
-    file's checksum, because ONNX Runtime tells engines apart by the graph and the GPU but not by the weights.
-
-    Returns:
-        The folder; None if it cannot be created or written.
-    """
-    import onnxruntime
-
-    try:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        folder = root / "edgecxr" / "onnxruntime-tensorrt" / f"{model.sha256}-{onnxruntime.__version__}"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for place in (folder.parents[1], folder.parent, folder):
-            check_private(place)
-    except (OSError, RuntimeError, UsageError):  # no home folder, or engines that others can have written
-        return None
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
 
 
 def _check_built_in(onnxruntime: Any, providers: Sequence[str]) -> None:

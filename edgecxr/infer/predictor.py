@@ -38,7 +38,6 @@ NO_GATE_WARNING = (
     "the model cannot tell whether a film is a chest film: export it again, with 16 or more training films and some "
     "validation films"
 )
-UNCOMPARED_WARNING = "nothing has compared this engine with its file: `edgecxr build` and --backend tensorrt do"
 LARGEST_SHARE = 0.05
 """Share of films like the training films that a quality gate may refuse without a warning."""
 
@@ -114,7 +113,6 @@ class Predictor:
             self.warnings += (
                 f"the quality gate was set on few validation films: it refuses about {share:.0%} of suitable films",
             )
-        self.warnings += (UNCOMPARED_WARNING,) if backend == "onnxruntime-tensorrt" else ()
         self.backend, self.any_view, self.force = backend, any_view, force
         options: dict[str, Any] = {} if threads is None else {"threads": threads}
         self._backend = open_backend(backend, model, **options)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,13 @@ import onnxruntime
 import pytest
 
 from edgecxr import registry
-from edgecxr.bundle.card import ModelCard
 from edgecxr.engines.backend import open_backend
 from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import MissingPackage, ModelError, UsageError
 from tests.cli_workspace import edgecxr
+from tests.engines.onnxruntime_gpu import GPU, Gpu
 from tests.test_cli import scan
-from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
-
-GPU = {
-    "onnxruntime-cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-    "onnxruntime-tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
-}
+from tests.tiny_bundle import tiny_bundle, tiny_onnx
 
 
 @pytest.fixture
@@ -171,37 +165,6 @@ def test_a_provider_that_was_not_built_in_is_a_missing_package(
     assert "onnxruntime-gpu" in typed.error and "edgecxr doctor" in typed.error
 
 
-class Gpu:
-    """ONNX Runtime for GPUs as it looks from outside; keeps what sessions were asked for, and computes on the CPU."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.loads = GPU["onnxruntime-tensorrt"]
-        self.asked: list[Any] = []
-        self.fallback = True
-        session = onnxruntime.InferenceSession
-
-        def made(path: str, options: Any, providers: Sequence[Any], enable_fallback: bool = True) -> Any:
-            self.asked, self.fallback = list(providers), enable_fallback
-            names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
-            made = session(path, options, providers=["CPUExecutionProvider"])
-            # As ONNX Runtime does it: what cannot be loaded is missing here, and nothing is raised.
-            made.get_providers = lambda: [name for name in names if name in self.loads]
-            return made
-
-        monkeypatch.setattr(onnxruntime, "InferenceSession", made)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU["onnxruntime-tensorrt"])
-        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda **_: None, raising=False)
-
-    def options(self, number: int = 0) -> dict[str, Any]:
-        return self.asked[number][1]
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Gpu:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return Gpu(monkeypatch)
-
-
 @pytest.mark.parametrize("backend", GPU)
 def test_a_gpu_provider_that_loads_is_asked_for_and_nothing_may_replace_it(backend: str, model: Path, gpu: Gpu) -> None:
     outputs = open_backend(backend, model, threads=1).run(quadrants(0.0, 0.25, 0.5, 1.0))
@@ -238,54 +201,6 @@ def test_a_provider_that_fails_is_an_error_that_points_to_doctor(
     monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
     with pytest.raises(ModelError, match=r"\(CUDA failure 35: driver version is insufficient\): `edgecxr doctor` says"):
         open_backend("onnxruntime-cuda", model)
-
-
-@pytest.mark.parametrize(
-    ("facts", "half", "int8"),
-    [
-        (None, False, False),
-        ({"precision": "fp32"}, False, False),
-        ({"precision": "fp16"}, True, False),
-        ({"precision": "int8", "float_part": "fp32"}, False, True),
-        ({"precision": "int8", "float_part": "fp16"}, True, True),
-    ],
-)
-def test_tensorrt_may_compute_in_the_precisions_that_the_card_states(
-    facts: dict[str, str] | None, half: bool, int8: bool, model: Path, gpu: Gpu
-) -> None:
-    if facts is not None:
-        card: ModelCard = tiny_card(artefacts={"model.onnx": facts})
-        model.with_name("card.json").write_text(card.to_json())
-    open_backend("onnxruntime-tensorrt", model)
-    assert (gpu.options()["trt_fp16_enable"], gpu.options()["trt_int8_enable"]) == (half, int8)
-    assert gpu.options()["trt_layer_norm_fp32_fallback"] is half
-    assert gpu.options(1)["use_tf32"] == 0
-
-
-def test_engines_are_kept_by_the_content_of_the_model_where_no_bundle_can_put_any(
-    model: Path, tmp_path: Path, gpu: Gpu
-) -> None:
-    def cache(path: Path) -> Path:
-        open_backend("onnxruntime-tensorrt", path)
-        assert gpu.options()["trt_engine_cache_enable"] is True
-        return Path(gpu.options()["trt_engine_cache_path"])
-
-    first = cache(model)
-    assert first.is_relative_to(tmp_path / "cache") and first.stat().st_mode & 0o777 == 0o700
-    moved = tmp_path / "other" / "model.onnx"
-    moved.parent.mkdir()
-    moved.write_bytes(model.read_bytes())
-    assert cache(moved) == first
-    graph = onnx.load(model)
-    next(value for value in graph.graph.initializer if value.name == "two").raw_data = np.float32(3).tobytes()
-    onnx.save_model(graph, model)
-    assert cache(model) != first
-
-
-def test_without_a_place_for_engines_none_are_kept(model: Path, tmp_path: Path, gpu: Gpu) -> None:
-    (tmp_path / "cache").write_text("a file")
-    open_backend("onnxruntime-tensorrt", model)
-    assert "trt_engine_cache_enable" not in gpu.options()
 
 
 @pytest.mark.gpu

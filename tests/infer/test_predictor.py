@@ -13,14 +13,12 @@ from PIL import Image
 
 from edgecxr.bundle.bundle import read_sums
 from edgecxr.engines.backend import Outputs
-from edgecxr.engines.onnxruntime import OnnxRuntimeBackend
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.image_file import from_array
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import film_of, read_film
-from edgecxr.infer import predictor as predicting
 from edgecxr.infer.prediction import Prediction, Rejection
-from edgecxr.infer.predictor import PHANTOM_WARNING, UNCOMPARED_WARNING, Predictor
+from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
 from tests.tiny_bundle import LABELS, tiny_bundle, tiny_gate
 
 FIRST, SECOND, THIRD = LABELS
@@ -229,15 +227,6 @@ def test_a_card_that_does_not_fit_its_model_is_refused(tmp_path: Path, changes: 
     bundle = dataclasses.replace(bundle, card=dataclasses.replace(bundle.card, **changes))
     with pytest.raises(ModelError, match=message):
         Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0))
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "onnxruntime-tensorrt"])
-def test_an_engine_that_nothing_has_compared_is_a_warning_on_every_film(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
-) -> None:
-    monkeypatch.setattr(predicting, "open_backend", lambda _, model, **options: OnnxRuntimeBackend(model))
-    prediction = Predictor(tiny_bundle(tmp_path / "bundle"), backend).predict(film(0.2, 0.4, 0.8, 1.0))
-    assert (UNCOMPARED_WARNING in prediction.warnings) is (backend == "onnxruntime-tensorrt")
 
 
 @pytest.mark.parametrize("name", ["findings", "abnormal", "attention", "features"])

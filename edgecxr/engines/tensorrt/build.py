@@ -19,9 +19,10 @@ from edgecxr.bundle import engine_record
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.engine_record import FOLDER, EngineRecord, Here
 from edgecxr.bundle.model_file import ModelFile
+from edgecxr.engines.reference import Reference
 from edgecxr.engines.tensorrt import buffers as memory
 from edgecxr.engines.tensorrt import library as libraries
-from edgecxr.engines.tensorrt.compare_with_onnx import Reference, check_batches
+from edgecxr.engines.tensorrt.compare_with_onnx import check_batches
 from edgecxr.engines.tensorrt.engine import TensorRTBackend
 from edgecxr.engines.tensorrt.layer_types import Layer, from_log, types_of
 from edgecxr.engines.tensorrt.layers import confirm_float32, hold_float32, unfused_stem

@@ -17,10 +17,11 @@ from onnx import numpy_helper
 from edgecxr.bundle.bundle import Bundle, sha256_of, write_bundle
 from edgecxr.bundle.engine_record import EngineRecord
 from edgecxr.bundle.gate import FILE as GATE
+from edgecxr.engines.check_films import check_films
+from edgecxr.engines.reference import MULTIPLES, TOLERANCE
 from edgecxr.engines.tensorrt import buffers
 from edgecxr.engines.tensorrt.build import build_engine
-from edgecxr.engines.tensorrt.check_films import check_films
-from edgecxr.engines.tensorrt.compare_with_onnx import MULTIPLES, TOLERANCE, check_batches, verify_engine
+from edgecxr.engines.tensorrt.compare_with_onnx import check_batches, verify_engine
 from edgecxr.engines.tensorrt.engine import TensorRTBackend
 from edgecxr.errors import CheckFailed, InputError, MissingPackage, ModelError
 from tests.cli_workspace import edgecxr
@@ -293,12 +294,12 @@ def test_verify_says_what_the_lower_precision_costs(fake: Fake, tmp_path: Path) 
 
 
 def test_verify_closes_what_it_opens(fake: Fake, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgecxr.engines.tensorrt import compare_with_onnx
+    from edgecxr.engines import reference
 
     build_engine(bundle, "fp32")
     closed: list[str] = []
 
-    class Watched(compare_with_onnx.OnnxRuntimeBackend):
+    class Watched(reference.OnnxRuntimeBackend):
         def run(self, images: np.ndarray) -> Any:
             raise ModelError("no room")
 
@@ -306,7 +307,7 @@ def test_verify_closes_what_it_opens(fake: Fake, bundle: Bundle, monkeypatch: py
             closed.append("onnxruntime")
             super().close()
 
-    monkeypatch.setattr(compare_with_onnx, "OnnxRuntimeBackend", Watched)
+    monkeypatch.setattr(reference, "OnnxRuntimeBackend", Watched)
     with pytest.raises(ModelError):
         verify_engine(bundle, "fp32")
     assert closed == ["onnxruntime"]

@@ -1,4 +1,4 @@
-"""Results of ONNX Runtime that an engine is compared with, on the same images.
+"""Results of ONNX Runtime that an engine is compared with.
 
 No engine is used that has not passed it.
 """

@@ -1,4 +1,4 @@
-"""Comparison of an engine with ONNX Runtime, by `edgecxr build --verify` and after a build."""
+"""Comparison of an engine with ONNX Runtime."""
 
 from __future__ import annotations
 

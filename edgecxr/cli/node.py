@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,14 +72,37 @@ def node_echo(
     to = destination_of(read, name)
     if installed("pynetdicom") is None:
         raise MissingPackage("pynetdicom", "node", "edgecxr node echo")
-    from edgecxr.node.sending.send import Connection, Unreachable, quiet
+    from edgecxr.node.sending.association import Unreachable, quiet
+    from edgecxr.node.sending.send import connection_to
 
     quiet()
-    connection = Connection(to, read)
+    connection = connection_to(to, read)
     try:
         connection.verify()
     except Unreachable as error:
         raise CheckFailed(f"{name}: {error}: start it, or correct its entry in the configuration") from error
     finally:
         connection.release()
-    show(f"{name}: {to.ae_title} at {to.host} port {to.port} answers")
+    show(f"{name}: {to.place} answers")
+
+
+@nodes.command(
+    "ca",
+    epilog="Examples:  edgecxr node ca certificates node --host 10.1.2.3  |  edgecxr node ca certificates ct1",
+)
+def node_ca(
+    folder: Annotated[Path, typer.Argument(help="Of the authority and its certificates; made if missing.")],
+    name: Annotated[str, typer.Argument(help="Of the system: NAME.key and NAME.pem.")],
+    host: Annotated[list[str] | None, typer.Option(help="Name or IP address of the system; repeatable.")] = None,
+    days: Annotated[int, typer.Option(help="Days for which the certificate is valid.")] = 825,
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new certificate for a key that is there.")] = False,
+) -> None:
+    """Make a certificate for TLS, and the authority if there is none.
+
+    It needs openssl. The folder's ca.key can make certificates for everything that trusts ca.pem: guard it.
+    """
+    from edgecxr.node.tls.authority import certify
+    from edgecxr.terminal import show
+
+    for path in certify(folder, name, host or (), days, renew):
+        show(str(path))

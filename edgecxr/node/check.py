@@ -14,8 +14,10 @@ from edgecxr.bundle.bundle import Bundle
 from edgecxr.errors import MissingPackage, UsageError
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
-from edgecxr.node.node_config import Destination, NodeConfig
+from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
+from edgecxr.node.tls.certificates import client_context, ending, server_context
 from edgecxr.terminal import aligned
 from edgecxr.workspace import Workspace
 
@@ -38,9 +40,12 @@ def check(config: NodeConfig) -> list[str]:
     bundle.artefact(config.precision)
     _check_port(config)
     _check_folder(config.folder)
+    by_tls = config.tls is not None and config.tls.dicom
+    warnings = _check_certificates(config)
     senders = ", ".join(f"{peer.ae_title} at {peer.address}" for peer in config.peer)
     lines = [
-        f"{config.ae_title} listens on {config.address} port {config.port or 'any'} for films by C-STORE",
+        f"{config.ae_title} listens on {config.address} port {config.port or 'any'} for films by C-STORE"
+        f"{' over TLS' if by_tls else ''}",
         f"films from: {senders or 'nobody, since there is no [[peer]]'}",
     ]
     for watch in config.watch:
@@ -50,14 +55,37 @@ def check(config: NodeConfig) -> list[str]:
     lines.append(f"model: {bundle.card.name}, {config.precision}, by {config.backend}, {config.operating_point}")
     for to in config.destination:
         calling = to.calling or config.ae_title
-        lines.append(f"results to: {to.name}, {to.ae_title} at {to.host} port {to.port}, called by {calling}")
+        lines.append(f"results to: {to.name}, {to.place}, called by {calling}")
     if not config.destination:
         lines.append("results to: nobody, since there is no [[destination]]; they stay in the state folder")
-    if not ipaddress.ip_address(config.address).is_loopback:
+    lines += warnings
+    if not ipaddress.ip_address(config.address).is_loopback and not by_tls:
         lines.append("warning: without TLS, films with their names cross the network in the clear")
     lines.append(f"results say who the patient is: {'yes' if config.phi else 'no'}")
     lines.append(f"state: {config.folder}")
     return lines
+
+
+def _check_certificates(config: NodeConfig) -> list[str]:
+    """Return warnings of certificates.
+
+    Raises:
+        UsageError: a file cannot be used.
+    """
+    tls, lines = config.tls, []
+    files = []
+    if tls is not None:
+        server_context(tls)
+        files += [tls.certificate, tls.ca]
+        if tls.dicom and tls.ca is None:
+            lines.append("warning: [tls] has no `ca`, so that a peer is known by its AE title and address alone")
+    for to in config.destination:
+        if to.tls:
+            ca = to.ca or (tls.ca if tls else None)
+            client_context(ca, to.certificate, to.key)
+            files += [ca, to.certificate]
+    sentences = [ending(path) for path in dict.fromkeys(files) if path is not None]
+    return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 
 
 def _check_port(config: NodeConfig) -> None:

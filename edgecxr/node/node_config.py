@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edgecxr.errors import UsageError
+from edgecxr.node.sending.destination import FILES, Destination, check_ae_title, check_port
+from edgecxr.node.tls.certificates import Tls
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown
-
-_AE_TITLE = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")  # PS3.5, VR AE: no backslash, no outer blanks
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-_LARGEST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Peer:
         Raises:
             UsageError: a value cannot be used.
         """
-        _check_ae_title(self.ae_title)
+        check_ae_title(self.ae_title)
         try:
             ipaddress.ip_network(self.address)
         except ValueError as error:
@@ -51,40 +49,6 @@ class Peer:
         at = ipaddress.ip_address(address)
         mapped = getattr(at, "ipv4_mapped", None)
         return (mapped or at) in ipaddress.ip_network(self.address)
-
-
-@dataclass(frozen=True)
-class Destination:
-    """A system that gets the results, by C-STORE.
-
-    Attributes:
-        name: for commands and messages.
-        ae_title: how it is called.
-        host: its name or IP address.
-        port: where it listens.
-        calling: how the node calls itself there; None is its own AE title.
-    """
-
-    name: str
-    ae_title: str
-    host: str
-    port: int
-    calling: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            UsageError: a value cannot be used.
-        """
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(f"the destination's name {shown(self.name)} is none: give letters, digits, _ . or -")
-        for title in (self.ae_title, self.calling):
-            if title is not None:
-                _check_ae_title(title)
-        _check_port(self.port)
-        if not self.host or any(character.isspace() for character in self.host):
-            raise UsageError(f"destination {self.name} has the host {shown(self.host)}: give a name or an IP address")
 
 
 @dataclass(frozen=True)
@@ -108,6 +72,7 @@ class Limits:
         associations: at one time.
         associations_per_address: at one time, from one address.
         connections: TCP connections at one time, with and without an association.
+        handshake_seconds: for the handshake of TLS.
         first_seconds: for the request of an association, after its connection.
         idle_seconds: without anything from the peer.
         object_seconds: for one film, from its first byte to its last.
@@ -124,6 +89,7 @@ class Limits:
     associations: int = 16
     associations_per_address: int = 8
     connections: int = 64
+    handshake_seconds: float = 5.0
     first_seconds: float = 10.0
     idle_seconds: float = 60.0
     object_seconds: float = 120.0
@@ -165,6 +131,7 @@ class NodeConfig:
         peer: those that may send films.
         destination: those that get the results.
         watch: folders that are looked through.
+        tls: what the node proves itself with; None is no TLS.
         limits: see `Limits`.
     """
 
@@ -181,6 +148,7 @@ class NodeConfig:
     peer: tuple[Peer, ...] = ()
     destination: tuple[Destination, ...] = ()
     watch: tuple[Watch, ...] = ()
+    tls: Tls | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -189,9 +157,9 @@ class NodeConfig:
         Raises:
             UsageError: a value cannot be used.
         """
-        _check_ae_title(self.ae_title)
+        check_ae_title(self.ae_title)
         if self.port:
-            _check_port(self.port)
+            check_port(self.port)
         try:
             listening = ipaddress.ip_address(self.address)
         except ValueError as error:
@@ -203,6 +171,9 @@ class NodeConfig:
             )
         if self.workers is not None and self.workers < 1:
             raise UsageError(f"workers = {self.workers}: give 1 or more, or leave it out")
+        for to in self.destination:
+            if to.tls and to.ca is None and (self.tls is None or self.tls.ca is None):
+                raise UsageError(f"destination {to.name}: name the authority of its certificate with `ca`")
         _check_unique("destination", (destination.name for destination in self.destination))
         _check_unique("peer", (f"{peer.ae_title} at {peer.address}" for peer in self.peer))
         _check_unique("watch", (watch.folder for watch in self.watch))
@@ -235,20 +206,23 @@ def read_config(path: Path | None) -> NodeConfig:
     here = path.absolute().parent
     watch = tuple(dataclasses.replace(each, folder=str(here / each.folder)) for each in config.watch)
     state = None if config.state is None else str(here / config.state)
+    tls = None if config.tls is None else located(config.tls, here, ("certificate", "key", "ca"))
+    destination = tuple(located(each, here, FILES) for each in config.destination)
     model = config.model
     if model is not None and (here / model).is_dir():
         model = str(here / model)
-    return dataclasses.replace(config, watch=watch, state=state, model=model)
+    return dataclasses.replace(config, watch=watch, state=state, model=model, tls=tls, destination=destination)
 
 
-def _check_ae_title(title: str) -> None:
-    if not _AE_TITLE.fullmatch(title):
-        raise UsageError(f"the AE title {shown(title)} is none: give 1 to 16 printable ASCII characters, no backslash")
+T = TypeVar("T", Tls, Destination)
 
 
-def _check_port(port: int) -> None:
-    if not 0 < port <= _LARGEST_PORT:
-        raise UsageError(f"port = {port}: give a number from 1 to {_LARGEST_PORT}")
+def located(values: T, folder: Path, keys: Iterable[str]) -> T:
+    """Return values whose relative paths are completed."""
+    paths: dict[str, Any] = {
+        key: str(folder / getattr(values, key)) for key in keys if getattr(values, key) is not None
+    }
+    return dataclasses.replace(values, **paths)
 
 
 def _check_unique(table: str, names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from edgecxr.errors import UsageError
 from edgecxr.node.node_config import Destination, NodeConfig, Peer, read_config
+from edgecxr.node.tls.certificates import Tls
 
 WHOLE = """
 ae_title = "EDGE"
@@ -22,6 +23,11 @@ name = "pacs"
 ae_title = "PACS"
 host = "10.0.0.9"
 port = 11112
+tls = true
+ca = "pacs.pem"
+[tls]
+certificate = "tls/node.pem"
+key = "/etc/node.key"
 [[watch]]
 folder = "in"
 move = true
@@ -39,7 +45,9 @@ def written(folder: Path, text: str) -> Path:
 def test_a_file_is_read_whole_and_its_paths_are_relative_to_it(tmp_path: Path) -> None:
     config = read_config(written(tmp_path, WHOLE))
     assert config.peer == (Peer("CR1", "10.0.0.0/24"),)
-    assert config.destination == (Destination("pacs", "PACS", "10.0.0.9", 11112),)
+    ca = str(tmp_path / "pacs.pem")
+    assert config.destination == (Destination("pacs", "PACS", "10.0.0.9", 11112, tls=True, ca=ca),)
+    assert config.tls == Tls(str(tmp_path / "tls" / "node.pem"), "/etc/node.key")
     assert (config.folder, config.watch[0].folder) == (tmp_path / "state", str(tmp_path / "in"))
     assert (config.watch[0].move, config.limits.film_mib, config.limits.associations) == (True, 64, 16)
 
@@ -68,6 +76,10 @@ def test_a_peer_is_a_title_at_an_address(tmp_path: Path) -> None:
         ('[[destination]]\nname = "a b"\nae_title = "A"\nhost = "h"\nport = 1', "name"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = ""\nport = 1', "host"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\n' * 2, "destination"),
+        ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true', "`ca`"),
+        ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\nca = "x"', "tls = true"),
+        ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true\nkey = "x"', "certificate"),
+        ('[tls]\nkey = "x"', "certificate"),
         ("[limits]\nfilm_mib = nan", "film_mib"), ("[limits]\ngive_up_hours = nan", "give_up_hours"), ("x = ", "TOML"),
     ],
 )  # fmt: skip

@@ -24,6 +24,7 @@ from edgecxr.node.supervisor import ROLES
 from edgecxr.workers.new_python import command
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
+from tests.node.certified import certified, tls_table, until
 from tests.node.running import Process, alone, configured, dcmtk, eventually, free_port, run, started
 from tests.tiny_bundle import tiny_bundle
 
@@ -180,6 +181,23 @@ def test_check_warns_of_an_address_that_others_reach(tmp_path: Path) -> None:
     model = str(tiny_bundle(tmp_path / "model").path)
     config = NodeConfig(address="0.0.0.0", port=0, model=model, state=str(tmp_path), peer=(Peer("CR", "10.0.0.1"),))
     assert [line for line in check(config) if "TLS" in line] != []
+
+
+def test_check_warns_of_certificates_that_end_and_refuses_those_that_are_none(tmp_path: Path) -> None:
+    folder = certified(tmp_path / "c", "node")
+    model = str(tiny_bundle(tmp_path / "model").path)
+    config = configured(tmp_path, tls_table(folder), port=free_port(), model=model)
+    ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
+    assert ended.code == 0 and "over TLS" in ended.out and "warning" not in ended.out
+    until(folder, "node", 29)
+    ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
+    (line,) = [line for line in ended.out.splitlines() if "warning" in line]
+    assert ended.code == 0 and "node.pem ends on" in line
+    config = configured(tmp_path, tls_table(folder, mutual=False), port=free_port(), model=model)
+    assert "[tls] has no `ca`" in edgecxr("serve", "--config", config, "--check", runs=tmp_path).out
+    (folder / "node.key").write_text("")
+    ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
+    assert ended.code == 2 and "node.key" in ended.error
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import socket
-import struct
+import ssl
 import threading
 import time
 from collections import Counter
@@ -22,71 +22,14 @@ from typing import IO, Any
 from pynetdicom import dimse_messages, evt
 from pynetdicom.transport import ThreadedAssociationServer
 
+from edgecxr.errors import brief
+from edgecxr.node.bounded_socket import BoundedSocket
 from edgecxr.node.node_config import Limits
+from edgecxr.node.tls.certificates import Renewed
+from edgecxr.terminal import say
 
-_ABORT = struct.pack(">BBLBBBB", 7, 0, 4, 0, 0, 2, 0)
-"""A-ABORT by the service provider, reason not specified (PS3.8, 9.3.8)."""
-
-_LONGEST_READ = 5.0  # seconds after which a deadline is looked at again
 _ACCEPTING = 5.0
-
-
-class BoundedSocket:
-    """The reading side of an association's socket, bounded in bytes and time.
-
-    Args:
-        association: of pynetdicom; its socket is bounded from now on.
-        limits: the bounds.
-    """
-
-    def __init__(self, association: Any, limits: Limits) -> None:
-        self._association, self._limits = association, limits
-        self._object_bytes, self._object_began = 0, 0.0
-        association.dul.socket.recv = self._recv
-        association.dul.socket.socket.settimeout(limits.idle_seconds)  # for sending
-        association.bind(evt.EVT_DIMSE_RECV, self._message_ends)
-
-    def _message_ends(self, event: Any) -> None:
-        self._object_bytes, self._object_began = 0, 0.0
-
-    def _recv(self, count: int) -> bytearray:
-        """Read `count` bytes; fewer if the peer has closed the connection.
-
-        Raises:
-            OSError: it claims or takes more than the limits allow. The association is aborted.
-        """
-        limits = self._limits
-        now = time.monotonic()
-        if self._association.is_established:
-            self._object_began = self._object_began or now
-            self._object_bytes += count
-            until = min(now + limits.idle_seconds, self._object_began + limits.object_seconds)
-        else:
-            until = now + limits.first_seconds
-        if count > limits.pdu_kib << 10 or self._object_bytes > (limits.film_mib << 20) + (1 << 16):
-            raise self._abort("it is larger than the limits allow")
-        content, got = bytearray(count), 0
-        connection = self._association.dul.socket.socket
-        with memoryview(content) as view:
-            while got < count:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise self._abort("it takes longer than the limits allow")
-                connection.settimeout(min(left, _LONGEST_READ))
-                try:
-                    part = connection.recv_into(view[got:])
-                except TimeoutError:
-                    continue
-                if not part:
-                    break
-                got += part
-        connection.settimeout(limits.idle_seconds)  # for sending
-        return content[:got]
-
-    def _abort(self, why: str) -> OSError:
-        with contextlib.suppress(OSError):
-            self._association.dul.socket.socket.sendall(_ABORT)
-        return OSError(why)
+_SAY_EVERY, _MOST_SAID = 600.0, 1000  # seconds between two lines about an address, and most addresses
 
 
 class Incoming:
@@ -179,6 +122,7 @@ class IncomingFiles:
 @dataclass
 class _Connection:
     address: str
+    accepting: float
     began: float = field(default_factory=time.monotonic)
     association: Any = None
 
@@ -191,7 +135,7 @@ class _Connection:
     def ended(self) -> bool:
         """Whether nothing reads it any more."""
         if self.association is None or self.association.dul.ident is None:
-            return time.monotonic() - self.began > _ACCEPTING
+            return time.monotonic() - self.began > self.accepting
         return not self.association.dul.is_alive()
 
 
@@ -202,6 +146,7 @@ class GuardedServer(ThreadedAssociationServer):
         arguments: those of pynetdicom's server.
         limits: the bounds.
         each_second: called now and then, between connections.
+        tls: for connections by TLS; None for plain ones.
         options: those of pynetdicom's server.
 
     Attributes:
@@ -211,8 +156,16 @@ class GuardedServer(ThreadedAssociationServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *arguments: Any, limits: Limits, each_second: Callable[[], None], **options: Any) -> None:
-        self._limits, self._each_second = limits, each_second
+    def __init__(
+        self,
+        *arguments: Any,
+        limits: Limits,
+        each_second: Callable[[], None],
+        tls: Renewed | None = None,
+        **options: Any,
+    ) -> None:
+        self._limits, self._each_second, self._tls = limits, each_second, tls
+        self._said: dict[str, float] = {}
         self._connections: dict[socket.socket, _Connection] = {}
         self._counting = threading.Lock()
         self.refused: Counter[str] = Counter()
@@ -238,8 +191,41 @@ class GuardedServer(ThreadedAssociationServer):
                     return False
                 self._close(min(idle, key=lambda entry: entry[0])[1])
                 self.refused["idle"] += 1
-            self._connections[request] = _Connection(address)
+            self._connections[request] = _Connection(address, _ACCEPTING + self._limits.handshake_seconds)
         return True
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Begin an association, in the connection's own thread."""
+        if self._tls is not None:
+            request = self._by_tls(request, str(client_address[0]))
+        if request is not None:
+            super().finish_request(request, client_address)
+
+    def _by_tls(self, request: Any, address: str) -> ssl.SSLSocket | None:
+        """Return a connection after its handshake; None if there is none."""
+        assert self._tls is not None
+        context = self._tls.context()
+        request.settimeout(self._limits.handshake_seconds)  # of the whole handshake
+        with self._counting:
+            connection = self._connections.pop(request, None)
+            if connection is None:
+                return None
+            secured = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+            self._connections[secured] = connection
+        try:
+            secured.do_handshake()
+            return secured
+        except (OSError, ValueError) as error:  # a ValueError if it was closed meanwhile
+            with self._counting:
+                self.refused["tls"] += 1
+                now = time.monotonic()
+                if now - self._said.get(address, float("-inf")) > _SAY_EVERY and len(self._said) < _MOST_SAID:
+                    self._said[address] = now
+                    say(f"receive: no TLS with {address}: {brief(error)}")
+                if secured in self._connections:
+                    self._close(secured)
+            secured.close()
+            return None
 
     def is_one_too_many(self, address: str) -> bool:
         """Return whether an address's new association is beyond the limits."""
@@ -277,6 +263,7 @@ class GuardedServer(ThreadedAssociationServer):
             # Else its other thread would wait for the request until its time is up; many of these add up.
             connection.association.dul.to_user_queue.put(None)
         with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)
+            # Not that of TLS, after which a thread that reads would go on without TLS.
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
         with contextlib.suppress(OSError):
             request.close()

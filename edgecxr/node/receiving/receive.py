@@ -32,6 +32,7 @@ from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
 from edgecxr.node.receiving.guard import GuardedServer, Incoming, IncomingFiles
 from edgecxr.node.spool import Spool
+from edgecxr.node.tls.certificates import Renewed, server_context
 from edgecxr.node.watched_folder import watching
 from edgecxr.terminal import printable, say
 
@@ -64,7 +65,8 @@ def _receive(config: NodeConfig, stop: Stop) -> None:
         spool.sweep()
         stop.follow_supervisor()
         with listening(config, spool) as server, watching(config, spool, stop):
-            say(f"receive: {config.ae_title} listens on {config.address} port {server.server_address[1]}")
+            by = " by TLS" if receives_by_tls(config) else ""
+            say(f"receive: {config.ae_title} listens on {config.address} port {server.server_address[1]}{by}")
             stop.wait()
 
 
@@ -73,8 +75,9 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
     """Receive films in threads of this process, until the block ends.
 
     Raises:
-        UsageError: the address cannot be listened on.
+        UsageError: the address cannot be listened on, or a certificate cannot be used.
     """
+    tls = certificates(config)
     # Its messages quote what strangers send, and name no remedy.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
@@ -83,6 +86,13 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
     _config.VALIDATORS["UI"] = lambda value: (True, "")
     limits = config.limits
     scp = _StorageProvider(config, spool)
+
+    def each_second() -> None:
+        scp.files.remove_abandoned()
+        if tls is not None:
+            tls.context()
+            tls.remind()
+
     entity = AE(config.ae_title)
     entity.implementation_class_uid, entity.implementation_version_name = IMPLEMENTATION, f"EDGECXR_{__version__}"[:16]
     entity.maximum_pdu_size = _LARGEST_PDU
@@ -99,7 +109,8 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
             *(entity, (config.address, config.port), config.ae_title, entity.supported_contexts),
             evt_handlers=[(evt.EVT_REQUESTED, scp.requested), (evt.EVT_C_STORE, scp.store)],
             limits=limits,
-            each_second=scp.files.remove_abandoned,
+            each_second=each_second,
+            tls=tls,
         )
     except OSError as error:
         raise UsageError(
@@ -116,6 +127,24 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
         server.shutdown()
         for association in entity.active_associations:
             association.abort(block=False)
+
+
+def receives_by_tls(config: NodeConfig) -> bool:
+    """Return whether films are received by TLS alone."""
+    return config.tls is not None and config.tls.dicom
+
+
+def certificates(config: NodeConfig) -> Renewed | None:
+    """Return what the listener proves itself with, or None.
+
+    Raises:
+        UsageError: a file cannot be used.
+    """
+    tls = config.tls
+    if tls is None or not tls.dicom:
+        return None
+    files = [tls.certificate, tls.key, *([tls.ca] if tls.ca else [])]
+    return Renewed(lambda: server_context(tls), files, "receive")
 
 
 class _StorageProvider:

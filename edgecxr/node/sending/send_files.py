@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edgecxr.errors import UsageError, brief
-from edgecxr.node.node_config import Destination, NodeConfig
-from edgecxr.node.sending.send import LARGEST, Connection, Refused, Unreachable, quiet
+from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.sending.association import Refused, Unreachable, quiet
+from edgecxr.node.sending.destination import Destination
+from edgecxr.node.sending.send import LARGEST, connection_to
 from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import printable, say, show
 
@@ -28,7 +30,7 @@ def send_files(paths: Iterable[Path], destination: Destination, config: NodeConf
         UsageError: a folder has none.
     """
     quiet()
-    connection, failed = Connection(destination, config), 0
+    connection, failed = connection_to(destination, config), 0
     try:
         for path in _files(paths):
             name = printable(str(path))

@@ -179,7 +179,9 @@ def test_comments_of_64_kb_are_a_header_like_others(tmp_path: Path, port: int, s
 def test_a_film_that_is_too_large_is_aborted_and_leaves_nothing(tmp_path: Path, port: int, state: Path) -> None:
     large = write(film(np.zeros((1500, 1500), np.uint8), SOPInstanceUID="1.9.10"), tmp_path, "large.dcm")
     ended = run(dcmtk("storescu"), "-v", "-aet", "MODALITY", "-aec", "EDGE", "127.0.0.1", str(port), large)
-    assert ended.returncode != 0 and re.search("Peer aborted|aborted Association", ended.stdout + ended.stderr), ended
+    # It may still be sending when the connection ends.
+    broken = "Peer aborted|aborted Association|Broken pipe|reset by peer"
+    assert ended.returncode != 0 and re.search(broken, ended.stdout + ended.stderr), ended
     eventually(lambda: list((state / "incoming").iterdir()) == [], "the file is removed")
     assert rows(state, "1.9.10") == [] and echo(port) == 0
 

@@ -27,7 +27,7 @@ from edgecxr.infer.predictor import Predictor
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries
 from edgecxr.node.node_config import Destination, Limits, NodeConfig
 from edgecxr.node.node_process import Stop
-from edgecxr.node.sending import send
+from edgecxr.node.sending import association, send
 from edgecxr.node.sending.send import Sender, pause
 from edgecxr.node.spool import Spool
 from tests.cli_workspace import edgecxr
@@ -159,8 +159,8 @@ def test_an_association_without_work_is_released(node: Node, monkeypatch: pytest
     monkeypatch.setattr(send, "IDLE", 0.0)
     with pacs(port_of(node)):
         node.step()
-        association = node.sender._connection._association
-        eventually(lambda: not node.step() and association.is_released)
+        made = node.sender._connection._association  # type: ignore[attr-defined]
+        eventually(lambda: not node.step() and made.is_released)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, made: 
 def test_a_peer_that_speaks_no_dicom_is_one_that_cannot_be_reached(
     tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
 ) -> None:
-    monkeypatch.setattr(send, "ANSWER", 2.0)
+    monkeypatch.setattr(association, "ANSWER", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         node = Node(tmp_path, server.getsockname()[1], made)
         accepted: list[socket.socket] = []

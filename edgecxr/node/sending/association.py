@@ -1,0 +1,200 @@
+"""An association with a destination, plain or by TLS."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from io import BytesIO
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, _config, evt
+from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    SecondaryCaptureImageStorage,
+    Verification,
+)
+
+from edgecxr.errors import UsageError, brief
+from edgecxr.infer.dicom.uids import uid_of
+from edgecxr.node.bounded_socket import BoundedSocket
+from edgecxr.node.node_config import Limits, NodeConfig
+from edgecxr.node.sending.destination import Destination
+from edgecxr.node.tls.certificates import Renewed, client_context
+from edgecxr.terminal import printable
+
+CONNECT, ANSWER = 5.0, 30.0
+"""Seconds for a connection, and for an answer."""
+
+
+def quiet() -> None:
+    """Keep pynetdicom from logging; its messages name no remedy."""
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL = "none"
+
+
+class Unreachable(Exception):
+    """A destination that takes no association, or has lost one."""
+
+
+class Refused(Exception):
+    """A result that a destination does not take.
+
+    Attributes:
+        transient: whether it may take it later.
+    """
+
+    def __init__(self, message: str, transient: bool) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+
+class Association:
+    """An association with a destination, made when it is needed.
+
+    Attributes:
+        was_established: whether the last failure was of an association that had been accepted.
+    """
+
+    def __init__(self, destination: Destination, config: NodeConfig) -> None:
+        self._destination = destination
+        self._limits = dataclasses.replace(
+            Limits(), first_seconds=ANSWER, idle_seconds=ANSWER, object_seconds=2 * ANSWER
+        )
+        self._entity = AE(destination.calling or config.ae_title)
+        self._entity.connection_timeout, self._entity.network_timeout = CONNECT, None
+        self._entity.acse_timeout = self._entity.dimse_timeout = ANSWER
+        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+        self._entity.add_requested_context(Verification)
+        for sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage):
+            self._entity.add_requested_context(sop_class, syntaxes)
+        tls = config.tls
+        self._ca = destination.ca or (tls.ca if tls else None)
+        self._own = (destination.certificate, destination.key)
+        if destination.certificate is None and tls is not None:
+            self._own = (tls.certificate, tls.key)
+        self._tls: Renewed | None = None
+        self._association: Any = None
+        self.was_established = False
+
+    def store(self, content: bytes) -> str | None:
+        """Send a result.
+
+        Returns:
+            A remark of the destination, or None.
+
+        Raises:
+            Unreachable: there is no association, or it is lost.
+            Refused: the destination does not take the result.
+        """
+        try:
+            dataset: Dataset = dcmread(BytesIO(content))
+            _ = dataset.file_meta.TransferSyntaxUID, dataset.SOPClassUID, dataset.SOPInstanceUID
+        except Exception as error:  # pydicom raises nearly anything
+            raise Refused(f"it is no DICOM file: {brief(error)}", transient=False) from error
+        association = self._associated()
+        accepted = {context.abstract_syntax for context in association.accepted_contexts}
+        if dataset.SOPClassUID == Comprehensive3DSRStorage and dataset.SOPClassUID not in accepted:
+            dataset = as_comprehensive(dataset)
+        if dataset.SOPClassUID not in accepted:
+            raise Refused(f"it takes no {dataset.SOPClassUID.name}", transient=False)
+        try:
+            answer = association.send_c_store(dataset)
+        except (RuntimeError, ValueError, OSError) as error:
+            answer = Dataset()
+            cause = brief(error)
+        else:
+            cause = "no answer"
+        if "Status" not in answer:
+            self._drop()
+            raise Unreachable(f"the association ended: {cause}")
+        status, comment = int(answer.Status), printable(str(answer.get("ErrorComment", "")))
+        words = f"status 0x{status:04X}{f', {comment}' if comment else ''}"
+        if status == 0:
+            return None
+        if status == 0x0111 or status >> 12 == 0xB:  # it has the result already, or has changed something in it
+            return words
+        raise Refused(words, transient=status >> 8 == 0xA7)
+
+    def verify(self) -> None:
+        """Ask whether the destination is there.
+
+        Raises:
+            Unreachable: it is not.
+        """
+        answer = self._associated().send_c_echo()
+        if answer.get("Status") != 0:
+            self._drop()
+            raise Unreachable("it does not answer C-ECHO")
+
+    def release(self) -> None:
+        """Release the association if there is one."""
+        if self._association is not None and self._association.is_established:
+            self._association.release()
+        self._association = None
+
+    def _associated(self) -> Any:
+        if self._association is not None and self._association.is_established:
+            return self._association
+        to = self._destination
+        self._association, self.was_established = None, False
+        try:
+            tls = (self._secured().context(), to.tls_name or to.host) if to.tls else None
+        except UsageError as error:
+            raise Unreachable(str(error)) from error
+        try:
+            association = self._entity.associate(
+                to.host,
+                to.port,
+                ae_title=to.ae_title,
+                tls_args=tls,
+                evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: BoundedSocket(event.assoc, self._limits))],
+            )
+        except (OSError, RuntimeError, ValueError) as error:  # such as a name that is not found
+            raise Unreachable(f"{to.host} port {to.port}: {brief(error)}") from error
+        if not association.is_established:
+            raise Unreachable(_why_not(association, to))
+        self._association, self.was_established = association, True
+        return association
+
+    def _secured(self) -> Renewed:
+        """Return what the node proves itself with.
+
+        Raises:
+            UsageError: a file cannot be used.
+        """
+        if self._tls is None:
+            files = [path for path in (self._ca, *self._own) if path is not None]
+            self._tls = Renewed(lambda: client_context(self._ca, *self._own), files, "send")
+        self._tls.remind()
+        return self._tls
+
+    def _drop(self) -> None:
+        if self._association is not None:
+            self._association.abort()
+        self._association = None
+
+
+def as_comprehensive(report: Dataset) -> Dataset:
+    """Return a Comprehensive 3D SR as a Comprehensive SR.
+
+    It has the same content, which uses nothing of the third dimension, under a UID of its own.
+
+    Args:
+        report: is changed.
+    """
+    uid = uid_of("edgecxr comprehensive", report.SOPInstanceUID)
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
+    report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = uid
+    return report
+
+
+def _why_not(association: Any, to: Destination) -> str:
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        return f"{to.ae_title} rejects the association: {answer.reason_str if answer else 'no reason given'}"
+    if association.is_aborted:
+        return f"{to.ae_title} at {to.host} port {to.port} aborts the association, or takes none of what is sent"
+    return f"{to.host} port {to.port} takes no connection"

@@ -1,0 +1,1 @@
+"""TLS of a node: its certificates, and an authority of its own."""

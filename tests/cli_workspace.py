@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import io
 import json
 import os
@@ -14,6 +15,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from edgecxr import cli
@@ -45,6 +47,10 @@ class Typed:
         return lines[0]
 
 
+# Typer takes a fifth of a second to make the commands of their functions.
+get_command = functools.cache(typer.main.get_command)
+
+
 def edgecxr(*args: str | Path, runs: Path, **variables: str) -> Typed:
     """Type `edgecxr args...` with EDGECXR_RUNS and other variables set."""
     out, err = io.StringIO(), io.StringIO()
@@ -57,6 +63,7 @@ def edgecxr(*args: str | Path, runs: Path, **variables: str) -> Typed:
     code: object = 0
     with (
         mock.patch("sys.argv", ["edgecxr", *map(str, args)]),
+        mock.patch("typer.main.get_command", get_command),
         mock.patch.dict(os.environ, environment),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

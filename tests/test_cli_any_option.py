@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.core import TyperGroup
 
@@ -95,6 +95,7 @@ def contents(folder: Path) -> dict[str, str]:
     ),
     state=st.sampled_from(STATES),
 )
+@example(option=(("evaluate",), "--out"), value="/proc", state="trained")
 def test_a_value_that_nobody_should_type_ends_in_one_line_and_loses_nothing(
     option: tuple[tuple[str, ...], str], value: str, state: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,7 +104,8 @@ def test_a_value_that_nobody_should_type_ends_in_one_line_and_loses_nothing(
         return
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder) / "here"
-        shutil.copytree(place, here, symlinks=True)
+        others = [place / other for other in STATES if other != state]
+        shutil.copytree(place, here, symlinks=True, ignore=lambda _, names: [path.name for path in others])
         (here / "loop").symlink_to("loop")
         monkeypatch.chdir(here)
         before = contents(here)

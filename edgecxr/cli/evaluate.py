@@ -75,8 +75,11 @@ def evaluate(
     from edgecxr.evaluate.operating_points import columns_of
     from edgecxr.evaluate.predictions_file import write_predictions
     from edgecxr.registry import load
+    from edgecxr.storage.atomic import check_folder
     from edgecxr.terminal import progress, say, show_json, show_text
 
+    if out is not None:
+        check_folder(out, "give another folder with --out")  # before the work
     model = models[0] if models else None
     with progress("evaluate") as update:
         ours, record = evaluate_model(workspace, model, data, split, replicates, update, precision, against, prevalence)

@@ -44,6 +44,23 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
         sync_folder(path.parent)
 
 
+def check_folder(folder: Path, remedy: str = ELSEWHERE) -> None:
+    """Make a folder if it is missing, and check that files can be written there.
+
+    Args:
+        folder: the folder.
+        remedy: what the error tells the user to do.
+
+    Raises:
+        UsageError: it cannot be made or written.
+    """
+    with writing(folder, remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        building, file = new_file(folder)
+        file.close()
+        building.unlink()
+
+
 @contextmanager
 def writing(path: Path, remedy: str = ELSEWHERE) -> Iterator[None]:
     """Turn an `OSError` of the block into a `UsageError`.

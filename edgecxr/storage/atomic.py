@@ -45,7 +45,7 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
 
 
 def check_folder(folder: Path, remedy: str = ELSEWHERE) -> None:
-    """Make a folder if it is missing, and check that files can be written there.
+    """Check that files can be written to a folder, made if missing.
 
     Args:
         folder: the folder.

@@ -43,6 +43,7 @@ def node_retry(
     to: Annotated[str | None, typer.Option(metavar="NAME", help="Of this destination alone.")] = None,
 ) -> None:
     """Send again what was given up."""
+    from edgecxr.node.audit.audit_events import Audit
     from edgecxr.node.check import destination_of, opened
     from edgecxr.node.deliveries import Deliveries
     from edgecxr.node.node_config import read_config
@@ -53,6 +54,7 @@ def node_retry(
         destination_of(read, to)
     with opened(read) as spool:
         count = Deliveries(spool).retry(to)
+        Audit(read, "command").retried(count, to)
     show(f"{count} results are sent again")
 
 
@@ -106,3 +108,39 @@ def node_ca(
 
     for path in certify(folder, name, host or (), days, renew):
         show(str(path))
+
+
+@nodes.command("audit", epilog="Examples:  edgecxr node audit --since 7d  |  edgecxr node audit --verify")
+def node_audit(
+    config: Config = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 2026-11-29T08:30, 12h or 7d.")] = None,
+    film: Annotated[str | None, typer.Option(metavar="UID", help="About this film alone, and its results.")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="The lines as they are, in JSON.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check that no line was changed or removed.")] = False,
+    anchor: Annotated[
+        str | None, typer.Option(metavar="LINE:SHA256", help="What an earlier --verify has printed.")
+    ] = None,
+) -> None:
+    """Show who sent, read and got what, and when; or check it."""
+    from edgecxr.errors import UsageError
+    from edgecxr.node.audit import audit_reading
+    from edgecxr.node.audit.audit_events import Audit
+    from edgecxr.node.node_config import read_config
+    from edgecxr.terminal import aligned, show, show_json, show_text
+
+    if anchor is not None and not verify:
+        raise UsageError("--anchor is for --verify: give both")
+    if verify and (since or film or json_):
+        raise UsageError("--verify checks the whole trail: leave --since, --film and --json out")
+    read = read_config(config)
+    if verify:
+        for line in audit_reading.report(audit_reading.verify(read.folder, anchor)):
+            show(line)
+        return
+    found = audit_reading.entries(read.folder, audit_reading.moment(since) if since else None, film)
+    if json_:
+        for entry in found:
+            show_json(json.dumps(entry, separators=(",", ":")))
+    else:
+        show_text("\n".join(aligned(map(audit_reading.describe, found))))
+    Audit(read, "command").trail_read()

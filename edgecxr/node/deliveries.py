@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgecxr.node.audit.audit_events import Subject
 from edgecxr.node.spool import Spool, moved
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Delivery:
         kind: of the result, "sr" or "sc".
         tries: number of attempts so far.
         begun: when the first attempt was due, seconds since the epoch.
+        subject: the result as the audit trail names it.
     """
 
     result: int
@@ -39,6 +41,7 @@ class Delivery:
     kind: str
     tries: int
     begun: float
+    subject: Subject
 
 
 class Deliveries:
@@ -99,8 +102,10 @@ class Deliveries:
         """
         now = time.time()
         rows = self._spool.read(
-            "SELECT * FROM delivery JOIN result ON result.id = delivery.result"
-            " WHERE destination = ? AND state = 'waiting' AND (due <= ? OR due > ?) ORDER BY tries, result LIMIT ?",
+            "SELECT delivery.*, kind, result.uid, result.sop_class, film.study, film.uid AS of FROM delivery"
+            " JOIN result ON result.id = delivery.result JOIN film ON film.id = result.film"
+            " WHERE destination = ? AND delivery.state = 'waiting' AND (due <= ? OR due > ?)"
+            " ORDER BY tries, result LIMIT ?",
             *(destination, now, now + LONGEST_PAUSE, most),
         )
         return [
@@ -110,6 +115,7 @@ class Deliveries:
                 row["kind"],
                 row["tries"],
                 min(row["begun"], now),
+                Subject(row["uid"], row["sop_class"], row["study"], row["of"]),
             )
             for row in rows
         ]

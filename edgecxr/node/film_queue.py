@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgecxr.node.audit.audit_events import Subject
 from edgecxr.node.spool import Spool, moved
 
 OPEN_STATES = ("received", "reading", "predicted")
@@ -31,6 +32,7 @@ class Identity:
         study: study instance UID.
         series: series instance UID.
         digest: SHA-256 of its transfer syntax and data set, in hexadecimal digits.
+        patient: PatientID, characters beyond ASCII as they came; "" if there is none.
     """
 
     uid: str
@@ -38,6 +40,7 @@ class Identity:
     study: str
     series: str
     digest: str
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Film:
     Attributes:
         number: of its row.
         path: of its file.
-        uid: SOP instance UID.
+        subject: the film as the audit trail names it.
         received: seconds since the epoch.
         twin: number of an earlier film with this UID and another content, or None.
         suspect: whether a process has ended while it had this film, so that it is read alone.
@@ -55,7 +58,7 @@ class Film:
 
     number: int
     path: Path
-    uid: str
+    subject: Subject
     received: float
     twin: int | None
     suspect: bool
@@ -129,24 +132,30 @@ class FilmQueue:
             state = "reading" if row["state"] == "received" else row["state"]
             run("UPDATE film SET state = ?, lease = ?, changed = ? WHERE id = ?", state, lease, time.time(), row["id"])
         path = self._spool.film_path(row["id"])
-        return Film(row["id"], path, row["uid"], row["received"], row["twin"], row["ended"] > 0)
+        subject = Subject(row["uid"], row["sop_class"], row["study"])
+        return Film(row["id"], path, subject, row["received"], row["twin"], row["ended"] > 0)
 
-    def void_leases(self, boot: str) -> None:
+    def void_leases(self, boot: str) -> list[Subject]:
         """Give back the films of processes that have ended.
 
         A film that `MOST_ENDED` processes had when they ended is rejected as a crash.
 
         Args:
             boot: names this start of the machine; leases begin with it. If the machine went down, no film is the cause.
+
+        Returns:
+            The films that are rejected.
         """
         with self._spool.transaction() as run:
             run("UPDATE film SET ended = ended + 1 WHERE substr(lease, 1, ?) = ?", len(boot), boot)
+            blamed = "lease IS NOT NULL AND ended >= ?"
+            rows = run(f"SELECT uid, sop_class, study FROM film WHERE {blamed}", MOST_ENDED).fetchall()
             run(
-                "UPDATE film SET state = 'rejected', reason = 'crash', changed = ?"
-                " WHERE lease IS NOT NULL AND ended >= ?",
+                f"UPDATE film SET state = 'rejected', reason = 'crash', changed = ? WHERE {blamed}",
                 *(time.time(), MOST_ENDED),
             )
             run("UPDATE film SET lease = NULL WHERE lease IS NOT NULL")
+        return [Subject(*row) for row in rows]
 
     def release(self, lease: str) -> None:
         """Give back the films of a process that stops on purpose."""

@@ -23,6 +23,7 @@ from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
 from edgecxr.machine.cores import cores
 from edgecxr.machine.system import text_of
+from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import Film, FilmQueue
 from edgecxr.node.node_config import NodeConfig
@@ -76,7 +77,7 @@ class FilmInference:
 
     def __init__(self, config: NodeConfig, spool: Spool, readers: Readers, predictor: Predictor, stop: Stop) -> None:
         self._config, self._readers, self._predictor, self._stop = config, readers, predictor, stop
-        self._queue, self._deliveries = FilmQueue(spool), Deliveries(spool)
+        self._queue, self._deliveries, self._audit = FilmQueue(spool), Deliveries(spool), Audit(config, "infer")
         origin = Origin.of(predictor)
         self._origin = replace(origin, doubts=(*origin.doubts, TWIN))
         self._model = AskedModel(predictor.card.name, predictor.precision, origin.sha256, predictor.operating_point)
@@ -87,7 +88,8 @@ class FilmInference:
 
     def run(self) -> None:
         """Work until `stop`."""
-        self._written(lambda: self._queue.void_leases(self._boot))
+        for film in self._written(lambda: self._queue.void_leases(self._boot)) or ():
+            self._audit.without_result(film, "rejected", "crash")
         while not self._stop.requested:
             self._claim()
             if self._films:
@@ -135,10 +137,12 @@ class FilmInference:
             self._without_result(film, "rejected", made.reason or "not-made")
             return
         self._written(lambda: self._deliveries.add(number, made.objects, self._destinations, made.reason))
+        self._audit.read(film.subject, made.reason or "")
         say(f"infer: film {number} has results{f' ({made.reason})' if made.reason else ''}")
 
     def _without_result(self, film: Film, state: str, reason: str) -> None:
         self._written(lambda: self._queue.set_without_result(film.number, state, reason))
+        self._audit.without_result(film.subject, state, reason)
         say(f"infer: film {film.number} is {state}: {reason}")
 
     def _written(self, write: Callable[[], T]) -> T | None:

@@ -16,10 +16,12 @@ import zlib
 from pathlib import Path
 from typing import IO
 
+from edgecxr.node.audit.audit_events import Audit, Source, Subject
 from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.node_config import Limits
 from edgecxr.node.spool import Spool
 from edgecxr.storage.reading import open_file
+from edgecxr.terminal import printable
 
 LONGEST_HEADER = 256 << 10
 """Bytes, unpacked if deflated, in which a header must name its film; comments and private elements may come before."""
@@ -27,6 +29,7 @@ LONGEST_HEADER = 256 << 10
 UID = re.compile(r"[0-9.]{1,64}")
 
 _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+_PATIENT, _LONGEST_ID = 0x00100020, 64
 _TRANSFER_SYNTAX = 0x00020010
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _IMPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
@@ -76,7 +79,12 @@ def check_room(spool: Spool, queue: FilmQueue, limits: Limits) -> None:
 
 
 def take(
-    spool: Spool, building: Path, file: IO[bytes], source: str, announced: tuple[str, str] | None = None
+    spool: Spool,
+    building: Path,
+    file: IO[bytes],
+    source: Source,
+    audit: Audit,
+    announced: tuple[str, str] | None = None,
 ) -> tuple[int, bool]:
     """Take a whole file of `Spool.incoming` into the spool, on the disk.
 
@@ -85,6 +93,7 @@ def take(
         building: the file; it is moved or stays as it is.
         file: open for writing, and flushed.
         source: where it comes from.
+        audit: gets to know of it.
         announced: SOP class and instance UID that the data set must have; None if nobody has announced any.
 
     Returns:
@@ -100,7 +109,9 @@ def take(
     if not all(map(UID.fullmatch, stated)) or announced not in (None, stated):
         raise NotTaken("disagrees")
     os.fsync(file.fileno())
-    return FilmQueue(spool).add(building, identity, source, time.time())
+    number, is_new = FilmQueue(spool).add(building, identity, printable(str(source)), time.time())
+    audit.received(Subject(identity.uid, identity.sop_class, identity.study, patient=identity.patient), source, is_new)
+    return number, is_new
 
 
 def identify(path: Path) -> Identity:
@@ -116,14 +127,14 @@ def identify(path: Path) -> Identity:
         head = file.read(LONGEST_HEADER)
         try:
             syntax, start = _meta(head)
-            uids = _uids(head[start:], syntax, cut=len(head) == LONGEST_HEADER)
+            uids, patient = _named(head[start:], syntax, cut=len(head) == LONGEST_HEADER)
         except Exception as error:  # pydicom raises nearly anything for a malformed file
             raise NotTaken("unreadable") from error
         digest = hashlib.sha256(syntax.encode() + b"/")
         file.seek(start)
         while part := file.read(_PART):
             digest.update(part)
-    return Identity(uids[_SOP_INSTANCE], uids[_SOP_CLASS], uids[_STUDY], uids[_SERIES], digest.hexdigest())
+    return Identity(uids[_SOP_INSTANCE], uids[_SOP_CLASS], uids[_STUDY], uids[_SERIES], digest.hexdigest(), patient)
 
 
 def is_full(error: OSError) -> bool:
@@ -147,8 +158,8 @@ def _meta(head: bytes) -> tuple[str, int]:
     return syntax, file.tell()
 
 
-def _uids(data: bytes, syntax: str, cut: bool) -> dict[int, str]:
-    """Return the UIDs with which a data set begins.
+def _named(data: bytes, syntax: str, cut: bool) -> tuple[dict[int, str], str]:
+    """Return the UIDs and the PatientID with which a data set begins.
 
     Missing ones are empty. `cut` says whether there is more of it than `data`.
     """
@@ -173,9 +184,11 @@ def _uids(data: bytes, syntax: str, cut: bool) -> dict[int, str]:
         for tag in (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES):
             value = dataset.get_item(tag).value if tag in dataset else b""
             values[tag] = _text(value) if isinstance(value, bytes) else str(value or "")
+        patient = dataset.get_item(_PATIENT).value if _PATIENT in dataset else b""
     if not values[_SOP_INSTANCE]:
         raise ValueError("no SOP instance UID")
-    return values
+    said = patient.decode("latin-1") if isinstance(patient, bytes) else str(patient or "")
+    return values, said.strip("\0 ")[:_LONGEST_ID]
 
 
 def _text(value: bytes) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgecxr.errors import EdgeCxrError
+from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.node_config import NodeConfig, read_config
 from edgecxr.storage.locks import locked
 from edgecxr.storage.permissions import PRIVATE, umask
@@ -73,6 +74,7 @@ def run_role(role: str, work: Callable[[NodeConfig, Stop], None]) -> None:
         role: name of the process; only one of a name runs in a state folder.
         work: called with the configuration.
     """
+    audit = None
     try:
         with umask(PRIVATE):
             stop = Stop()
@@ -80,10 +82,15 @@ def run_role(role: str, work: Callable[[NodeConfig, Stop], None]) -> None:
             config.folder.mkdir(parents=True, exist_ok=True)
             # One that has lost its supervisor may not have ended yet.
             with locked(config.folder / f".{role}.lock"):
+                audit = Audit(config, role)
+                audit.started()
                 work(config, stop)
+                audit.stopped()
         code = 0
     except EdgeCxrError as error:
         say(f"{role}: {error}")
+        if audit is not None:
+            audit.ended(role, f"ended: {error}")
         code = error.exit_code
     sys.stderr.flush()
     os._exit(code)  # threads of associations may still wait for their peers

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop
 from edgecxr.storage.atomic import writing
@@ -54,19 +55,23 @@ def serve(path: Path | None, config: NodeConfig) -> None:
     doing = f"serves {config.folder}: end it, or name another `state`"
     with umask(PRIVATE), locked(config.folder / ".serve.lock", doing):
         arguments = () if path is None else (str(path.absolute()),)
-        processes = [_Process(role, command(function, *arguments)) for role, function in ROLES.items()]
+        audit = Audit(config, "supervisor")
+        audit.started()
+        processes = [_Process(role, command(function, *arguments), audit) for role, function in ROLES.items()]
         try:
             while not stop.wait(_LOOK):
                 for process in processes:
                     process.keep_running()
         finally:
             _end(processes)
+            audit.stopped()
 
 
 @dataclass
 class _Process:
     role: str
     command: list[str]
+    audit: Audit
     popen: subprocess.Popen[bytes] | None = None
     began: float = 0.0
     pause: float = field(default=_FIRST_PAUSE / 2)
@@ -90,6 +95,7 @@ class _Process:
         fresh = code < 0 or now - self.began > _LONGEST_PAUSE
         self.pause = _FIRST_PAUSE if fresh else min(_LONGEST_PAUSE, 2 * self.pause)
         self.due, self.popen = now + self.pause, None
+        self.audit.ended(self.role, f"ended {why}")
         say(f"serve: {self.role} ended {why}, and is started again in {self.pause:g} s")
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgecxr.errors import brief
 from edgecxr.node import intake
+from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import NodeConfig, Watch
@@ -69,7 +70,7 @@ class WatchedFolder:
 
     def __init__(self, watch: Watch, config: NodeConfig, spool: Spool) -> None:
         self._watch, self._limits, self._spool = watch, config.limits, spool
-        self._queue = FilmQueue(spool)
+        self._queue, self._audit = FilmQueue(spool), Audit(config, "receive")
         self._resting: dict[str, tuple[tuple[int, int], float]] = {}
         self._problem = ""
         self._known: Known = {
@@ -141,7 +142,7 @@ class WatchedFolder:
         with copy:
             try:
                 self._copy(path, state, copy)
-                return intake.take(self._spool, building, copy, f"folder {printable(self._watch.folder)}")
+                return intake.take(self._spool, building, copy, Source(self._watch.folder), self._audit)
             finally:
                 building.unlink(missing_ok=True)
 

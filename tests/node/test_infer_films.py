@@ -15,6 +15,8 @@ pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)
 from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.predictor import Predictor
 from edgecxr.node import infer_films
+from edgecxr.node.audit.audit_events import Audit, Source
+from edgecxr.node.audit.audit_reading import describe, entries
 from edgecxr.node.infer_films import TWIN, FilmInference
 from edgecxr.node.intake import take
 from edgecxr.node.node_config import Destination, NodeConfig
@@ -44,13 +46,16 @@ def put(spool: Spool, content: bytes) -> int:
     with file:
         file.write(content)
         file.flush()
-        return take(spool, building, file, "TEST at 127.0.0.1")[0]
+        return take(
+            spool, building, file, Source("TEST", "127.0.0.1"), Audit(NodeConfig(state=str(spool.folder)), "receive")
+        )[0]
 
 
 def infer(spool: Spool, predictor: Predictor, **config: Any) -> None:
     """Let films be read until none waits."""
     stop = Stop()
-    settings = NodeConfig(destination=(Destination("pacs", "PACS", "127.0.0.1", 104),), **config)
+    to = (Destination("pacs", "PACS", "127.0.0.1", 104),)
+    settings = NodeConfig(state=str(spool.folder), destination=to, **config)
     with Readers(1, tries=2) as readers:
         inference = FilmInference(settings, spool, readers, predictor, stop)
         inference._queue.void_leases("no boot")
@@ -87,6 +92,13 @@ def test_each_film_gets_its_results_or_its_reason(
             (lateral, "refused", "view"),
             (without, "rejected", "no-identifiers"),
             (blank, "rejected", "blank"),
+        ]
+        events = [describe(entry)[2:6:2] + [describe(entry)[5]] for entry in entries(spool.folder)]
+        assert sorted(event for event in events if event[0] != "film-received") == [
+            ["film-read", "1.1", ""],
+            ["film-refused", "1.2", "minor failure: view"],
+            ["film-rejected", "1.3", "minor failure: no-identifiers"],
+            ["film-rejected", "1.4", "minor failure: blank"],
         ]
         numbers = [row[0] for row in spool.read("SELECT id FROM result ORDER BY kind")]
         picture, report = (dcmread(spool.result_path(number)) for number in numbers)
@@ -128,6 +140,8 @@ def test_without_phi_no_name_is_stored_beyond_the_film(tmp_path: Path, predictor
         infer(spool, predictor, phi=False)
         assert b"QUISPE" not in b"".join(contents(spool, number)).upper()
         assert contents(spool, number) != []
+        audited = b"".join(path.read_bytes() for path in (spool.folder / "audit").iterdir())
+        assert b"1.1" in audited and b"QUISPE" not in audited.upper() and b"MRN-1" not in audited
         spool.read("PRAGMA wal_checkpoint(TRUNCATE)")
         assert b"QUISPE" not in (spool.folder / "node.sqlite").read_bytes().upper()
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,11 +88,36 @@ def test_films_arrive_and_their_results_are_filed(tmp_path: Path) -> None:
         assert run(*send, *films).returncode == 0
         assert state(config)["films"] == {"filed": 3} and state(config)["results"] == {"pacs": {"sent": 6}}
         assert node.stop() == 0
+        check_audit(config, films)
         with Spool(tmp_path / "state") as spool:
             for row in spool.read("SELECT id, uid FROM result"):
                 assert dcmread(spool.result_path(row["id"])) == next(
                     each for each in results.values() if each.SOPInstanceUID == row["uid"]
                 )
+
+
+def check_audit(config: Path, films: list[Path]) -> None:
+    """Check that the audit trail tells the whole story, and one film's alone if asked."""
+    runs = config.parent / "runs"
+    verified = edgecxr("node", "audit", "--config", config, "--verify", runs=runs)
+    assert verified.code == 0 and verified.out.startswith("whole: ")
+    told = edgecxr("node", "audit", "--config", config, "--film", "1.5.0", runs=runs)
+    kinds = [line.split()[3] for line in told.out.splitlines()]
+    assert kinds == ["film-received", "film-read", "result-sent", "result-sent", "film-received-again"], told.out
+    assert "MODALITY at 127.0.0.1" in told.out and "PACS at 127.0.0.1" in told.out
+    assert edgecxr("node", "retry", "--config", config, runs=runs).code == 0
+    every = edgecxr("node", "audit", "--config", config, "--since", "1d", "--json", runs=runs)
+    entries = [json.loads(line) for line in every.out.splitlines()]
+    said = Counter(entry["EventIdentification"]["EventTypeCode"][-1]["csd-code"] for entry in entries)
+    assert {"started": 4, "stopped": 4, "destination-unreachable": 1, "retried": 1, "trail-read": 1} == {
+        kind: said[kind] for kind in ("started", "stopped", "destination-unreachable", "retried", "trail-read")
+    }
+    assert said["film-read"] == len(films) and said["result-sent"] == 2 * len(films)
+    assert edgecxr("node", "audit", "--config", config, "--since", "tomorrow", runs=runs).code == 2
+    (file,) = (config.parent / "state" / "audit").glob("*.jsonl")
+    file.write_text(file.read_text().replace("MODALITY", "SOMEBODY", 1))
+    broken = edgecxr("node", "audit", "--config", config, "--verify", runs=runs)
+    assert broken.code == 6 and re.search(r"line \d+ ", broken.error)
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(36, marks=pytest.mark.long)])
@@ -218,7 +245,7 @@ def test_what_cannot_be_served_is_one_line_with_its_exit_code(
 
 def test_a_node_that_has_never_run_has_no_status(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    for typed in (("status",), ("retry",)):
+    for typed in (("status",), ("retry",), ("audit",), ("audit", "--verify"), ("audit", "--anchor", "1:2")):
         assert edgecxr("node", *typed, "--config", config, runs=tmp_path).code == 2
     assert edgecxr("node", "echo", "nobody", "--config", config, runs=tmp_path).code == 2
     assert not (tmp_path / "state").exists()

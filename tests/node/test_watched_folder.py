@@ -38,7 +38,7 @@ def scan(folder: Path, uid: str, **elements: Any) -> Path:
 
 
 def watched(folder: Path, spool: Spool, limits: Limits = LIMITS, move: bool = False) -> WatchedFolder:
-    return WatchedFolder(Watch(str(folder.parent), move), NodeConfig(limits=limits), spool)
+    return WatchedFolder(Watch(str(folder.parent), move), NodeConfig(state=str(spool.folder), limits=limits), spool)
 
 
 def uids(spool: Spool) -> list[str]:

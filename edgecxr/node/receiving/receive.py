@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,7 @@ from edgecxr import __version__
 from edgecxr.errors import UsageError, brief
 from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node import intake
+from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import NodeConfig
@@ -88,7 +90,7 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
     scp = _StorageProvider(config, spool)
 
     def each_second() -> None:
-        scp.files.remove_abandoned()
+        scp.each_second()
         if tls is not None:
             tls.context()
             tls.remind()
@@ -157,8 +159,14 @@ class _StorageProvider:
 
     def __init__(self, config: NodeConfig, spool: Spool) -> None:
         self._config, self._spool, self._queue = config, spool, FilmQueue(spool)
+        self._audit = Audit(config, "receive")
         self.files = IncomingFiles(spool.new_file)
         self.server: GuardedServer | None = None
+
+    def each_second(self) -> None:
+        """Remove files of associations that have ended, and write counts of refusals."""
+        self.files.remove_abandoned()
+        self._audit.write_counts(time.monotonic())
 
     def requested(self, event: Any) -> None:
         """Reject an association of an unknown peer, or one too many."""
@@ -166,10 +174,12 @@ class _StorageProvider:
         title, address = requestor.primitive.calling_ae_title.strip(), requestor.address
         if not self._config.may_send(title, address):
             say(f"receive: refused {printable(title)} at {address}, which is no [[peer]]")
+            self._audit.refused(Source(title, address), "it is no [[peer]]")
             self._reject(event.assoc, 1, 1, 3)
             return
         assert self.server is not None
         if self.server.is_one_too_many(address):
+            self._audit.refused(Source(title, address), "it is one too many")
             self._reject(event.assoc, 2, 3, 2)
 
     def store(self, event: Any) -> Any:
@@ -177,7 +187,8 @@ class _StorageProvider:
         request = event.request
         incoming: Incoming | None = request._dataset_file
         title, address = event.assoc.requestor.primitive.calling_ae_title.strip(), event.assoc.requestor.address
-        source = f"{printable(title)} at {address}"
+        peer = Source(title, address)
+        source = printable(str(peer))
         try:
             if incoming is None:
                 return _answer(STATUSES["unreadable"], "no data set")
@@ -186,7 +197,7 @@ class _StorageProvider:
             incoming.finish()
             assert incoming.path is not None
             announced = (str(request.AffectedSOPClassUID or ""), str(request.AffectedSOPInstanceUID or ""))
-            number, new = intake.take(self._spool, incoming.path, incoming.raw, source, announced)
+            number, new = intake.take(self._spool, incoming.path, incoming.raw, peer, self._audit, announced)
             say(f"receive: film {number} from {source}{'' if new else ', which was there already'}")
             return SUCCESS
         except NotTaken as error:

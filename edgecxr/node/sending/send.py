@@ -12,6 +12,7 @@ import time
 from typing import Protocol
 
 from edgecxr.errors import brief
+from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries, Delivery
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
@@ -109,8 +110,7 @@ class Sender:
     def __init__(self, destination: Destination, config: NodeConfig, spool: Spool, stop: Stop) -> None:
         self._destination, self._stop = destination, stop
         self._give_up = config.limits.give_up_hours * _HOUR
-        self._deliveries = Deliveries(spool)
-        self._connection = connection_to(destination, config)
+from edgecxr.node.audit.audit_events import Audit
         self._failures, self._not_before, self._last = 0, 0.0, 0.0
 
     def run(self) -> None:
@@ -155,6 +155,7 @@ class Sender:
                     break
             else:
                 self._deliveries.set_sent(delivery.result, name, remark)
+                self._audit.sent(delivery.subject, name, remark or "")
                 self._failures = 0
                 say(f"send: {name} has result {delivery.result}{f' ({remark})' if remark else ''}")
             self._last = time.monotonic()
@@ -164,16 +165,19 @@ class Sender:
         name = self._destination.name
         given_up = not transient or time.time() - delivery.begun > self._give_up
         self._deliveries.set_failed(delivery.result, name, error, None if given_up else pause(delivery.tries))
+        self._audit.failed(delivery.subject, name, error, given_up)
         say(f"send: {name} does not take result {delivery.result}: {error}{'; it is given up' if given_up else ''}")
 
     def _unreachable(self, error: str) -> None:
         name, wait = self._destination.name, pause(self._failures)
         if not self._failures:
+            self._audit.unreachable(name, error)
             say(f"send: {name} cannot be reached: {error}")
         self._failures += 1
         self._not_before = time.monotonic() + wait
         given_up = self._deliveries.set_unreachable(name, error, wait, self._give_up)
         if given_up:
+            self._audit.unreachable(name, error, given_up)
             say(f"send: {given_up} results for {name} are given up: `edgecxr node retry` sends them again")
 
 

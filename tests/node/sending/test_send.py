@@ -108,7 +108,12 @@ class Node:
     def __init__(self, folder: Path, port: int, made: tuple[DicomObject, ...], **config: Any) -> None:
         self.spool = Spool(folder / "state")
         self.deliveries = Deliveries(self.spool)
-        self.sender = Sender(Destination("pacs", "PACS", "127.0.0.1", port), NodeConfig(**config), self.spool, Stop())
+        self.sender = Sender(
+            Destination("pacs", "PACS", "127.0.0.1", port),
+            NodeConfig(state=str(self.spool.folder), **config),
+            self.spool,
+            Stop(),
+        )
         self.film = add(self.spool, "1.2.5")
         self.deliveries.add(self.film, made, ["pacs"])
 

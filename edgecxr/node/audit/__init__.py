@@ -1,0 +1,1 @@
+"""The audit trail: who sent, read, looked at and got what, and when."""

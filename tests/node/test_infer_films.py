@@ -93,7 +93,7 @@ def test_each_film_gets_its_results_or_its_reason(
             (without, "rejected", "no-identifiers"),
             (blank, "rejected", "blank"),
         ]
-        events = [describe(entry)[2:6:2] + [describe(entry)[5]] for entry in entries(spool.folder)]
+        events = [[*describe(entry)[2:6:2], describe(entry)[5]] for entry in entries(spool.folder)]
         assert sorted(event for event in events if event[0] != "film-received") == [
             ["film-read", "1.1", ""],
             ["film-refused", "1.2", "minor failure: view"],

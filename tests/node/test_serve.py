@@ -109,9 +109,9 @@ def check_audit(config: Path, films: list[Path]) -> None:
     every = edgecxr("node", "audit", "--config", config, "--since", "1d", "--json", runs=runs)
     entries = [json.loads(line) for line in every.out.splitlines()]
     said = Counter(entry["EventIdentification"]["EventTypeCode"][-1]["csd-code"] for entry in entries)
-    assert {"started": 4, "stopped": 4, "destination-unreachable": 1, "retried": 1, "trail-read": 1} == {
+    assert {
         kind: said[kind] for kind in ("started", "stopped", "destination-unreachable", "retried", "trail-read")
-    }
+    } == {"started": 4, "stopped": 4, "destination-unreachable": 1, "retried": 1, "trail-read": 1}
     assert said["film-read"] == len(films) and said["result-sent"] == 2 * len(films)
     assert edgecxr("node", "audit", "--config", config, "--since", "tomorrow", runs=runs).code == 2
     (file,) = (config.parent / "state" / "audit").glob("*.jsonl")

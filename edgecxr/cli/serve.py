@@ -24,12 +24,15 @@ def serve(
     It runs until Ctrl-C or SIGTERM. For research only.
     """
     from edgecxr.node.check import check as checked
+    from edgecxr.node.check import warnings
     from edgecxr.node.node_config import read_config
     from edgecxr.node.supervisor import serve as run
     from edgecxr.terminal import say, show
 
     read = read_config(config)
     lines = checked(read)
+    if check:
+        lines += warnings(read)
     for line in lines:
         (show if check else say)(line)
     if not check:

@@ -16,9 +16,7 @@ from typing import Any
 from edgecxr.doctor.ask import MARK
 from edgecxr.doctor.listing import one_line
 from edgecxr.terminal import show, show_json
-from edgecxr.workers import confine
-from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Limits, Work, run
+from edgecxr.workers.isolation import isolation
 
 # The model y = Identity(x) on one float, to test whether an execution provider loads.
 _MODEL = b64decode("CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=")
@@ -93,25 +91,6 @@ def _decoders() -> dict[str, Any]:
     return {"syntaxes": try_decoders()}
 
 
-def _isolation() -> dict[str, Any]:
-    """Return what is possible in a confined worker."""
-
-    def answer(item: None, said: Any, data: bytes) -> Any:
-        return said
-
-    def ended(item: None, ended: Ended) -> Any:
-        raise RuntimeError(f"a worker ended: {ended.reason}")
-
-    with Pool(Work(attempt_all, answer, ended, confined=True), 1, Limits(seconds=20)) as pool:
-        ((_, facts),) = run(pool, [None])
-    return {**facts, "landlock": confine.landlock_version()}
-
-
-def attempt_all(item: None) -> tuple[dict[str, Any], bytes]:
-    """Return what a worker still may, and what confines it."""
-    return {"possible": confine.still_possible(), "by": confine.in_force}, b""
-
-
 PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "torch": _torch,
     "onnxruntime": _onnxruntime,
@@ -121,5 +100,5 @@ PROBES: dict[str, Callable[[], dict[str, Any]]] = {
     "cuda": lambda: _module("cuda.bindings.runtime", "cuda.cudart"),
     "openvino": lambda: _module("openvino"),
     "decoders": _decoders,
-    "isolation": _isolation,
+    "isolation": isolation,
 }

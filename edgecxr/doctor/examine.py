@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from edgecxr.doctor import decoders, engines, machine_rows, packages, places
+from edgecxr.doctor import decoders, engines, machine_rows, node_rows, packages, places
 from edgecxr.doctor.ask import Answer, ask
 from edgecxr.doctor.listing import Row, guarded
 from edgecxr.machine.gpu import Gpu
@@ -51,6 +51,7 @@ def examine(root: Path = Path("/")) -> list[Row]:
                 ("workspace", "signed bundles", places.signed),
                 ("workspace", "bundles", places.bundles),
                 ("packages", "packages", packages.rows),
+                ("node", "node", node_rows.rows),
             )
         ]
         machine_part = [row for future in machine_futures for row in future.result()]

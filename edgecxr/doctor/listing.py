@@ -22,7 +22,7 @@ class Row:
     """One thing that doctor checked.
 
     Attributes:
-        section: "system", "gpu", "engines", "decoders", "workspace" or "packages".
+        section: "system", "gpu", "engines", "decoders", "workspace", "packages" or "node".
         name: of the thing, unique in its section.
         status: one of `STATUSES`.
         value: what was found, one line for people.

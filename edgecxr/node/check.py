@@ -11,14 +11,16 @@ from typing import Any
 
 from edgecxr import extras, resolve
 from edgecxr.bundle.bundle import Bundle
-from edgecxr.errors import MissingPackage, UsageError
+from edgecxr.errors import MissingPackage, UsageError, brief
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
+from edgecxr.node.surroundings import findings, unfit
 from edgecxr.node.tls.certificates import client_context, ending, server_context
 from edgecxr.terminal import aligned
+from edgecxr.workers.isolation import isolation
 from edgecxr.workspace import Workspace
 
 _PACKAGES = ("pynetdicom", "highdicom")
@@ -36,6 +38,9 @@ def check(config: NodeConfig) -> list[str]:
     for package in _PACKAGES:
         if extras.installed(package) is None:
             raise MissingPackage(package, "node", "edgecxr serve")
+    other = unfit()
+    if other:
+        raise UsageError(f"pynetdicom is {other[0]}, and serve needs {other[1]}: {extras.command('node')}")
     bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=not config.model))
     bundle.artefact(config.precision)
     _check_port(config)
@@ -86,6 +91,24 @@ def _check_certificates(config: NodeConfig) -> list[str]:
             files += [ca, to.certificate]
     sentences = [ending(path) for path in dict.fromkeys(files) if path is not None]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
+
+
+def warnings(config: NodeConfig) -> list[str]:
+    """Return lines about what the machine around a node lacks.
+
+    A worker is started to find out what decoders may do.
+    """
+    found = [f"warning: {each.name}: {each.value}: {each.remedy}" for each in findings(config) if each.remedy]
+    try:
+        possible = isolation()["possible"]
+    except RuntimeError as error:
+        possible = [f"unknown ({brief(error)})"]
+    if possible:
+        found.append(
+            f"warning: what decodes films keeps rights that it does not need ({', '.join(possible)}): "
+            "`edgecxr doctor` says more"
+        )
+    return found
 
 
 def _check_port(config: NodeConfig) -> None:

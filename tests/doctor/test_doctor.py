@@ -52,7 +52,7 @@ def test_json_is_one_object_of_the_documented_form(quick, tmp_path: Path) -> Non
         assert row["status"] in STATUSES and (row["status"] == "ok") <= (row["commands"] == [])
         assert row["remedy"] or row["status"] == "ok"
     sections = list(dict.fromkeys(row["section"] for row in found["rows"]))
-    assert sections == ["system", "gpu", "engines", "workspace", "packages"]  # no decoders were made up
+    assert sections == ["system", "gpu", "engines", "workspace", "packages", "node"]  # no decoders were made up
     keys = [(row["section"], row["name"]) for row in found["rows"]]
     assert len(keys) == len(set(keys))
 

@@ -149,6 +149,7 @@ def test_nothing_acknowledged_is_lost_whichever_process_is_killed(tmp_path: Path
         eventually(send_next, "the last film is acknowledged")
         eventually(lambda: state(config)["films"] == {"filed": len(acknowledged)}, "all are filed")
         assert node.stop() == 0
+    assert edgecxr("node", "audit", "--config", config, "--verify", runs=tmp_path / "runs").code == 0
     # The sender may be killed after the PACS has a result and before it has noted that: then it comes again, as it was.
     results: dict[str, Dataset] = {}
     for each in filed(tmp_path / "pacs").values():

@@ -110,7 +110,8 @@ class Sender:
     def __init__(self, destination: Destination, config: NodeConfig, spool: Spool, stop: Stop) -> None:
         self._destination, self._stop = destination, stop
         self._give_up = config.limits.give_up_hours * _HOUR
-from edgecxr.node.audit.audit_events import Audit
+        self._deliveries, self._audit = Deliveries(spool), Audit(config, "send")
+        self._connection = connection_to(destination, config)
         self._failures, self._not_before, self._last = 0, 0.0, 0.0
 
     def run(self) -> None:

@@ -257,8 +257,8 @@ def test_several_processes_write_one_chain(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_whatever_is_killed_the_chain_is_whole_and_has_what_was_reported(tmp_path: Path) -> None:
     chance, reported = random.Random(7), 0
-    for _ in range(40):
-        processes = writers(tmp_path, 3, 10_000)
+    for _ in range(15):
+        processes = writers(tmp_path, 2, 10_000)
         for process in processes:
             assert process.stdout is not None and process.stdout.readline()
         for _ in range(chance.randrange(30)):

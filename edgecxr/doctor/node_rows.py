@@ -11,7 +11,7 @@ from edgecxr.node.surroundings import findings, unfit
 
 
 def rows() -> Iterator[Row]:
-    """Yield pynetdicom's version, the clock, the disk of the default state folder, and DCMTK's tools."""
+    """Yield pynetdicom's version, the clock, the disk, and DCMTK's tools."""
     version = installed("pynetdicom")
     if version is None:
         yield Row("node", "pynetdicom", "absent", "not installed", "for `edgecxr serve`", (command("node"),))

@@ -1,4 +1,4 @@
-"""What a node needs of the machine around it, looked at without starting anything."""
+"""What a node needs of the machine around it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def clock() -> Finding:
 
 
 def disk(config: NodeConfig) -> Finding:
-    """Return the space that is free where the node's state lies, and whether films are taken."""
+    """Return the space that is free for the node's state."""
     place = next(each for each in (config.folder, *config.folder.absolute().parents) if os.path.isdir(each))
     whole, _, free = shutil.disk_usage(place)
     kept = max(config.limits.free_mib << 20, int(whole * config.limits.free_percent / 100))
@@ -89,7 +89,7 @@ def disk(config: NodeConfig) -> Finding:
 
 
 def tools() -> Finding | None:
-    """Return which of DCMTK's tools are hidden by pynetdicom's of the same name.
+    """Return which of DCMTK's tools pynetdicom's hide.
 
     Returns:
         None if there is nothing of DCMTK's.

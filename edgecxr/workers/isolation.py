@@ -1,4 +1,4 @@
-"""What confined workers may do on this machine, found out by one that tries."""
+"""What confined workers may do here, found out by trying."""
 
 from __future__ import annotations
 

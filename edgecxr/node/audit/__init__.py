@@ -1,1 +1,1 @@
-"""The audit trail: who sent, read, looked at and got what, and when."""
+"""The audit trail: who did what with which film, and when."""

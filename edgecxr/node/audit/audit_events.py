@@ -74,7 +74,7 @@ class _Refusals:
 
 @dataclass
 class Audit:
-    """The audit trail as one process writes it; its threads may share it.
+    """The audit trail as one process and its threads write it.
 
     If the trail cannot be written, the node goes on; the number of events that are missing is written later.
 
@@ -99,7 +99,7 @@ class Audit:
         self._write("stopped", [self._self(requestor=True)])
 
     def ended(self, process: str, how: str) -> None:
-        """Note that another process of the node has ended by itself, or was killed."""
+        """Note that another process has ended, or was killed."""
         ended = participant(f"edgecxr {process}", requestor=False, role="application")
         self._write("stopped", [self._self(requestor=True), ended], outcome=SERIOUS, description=f"{process} {how}")
 
@@ -226,7 +226,7 @@ class Audit:
         self._write("retried", way, None, SUCCESS, f"{count} results")
 
     def login(self, user: str, address: str, succeeded: bool) -> None:
-        """Note that somebody has logged in on the web page, or has tried to."""
+        """Note that somebody has logged in, or has tried to."""
         here = self._self(requestor=False)
         self._write("login", [self._user(user, address), here], None, SUCCESS if succeeded else MINOR)
 

@@ -122,7 +122,9 @@ def report(checked: Checked) -> list[str]:
 
 
 def describe(entry: dict[str, Any]) -> list[str]:
-    """Return an entry as cells for people: number, time, event, who, what, how it went."""
+    """Return an entry as cells for people.
+
+    They are number, time, event, who, what, how it went."""
     event = _table(entry.get("EventIdentification"))
     who = []
     for each in _tables(entry, "ActiveParticipant"):
@@ -140,7 +142,7 @@ def describe(entry: dict[str, Any]) -> list[str]:
 
 
 def moment(text: str) -> datetime:
-    """Return the moment that --since names: a time, a day, or so long ago.
+    """Return the moment that --since names.
 
     Args:
         text: "2026-11-29", "2026-11-29T08:30", or a number of minutes, hours, days or weeks: "30m", "12h", "7d", "2w".
@@ -163,7 +165,7 @@ def _broken(line: int, why: str) -> CheckFailed:
 
 
 def _snapshot(state: Path) -> tuple[End | None, dict[str, int]]:
-    """Return what the head says at one moment, and the sizes of the files then.
+    """Return the head and the sizes of the files at one moment.
 
     Raises:
         UsageError: there is no trail, or it cannot be read.
@@ -184,7 +186,7 @@ def _snapshot(state: Path) -> tuple[End | None, dict[str, int]]:
 
 
 def _files(state: Path, sizes: dict[str, int]) -> Iterator[tuple[str, list[bytes], bytes]]:
-    """Yield the files of a trail: name, lines, and what is left of an unfinished one.
+    """Yield the name, lines and unfinished line of each file.
 
     Raises:
         UsageError: one cannot be read.

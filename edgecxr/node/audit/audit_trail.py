@@ -74,7 +74,7 @@ class End:
 
 
 class AuditTrail:
-    """The audit trail of a node, to which any process and thread may append.
+    """The audit trail of a node; any process and thread may append.
 
     Args:
         folder: of the node's state.
@@ -117,7 +117,7 @@ class AuditTrail:
 
 
 def file_names(folder: Path) -> list[str]:
-    """Return the names of a trail's files in the order of their lines."""
+    """Return the names of a trail's files, in order."""
     try:
         return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name))  # noqa: PTH208
     except FileNotFoundError:
@@ -142,7 +142,7 @@ def entry_of(content: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a trail goes on: file, end, a torn line after it, and why its chain is broken."""
+    """Where a trail goes on: file, end, torn line, break."""
 
     name: str
     end: End
@@ -166,7 +166,7 @@ def _place(folder: Path, head: End | None) -> _Place:
 
 
 def _recovered(path: Path, head: End | None) -> _Place:
-    """Return where a trail goes on that does not end as its head says.
+    """Return where a trail goes on whose head is wrong.
 
     That is so after a kill between the two, and after a power cut: what continues the chain after the line that the
     head names is part of it.

@@ -14,10 +14,11 @@ Config = Annotated[
 ]
 
 
-@app.command(epilog="Examples:  edgecxr serve --config node.toml --check  |  edgecxr serve --config node.toml")
+@app.command(epilog="Examples:  edgecxr serve --demo  |  edgecxr serve --config node.toml --check")
 def serve(
     config: Config = None,
     check: Annotated[bool, typer.Option("--check", help="Say what would listen where, and end.")] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Show a node on this machine alone, with phantoms.")] = False,
 ) -> None:
     """Receive films by DICOM, and file their results in a PACS.
 
@@ -29,6 +30,9 @@ def serve(
     from edgecxr.node.supervisor import serve as run
     from edgecxr.terminal import say, show
 
+    if demo:
+        _demonstrate(config, check)
+        return
     read = read_config(config)
     lines = checked(read)
     if check:
@@ -37,3 +41,16 @@ def serve(
         (show if check else say)(line)
     if not check:
         run(config, read)
+
+
+def _demonstrate(config: Path | None, check: bool) -> None:
+    from edgecxr.errors import MissingPackage, UsageError
+    from edgecxr.extras import installed
+
+    if config is not None or check:
+        raise UsageError("--demo has a configuration of its own: leave --config and --check out")
+    if installed("pynetdicom") is None:
+        raise MissingPackage("pynetdicom", "node", "edgecxr serve --demo")
+    from edgecxr.node.demo.demonstration import demonstrate
+
+    demonstrate()

@@ -124,7 +124,8 @@ def report(checked: Checked) -> list[str]:
 def describe(entry: dict[str, Any]) -> list[str]:
     """Return an entry as cells for people.
 
-    They are number, time, event, who, what, how it went."""
+    They are number, time, event, who, what, how it went.
+    """
     event = _table(entry.get("EventIdentification"))
     who = []
     for each in _tables(entry, "ActiveParticipant"):

@@ -1,0 +1,1 @@
+"""A node with its own modality and archive, to look at."""

@@ -21,6 +21,7 @@ from edgecxr.node.demo.result_receiver import receiving
 from edgecxr.node.node_config import read_config
 from edgecxr.node.spool import DATABASE, Spool
 from edgecxr.node.supervisor import serve
+from edgecxr.storage.json_values import parse_json
 from edgecxr.storage.permissions import PRIVATE, umask
 from edgecxr.terminal import say
 
@@ -120,7 +121,7 @@ def _film(state: Path, uid: str) -> dict[str, Any] | None:
 def _outcome(row: dict[str, Any]) -> str:
     if row["state"] != "filed":
         return f"{row['state']}, and not analysed ({row['reason']})"
-    said = json.loads(row["prediction"])
+    said = parse_json(row["prediction"])
     found = [f"{name} {each['probability']:.2f}" for name, each in said["findings"].items() if each["decision"]]
     abnormal = "abnormal" if said["abnormal"]["decision"] else "not abnormal"
     findings = f"; {', '.join(found)}" if found else ""

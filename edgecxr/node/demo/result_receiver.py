@@ -14,7 +14,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
     Verification,
 )
 
-from edgecxr.node.sending.send import quiet
+from edgecxr.node.sending.association import quiet
 from edgecxr.terminal import printable, say
 
 _KINDS = {Comprehensive3DSRStorage: "a report", SecondaryCaptureImageStorage: "a picture"}

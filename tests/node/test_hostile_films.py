@@ -173,7 +173,7 @@ def test_each_bad_film_gets_its_reason_and_the_next_ones_their_results(tmp_path:
             uid: ("filed", None) for uid in ("1.5.105", "1.5.106", "1.5.107")
         }
         assert {uid: state for uid, (state, _) in found.items()} == {"1.5.100": "rejected", "1.5.101": "rejected"}
-        assert found["1.5.100"][1] == "malformed" and found["1.5.101"][1] in ("too-large", "malformed", "blank")
+        assert found["1.5.100"][1] == "malformed" and found["1.5.101"][1] in ("too-large", "unsupported")
         for each in (modality, *twins):
             each.close()
         unharmed(process)

@@ -15,6 +15,8 @@ from edgecxr.errors import MissingPackage, UsageError, brief
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN
+from edgecxr.node.secret_file import read_secret
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
 from edgecxr.node.surroundings import findings, unfit
@@ -24,6 +26,7 @@ from edgecxr.workers.isolation import isolation
 from edgecxr.workspace import Workspace
 
 _PACKAGES = ("pynetdicom", "highdicom")
+_STOW_PACKAGE = "python-multipart"
 _ERRORS = 5
 
 
@@ -43,7 +46,7 @@ def check(config: NodeConfig) -> list[str]:
         raise UsageError(f"pynetdicom is {other[0]}, and serve needs {other[1]}: {extras.command('node')}")
     bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=not config.model))
     bundle.artefact(config.precision)
-    _check_port(config)
+    _check_port(config.address, config.port)
     _check_folder(config.folder)
     by_tls = config.tls is not None and config.tls.dicom
     warnings = _check_certificates(config)
@@ -53,6 +56,16 @@ def check(config: NodeConfig) -> list[str]:
         f"{' over TLS' if by_tls else ''}",
         f"films from: {senders or 'nobody, since there is no [[peer]]'}",
     ]
+    if config.stow is not None:
+        stow = config.stow
+        if extras.installed(_STOW_PACKAGE) is None:
+            raise MissingPackage(_STOW_PACKAGE, "node", "[stow]")
+        if stow.token_file is not None:
+            read_secret(stow.token_file, SHORTEST_TOKEN)
+        _check_port(stow.address, stow.port)
+        scheme = "https" if config.tls else "http"
+        who = "who shows the token" if stow.token_file else "every program of this machine"
+        lines.append(f"films by STOW-RS at {scheme}://{stow.address}:{stow.port}/dicomweb/studies from {who}")
     for watch in config.watch:
         if not os.path.isdir(watch.folder):
             raise UsageError(f"[[watch]] {watch.folder} is no folder: make it, or name another")
@@ -111,19 +124,18 @@ def warnings(config: NodeConfig) -> list[str]:
     return found
 
 
-def _check_port(config: NodeConfig) -> None:
-    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+def _check_port(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((config.address, config.port))
+            probe.bind((address, port))
             probe.listen(1)
         except OSError as error:
-            low = error.errno == errno.EACCES and config.port < 1024
+            low = error.errno == errno.EACCES and port < 1024
             remedy = "give a `port` above 1023, or the right to use it" if low else "end what listens there"
             raise UsageError(
-                f"{config.address} port {config.port} cannot be listened on ({error.strerror}): {remedy}, or give "
-                "another one"
+                f"{address} port {port} cannot be listened on ({error.strerror}): {remedy}, or give another one"
             ) from error
 
 

@@ -33,6 +33,7 @@ class Identity:
         series: series instance UID.
         digest: SHA-256 of its transfer syntax and data set, in hexadecimal digits.
         patient: PatientID, characters beyond ASCII as they came; "" if there is none.
+        syntax: transfer syntax UID.
     """
 
     uid: str
@@ -41,6 +42,7 @@ class Identity:
     series: str
     digest: str
     patient: str = ""
+    syntax: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Intake of films that have arrived.
 
-All ways in meet here: C-STORE and watched folders. Of the header no more is read than names the film.
+All ways in meet here: C-STORE, STOW-RS and watched folders. Of the header no more is read than names the film.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import time
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +60,8 @@ REASONS = {
     "too-large": "the film is too large",
     "disagrees": "the data set is not the film that was announced, or has no usable UIDs",
     "unreadable": "the header cannot be read",
+    "class": "it is of no SOP class that is received",
+    "syntax": "it has a transfer syntax that is not decoded",
 }
 """Why a film is not taken: codes for programs, with the same in words."""
 
@@ -85,6 +88,7 @@ def take(
     source: Source,
     audit: Audit,
     announced: tuple[str, str] | None = None,
+    look: Callable[[Identity], None] | None = None,
 ) -> tuple[int, bool]:
     """Take a whole file of `Spool.incoming` into the spool, on the disk.
 
@@ -95,6 +99,7 @@ def take(
         source: where it comes from.
         audit: gets to know of it.
         announced: SOP class and instance UID that the data set must have; None if nobody has announced any.
+        look: called with what the data set says that it is; it may raise NotTaken.
 
     Returns:
         Its number, and whether it is new.
@@ -105,6 +110,8 @@ def take(
         sqlite3.Error: it cannot be kept.
     """
     identity = identify(building)
+    if look is not None:
+        look(identity)
     stated = (identity.sop_class, identity.uid)
     if not all(map(UID.fullmatch, stated)) or announced not in (None, stated):
         raise NotTaken("disagrees")
@@ -134,7 +141,9 @@ def identify(path: Path) -> Identity:
         file.seek(start)
         while part := file.read(_PART):
             digest.update(part)
-    return Identity(uids[_SOP_INSTANCE], uids[_SOP_CLASS], uids[_STUDY], uids[_SERIES], digest.hexdigest(), patient)
+    return Identity(
+        *(uids[_SOP_INSTANCE], uids[_SOP_CLASS], uids[_STUDY], uids[_SERIES]), digest.hexdigest(), patient, syntax
+    )
 
 
 def is_full(error: OSError) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecxr.errors import UsageError
+from edgecxr.node.receiving.stow_settings import Stow
 from edgecxr.node.sending.destination import FILES, Destination, check_ae_title, check_port
 from edgecxr.node.tls.certificates import Tls
 from edgecxr.storage import settings
@@ -73,9 +74,11 @@ class Limits:
         associations_per_address: at one time, from one address.
         connections: TCP connections at one time, with and without an association.
         handshake_seconds: for the handshake of TLS.
-        first_seconds: for the request of an association, after its connection.
+        first_seconds: for the request of an association, after its connection, and for the header of an HTTP request.
         idle_seconds: without anything from the peer.
         object_seconds: for one film, from its first byte to its last.
+        http_connections: of DICOMweb, at one time.
+        http_per_address: the same, from one address.
         pdu_kib: greatest PDU, KiB.
         film_mib: greatest film, MiB.
         queue: films that wait; further ones are refused.
@@ -93,6 +96,8 @@ class Limits:
     first_seconds: float = 10.0
     idle_seconds: float = 60.0
     object_seconds: float = 120.0
+    http_connections: int = 32
+    http_per_address: int = 8
     pdu_kib: int = 1024
     film_mib: int = 256
     queue: int = 10_000
@@ -132,6 +137,7 @@ class NodeConfig:
         destination: those that get the results.
         watch: folders that are looked through.
         tls: what the node proves itself with; None is no TLS.
+        stow: listener for DICOMweb; None is none.
         limits: see `Limits`.
     """
 
@@ -149,6 +155,7 @@ class NodeConfig:
     destination: tuple[Destination, ...] = ()
     watch: tuple[Watch, ...] = ()
     tls: Tls | None = None
+    stow: Stow | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -174,6 +181,10 @@ class NodeConfig:
         for to in self.destination:
             if to.tls and to.ca is None and (self.tls is None or self.tls.ca is None):
                 raise UsageError(f"destination {to.name}: name the authority of its certificate with `ca`")
+        if self.stow is not None and not self.stow.is_local and self.tls is None:
+            raise UsageError(
+                f"[stow] address = {shown(self.stow.address)} is open to the network: add [tls], or listen on 127.0.0.1"
+            )
         _check_unique("destination", (destination.name for destination in self.destination))
         _check_unique("peer", (f"{peer.ae_title} at {peer.address}" for peer in self.peer))
         _check_unique("watch", (watch.folder for watch in self.watch))
@@ -207,14 +218,17 @@ def read_config(path: Path | None) -> NodeConfig:
     watch = tuple(dataclasses.replace(each, folder=str(here / each.folder)) for each in config.watch)
     state = None if config.state is None else str(here / config.state)
     tls = None if config.tls is None else located(config.tls, here, ("certificate", "key", "ca"))
+    stow = None if config.stow is None else located(config.stow, here, ("token_file",))
     destination = tuple(located(each, here, FILES) for each in config.destination)
     model = config.model
     if model is not None and (here / model).is_dir():
         model = str(here / model)
-    return dataclasses.replace(config, watch=watch, state=state, model=model, tls=tls, destination=destination)
+    return dataclasses.replace(
+        config, watch=watch, state=state, model=model, tls=tls, destination=destination, stow=stow
+    )
 
 
-T = TypeVar("T", Tls, Destination)
+T = TypeVar("T", Tls, Destination, Stow)
 
 
 def located(values: T, folder: Path, keys: Iterable[str]) -> T:

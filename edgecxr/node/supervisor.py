@@ -23,10 +23,17 @@ from edgecxr.workers.new_python import command, environment
 
 ROLES = {
     "receive": "edgecxr.node.receiving.receive:main",
+    "stow": "edgecxr.node.receiving.stow:main",
     "infer": "edgecxr.node.infer_films:main",
     "send": "edgecxr.node.sending.send:main",
 }
 """Processes of a node -> the function that each runs."""
+
+
+def roles(config: NodeConfig) -> dict[str, str]:
+    """Return those of `ROLES` that a configuration asks for."""
+    return {role: function for role, function in ROLES.items() if role != "stow" or config.stow is not None}
+
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds until a process that has ended is started again.
@@ -57,7 +64,7 @@ def serve(path: Path | None, config: NodeConfig) -> None:
         arguments = () if path is None else (str(path.absolute()),)
         audit = Audit(config, "supervisor")
         audit.started()
-        processes = [_Process(role, command(function, *arguments), audit) for role, function in ROLES.items()]
+        processes = [_Process(role, command(function, *arguments), audit) for role, function in roles(config).items()]
         try:
             while not stop.wait(_LOOK):
                 for process in processes:

@@ -79,7 +79,9 @@ def test_a_peer_is_a_title_at_an_address(tmp_path: Path) -> None:
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true', "`ca`"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\nca = "x"', "tls = true"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true\nkey = "x"', "certificate"),
-        ('[tls]\nkey = "x"', "certificate"),
+        ('[tls]\nkey = "x"', "certificate"), ("[stow]\nport = 70000", "port"),
+        ('[stow]\naddress = "here"', "[stow] address"), ('[stow]\naddress = "0.0.0.0"', "token_file"),
+        ('[stow]\naddress = "0.0.0.0"\ntoken_file = "t"', "[tls]"),
         ("[limits]\nfilm_mib = nan", "film_mib"), ("[limits]\ngive_up_hours = nan", "give_up_hours"), ("x = ", "TOML"),
     ],
 )  # fmt: skip

@@ -31,6 +31,7 @@ from tests.node.running import Process, alone, configured, dcmtk, eventually, fr
 from tests.tiny_bundle import tiny_bundle
 
 PACS = '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 11113\n'
+STOW = "[stow]\nport = 0\n"
 
 
 def scan(folder: Path, number: int) -> Path:
@@ -124,7 +125,7 @@ def check_audit(config: Path, films: list[Path]) -> None:
 def test_nothing_acknowledged_is_lost_whichever_process_is_killed(tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     model = tiny_bundle(tmp_path / "model").path
-    config = configured(tmp_path, PACS, port=11112, model=str(model))
+    config = configured(tmp_path, PACS + STOW, port=11112, model=str(model))
     acknowledged: list[int] = []
     number = 0
     with alone() as prefix, pacs(prefix, tmp_path / "pacs"), serving(prefix, config) as node:
@@ -172,9 +173,9 @@ def pid_of(node: Process, role: str) -> int | None:
 
 
 def test_all_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
-    config = configured(tmp_path, port=free_port(), model=str(tiny_bundle(tmp_path / "model").path))
+    config = configured(tmp_path, STOW, port=free_port(), model=str(tiny_bundle(tmp_path / "model").path))
     with serving([], config) as node:
-        for line in ("receive: EDGE listens", "infer: tiny-test is ready", "send: no destinations"):
+        for line in ("receive: EDGE listens", "stow: listens", "infer: tiny-test is ready", "send: no destinations"):
             node.says(line)
         pids = [pid_of(node, role) for role in ROLES]
         assert None not in pids
@@ -209,6 +210,19 @@ def test_check_warns_of_an_address_that_others_reach(tmp_path: Path) -> None:
     model = str(tiny_bundle(tmp_path / "model").path)
     config = NodeConfig(address="0.0.0.0", port=0, model=model, state=str(tmp_path), peer=(Peer("CR", "10.0.0.1"),))
     assert [line for line in check(config) if "TLS" in line] != []
+
+
+def test_check_says_who_may_send_by_stow_and_looks_at_the_token(tmp_path: Path) -> None:
+    typed = {"port": free_port(), "model": str(tiny_bundle(tmp_path / "model").path)}
+    stow = f"[stow]\nport = {free_port()}\n"
+    ended = edgecxr("serve", "--config", configured(tmp_path, stow, **typed), "--check", runs=tmp_path)
+    assert ended.code == 0 and "every program" in ended.out
+    config = configured(tmp_path, stow + 'token_file = "token"\n', **typed)
+    assert "/token" in edgecxr("serve", "--config", config, "--check", runs=tmp_path).error
+    (tmp_path / "token").write_text("a" * 40)
+    (tmp_path / "token").chmod(0o600)
+    ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
+    assert ended.code == 0 and "shows the token" in ended.out
 
 
 def test_check_warns_of_certificates_that_end_and_refuses_those_that_are_none(tmp_path: Path) -> None:

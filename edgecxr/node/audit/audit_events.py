@@ -80,7 +80,7 @@ class Audit:
 
     Attributes:
         config: the node's.
-        process: what writes: "receive", "infer", "send", "web", "supervisor" or "command".
+        process: what writes: "receive", "stow", "infer", "send", "web", "supervisor" or "command".
     """
 
     config: NodeConfig

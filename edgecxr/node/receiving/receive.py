@@ -16,12 +16,7 @@ from typing import Any
 from pydicom import Dataset
 from pydicom.uid import UID as DicomUID
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    SecondaryCaptureImageStorage,
-    Verification,
-)
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined, unused-ignore]
 
 from edgecxr import __version__
 from edgecxr.errors import UsageError, brief
@@ -32,24 +27,14 @@ from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
+from edgecxr.node.receiving.answers import CLASSES, FAILED, STATUSES
 from edgecxr.node.receiving.guard import GuardedServer, Incoming, IncomingFiles
 from edgecxr.node.spool import Spool
 from edgecxr.node.tls.certificates import Renewed, server_context
 from edgecxr.node.watched_folder import watching
 from edgecxr.terminal import printable, say
 
-STATUSES = {
-    "no-space": 0xA700, "queue-full": 0xA700, "too-large": 0xA700, "disagrees": 0xA900, "unreadable": 0xC000,
-}  # fmt: skip
-"""Reason of `edgecxr.node.intake.REASONS` -> status of the answer (PS3.4, B.2.3)."""
-
-FAILED = 0x0110
-"""Status of an answer where the fault is the node's: processing failure (PS3.7, C)."""
-
 SUCCESS = 0x0000
-
-CLASSES = (ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation, SecondaryCaptureImageStorage)
-"""SOP classes that are received."""
 
 IMPLEMENTATION = DicomUID("2.25.208821317405473411957716253812146871537")
 """Implementation class UID of edgecxr, made once from a random UUID (PS3.5, B.2)."""

@@ -63,7 +63,7 @@ def node_echo(
     name: Annotated[str, typer.Argument(help="Of a destination.")],
     config: Config = None,
 ) -> None:
-    """Ask a destination by C-ECHO whether it is there."""
+    """Ask a destination by C-ECHO, or by HTTP, whether it is there."""
     from edgecxr.errors import CheckFailed, MissingPackage
     from edgecxr.extras import installed
     from edgecxr.node.check import destination_of
@@ -74,7 +74,8 @@ def node_echo(
     to = destination_of(read, name)
     if installed("pynetdicom") is None:
         raise MissingPackage("pynetdicom", "node", "edgecxr node echo")
-    from edgecxr.node.sending.association import Unreachable, quiet
+    from edgecxr.node.sending.association import quiet
+    from edgecxr.node.sending.failures import Unreachable
     from edgecxr.node.sending.send import connection_to
 
     quiet()

@@ -15,7 +15,7 @@ from edgecxr.errors import MissingPackage, UsageError, brief
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.node_config import NodeConfig
-from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN
+from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.secret_file import read_secret
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
@@ -57,23 +57,15 @@ def check(config: NodeConfig) -> list[str]:
         f"films from: {senders or 'nobody, since there is no [[peer]]'}",
     ]
     if config.stow is not None:
-        stow = config.stow
-        if extras.installed(_STOW_PACKAGE) is None:
-            raise MissingPackage(_STOW_PACKAGE, "node", "[stow]")
-        if stow.token_file is not None:
-            read_secret(stow.token_file, SHORTEST_TOKEN)
-        _check_port(stow.address, stow.port)
-        scheme = "https" if config.tls else "http"
-        who = "who shows the token" if stow.token_file else "every program of this machine"
-        lines.append(f"films by STOW-RS at {scheme}://{stow.address}:{stow.port}/dicomweb/studies from {who}")
+        lines.append(_check_stow(config, config.stow))
     for watch in config.watch:
         if not os.path.isdir(watch.folder):
             raise UsageError(f"[[watch]] {watch.folder} is no folder: make it, or name another")
         lines.append(f"films in: {watch.folder}{', from where they are removed' if watch.move else ''}")
     lines.append(f"model: {bundle.card.name}, {config.precision}, by {config.backend}, {config.operating_point}")
     for to in config.destination:
-        calling = to.calling or config.ae_title
-        lines.append(f"results to: {to.name}, {to.place}, called by {calling}")
+        calling = "" if to.url else f", called by {to.calling or config.ae_title}"
+        lines.append(f"results to: {to.name}, {to.place}{calling}")
     if not config.destination:
         lines.append("results to: nobody, since there is no [[destination]]; they stay in the state folder")
     lines += warnings
@@ -84,8 +76,19 @@ def check(config: NodeConfig) -> list[str]:
     return lines
 
 
+def _check_stow(config: NodeConfig, stow: Stow) -> str:
+    if extras.installed(_STOW_PACKAGE) is None:
+        raise MissingPackage(_STOW_PACKAGE, "node", "[stow]")
+    if stow.token_file is not None:
+        read_secret(stow.token_file, SHORTEST_TOKEN)
+    _check_port(stow.address, stow.port)
+    scheme = "https" if config.tls else "http"
+    who = "who shows the token" if stow.token_file else "every program of this machine"
+    return f"films by STOW-RS at {scheme}://{stow.address}:{stow.port or 'any'}/dicomweb/studies from {who}"
+
+
 def _check_certificates(config: NodeConfig) -> list[str]:
-    """Return warnings of certificates.
+    """Return warnings of certificates, after a look at all secrets.
 
     Raises:
         UsageError: a file cannot be used.
@@ -98,10 +101,13 @@ def _check_certificates(config: NodeConfig) -> list[str]:
         if tls.dicom and tls.ca is None:
             lines.append("warning: [tls] has no `ca`, so that a peer is known by its AE title and address alone")
     for to in config.destination:
-        if to.tls:
+        if to.uses_tls:
             ca = to.ca or (tls.ca if tls else None)
             client_context(ca, to.certificate, to.key)
             files += [ca, to.certificate]
+        for path in (to.token_file, to.password_file):
+            if path is not None:
+                read_secret(path)
     sentences = [ending(path) for path in dict.fromkeys(files) if path is not None]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 

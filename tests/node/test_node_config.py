@@ -63,6 +63,18 @@ def test_a_peer_is_a_title_at_an_address(tmp_path: Path) -> None:
     assert not config.may_send("CR1", "10.0.1.7") and not config.may_send("CR2", "10.0.0.7")
 
 
+def url(address: str, more: str = "") -> str:
+    return f'[[destination]]\nname = "a"\nurl = "{address}"\n{more}'
+
+
+def test_a_url_is_a_destination_and_its_files_are_relative_to_the_configuration(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, url("https://[::1]:8443/dicom-web/", 'token_file = "t"\nca = "c.pem"')))
+    (to,) = config.destination
+    assert (to.token_file, to.ca, to.place) == (str(tmp_path / "t"), str(tmp_path / "c.pem"), to.url) and to.uses_tls
+    local = read_config(written(tmp_path, url("http://localhost:8042/", 'user = "u"\npassword_file = "/p"')))
+    assert local.destination[0].password_file == "/p" and not local.destination[0].uses_tls
+
+
 @pytest.mark.parametrize(
     ("text", "key"),
     [
@@ -79,6 +91,12 @@ def test_a_peer_is_a_title_at_an_address(tmp_path: Path) -> None:
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true', "`ca`"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\nca = "x"', "tls = true"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true\nkey = "x"', "certificate"),
+        (url("ftp://h/dicomweb"), "ftp"), (url("https://"), "url"), (url("https://u:p@h/"), "url"),
+        (url("https://h/?a=b"), "url"), (url("https://h:0/"), "url"), (url("https://h:x/"), "url"),
+        (url("https://h/a b"), "url"), (url("https://h/", "port = 1"), "leave out ae_title"),
+        (url("https://h/", 'user = "u"'), "password_file"), (url("http://10.0.0.1/", 'token_file = "t"'), "https URL"),
+        (url("https://h/", 'user = "a:b"\npassword_file = "p"'), "colon"), ('[[destination]]\nname = "a"', "ae_title"),
+        ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntoken_file = "t"', "only a `url`"),
         ('[tls]\nkey = "x"', "certificate"), ("[stow]\nport = 70000", "port"),
         ('[stow]\naddress = "here"', "[stow] address"), ('[stow]\naddress = "0.0.0.0"', "token_file"),
         ('[stow]\naddress = "0.0.0.0"\ntoken_file = "t"', "[tls]"),

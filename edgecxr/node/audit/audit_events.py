@@ -269,10 +269,10 @@ class Audit:
     def _way(self, destination: str) -> list[dict[str, Any]]:
         to = next((each for each in self.config.destination if each.name == destination), None)
         there = participant(
-            to.ae_title if to else destination,
+            (to.ae_title or to.url or destination) if to else destination,
             requestor=False,
             role="destination",
-            address=to.host if to else None,
+            address=(to.host or to.split_url.hostname) if to else None,
             name=destination,
         )
         return [self._self(requestor=True, role="source"), there]

@@ -21,8 +21,9 @@ from edgecxr.errors import UsageError, brief
 from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.node.bounded_socket import BoundedSocket
 from edgecxr.node.node_config import Limits, NodeConfig
+from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
-from edgecxr.node.tls.certificates import Renewed, client_context
+from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.terminal import printable
 
 CONNECT, ANSWER = 5.0, 30.0
@@ -33,22 +34,6 @@ def quiet() -> None:
     """Keep pynetdicom from logging; its messages name no remedy."""
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
-
-
-class Unreachable(Exception):
-    """A destination that takes no association, or has lost one."""
-
-
-class Refused(Exception):
-    """A result that a destination does not take.
-
-    Attributes:
-        transient: whether it may take it later.
-    """
-
-    def __init__(self, message: str, transient: bool) -> None:
-        super().__init__(message)
-        self.transient = transient
 
 
 class Association:
@@ -70,12 +55,7 @@ class Association:
         self._entity.add_requested_context(Verification)
         for sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage):
             self._entity.add_requested_context(sop_class, syntaxes)
-        tls = config.tls
-        self._ca = destination.ca or (tls.ca if tls else None)
-        self._own = (destination.certificate, destination.key)
-        if destination.certificate is None and tls is not None:
-            self._own = (tls.certificate, tls.key)
-        self._tls: Renewed | None = None
+        self._tls = ClientTls(destination, config)
         self._association: Any = None
         self.was_established = False
 
@@ -141,7 +121,7 @@ class Association:
         to = self._destination
         self._association, self.was_established = None, False
         try:
-            tls = (self._secured().context(), to.tls_name or to.host) if to.tls else None
+            tls = (self._tls.context(), to.tls_name or to.host) if to.tls else None
         except UsageError as error:
             raise Unreachable(str(error)) from error
         try:
@@ -158,18 +138,6 @@ class Association:
             raise Unreachable(_why_not(association, to))
         self._association, self.was_established = association, True
         return association
-
-    def _secured(self) -> Renewed:
-        """Return what the node proves itself with.
-
-        Raises:
-            UsageError: a file cannot be used.
-        """
-        if self._tls is None:
-            files = [path for path in (self._ca, *self._own) if path is not None]
-            self._tls = Renewed(lambda: client_context(self._ca, *self._own), files, "send")
-        self._tls.remind()
-        return self._tls
 
     def _drop(self) -> None:
         if self._association is not None:

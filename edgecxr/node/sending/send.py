@@ -1,4 +1,4 @@
-"""The process that sends results to their destinations by C-STORE.
+"""The process that sends results to their destinations by C-STORE and STOW-RS.
 
 A destination that is away, slow or broken is tried again for days; it holds up no other one.
 """
@@ -16,8 +16,10 @@ from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries, Delivery
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
-from edgecxr.node.sending.association import CONNECT, Association, Refused, Unreachable, quiet
+from edgecxr.node.sending.association import CONNECT, Association, quiet
 from edgecxr.node.sending.destination import Destination
+from edgecxr.node.sending.failures import Refused, Unreachable
+from edgecxr.node.sending.stow_client import StowClient
 from edgecxr.node.spool import Spool
 from edgecxr.storage.reading import read_bytes
 from edgecxr.terminal import say
@@ -94,7 +96,7 @@ class Connection(Protocol):
 
 def connection_to(destination: Destination, config: NodeConfig) -> Connection:
     """Return the way to a destination."""
-    return Association(destination, config)
+    return StowClient(destination, config) if destination.url else Association(destination, config)
 
 
 class Sender:
@@ -152,7 +154,7 @@ class Sender:
                 if self._connection.was_established:
                     self._failed(delivery, str(error), transient=True)
                 else:
-                    self._unreachable(str(error))
+                    self._unreachable(str(error), error.wait)
                     break
             else:
                 self._deliveries.set_sent(delivery.result, name, remark)
@@ -169,8 +171,10 @@ class Sender:
         self._audit.failed(delivery.subject, name, error, given_up)
         say(f"send: {name} does not take result {delivery.result}: {error}{'; it is given up' if given_up else ''}")
 
-    def _unreachable(self, error: str) -> None:
+    def _unreachable(self, error: str, asked: float | None) -> None:
         name, wait = self._destination.name, pause(self._failures)
+        if asked is not None:
+            wait = min(max(wait, asked), LONGEST_PAUSE)
         if not self._failures:
             self._audit.unreachable(name, error)
             say(f"send: {name} cannot be reached: {error}")

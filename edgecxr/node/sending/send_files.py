@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edgecxr.errors import UsageError, brief
 from edgecxr.node.node_config import NodeConfig
-from edgecxr.node.sending.association import Refused, Unreachable, quiet
+from edgecxr.node.sending.association import quiet
 from edgecxr.node.sending.destination import Destination
+from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.node.sending.send import LARGEST, connection_to
 from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import printable, say, show

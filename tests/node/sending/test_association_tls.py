@@ -20,8 +20,9 @@ from pynetdicom.sop_class import SecondaryCaptureImageStorage
 
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.sending import association
-from edgecxr.node.sending.association import Association, Unreachable
+from edgecxr.node.sending.association import Association
 from edgecxr.node.sending.destination import Destination
+from edgecxr.node.sending.failures import Unreachable
 from edgecxr.node.tls.certificates import Tls, server_context
 from edgecxr.workers.new_python import command
 from tests.cli_workspace import edgecxr

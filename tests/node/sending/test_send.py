@@ -6,11 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
@@ -20,21 +18,14 @@ pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
-from edgecxr.films.header import read_header
-from edgecxr.films.read import read_film
-from edgecxr.infer.dicom.objects import DicomObject, Origin, dicom_objects
-from edgecxr.infer.predictor import Predictor
-from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries
-from edgecxr.node.node_config import Destination, Limits, NodeConfig
-from edgecxr.node.node_process import Stop
+from edgecxr.infer.dicom.objects import DicomObject
+from edgecxr.node.deliveries import LONGEST_PAUSE
+from edgecxr.node.node_config import Destination, Limits
 from edgecxr.node.sending import association, send
-from edgecxr.node.sending.send import Sender, pause
-from edgecxr.node.spool import Spool
+from edgecxr.node.sending.send import pause
 from tests.cli_workspace import edgecxr
-from tests.films.dicom_files import film, write
 from tests.node.running import dcmtk, eventually, free_port, run
-from tests.node.test_spool import add
-from tests.tiny_bundle import tiny_bundle
+from tests.node.sending.sent_results import Node, made_results
 
 ALL = (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage)
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -45,17 +36,7 @@ Answer = Callable[[Dataset], Any]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
     """A report and a picture."""
-    folder = tmp_path_factory.mktemp("made")
-    stated = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.4", "SOPInstanceUID": "1.2.5"}
-    pixels = np.zeros((64, 64), np.uint8)
-    pixels[:32] = 200
-    path = write(film(pixels, **stated), folder, "film.dcm")
-    predictor = Predictor(tiny_bundle(folder / "model"))
-    import dataclasses
-
-    read = dataclasses.replace(read_film(path, display=True), header=read_header(path, "patient"))
-    when = datetime(2026, 3, 1, tzinfo=timezone.utc)
-    return dicom_objects(read, predictor.predict(path), Origin.of(predictor), when).objects
+    return made_results(tmp_path_factory.mktemp("made"))
 
 
 class Pacs:
@@ -102,46 +83,15 @@ def pacs(port: int, classes: tuple[Any, ...] = ALL, syntaxes: tuple[str, ...] = 
         server.shutdown()
 
 
-class Node:
-    """A sender whose steps a test takes, and what it sends."""
-
-    def __init__(self, folder: Path, port: int, made: tuple[DicomObject, ...], **config: Any) -> None:
-        self.spool = Spool(folder / "state")
-        self.deliveries = Deliveries(self.spool)
-        self.sender = Sender(
-            Destination("pacs", "PACS", "127.0.0.1", port),
-            NodeConfig(state=str(self.spool.folder), **config),
-            self.spool,
-            Stop(),
-        )
-        self.film = add(self.spool, "1.2.5")
-        self.deliveries.add(self.film, made, ["pacs"])
-
-    def step(self) -> bool:
-        return self.sender.step()
-
-    def again(self) -> bool:
-        """Take a step as if all pauses were over."""
-        with self.spool.transaction() as run_:
-            run_("UPDATE delivery SET due = 0 WHERE state = 'waiting'")
-        self.sender._not_before = 0.0
-        return self.sender.step()
-
-    @property
-    def state(self) -> str:
-        return str(self.spool.read("SELECT state FROM film")[0][0])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        return self.deliveries.counts()["pacs"]
-
-
 @pytest.fixture
 def node(tmp_path: Path, made: tuple[DicomObject, ...]) -> Iterator[Node]:
-    node = Node(tmp_path, free_port(), made)
+    node = Node(tmp_path, to(free_port()), made)
     yield node
-    node.sender._connection.release()
-    node.spool.close()
+    node.close()
+
+
+def to(port: int) -> Destination:
+    return Destination("pacs", "PACS", "127.0.0.1", port)
 
 
 def port_of(node: Node) -> int:
@@ -221,7 +171,7 @@ def test_a_pacs_that_takes_no_report_at_all_gets_the_picture(node: Node) -> None
 
 
 def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Path, made: Any) -> None:
-    node = Node(tmp_path, free_port(), made, limits=Limits(give_up_hours=1.0))
+    node = Node(tmp_path, to(free_port()), made, limits=Limits(give_up_hours=1.0))
     node.step()
     assert node.counts == {"waiting": 2} and not node.step(), "it waits"
     ((tries, due),) = node.spool.read("SELECT DISTINCT tries, due > begun FROM delivery")
@@ -237,7 +187,7 @@ def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Pa
 
 
 def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, made: Any) -> None:
-    node = Node(tmp_path, free_port(), made, ae_title="UNKNOWN")
+    node = Node(tmp_path, to(free_port()), made, ae_title="UNKNOWN")
     with pacs(port_of(node)):
         node.step()
         assert node.counts == {"waiting": 2} and "rejects" in node.deliveries.errors(1)[0][3]
@@ -249,7 +199,7 @@ def test_a_peer_that_speaks_no_dicom_is_one_that_cannot_be_reached(
 ) -> None:
     monkeypatch.setattr(association, "ANSWER", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        node = Node(tmp_path, server.getsockname()[1], made)
+        node = Node(tmp_path, to(server.getsockname()[1]), made)
         accepted: list[socket.socket] = []
 
         def accept() -> None:

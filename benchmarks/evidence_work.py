@@ -161,7 +161,8 @@ def _halve(run: Path, prepared: Prepared, path: Path) -> None:
         raise CheckFailed(f"weights of {run} are beyond half precision")
     atomic_write(path, save(halves))
     atomic_write(run / checkpoint.BEST, save({key: _whole(value) for key, value in halves.items()}))
-    finish(run, config, prepared, Device.choose("cpu", config.precision))
+    ending = checkpoint.finished_card(run).ended
+    finish(run, config, prepared, Device.choose("cpu", config.precision), ending)
 
 
 def _whole(value: torch.Tensor) -> torch.Tensor:

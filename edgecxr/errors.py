@@ -6,6 +6,7 @@
      +-- ModelError        4  a checkpoint or bundle is missing, damaged or of another kind
      +-- MissingPackage    5  a needed runtime is not installed (names the extra)
      +-- CheckFailed       6  an artefact, a loss or a comparison failed its check, and what it guards is not used
+     +-- TimeIsUp          7  a limit of time ended work that the same command goes on with
 
 A message says what is wrong, in which file, and what to do. Code that calls a third-party library turns its errors into
 these, so that no other code needs to know the library.
@@ -139,3 +140,12 @@ class CheckFailed(EdgeCxrError):
     """
 
     exit_code = 6
+
+
+class TimeIsUp(EdgeCxrError):
+    """A limit of time ended long work before its end.
+
+    What was done is kept, and the same command goes on with it.
+    """
+
+    exit_code = 7

@@ -14,6 +14,7 @@ EXAMPLES = (
     errors.ModelError("model.onnx is gone"),
     errors.MissingPackage("torch", "train", "method 'mlcak'"),
     errors.CheckFailed("differs"),
+    errors.TimeIsUp("8 hours are over"),
 )
 
 

@@ -62,6 +62,8 @@ class ModelCard:
         metrics: results by split, as `edgecxr.evaluate.scores` writes them.
         data: name, hash, counts and provenance of the prepared data set; "phantom": true for synthetic films.
         training: the configuration of the training run.
+        ended: why the training ended: "reason" ("epochs" or "patience"), "epochs" (how many were trained) and "kept"
+            (the epoch of the weights); empty in older cards.
         artefacts: file name -> {"precision", "opset", "sha256", ...} of a bundle's model files.
         target: the device that a bundle was exported for, with the fields of `edgecxr.engines.target.Target`; empty if
             for any device.
@@ -90,6 +92,7 @@ class ModelCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    ended: dict[str, Any] = field(default_factory=dict)
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
@@ -266,7 +269,8 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
     yield math.isqrt(card.tokens) ** 2 != card.tokens, "tokens are not a square number"
     for key in ("operating_points", "operating_counts", "temperature", "metrics", "data", "training", "artefacts"):
         yield not isinstance(getattr(card, key), dict), f"{key} is not a table"
-    yield not isinstance(card.target, dict), "target is not a table"
+    for key in ("target", "ended"):
+        yield not isinstance(getattr(card, key), dict), f"{key} is not a table"
     yield from _gate(card.gate)
     yield from _decisions(card)
     yield from _files(card)

@@ -59,6 +59,7 @@ def describe(bundle: Bundle, rule: str | None = None) -> str:
         ("model", _model(card)),
         ("folder", f"{bundle.path}, made by edgecxr {card.version or 'of unknown version'}"),
         *_readable("data", lambda: _data(card)),
+        *_readable("training", lambda: _training(card)),
         *_readable("target", lambda: _target(card)),
         *_readable("result", lambda: _results(card)),
         *[row for name in card.artefacts for row in _readable("file", partial(_file, bundle, name))],
@@ -151,6 +152,17 @@ def _data(card: ModelCard) -> list[str]:
     splits = ", ".join(f"{split} {count.get('images', '?')}" for split, count in counts.items())
     rendered = [f"  training films: {in_words(card.renderings)}"] if card.renderings else []
     return [f"{card.data['name']}{phantom_note}" + (f": images {splits}" if splits else ""), *rendered]
+
+
+def _training(card: ModelCard) -> list[str]:
+    """Return how long the training was, and why it ended."""
+    if not card.ended:  # an older card
+        return []
+    epochs, planned = card.ended["epochs"], card.training["epochs"]
+    if card.ended["reason"] == "epochs":
+        return [f"all {planned} epochs; the weights are those after epoch {card.ended['kept']}"]
+    early = f"none of the last {card.training['patience']} was better on validation films (--patience)"
+    return [f"{epochs} of {planned} epochs, since {early}; the weights are those after epoch {card.ended['kept']}"]
 
 
 def _results(card: ModelCard) -> list[str]:

@@ -84,7 +84,7 @@ app = App(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 well; 1 unexpected; 2 usage; 3 input rejected; 4 model or bundle unusable; "
-    "5 package missing; 6 check failed; 130 interrupted.",
+    "5 package missing; 6 check failed; 7 out of time; 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 _debug = False

@@ -13,14 +13,18 @@ from edgecxr.cli.options import (
     SCHEDULE,
     Augment,
     Batch,
+    ClassWeights,
     Clip,
     Compile,
     Device,
     Devices,
+    Ema,
     Epochs,
     Fresh,
     Labelled,
+    MaxHours,
     Nodes,
+    Patience,
     Precision,
     Pretrained,
     Rate,
@@ -98,10 +102,14 @@ def distill(
     ] = None,
     pretrained: Pretrained = None,
     epochs: Epochs = None,
+    patience: Patience = None,
+    max_hours: MaxHours = None,
     batch: Batch = None,
     lr: Rate = None,
     warmup: Warmup = None,
     clip: Clip = None,
+    ema: Ema = None,
+    class_weights: ClassWeights = None,
     alpha: Annotated[
         float | None,
         typer.Option(help="Weight of the findings' logits.", show_default="1", rich_help_panel=DISTILLATION),
@@ -163,9 +171,10 @@ def distill(
         raise UsageError(f"--trust {trust}: there are all, val")
     typed = {
         "res": res, "method": method, "tokens": tokens, "input": input_, "arch": arch, "stem": stem, "depth": depth,
-        "init": init, "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr,
-        "warmup": warmup, "clip": clip, "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature,
-        "trust": trust, "labelled": labelled, "augment": augment, "seed": seed, "precision": precision, "paper": paper,
+        "init": init, "pretrained": pretrained and str(pretrained), "epochs": epochs, "patience": patience,
+        "batch": batch, "lr": lr, "warmup": warmup, "clip": clip, "ema": ema, "class_weights": class_weights,
+        "alpha": alpha, "beta": beta, "gamma": gamma, "temperature": temperature, "trust": trust, "labelled": labelled,
+        "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     require_torch()
     workspace = Workspace.default()
@@ -184,6 +193,7 @@ def distill(
             undistilled=undistilled,
             name=name,
             tensorboard=tensorboard,
+            max_hours=max_hours,
         )
     if terminal.speaks():
         terminal.show(str(run))

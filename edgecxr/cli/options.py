@@ -83,6 +83,26 @@ Pretrained = Annotated[
 Epochs = Annotated[
     int | None, typer.Option(help="Passes over the training images.", show_default="100", rich_help_panel=SCHEDULE)
 ]
+Patience = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="End after N epochs without a better validation; off by default.",
+        show_default=False,
+        rich_help_panel=SCHEDULE,
+    ),
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        "--max-hours",
+        metavar="H",
+        help="End this command, with exit code 7, before the epoch that would end after H hours; repeated, it goes on.",
+        show_default=False,
+        rich_help_panel=SCHEDULE,
+    ),
+]
 Batch = Annotated[
     int | None, typer.Option(min=1, max=65536, help="Images per step.", show_default="64", rich_help_panel=SCHEDULE)
 ]
@@ -99,6 +119,24 @@ Clip = Annotated[
 ]
 Augment = Annotated[
     float | None, typer.Option(help="Strength of the augmentation, 0 to 3.", show_default="1", rich_help_panel=SCHEDULE)
+]
+Ema = Annotated[
+    float | None,
+    typer.Option(
+        "--ema",
+        metavar="DECAY",
+        help="Validate and keep a moving average of the weights, such as 0.999; 0: none.",
+        show_default="0",
+        rich_help_panel=SCHEDULE,
+    ),
+]
+ClassWeights = Annotated[
+    str | None,
+    typer.Option(
+        help="none, or balanced: films with a finding count together as much as those without it.",
+        show_default="none",
+        rich_help_panel=SCHEDULE,
+    ),
 ]
 Labelled = Annotated[
     int | None,
@@ -150,10 +188,12 @@ Umask = Annotated[
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Name the command that goes on, if this one is interrupted."""
+    """Name the command that goes on, if this one is interrupted or out of time."""
+    from edgecxr.errors import TimeIsUp
+
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TimeIsUp):
         from edgecxr.terminal import say
 
         words = [word for word in sys.argv[1:] if word != "--fresh"]

@@ -12,14 +12,18 @@ from edgecxr.cli.options import (
     SCHEDULE,
     Augment,
     Batch,
+    ClassWeights,
     Clip,
     Compile,
     Device,
     Devices,
+    Ema,
     Epochs,
     Fresh,
     Labelled,
+    MaxHours,
     Nodes,
+    Patience,
     Precision,
     Pretrained,
     Rate,
@@ -71,10 +75,14 @@ def train(
     ] = None,
     pretrained: Pretrained = None,
     epochs: Epochs = None,
+    patience: Patience = None,
+    max_hours: MaxHours = None,
     batch: Batch = None,
     lr: Rate = None,
     warmup: Warmup = None,
     clip: Clip = None,
+    ema: Ema = None,
+    class_weights: ClassWeights = None,
     labelled: Labelled = None,
     augment: Augment = None,
     seed: Seed = 0,
@@ -101,8 +109,9 @@ def train(
 
     typed = {
         "res": res, "arch": arch, "patch": patch, "stem": stem, "depth": depth, "init": init,
-        "pretrained": pretrained and str(pretrained), "epochs": epochs, "batch": batch, "lr": lr, "warmup": warmup,
-        "clip": clip, "labelled": labelled, "augment": augment, "seed": seed, "precision": precision, "paper": paper,
+        "pretrained": pretrained and str(pretrained), "epochs": epochs, "patience": patience, "batch": batch, "lr": lr,
+        "warmup": warmup, "clip": clip, "ema": ema, "class_weights": class_weights, "labelled": labelled,
+        "augment": augment, "seed": seed, "precision": precision, "paper": paper,
     }  # fmt: skip
     require_torch()
     workspace = Workspace.default()
@@ -111,7 +120,7 @@ def train(
         if launched(devices, nodes, rendezvous, device):
             return
         run = load("edgecxr.train.run_training:train", "train")(
-            workspace, prepared, typed, device, fresh, compile_, name=name, tensorboard=tensorboard
+            workspace, prepared, typed, device, fresh, compile_, name=name, tensorboard=tensorboard, max_hours=max_hours
         )
     if terminal.speaks():
         terminal.show(str(run))

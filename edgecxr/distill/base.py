@@ -104,7 +104,9 @@ def trust_of(setup: Setup) -> tuple[Tensor | float, Tensor | float]:
     return (1.0, 1.0) if setup.trust is None else (setup.trust[:-1], setup.trust[-1])
 
 
-def supervised(trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
+def supervised(
+    trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | None = None, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Return the BCE of both tasks, averaged over the known targets.
 
     Args:
@@ -112,23 +114,32 @@ def supervised(trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | 
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
         known: (2,) divisors of both tasks' sums; by default their numbers of known targets, at least 1.
+        weights: (2, L + 1) weights of negative and of positive targets, on the models' device; "abnormal" last. None:
+            1 for all.
 
     Returns:
         "bce_findings" and "bce_abnormal", scalars.
     """
+    counts = (None, None) if known is None else (known[0], known[1])
+    of_findings, of_abnormal = (None, None) if weights is None else (weights[:, :-1], weights[:, -1])
     return {
-        "bce_findings": masked_bce(trace.findings, targets, None if known is None else known[0]),
-        "bce_abnormal": masked_bce(trace.abnormal, abnormal, None if known is None else known[1]),
+        "bce_findings": masked_bce(trace.findings, targets, counts[0], of_findings),
+        "bce_abnormal": masked_bce(trace.abnormal, abnormal, counts[1], of_abnormal),
     }
 
 
-def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None) -> Tensor:
+def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
     """Return the binary cross-entropy over the targets that are not NaN.
 
-    It is their sum divided by `count`, by default the number of such targets; 0 if there are none.
+    It is their sum divided by `count`, by default the number of such targets; 0 if there are none. A positive target
+    counts `weights[1]` times and a negative one `weights[0]` times, if there are weights; targets between 0 and 1 count
+    as shares of both.
     """
     known = ~targets.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
+    negative, ratio = (None, None) if weights is None else (weights[0], weights[1] / weights[0])
+    losses = F.binary_cross_entropy_with_logits(
+        logits.float(), targets.nan_to_num(), weight=negative, pos_weight=ratio, reduction="none"
+    )
     return (losses * known).sum() / (known.sum().clamp(min=1) if count is None else count)
 
 

@@ -17,7 +17,6 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save
 from torch import nn
-from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.card import ModelCard, read_card
@@ -193,7 +192,7 @@ def _settings(run: Path) -> TrainConfig | None:
 
 
 def save_last(run: Path, state: dict[str, Any]) -> None:
-    """Write the state of a run: "learner", "optimizer", "scaler" and "history"."""
+    """Write the state of a run: what `resume` restores, and its "history"."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT} | state, buffer)
     atomic_write(run / LAST, buffer.getbuffer())
@@ -220,12 +219,16 @@ def load_last(run: Path, device: torch.device) -> dict[str, Any]:
     return dict(state)
 
 
-def resume(
-    run: Path, device: Device, learner: nn.Module, optimizer: torch.optim.Optimizer, scaler: GradScaler
-) -> list[dict[str, Any]]:
+def resume(run: Path, device: Device, parts: dict[str, Any]) -> list[dict[str, Any]]:
     """Restore the state that `save_last` wrote, and return the history.
 
     A new run has an empty history. The first process reads, so that the others need not see its disk.
+
+    Args:
+        run: the run's folder.
+        device: device and precision.
+        parts: "learner", "optimizer", "scaler" and, if the weights are averaged, the "average", whose states are
+            restored.
 
     Raises:
         ModelError: last.pt is damaged, of another version, or holds something else.
@@ -236,13 +239,13 @@ def resume(
     if state is None:
         return []
     try:
-        learner.load_state_dict(state["learner"])
         # `fused` depends on this device. It decides where the optimizer's state is put, so it is set before.
-        for saved, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
+        groups = state["optimizer"]["param_groups"]
+        for saved, own in zip(groups, parts["optimizer"].param_groups, strict=True):
             saved["fused"] = own["fused"]
-        optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty if the run began without one
-            scaler.load_state_dict(state["scaler"])
+        for name, part in parts.items():
+            if name != "scaler" or state[name]:  # empty if the run began without one
+                part.load_state_dict(state[name])
         say(f"going on with {run.name} after epoch {len(state['history'])}")
         return list(state["history"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -17,7 +17,9 @@ INITS = ("pretrained", "teacher", "random", "run")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 MAX_DEPTH = 100
 
-BEFORE = {"stem": "patch", "clip": 0.0}
+CLASS_WEIGHTS = ("none", "balanced")
+
+BEFORE = {"stem": "patch", "clip": 0.0, "class_weights": "none", "ema": 0.0}
 """Settings of runs from before these options existed."""
 
 
@@ -45,11 +47,14 @@ class TrainConfig:
             folder of that run.
         init_sha256: hash of the weights of that run.
         epochs: passes over the training split.
+        patience: epochs without a better validation after which the run ends; None trains them all.
         batch: images per step.
         lr: peak learning rate of AdamW.
         warmup: share of all steps over which the rate rises linearly; the paper does not mention one.
         weight_decay: of AdamW.
         clip: largest L2 norm of a step's gradient, to which larger gradients are scaled down; 0 does not clip.
+        ema: decay of the moving average of the weights that is validated and kept; 0: the weights themselves are.
+        class_weights: "none", or "balanced": of each label, films with it count together as much as those without it.
         alpha, beta, gamma: weights of the distillation terms, Eq. 2.
         temperature: softens the logits in the method "hinton".
         trust: factor of the distillation of each finding's logit and of the abnormal logit, from 0 to 1; None: 1.
@@ -74,11 +79,14 @@ class TrainConfig:
     pretrained: str | None = None
     init_sha256: str | None = None
     epochs: int = 100
+    patience: int | None = None
     batch: int = 64
     lr: float = 5e-4
     warmup: float = 0.05
     weight_decay: float = 0.01
     clip: float = 1.0
+    ema: float = 0.0
+    class_weights: str = "none"
     alpha: float = 1.0
     beta: float = 1.0
     gamma: float = 1.0
@@ -101,10 +109,16 @@ class TrainConfig:
                 (self.stem not in STEMS, f"--stem {self.stem}: there are {', '.join(STEMS)}"),
                 (self.precision not in PRECISIONS, f"--precision {self.precision}: there are {', '.join(PRECISIONS)}"),
                 (self.epochs < 1, f"--epochs {self.epochs}: at least 1"),
+                (self.patience is not None and self.patience < 1, f"--patience {self.patience}: at least 1"),
                 (self.batch < 1, f"--batch {self.batch}: at least 1"),
                 (not 0 < self.lr < math.inf, f"--lr {self.lr}: more than 0"),
                 (not 0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: at least 0"),
                 (not 0 <= self.clip < math.inf, f"--clip {self.clip}: at least 0"),
+                (not 0 <= self.ema < 1, f"--ema {self.ema}: from 0 to below 1, such as 0.999"),
+                (
+                    self.class_weights not in CLASS_WEIGHTS,
+                    f"--class-weights {self.class_weights}: there are {', '.join(CLASS_WEIGHTS)}",
+                ),
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (not 2 <= self.depth <= MAX_DEPTH, f"--depth {self.depth}: from 2 to {MAX_DEPTH}"),
                 (

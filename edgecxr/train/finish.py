@@ -6,6 +6,7 @@ Temperatures and operating points come from the validation split.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import edgecxr
 from edgecxr.bundle.bundle import sha256_of
@@ -22,7 +23,7 @@ from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 
 
-def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -> None:
+def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device, ending: dict[str, Any]) -> None:
     """Write card.json, which marks the run as finished.
 
     If there are several processes, only the first one writes it.
@@ -32,6 +33,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         config: its settings.
         prepared: its data set.
         device: where the validation split is scored.
+        ending: why the run ended, as `fit` returns it.
     """
     if not device.fabric.is_global_zero:
         return
@@ -57,6 +59,7 @@ def finish(run: Path, config: TrainConfig, prepared: Prepared, device: Device) -
         operating_counts=count_cases(prepared, val),
         data=prepared.summary(),
         training=config.to_dict() | {"pretrained": config.pretrained and Path(config.pretrained).name},
+        ended=ending,
         sha256=sha256_of(run / checkpoint.BEST),
         version=edgecxr.__version__,
     )

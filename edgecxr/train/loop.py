@@ -16,15 +16,17 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from edgecxr import metrics
-from edgecxr.errors import CheckFailed, InputError, UsageError
+from edgecxr.errors import CheckFailed, UsageError
 from edgecxr.models.vit import TwoHeadViT
-from edgecxr.train import batch_advice, checkpoint
-from edgecxr.train.batches import Batch, Batches, view
+from edgecxr.train import checkpoint
+from edgecxr.train.batches import Batch, Batches
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
-from edgecxr.train.epoch_report import TensorBoard, kept_epoch, say_epoch, say_stopped, write_history
-from edgecxr.vocabulary import FloatArray
+from edgecxr.train.epochs import batch_advice
+from edgecxr.train.epochs.epoch_report import TensorBoard, kept_epoch, say_epoch, say_stopped, write_history
+from edgecxr.train.epochs.stopping import TimeLimit, ended
+from edgecxr.train.epochs.validation import val_aurocs, val_logits
+from edgecxr.train.epochs.weight_average import WeightAverage
 
 Progress = Callable[[int, int, str], None]
 """Callback that gets (steps done, total steps, a note)."""
@@ -48,8 +50,9 @@ def fit(
     val: Batches,
     progress: Progress,
     tensorboard: bool = False,
-) -> None:
-    """Train until `config.epochs`, or resume an interrupted run.
+    max_hours: float | None = None,
+) -> dict[str, Any]:
+    """Train until `config.epochs` or out of patience, or resume an interrupted run.
 
     The interrupted run may have had another number of processes. The first process writes last.pt and history.csv after
     every epoch, best.safetensors at every new best validation AUROC (the mean of both tasks), and curves.png at the
@@ -65,13 +68,21 @@ def fit(
         val: the validation split.
         progress: called after every step.
         tensorboard: also write the history for TensorBoard.
+        max_hours: limit of the hours that this call trains; None: no limit.
+
+    Returns:
+        Why the run is finished, see `ended`.
 
     Raises:
         CheckFailed: loss or output is no longer finite; the last good epoch is kept.
+        TimeIsUp: `max_hours` are over before the run is; the whole epochs are kept.
         UsageError: a batch does not fit into memory.
     """
     fabric = device.fabric
+    limit = TimeLimit(max_hours, fabric)
     model = cast("TwoHeadViT", learner.model)
+    average = WeightAverage(model, config.ema, device) if config.ema else None
+    judged = average.model if average else model
     step_of = device.distributed(learner)
     norms = [module for module in learner.modules() if isinstance(module, (nn.BatchNorm2d, nn.SyncBatchNorm))]
     optimizer = torch.optim.AdamW(
@@ -82,25 +93,30 @@ def fit(
         fused=device.torch.type == "cuda",
     )
     scaler = device.scaler()
-    history = checkpoint.resume(run, device, learner, optimizer, scaler)
+    parts: dict[str, Any] = {"learner": learner, "optimizer": optimizer, "scaler": scaler}
+    if average:
+        parts["average"] = judged
+    history = checkpoint.resume(run, device, parts)
     if history and fabric.is_global_zero:
-        write_epoch(run, model, history)  # a kill may have come between last.pt and these files
+        write_epoch(run, judged, history)  # a kill may have come between last.pt and these files
 
     board = TensorBoard(run, history) if tensorboard and fabric.is_global_zero else None
     before = len(history)
-    epochs = _Epochs(run, config, device, train, model, step_of, norms, optimizer, scaler, progress)
+    epochs = _Epochs(run, config, device, train, model, average, limit, step_of, norms, optimizer, scaler, progress)
     try:
-        for epoch in range(len(history), config.epochs):
+        while (ending := ended(history, config.epochs, config.patience)) is None:
+            epoch = len(history)
+            limit.begin_epoch(run, epoch)
             means, pace = epochs.train_for(epoch)
-            device.average_statistics(model)
-            row = means | _validated(run, epoch, model, val, config, device, len(train)) | pace
-            history.append(row)
+            for each in {id(each): each for each in (model, judged)}.values():
+                device.average_statistics(each)
+            row = means | _validated(run, epoch, judged, val, config, device, len(train)) | pace
+            history.append(fabric.broadcast(row))  # all processes decide by the same numbers
             if fabric.is_global_zero:
                 # Write last.pt first, since it records which epochs are done: a repeated epoch must not find its own
                 # weights in best.safetensors.
-                state: dict[str, Any] = {"learner": learner, "optimizer": optimizer, "scaler": scaler}
-                checkpoint.save_last(run, {k: v.state_dict() for k, v in state.items()} | {"history": history})
-                kept = write_epoch(run, model, history)
+                checkpoint.save_last(run, {k: v.state_dict() for k, v in parts.items()} | {"history": history})
+                kept = write_epoch(run, judged, history)
                 say_epoch(row, config.epochs, kept, first=epoch == before)
                 if board:
                     board.add(row)
@@ -111,6 +127,7 @@ def fit(
         from edgecxr.plots.curves import curves  # here: importing matplotlib takes a second
 
         curves(history, kept_epoch(history)["epoch"], f"{run.name} on {config.data}", run / "curves.png")
+    return ending
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,8 @@ class _Epochs:
     device: Device
     train: Batches
     model: TwoHeadViT
+    average: WeightAverage | None
+    limit: TimeLimit
     step_of: nn.Module
     norms: list[nn.BatchNorm2d | nn.SyncBatchNorm]
     optimizer: torch.optim.Optimizer
@@ -145,6 +164,7 @@ class _Epochs:
         # Close the generator at once if a step fails, which also ends the reading ahead.
         with closing(train.shuffled(config.seed, epoch, config.augment)) as batches:
             for index in range(len(train)):
+                self.limit.check_step(self.run, epoch, index)
                 wait_started = time.perf_counter()
                 batch = _next(batches, config, device)
                 waited += time.perf_counter() - wait_started
@@ -154,6 +174,8 @@ class _Epochs:
                 for norm in self.norms:  # a short last batch counts less, by its number of images
                     norm.momentum = MOMENTUM * min(1, len(batch.base) * device.fabric.world_size / config.batch)
                 losses = _step(self.step_of, batch, self.optimizer, self.scaler, device, config.clip)
+                if self.average:
+                    self.average.update(self.model, step)
                 # Keep losses on the device: reading one here would make the GPU wait for the CPU at every step.
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0) + value.detach()
@@ -282,37 +304,6 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-@torch.inference_mode()
-def val_logits(model: TwoHeadViT, val: Batches, size: int, device: Device) -> FloatArray:
-    """Return the logits (N, L + 1) of the validation split.
-
-    "abnormal" is the last column. Each process computes a part of the logits, and all of them get the whole.
-    """
-    model.eval()
-    outputs = []
-    for batch in val.in_order():
-        # Not in half precision: it has so few distinct logits that ties would decide the best epoch.
-        trace = model.trace(view(batch.base, size))
-        outputs.append(torch.cat([trace.findings, trace.abnormal[:, None]], dim=1))
-    logits = device.all_gather(torch.cat(outputs)).transpose(0, 1).flatten(0, 1)
-    return logits[: len(val.rows)].cpu().numpy()
-
-
-def val_aurocs(val: Batches, logits: FloatArray) -> tuple[float, float]:
-    """Return the validation AUROCs of both tasks.
-
-    Returns:
-        The macro AUROC of the findings and the AUROC of normal/abnormal; NaN if no label has both classes.
-    """
-    targets = val.targets.numpy()
-    aurocs = [metrics.auroc(targets[:, c], logits[:, c]) for c in range(targets.shape[1])]
-    defined = [value for value in aurocs if not math.isnan(value)]
-    return (
-        float(np.mean(defined)) if defined else math.nan,
-        metrics.auroc(val.abnormal.numpy(), logits[:, -1]),
-    )
-
-
 def write_epoch(run: Path, model: TwoHeadViT, history: list[dict[str, Any]]) -> bool:
     """Write history.csv, and best.safetensors if the last epoch is the best.
 
@@ -326,20 +317,3 @@ def write_epoch(run: Path, model: TwoHeadViT, history: list[dict[str, Any]]) -> 
         checkpoint.save_best(run, model)
     write_history(run, history)
     return is_best
-
-
-def check_splits(train: Batches, val: Batches, name: str) -> None:
-    """Refuse a data set that cannot be used for training.
-
-    Raises:
-        InputError: a split is empty, or no label has both classes in the training split; reason "dataset".
-    """
-    for batches, split in ((train, "train"), (val, "val")):
-        if len(batches.rows) == 0:
-            raise InputError(f"data set {name} has no images in its {split} split: prepare it again", "dataset")
-    columns = torch.cat([train.targets, train.abnormal[:, None]], dim=1).numpy()
-    if not any(min(metrics.counts(column)) for column in columns.T):
-        raise InputError(
-            f"every label of data set {name} has only one class in the training split: there is nothing to learn",
-            "dataset",
-        )

@@ -24,7 +24,8 @@ from edgecxr.train import checkpoint
 from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import BEFORE, INITS, TrainConfig, patch_of
 from edgecxr.train.device import Device
-from edgecxr.train.epoch_report import kept_epoch, load_writer
+from edgecxr.train.epochs.epoch_report import kept_epoch, load_writer
+from edgecxr.train.epochs.stopping import PATIENCE, check_hours
 from edgecxr.train.student import distil_student, student_name
 from edgecxr.train.teacher import teacher_name, train_teacher
 from edgecxr.vocabulary import ABNORMAL
@@ -45,6 +46,9 @@ ORDINARY = (
     "temperature",
     "trust",
     "labelled",
+    "patience",
+    "class_weights",
+    "ema",
 )
 """Settings that must have their defaults for a run to count as done, unless they are named."""
 
@@ -61,6 +65,7 @@ def train(
     compiled: bool = False,
     name: str | None = None,
     tensorboard: bool = False,
+    max_hours: float | None = None,
 ) -> Path:
     """Train a teacher.
 
@@ -73,12 +78,15 @@ def train(
         compiled: apply torch.compile.
         name: name of the run; None makes one of the settings.
         tensorboard: also write the history for TensorBoard.
+        max_hours: limit of the hours that this call trains; None: no limit.
 
     Returns:
         The run's folder.
+
+    Raises:
+        TimeIsUp: `max_hours` are over before the run is finished.
     """
-    if tensorboard:
-        load_writer()  # before any work
+    _check_before_work(tensorboard, max_hours)
     if name is not None:
         workspace.check_free(name)
     settings = _settings(typed)
@@ -100,7 +108,7 @@ def train(
     say(f"train a {config.arch} teacher on {prepared.name}{stem_note}, init {config.init} ({_where(chosen)})")
     _say_stems(config, prepared)
     with progress("train") as update:
-        run = train_teacher(workspace, prepared, config, chosen, update, fresh, name, tensorboard)
+        run = train_teacher(workspace, prepared, config, chosen, update, fresh, name, tensorboard, max_hours)
     chosen.leave()
     say(_kept(run))
     return run
@@ -117,6 +125,7 @@ def distill(
     name: str | None = None,
     tensorboard: bool = False,
     undistilled: str | None = None,
+    max_hours: float | None = None,
 ) -> Path:
     """Train a student.
 
@@ -131,12 +140,15 @@ def distill(
         name: name of the run; None makes one of the settings.
         tensorboard: also write the history for TensorBoard.
         undistilled: name of the run without a teacher that trust "val" compares with; None picks the latest that fits.
+        max_hours: limit of the hours that this call trains; None: no limit.
 
     Returns:
         The run's folder.
+
+    Raises:
+        TimeIsUp: `max_hours` are over before the run is finished.
     """
-    if tensorboard:
-        load_writer()  # before any work
+    _check_before_work(tensorboard, max_hours)
     if name is not None:
         workspace.check_free(name)
     settings = _settings(typed, tokens=196)
@@ -195,10 +207,19 @@ def distill(
     say(f"distill {name or student_name(config)}{on}")
     _say_stems(config, prepared)
     with progress("distill") as update:
-        run = distil_student(workspace, prepared, config, teacher_run, chosen, update, fresh, name, tensorboard)
+        run = distil_student(
+            workspace, prepared, config, teacher_run, chosen, update, fresh, name, tensorboard, max_hours
+        )
     chosen.leave()
     say(_kept(run))
     return run
+
+
+def _check_before_work(tensorboard: bool, max_hours: float | None) -> None:
+    """Refuse options that would only fail after a while."""
+    check_hours(max_hours)
+    if tensorboard:
+        load_writer()
 
 
 def _say_stems(config: TrainConfig, prepared: Prepared) -> None:
@@ -291,7 +312,9 @@ def _kept(run: Path) -> str:
     history = [{key: float(value) for key, value in row.items()} for row in rows]
     best = kept_epoch(history)
     findings, abnormal = (best[f"val_auroc_{task}"] for task in ("findings", "abnormal"))
-    kept = f"kept epoch {best['epoch']:.0f} of {len(history)}"
+    card = read_card(run)
+    early = f", ended by --patience {card.training['patience']}" if card.ended["reason"] == PATIENCE else ""
+    kept = f"kept epoch {best['epoch']:.0f} of {len(history)}{early}"
     return f"{kept}: val AUROC findings {findings:.3f} abnormal {abnormal:.3f}"
 
 

@@ -20,10 +20,12 @@ from edgecxr.registry import METHODS, resolve
 from edgecxr.terminal import say
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, open_batches, view, with_labels
+from edgecxr.train.class_weights import class_weights
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
+from edgecxr.train.epochs.validation import check_splits
 from edgecxr.train.finish import finish
-from edgecxr.train.loop import Progress, check_splits, fit
+from edgecxr.train.loop import Progress, fit
 from edgecxr.workspace import Workspace
 
 
@@ -38,14 +40,22 @@ class Distilled(nn.Module):
         method: compares the model with the teacher; its own parameters are trained too.
         teacher: frozen, in eval mode; None if nothing is compared.
         teacher_size: side of the images that the teacher sees, in pixels.
+        weights: of negative and positive targets, see `supervised`; the comparison with the teacher has none.
     """
 
     def __init__(
-        self, model: TwoHeadViT, size: int, method: DistillMethod, teacher: TwoHeadViT | None, teacher_size: int
+        self,
+        model: TwoHeadViT,
+        size: int,
+        method: DistillMethod,
+        teacher: TwoHeadViT | None,
+        teacher_size: int,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.size = size
+        self.weights = weights
         self.method = method
         # In a tuple, so that nn.Module neither trains nor saves the teacher's weights.
         self.taught_by = (teacher, teacher_size)
@@ -53,7 +63,7 @@ class Distilled(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss", "bce_findings", "bce_abnormal" and the method's losses, all scalars."""
         trace = self.model.trace(view(batch.base, self.size))
-        losses = supervised(trace, batch.targets, batch.abnormal, batch.known)
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.known, self.weights)
         loss = losses["bce_findings"] + losses["bce_abnormal"]
         teacher, teacher_size = self.taught_by
         if teacher is not None:
@@ -76,6 +86,7 @@ def distil_student(
     fresh: bool = False,
     name: str | None = None,
     tensorboard: bool = False,
+    max_hours: float | None = None,
 ) -> Path:
     """Train a student, or resume an interrupted run of the same settings.
 
@@ -89,6 +100,7 @@ def distil_student(
         fresh: begin a new run even if an interrupted one could be continued.
         name: name of the run; None makes one of the settings.
         tensorboard: also write the history for TensorBoard.
+        max_hours: limit of the hours that this call trains; None: no limit.
 
     Returns:
         The run's folder, with best.safetensors and card.json.
@@ -138,12 +150,13 @@ def distil_student(
         raise UsageError(f"--method {config.method} needs a teacher: name it with --teacher")
 
     seen_teacher = teacher if method.needs_teacher else None
-    learner = Distilled(student, config.size, method, seen_teacher, teacher_size)
+    weights = class_weights(films, config.class_weights, device.torch)
+    learner = Distilled(student, config.size, method, seen_teacher, teacher_size, weights)
     # Create the folder only now, so that a wrong option or a damaged teacher leave nothing behind.
     called = name or student_name(config)
     with checkpoint.open_run(workspace, called, config, fresh, device.fabric, numbered=name is None) as run:
-        fit(run, config, device, learner, train, val, progress, tensorboard)
-        finish(run, config, prepared, device)
+        ending = fit(run, config, device, learner, train, val, progress, tensorboard, max_hours)
+        finish(run, config, prepared, device, ending)
     return run
 
 

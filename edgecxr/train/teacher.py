@@ -13,10 +13,12 @@ from edgecxr.distill.base import supervised
 from edgecxr.models.vit import TwoHeadViT, build
 from edgecxr.train import checkpoint
 from edgecxr.train.batches import Batch, open_batches, view, with_labels
+from edgecxr.train.class_weights import class_weights
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
+from edgecxr.train.epochs.validation import check_splits
 from edgecxr.train.finish import finish
-from edgecxr.train.loop import Progress, check_splits, fit
+from edgecxr.train.loop import Progress, fit
 from edgecxr.workspace import Workspace
 
 
@@ -28,17 +30,19 @@ class Supervised(nn.Module):
     Args:
         model: the model to train.
         size: side of its images, in pixels.
+        weights: of negative and positive targets, see `supervised`.
     """
 
-    def __init__(self, model: TwoHeadViT, size: int) -> None:
+    def __init__(self, model: TwoHeadViT, size: int, weights: Tensor | None = None) -> None:
         super().__init__()
         self.model = model
         self.size = size
+        self.weights = weights
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss", "bce_findings" and "bce_abnormal", scalars."""
         trace = self.model.trace(view(batch.base, self.size))
-        losses = supervised(trace, batch.targets, batch.abnormal, batch.known)
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.known, self.weights)
         return {"loss": losses["bce_findings"] + losses["bce_abnormal"]} | losses
 
 
@@ -51,6 +55,7 @@ def train_teacher(
     fresh: bool = False,
     name: str | None = None,
     tensorboard: bool = False,
+    max_hours: float | None = None,
 ) -> Path:
     """Train a teacher, or resume an interrupted run of the same settings.
 
@@ -63,12 +68,14 @@ def train_teacher(
         fresh: begin a new run even if an interrupted one could be continued.
         name: name of the run; None makes one of the settings.
         tensorboard: also write the history for TensorBoard.
+        max_hours: limit of the hours that this call trains; None: no limit.
 
     Returns:
         The run's folder, with best.safetensors and card.json.
     """
     config = replace(config, precision=device.precision)
-    train, val = open_batches(with_labels(prepared, config.labelled, taught=False), config.batch, device, config.size)
+    films = with_labels(prepared, config.labelled, taught=False)
+    train, val = open_batches(films, config.batch, device, config.size)
     check_splits(train, val, prepared.name)
 
     torch.manual_seed(config.seed)
@@ -77,9 +84,11 @@ def train_teacher(
 
     # Create the folder only now, so that a wrong option or missing weights leave nothing behind.
     called = name or teacher_name(config)
+    weights = class_weights(films, config.class_weights, device.torch)
     with checkpoint.open_run(workspace, called, config, fresh, device.fabric, numbered=name is None) as run:
-        fit(run, config, device, Supervised(model, config.size), train, val, progress, tensorboard)
-        finish(run, config, prepared, device)
+        learner = Supervised(model, config.size, weights)
+        ending = fit(run, config, device, learner, train, val, progress, tensorboard, max_hours)
+        finish(run, config, prepared, device, ending)
     return run
 
 

@@ -34,6 +34,11 @@ from edgecxr.train.config import TrainConfig, patch_of
         ({"augment": math.nan}, "--augment nan"),
         ({"clip": -1.0}, "--clip -1.0"),
         ({"clip": math.nan}, "--clip nan"),
+        ({"patience": 0}, "--patience 0: at least 1"),
+        ({"ema": 1.0}, "--ema 1.0"),
+        ({"ema": -0.1}, "--ema -0.1"),
+        ({"ema": math.nan}, "--ema nan"),
+        ({"class_weights": "equal"}, "--class-weights equal: there are none, balanced"),
         ({"stem": "cnn"}, "--stem cnn: there are patch, conv"),
         ({"stem": "conv"}, "--stem conv has no pretrained weights"),
         ({"stem": "conv", "pretrained": "w.safetensors"}, "--stem conv has no pretrained weights"),
@@ -58,7 +63,8 @@ def test_settings_come_back_from_their_file():
 
 def test_a_run_of_before_had_a_patch_embedding_and_no_clipping():
     before = TrainConfig("data", "hash", clip=0.0).to_dict()
-    del before["stem"], before["clip"]
+    for later in ("stem", "clip", "patience", "ema", "class_weights"):
+        del before[later]
     config = TrainConfig.from_json(json.dumps(before), "config.json")
     assert (config.stem, config.clip) == ("patch", 0)
     assert config != TrainConfig("data", "hash")

@@ -18,7 +18,8 @@ from edgecxr.train import batches, loop
 from edgecxr.train.batches import Batches, view
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
-from edgecxr.train.loop import check_splits, fit, learning_rate, val_aurocs, val_logits
+from edgecxr.train.epochs.validation import check_splits, val_aurocs, val_logits
+from edgecxr.train.loop import fit, learning_rate
 from tests.conftest import striped, write_prepared
 
 CPU = Device(torch.device("cpu"), "fp32")

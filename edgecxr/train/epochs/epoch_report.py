@@ -45,8 +45,13 @@ def say_epoch(row: dict[str, Any], epochs: int, kept: bool, first: bool) -> None
 
 def say_stopped(run: Path, done: int, epochs: int) -> None:
     """Say what an interrupted run keeps."""
-    kept = {0: "nothing is kept yet", 1: f"epoch 1 is kept in {run}"}.get(done, f"epochs 1 to {done} are kept in {run}")
-    say(f"stopped in epoch {done + 1} of {epochs}: {kept}")
+    say(f"stopped in epoch {done + 1} of {epochs}: {kept_in(run, done)}")
+
+
+def kept_in(run: Path, done: int) -> str:
+    """Return what a run keeps that ends after `done` whole epochs."""
+    few = {0: "nothing is kept yet", 1: f"epoch 1 is kept in {run}"}
+    return few.get(done, f"epochs 1 to {done} are kept in {run}")
 
 
 def write_history(run: Path, history: list[dict[str, Any]]) -> None:

@@ -1,0 +1,1 @@
+"""Epochs of a run: when they end, their average weights, validation and reports."""

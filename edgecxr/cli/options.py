@@ -22,6 +22,9 @@ TOLERANCE = 0.02  # of AUROC
 MODEL, DISTILLATION, SCHEDULE, MACHINE = "Model", "Distillation", "Schedule", "Device"
 """Sections of the help of `train` and `distill`, after "Options"."""
 
+FILMS, RESULTS = "Films", "Results"
+"""Further sections of that of `infer`."""
+
 
 def complete(names: Iterable[str] | Callable[[Workspace], Iterable[Path]]) -> Callable[[str], list[str]]:
     """Return a function that completes a name for the shell.
@@ -77,7 +80,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_hel
 Pretrained = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="ImageNet weights as safetensors, where the hub cannot be reached.", rich_help_panel=MODEL
+        metavar="FILE",
+        help="ImageNet weights as safetensors, where the hub cannot be reached, or the best.safetensors of a run.",
+        rich_help_panel=MODEL,
     ),
 ]
 Epochs = Annotated[
@@ -141,7 +146,7 @@ ClassWeights = Annotated[
 Labelled = Annotated[
     int | None,
     typer.Option(
-        help="Use the labels of so many training films, not of all; only a teacher speaks of the others.",
+        help="Use the labels of so many training films only; the others teach a student by its teacher alone.",
         show_default=False,
         rich_help_panel=SCHEDULE,
     ),
@@ -181,7 +186,7 @@ Umask = Annotated[
         "--umask",
         metavar="OCTAL",
         callback=_take_permissions,
-        help="Permissions that new files do not get; 022: everybody may read them.",
+        help="Permissions that new files do not get; 077: only you may read them, 022: everybody.",
     ),
 ]
 

@@ -24,6 +24,8 @@ _BLOCK = re.compile(r"blocks\.([0-9]{1,3})\.")
 
 PRETRAINED_TAG = "augreg_in21k_ft_in1k"
 
+_PATCH_EMBEDDING, _FIRST_CONVOLUTION = "patch_embed.proj.weight", "patch_embed.backbone.0.weight"
+
 _LARGEST_CONFIG = 1 << 20
 
 _PATIENCE = 5.0
@@ -34,11 +36,12 @@ NORMALISATION = 0.5
 
 
 def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
-    """Return timm's ImageNet weights for `arch`, with one input channel.
+    """Return timm's ImageNet weights for `arch`, or one's own, with one input channel.
 
     Args:
         arch: a key of `ARCHS`.
-        file: safetensors file with the weights of the timm model; None downloads them from timm's model hub.
+        file: safetensors file with the weights of the timm model, or with those of a run (best.safetensors), whose
+            heads are left out, since nothing says of which findings they are; None downloads timm's from its hub.
 
     Raises:
         ModelError: the hub cannot be reached, or the file is not such a checkpoint.
@@ -59,13 +62,15 @@ def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
             ) from error
     state = read_safetensors(file)
     _check_normalisation(file, name)
-    kernel = state.get("patch_embed.proj.weight")
-    if kernel is None or kernel.ndim != 4:
+    state = {key.removeprefix("vit."): value for key, value in state.items() if "_head." not in key}
+    first = next((key for key in (_FIRST_CONVOLUTION, _PATCH_EMBEDDING) if key in state), None)
+    if first is None or state[first].ndim != 4:
         raise ModelError(
-            f"{file} does not hold the weights of a timm ViT: --pretrained takes the model.safetensors of {name}"
+            f"{file} does not hold the weights of a ViT: --pretrained takes the model.safetensors of timm's {name}, or "
+            "the best.safetensors of a run"
         )
     # The sum over the colour channels responds to grey like the kernel to three equal channels.
-    state["patch_embed.proj.weight"] = kernel.sum(dim=1, keepdim=True)
+    state[first] = state[first].sum(dim=1, keepdim=True)
     return state
 
 

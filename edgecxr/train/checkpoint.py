@@ -59,7 +59,10 @@ def start(model: TwoHeadViT, config: TrainConfig, labels: tuple[str, ...]) -> No
     """
     if config.init == "pretrained":
         file = Path(config.pretrained) if config.pretrained else None
-        start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub"))
+        if not start_from(model, pretrained_state(config.arch, file), str(file or "timm's hub")):
+            if config.stem == "patch":
+                raise ModelError(f"{file} has a convolutional stem, and this model has none: add --stem conv")
+            say(f"blocks start from {file}, the stem from random weights: the file's is another")
     elif config.init == "run":
         folder = str(config.pretrained)
         source, card = load_run(Path(folder))

@@ -43,8 +43,8 @@ class TrainConfig:
         teacher_sha256: hash of the teacher's weights.
         init: "pretrained" (ImageNet), "teacher" (the teacher's own weights, resampled), "random", or "run" (those of
             another finished run, resampled).
-        pretrained: safetensors file for init "pretrained", where None downloads from timm's hub; for init "run" the
-            folder of that run.
+        pretrained: safetensors file for init "pretrained", of timm or of a run, where None downloads from timm's hub;
+            for init "run" the folder of that run.
         init_sha256: hash of the weights of that run.
         epochs: passes over the training split.
         patience: epochs without a better validation after which the run ends; None trains them all.
@@ -132,9 +132,9 @@ class TrainConfig:
                     + ", or --stem patch",
                 ),
                 (
-                    self.stem == "conv" and self.init == "pretrained",
-                    "--stem conv has no pretrained weights, which --pretrained and --paper ask for: add --init random "
-                    "(a student also --init teacher), or take --stem patch",
+                    self.stem == "conv" and self.init == "pretrained" and self.pretrained is None,
+                    "--stem conv has no ImageNet weights, which --paper asks for: add --init random (a student also "
+                    "--init teacher), name weights of your own with --pretrained FILE, or take --stem patch",
                 ),
                 (
                     not all(0 <= weight < math.inf for weight in (self.alpha, self.beta, self.gamma)),

@@ -58,7 +58,7 @@ def opened(workspace, config=CONFIG, fresh=False, name="teacher"):
 def resume(run, module=None, optimizer=None):
     if module is None:
         module, optimizer = learner()
-    return checkpoint.resume(run, ON_CPU, module, optimizer, ON_CPU.scaler())
+    return checkpoint.resume(run, ON_CPU, {"learner": module, "optimizer": optimizer, "scaler": ON_CPU.scaler()})
 
 
 def test_a_run_comes_back_as_it_was_saved(tmp_path):
@@ -93,7 +93,8 @@ def test_a_run_of_another_device_goes_on_here(tmp_path):
     module, _ = learner()
     optimizer = torch.optim.AdamW(module.parameters(), fused=True)
     scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    assert checkpoint.resume(tmp_path, ON_CPU, module, optimizer, scaler) == [{"a": 1}]
+    parts = {"learner": module, "optimizer": optimizer, "scaler": scaler}
+    assert checkpoint.resume(tmp_path, ON_CPU, parts) == [{"a": 1}]
     assert scaler.get_scale() == 8
     assert [group["fused"] for group in optimizer.param_groups] == [True]
     assert {float(entry["step"]) for entry in optimizer.state_dict()["state"].values()} == {1.0}

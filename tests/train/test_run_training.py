@@ -13,7 +13,7 @@ import pytest
 import timm
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from edgecxr import cli
 from edgecxr.bundle.card import ModelCard, read_card
@@ -124,11 +124,47 @@ def test_a_start_from_random_weights_says_which_stem_learned_faster(workspace, f
     assert "learned faster" not in capsys.readouterr().err
 
 
-def test_a_convolutional_stem_goes_with_no_pretrained_weights(workspace, finished, imagenet):
-    typed = {"stem": "conv", "patch": 32, "pretrained": str(imagenet)}
-    with pytest.raises(UsageError, match=r"--stem conv .*no pretrained weights"):
+def test_a_run_with_a_convolutional_stem_starts_another_by_its_name_or_by_its_file(
+    workspace, finished, imagenet, capsys
+):
+    conv, frozen = QUICK | {"stem": "conv", "patch": 32, "depth": 2}, {"lr": 1e-12}
+    first = train(workspace, finished.prepared, conv)
+    before = load_run(first)[0].state_dict()
+    own = {"pretrained": str(first / "best.safetensors")}
+
+    def equal(run: Path, source: dict[str, torch.Tensor]) -> set[str]:
+        after = load_run(run)[0].state_dict()
+        alike = {key for key, value in source.items() if key in after and after[key].shape == value.shape}
+        return {key for key in alike if torch.allclose(after[key], source[key], atol=1e-6)}
+
+    def learnt(names: set[str]) -> set[str]:
+        return {key for key in names if "running_" not in key and "num_batches" not in key}
+
+    body = learnt({key for key in before if "_head." not in key})
+    assert any("backbone" in key for key in body)
+    named = train(workspace, finished.prepared, QUICK | frozen | {"init": first.name})
+    assert config(named)["stem"] == "conv" and learnt(equal(named, before)) == learnt(set(before))
+    filed = train(workspace, finished.prepared, conv | frozen | own)
+    assert config(filed)["init"] == "pretrained" and learnt(equal(filed, before)) >= body
+    assert "findings_head.weight" not in equal(filed, before)  # of which findings, the file does not say
+    assert "random weights" not in capsys.readouterr().err
+    asked = QUICK | frozen | {"res": 28, "method": "none", "depth": 2, "stem": "conv"} | own
+    student = distill(workspace, finished.prepared, asked)
+    shared = {key for key in body if "patch_embed" not in key and "pos_embed" not in key}
+    assert learnt(equal(student, before)) >= shared and "stem from random" in capsys.readouterr().err
+    of_imagenet = {f"vit.{key}": value for key, value in load_file(imagenet).items()}
+    mixed = train(workspace, finished.prepared, conv | frozen | {"pretrained": str(imagenet)})
+    assert learnt(equal(mixed, of_imagenet)) >= {key for key in shared if key.startswith("vit.blocks.")}
+    assert "stem from random" in capsys.readouterr().err
+    with pytest.raises(ModelError, match=r"best\.safetensors has a convolutional stem.*add --stem conv"):
+        train(workspace, finished.prepared, QUICK | {"patch": 32, "depth": 2} | own)
+
+
+def test_a_convolutional_stem_has_no_weights_of_imagenet(workspace, finished):
+    typed = {"stem": "conv", "patch": 32, "init": "pretrained"}
+    with pytest.raises(UsageError, match=r"--stem conv .*no ImageNet weights"):
         train(workspace, finished.prepared, typed)
-    with pytest.raises(UsageError, match=r"--stem conv .*no pretrained weights"):
+    with pytest.raises(UsageError, match=r"--stem conv .*no ImageNet weights"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "init": "pretrained"})
     with pytest.raises(UsageError, match="never of 7 px"):
         distill(workspace, finished.prepared, {"res": 28, "stem": "conv", "tokens": 16})

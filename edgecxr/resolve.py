@@ -219,6 +219,24 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
     return exported
 
 
+def chosen_bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
+    """Return a bundle as `bundle` does, and print which one if none is named.
+
+    Arguments and errors are those of `bundle`.
+    """
+    folder = bundle(workspace, name, own)
+    if name is None and os.environ.get("EDGECXR_MODEL"):
+        say(f"using {folder.name}, which EDGECXR_MODEL names")
+    elif name is None and folder.parent == workspace.root / "export":
+        others = len(workspace.bundles())
+        say(
+            f"using {folder.name}, "
+            + (f"the latest of {others} bundles" if others > 1 else "the only bundle")
+            + f" in {folder.parent}"
+        )
+    return folder
+
+
 def shipped() -> list[Path]:
     """Return the folders of the bundles that come with edgecxr."""
     return sorted(folder for folder in SHIPPED.glob("*") if os.path.isfile(folder / CARD))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from edgecxr import resolve
 from edgecxr.bundle.bundle import Bundle
@@ -63,9 +63,11 @@ def striped(count: int = 60, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.
 
 # The same examples at every run, so that a change is judged by what it changes. Others are looked for on purpose:
 # `pytest --hypothesis-profile=new` tries new ones, `--hypothesis-profile=long -k changed_anywhere` does so for hours.
-settings.register_profile("usual", max_examples=60, derandomize=True)
-settings.register_profile("new", max_examples=60)
-settings.register_profile("long", max_examples=20_000)
+# How fast examples are made says more about what else the machine does than about a test.
+BUSY = {"suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("usual", max_examples=60, derandomize=True, **BUSY)
+settings.register_profile("new", max_examples=60, **BUSY)
+settings.register_profile("long", max_examples=20_000, **BUSY)
 settings.load_profile("usual")
 
 

@@ -23,7 +23,8 @@ COMMANDS = typer.main.get_command(cli.app).commands
     ("command", "section", "option"),
     [("prepare", "Only for folder", "--boxes"), ("prepare", "How films are read", "--workers"),
      ("train", "Schedule", "--epochs"), ("train", "Device", "--nodes"), ("distill", "Distillation", "--gamma"),
-     ("distill", "Model", "--tokens"), ("train", "Options", "--name")],
+     ("distill", "Model", "--tokens"), ("train", "Options", "--name"), ("infer", "Model", "--threads"),
+     ("infer", "Films", "--watch"), ("infer", "Results", "--overlay")],
 )  # fmt: skip
 def test_options_are_in_sections(tmp_path: Path, command: str, section: str, option: str) -> None:
     text = edgecxr(command, "--help", runs=tmp_path).out
@@ -41,6 +42,13 @@ def test_every_option_is_shown_once_and_can_be_read(tmp_path: Path, command: str
             if parameter.param_type_name == "option" and not parameter.hidden:
                 assert len(re.findall(rf"^  (?:-\w, )?{parameter.opts[0]}\b", text, re.MULTILINE)) == 1, parameter.name
         assert "range>" not in text and "<=" not in text and "default: (" not in text and "[[" not in text, text
+
+
+def test_infer_says_what_it_does_without_an_option(tmp_path: Path) -> None:
+    text = " ".join(edgecxr("infer", "--help", runs=tmp_path, COLUMNS="100").out.split())
+    for option, default in (("--model", "EDGECXR_MODEL, else the latest"), ("--workers", "one per core")):
+        assert re.search(rf"{option} [^-]*\[default: {default}\]", text), text
+    assert "<str>" not in text and "<int>" not in text
 
 
 @pytest.mark.parametrize("typed", ALIASES)

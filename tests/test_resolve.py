@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,25 @@ def test_the_data_set_is_the_one_named_or_the_latest(workspace: Workspace, prepa
     assert resolve.dataset(workspace, None).path == resolve.dataset(workspace, "shades").path == prepared.path
     with pytest.raises(InputError, match=r"'shade'.*there are: shades"):
         resolve.dataset(workspace, "shade")
+
+
+def test_who_names_no_bundle_is_told_which_one_is_taken_and_why(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("EDGECXR_MODEL", raising=False)
+    first = tiny_bundle(workspace.export_dir("first")).path
+    assert resolve.chosen_bundle(workspace, None, own=True) == first
+    assert "first, the only bundle" in capsys.readouterr().err
+    second = tiny_bundle(workspace.export_dir("second")).path
+    os.utime(first / "card.json", ns=(1, 1))
+    assert resolve.chosen_bundle(workspace, None) == second
+    said = capsys.readouterr().err
+    assert "second, the latest of 2" in said and str(second.parent) in said
+    assert resolve.chosen_bundle(workspace, "first") == first and capsys.readouterr().err == ""
+    monkeypatch.setenv("EDGECXR_MODEL", "first")
+    assert resolve.chosen_bundle(workspace, None) == first
+    assert re.search("first, .*EDGECXR_MODEL", capsys.readouterr().err)
+    assert resolve.chosen_bundle(workspace, "second") == second and capsys.readouterr().err == ""
 
 
 def test_a_bundle_that_comes_with_edgecxr_is_for_who_has_none(

@@ -19,7 +19,7 @@ from edgecxr.bundle.signature import (
     signers,
     trusted_keys,
 )
-from edgecxr.bundle.tested import of_test_films, record_of_test
+from edgecxr.bundle.tested import WHY_UNRELIABLE, marked, of_test_films, record_of_test
 from edgecxr.errors import ModelError, UsageError, brief
 from edgecxr.metrics import Interval, with_interval
 from edgecxr.terminal import aligned, joined
@@ -240,10 +240,10 @@ def _table(card: ModelCard, rule: str | None) -> list[str]:
         result, counts = results.get(name), card.operating_counts.get(name)
         threshold = card.operating_points.get(rule or "", {}).get(name)
         rates = result.rates.get(rule or "") if result else None
-        doubt = DOUBT if record and not (result and result.reliable) else ""
+        unreliable = record and not (result and result.reliable)
         few = "!" if name in card.few_cases else ""
         rows.append([
-            f"{name}{doubt}",
+            marked(name, unreliable),
             _area(result.auroc) if result else "-",
             "0.5" if threshold is None else format(threshold, ".3g"),
             *([f"{rate:.2f}" for rate in rates] if rates else ["-", "-"]),
@@ -255,7 +255,7 @@ def _table(card: ModelCard, rule: str | None) -> list[str]:
     lines = [f"{chosen}{others}", *aligned(rows, right=True)]
     lines.append("test +/-, val +/-: films with and without the finding; sens., spec.: on the test films")
     if any(row[0].endswith(DOUBT) for row in rows):
-        lines.append(f"{DOUBT} unreliable: its interval reaches 0.5, or no test films can tell")
+        lines.append(f"{DOUBT} {WHY_UNRELIABLE}")
     if card.few_cases:
         lines.append(f"! fewer than {FEW_CASES} of them: do not rely on this threshold")
     return lines

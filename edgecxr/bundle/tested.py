@@ -8,10 +8,23 @@ from typing import Any
 
 from edgecxr.bundle.card import ModelCard
 from edgecxr.metrics import Interval
-from edgecxr.vocabulary import ABNORMAL
+from edgecxr.vocabulary import ABNORMAL, DOUBT
 
 CHANCE = 0.5
 """AUROC of a model that knows nothing."""
+
+WHY_UNRELIABLE = "unreliable: its interval reaches 0.5, or no test films can tell"
+"""What the mark means where results stand beside it."""
+
+
+def is_reliable(low: float) -> bool:
+    """Return whether an AUROC is above chance, by the lower end of its interval."""
+    return low > CHANCE
+
+
+def marked(name: str, unreliable: object) -> str:
+    """Return the name of an output, with a question mark if it is unreliable."""
+    return f"{name}{DOUBT}" if unreliable else name
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,7 @@ class CardResult:
     @property
     def reliable(self) -> bool:
         """Whether the whole interval is above chance."""
-        return self.auroc.low > CHANCE
+        return is_reliable(self.auroc.low)
 
 
 def record_of_test(card: ModelCard) -> dict[str, Any] | None:

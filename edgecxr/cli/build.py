@@ -14,11 +14,12 @@ from edgecxr.cli.app import app
              "edgecxr build --memory 256 --batches 1 1 1")  # fmt: skip
 def build(
     bundle: Annotated[
-        str | None, typer.Argument(metavar="BUNDLE", help="Path or name; else EDGECXR_MODEL, else the latest.")
+        str | None,
+        typer.Argument(metavar="BUNDLE", help="Path or name.", show_default="EDGECXR_MODEL, else the latest"),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32, fp16 or int8; by default fp16, or what the target recommends."),
+        typer.Option(metavar="NAME", help="fp32, fp16 or int8.", show_default="what the target recommends, else fp16"),
     ] = None,
     target: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Device whose limits are used, such as jetson-orin-nano.")
@@ -54,7 +55,7 @@ def build(
     if images is not None and not verify:
         raise UsageError("--images goes with --verify")
     device = load_target(target) if target is not None else None
-    opened = Bundle.open(resolve.bundle(Workspace.default(), bundle, own=True))
+    opened = Bundle.open(resolve.chosen_bundle(Workspace.default(), bundle, own=True))
     chosen = precision or choose_precision(opened, device)
     if verify:
         from edgecxr.engines.tensorrt.compare_with_onnx import check_gpu, differences

@@ -14,6 +14,7 @@ from typing import Any
 from edgecxr import NOTICE, resolve
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.bundle.card import ModelCard, read_card
+from edgecxr.bundle.tested import WHY_UNRELIABLE, is_reliable, marked
 from edgecxr.data.dataset import SPLITS
 from edgecxr.data.overlap import seen_films
 from edgecxr.data.prepared import Prepared
@@ -26,7 +27,7 @@ from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.folders import CARD
 from edgecxr.storage.locks import locked
 from edgecxr.terminal import aligned, joined, say
-from edgecxr.vocabulary import FEW_CASES
+from edgecxr.vocabulary import DOUBT, FEW_CASES
 from edgecxr.workspace import Workspace
 
 
@@ -211,16 +212,22 @@ def table(name: str, record: dict[str, Any]) -> str:
         "bootstrap by patient; ECE: expected calibration error",
     ]
     rows = [["", "AUROC", "AUPRC", "pos", "neg", "ECE"]]
-    rows += [[label, *_cells(row), _mark(row, shown)] for label, row in shown.items()]
+    names = {label: marked(label, not is_reliable(row["low"])) for label, row in shown.items()}
+    rows += [[names[label], *_cells(row), _mark(row, shown)] for label, row in shown.items()]
     lines += aligned(rows)
     for label, counts in record["skipped"].items():
-        lines.append(f"{label}  skipped: {counts['positives']} positive and {counts['negatives']} negative images")
+        names[label] = marked(label, True)
+        lines.append(
+            f"{names[label]}  skipped: {counts['positives']} positive and {counts['negatives']} negative images"
+        )
+    if any(name != label for label, name in names.items()):
+        lines.append(f"{DOUBT} {WHY_UNRELIABLE}")
     if any(_few(row) for row in shown.values()):
         lines.append(f"! fewer than {FEW_CASES} positive or negative images: go by the interval")
-    lines += [*_operating(shown, record["prevalence"]), *_scarce(record["few_validation_cases"])]
+    lines += [*_operating(shown, names, record["prevalence"]), *_scarce(record["few_validation_cases"])]
     lines += _calibrated(record["calibration"])
     if "against" in record:
-        lines += _against(record["against"])
+        lines += _against(record["against"], names)
     return joined([*lines, NOTICE])
 
 
@@ -253,8 +260,11 @@ def _scarce(few: dict[str, str]) -> list[str]:
     )
 
 
-def _operating(shown: dict[str, Any], prevalence: float | None) -> list[str]:
-    """Return a table for each operating point."""
+def _operating(shown: dict[str, Any], names: dict[str, str], prevalence: float | None) -> list[str]:
+    """Return a table for each operating point.
+
+    `names` are those of the rows, with their marks.
+    """
     rules = dict.fromkeys(rule for row in shown.values() for rule in row.get("operating", {}))
     if not rules:
         return []
@@ -265,7 +275,7 @@ def _operating(shown: dict[str, Any], prevalence: float | None) -> list[str]:
         rows = [[_RULES.get(rule, rule), "sensitivity", "specificity", "PPV"]]
         for label, row in shown.items():
             if rule in row.get("operating", {}):
-                rows.append([f"  {label}", *_point(row["operating"][rule])])
+                rows.append([f"  {names[label]}", *_point(row["operating"][rule])])
         lines += aligned(rows)
     return lines
 
@@ -293,7 +303,7 @@ def _temperature(scores: dict[str, Any]) -> str:
     return f"{scores['ece_uncalibrated']:.3f} without temperature {', '.join(f'{t:g}' for t in scores['temperatures'])}"
 
 
-def _against(compared: dict[str, Any]) -> list[str]:
+def _against(compared: dict[str, Any], names: dict[str, str]) -> list[str]:
     shown = dict(compared["findings"]["labels"])
     shown |= {"findings (macro)": compared["findings"]["macro"], "normal/abnormal": compared["abnormal"]}
     title = (
@@ -301,7 +311,7 @@ def _against(compared: dict[str, Any]) -> list[str]:
         "corrected for their number: plan to look at the macro and at normal/abnormal)"
     )
     rows = [
-        [label, with_interval(row["difference"], row["low"], row["high"], "+.3f"), f"{row['p']:.3f}"]
+        [names.get(label, label), with_interval(row["difference"], row["low"], row["high"], "+.3f"), f"{row['p']:.3f}"]
         for label, row in shown.items()
         if row
     ]

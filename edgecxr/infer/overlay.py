@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from edgecxr import NOTICE
+from edgecxr.bundle.tested import marked
 from edgecxr.films.display import SHORT_SIDE
 from edgecxr.infer.prediction import Prediction
 from edgecxr.infer.predictor import PHANTOM_WARNING
 from edgecxr.infer.results import compared, notes_of, refusal_of
 from edgecxr.terminal import printable
-from edgecxr.vocabulary import ABNORMAL, DOUBT, FloatArray
+from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -224,7 +225,7 @@ def _row(
     text = 140
     bar = round((width - text) * 0.36)
     start = _MARGIN + width - bar - text
-    label = _fit(name, font, start - _MARGIN - 20) + (DOUBT if prediction.unreliable(name) else "")
+    label = marked(_fit(name, font, start - _MARGIN - 20), prediction.unreliable(name))
     pen.text((_MARGIN, y), label, colour, font)
     pen.rectangle((start, y + 6, start + bar, y + 13), fill=_TRACK)
     pen.rectangle((start, y + 6, start + round(bar * prediction.outputs[name]), y + 13), fill=colour)

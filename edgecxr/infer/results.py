@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edgecxr import NOTICE
+from edgecxr.bundle.tested import marked
 from edgecxr.infer.json_line import Result
 from edgecxr.infer.prediction import NOT_TESTED, UNRELIABLE, Prediction, Rejection
 from edgecxr.terminal import Screen, Spans, aligned, show
@@ -43,11 +44,6 @@ def compared(prediction: Prediction, name: str) -> str:
         if value == threshold or (left != right and (float(right) > 0 or threshold == 0)):
             break
     return f"{left} {'>=' if prediction.decisions[name] else '<'} {right}"
-
-
-def marked(prediction: Prediction, name: str) -> str:
-    """Return an output's name, with a question mark if it is unreliable."""
-    return f"{name}{DOUBT}" if prediction.unreliable(name) else name
 
 
 def notes_of(prediction: Prediction) -> list[str]:
@@ -174,7 +170,7 @@ def _blocks(line: Callable[..., None], alone: bool) -> Callable[[Result], None]:
             line((f"  {refusal}", _REFUSED))
         if alone:
             beside = {name: compared(result, name).replace(" < ", " <  ") for name in result.outputs}
-            rows = aligned([[f"  {marked(result, name)}", beside[name]] for name in beside])
+            rows = aligned([[f"  {marked(name, result.unreliable(name))}", beside[name]] for name in beside])
             for name, row in zip(result.outputs, rows, strict=True):
                 line((row, _POSITIVE if result.decisions[name] else ""))
         else:
@@ -221,9 +217,9 @@ def _listed(prediction: Prediction) -> Iterator[tuple[str, str]]:
 
 def _output(prediction: Prediction, name: str, named: bool) -> Iterator[tuple[str, str]]:
     text = compared(prediction, name)
-    mark = DOUBT if prediction.unreliable(name) else ""
+    unreliable = prediction.unreliable(name)
     yield (
-        f"{marked(prediction, name)} {text}" if named else f"{text}{mark}",
+        f"{marked(name, unreliable)} {text}" if named else marked(text, unreliable),
         _POSITIVE if prediction.decisions[name] else "",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from edgecxr import metrics
+from edgecxr.bundle.tested import is_reliable, marked
 from edgecxr.plots.figure import name, save
 from edgecxr.vocabulary import ABNORMAL
 
@@ -56,6 +57,7 @@ def roc(columns: dict[str, tuple[Any, Any]], record: dict[str, Any], title: str,
         wrong, sensitivity, precision = metrics.curve(*columns[label])
         style = {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
         shown = "normal/abnormal" if label == ABNORMAL else label
+        shown = marked(shown, not is_reliable(row["low"]))
         areas = [f"{name(shown)}: {row[kind]:.3f}, n = {row['positives']}" for kind in ("auroc", "auprc")]
         left.plot([0, *wrong], [0, *sensitivity], label=areas[0], **style)
         right.plot(sensitivity, precision, label=areas[1], **style)

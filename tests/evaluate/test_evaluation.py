@@ -149,6 +149,24 @@ def test_a_split_that_there_is_not_is_refused(workspace):
         evaluate_model(workspace, None, None, "training", 10)
 
 
+def test_a_finding_whose_interval_reaches_chance_is_marked_wherever_it_stands(workspace, finished):
+    names = finished.student.name, finished.teacher.name
+    ours, record = evaluate_model(workspace, names[0], None, "test", 50, against=names[1])
+    tasks = {**record["findings"]["labels"], "normal/abnormal": record["abnormal"]}
+    for lows in ((0.5, 0.51, 0.7), (0.6, 0.3, 0.5), (0.6, 0.6, 0.6)):
+        for row, low in zip(tasks.values(), lows, strict=True):
+            row["low"] = low
+        record["findings"]["macro"]["low"] = 0.6
+        lines = table(ours.card.name, record).splitlines()
+        for (label, row), low in zip(tasks.items(), lows, strict=True):
+            shown = [line.split("  ")[0] for line in map(str.strip, lines) if line.startswith(label)]
+            assert len(shown) == 1 + len(row["operating"]) + 1
+            assert set(shown) == {label if low > 0.5 else f"{label}?"}
+        # Edema has one class: these films cannot tell.
+        assert any(line.startswith("Edema?  skipped") for line in lines)
+        assert sum(line.startswith("? unreliable") for line in lines) == 1
+
+
 def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
     ours, record = evaluate_model(workspace, finished.student.name, None, "test", 50)
     name = ours.card.name
@@ -158,17 +176,18 @@ def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
     )
     assert "phantom" not in table(name, record | {"phantom": False})
     for label, row in record["findings"]["labels"].items():
-        [line] = [line for line in lines if line.startswith(f"{label} ")]
-        points = [line for line in lines if line.startswith(f"  {label} ")]
+        marked = label if row["low"] > 0.5 else f"{label}?"
+        [line] = [line for line in lines if line.startswith(f"{marked} ")]
+        points = [line for line in lines if line.startswith(f"  {marked} ")]
         assert len(points) == len(row["operating"]) == 3
-        shown = line.removeprefix(label).split()
+        shown = line.removeprefix(marked).split()
         assert shown[0] == f"{row['auroc']:.3f}"
         assert shown[4] == f"{row['auprc']:.3f}"
         assert shown[8:10] == [str(row["positives"]), str(row["negatives"])]
         # Twelve images cannot hold 20 of each class.
         assert shown[10:] == [f"{row['ece']:.3f}", "!"]
         at = row["operating"]["youden"]
-        given = points[0].strip().removeprefix(label).split()
+        given = points[0].strip().removeprefix(marked).split()
         assert (given[0], given[4]) == (f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}")
     assert sum(line.startswith("findings (macro)") for line in lines) == 1
     assert sum(line.strip().startswith("normal/abnormal") for line in lines) == 4  # AUROC, and operating points

@@ -30,6 +30,7 @@ from edgecxr.metrics import with_interval
 from edgecxr.phantom.make import phantom
 from edgecxr.terminal import aligned, joined, progress, say
 from edgecxr.train import run_training
+from edgecxr.train.config import patch_of
 from edgecxr.workers.new_python import run_edgecxr
 from edgecxr.workspace import Workspace
 
@@ -37,6 +38,9 @@ FILMS_TO_INFER = 3
 # A CPU trains this in minutes: it has 49 tokens at 224 px (`edgecxr train` has 196) and half the usual depth, and few
 # films and epochs call for small batches and little augmentation.
 TEACHER = {"arch": "tiny", "patch": 32, "depth": 6, "init": "random"}
+# A student for a small device: half of the teacher's blocks, a third of its tokens.
+TOKENS = 16
+STUDENT = {"depth": 3, "init": "teacher"}
 SCHEDULE = {"batch": 16, "lr": 5e-4, "augment": 0.3, "precision": "auto"}
 DEVICE = "auto"
 
@@ -71,13 +75,14 @@ def demo(root: Path, n: int, epochs: int, seed: int) -> str:
     )
     students = {}
     for method in ("mlcak", "none"):
-        settings = common | {"method": method, "init": "teacher", "epochs": max(1, epochs // 2)}
-        say(f"3/5  edgecxr distill --res 28{_options(settings)}")
-        distil = partial(run_training.distill, workspace, prepared, settings | {"res": 28}, teacher.name, DEVICE)
+        settings = STUDENT | common | {"method": method, "epochs": max(1, epochs // 2)}
+        typed = {"res": 28, "tokens": TOKENS} | settings
+        say(f"3/5  edgecxr distill{_options(typed)}")
+        distil = partial(run_training.distill, workspace, prepared, typed, teacher.name, DEVICE)
         students[method] = run_training.once(
             workspace,
             prepared,
-            settings | {"teacher_sha256": read_card(teacher).sha256, "size": 28, "patch": 4},
+            settings | {"teacher_sha256": read_card(teacher).sha256, "size": 28, "patch": patch_of(28, TOKENS)},
             distil,
         )
 
@@ -145,11 +150,12 @@ def _summary(
         f"{len(prepared)} synthetic phantom films, test split: {rows[0][2]['images']} films of "
         f"{rows[0][2]['patients']} patients; AUROC with 95 % interval",
     ]
-    cells = [["", "findings (macro)", "normal/abnormal", "px", "ONNX", "CPU, batch 1"]]
+    cells = [["", "findings (macro)", "normal/abnormal", "px", "tokens", "blocks", "ONNX", "CPU, batch 1"]]
     for title, _, record, bundle, ms in rows:
         size = f"{bundle.artefact('fp32').stat().st_size / 1e6:.1f} MB"
         aurocs = [_interval(record["findings"]["macro"]), _interval(record["abnormal"])]
-        cells.append([title, *aurocs, str(bundle.card.size), size, f"{ms:.1f} ms"])
+        shape = [str(number) for number in (bundle.card.size, bundle.card.tokens, bundle.card.depth)]
+        cells.append([title, *aurocs, *shape, size, f"{ms:.1f} ms"])
     lines += aligned(cells, right=True)
     skipped = sorted({label for _, _, record, _, _ in rows for label in record["skipped"]})
     if skipped:

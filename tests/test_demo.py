@@ -36,9 +36,14 @@ def test_the_demo_makes_everything_and_a_second_run_makes_nothing_again(tmp_path
 
     summary = first.out[first.out.index("40 synthetic phantom films") :].splitlines()
     assert re.match(r"40 synthetic phantom films, test .*: 8 films of 6 patients", summary[0])
-    for title, size in (("teacher", "224"), ("student, MLCAK", "28"), ("student, undistilled", "28")):
+    megabytes = {}
+    for title, *shape in (("teacher", 224, 49, 6), ("student, MLCAK", 28, 16, 3), ("student, undistilled", 28, 16, 3)):
         (row,) = [line for line in summary if line.startswith(f"{title} ")]
-        assert f" {size} " in row and row.endswith(" ms")
+        px, tokens, blocks, megabytes[title], unit, _, ms = row.split()[-7:]
+        assert [px, tokens, blocks] == list(map(str, shape)) and (unit, ms) == ("MB", "ms")
+    # The student is visibly smaller than its teacher.
+    assert all(float(megabytes[title]) < 0.6 * float(megabytes["teacher"]) for title in megabytes if title != "teacher")
+    assert max(len(line) for line in summary[:5]) <= 110
     assert any(line.startswith("MLCAK against undistilled, findings: ") for line in summary)
     assert "Learnt from synthetic films" in first.out
     assert first.out.endswith(f"{NOTICE}\n")

@@ -130,7 +130,7 @@ def find(
             have = ", ".join(
                 dict.fromkeys(f"{candidate.model.name} {candidate.precision}" for candidate in by_id.values())
             )
-            raise ModelError(f"none of the models here goes with {wanted}: there are {have}")
+            raise ModelError(f"no model here can run with {wanted}: there are {have}")
         what = "no bundle and no finished run"
         damaged = "".join(f"; {why}" for why in unusable.values())
         raise ModelError(

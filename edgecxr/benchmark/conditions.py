@@ -141,6 +141,6 @@ def warnings(samples: list[dict[str, Any]]) -> list[str]:
     others = max((entry["others"] for entry in samples if entry.get("others") is not None), default=0.0)
     if others > OTHERS:
         messages.append(
-            f"up to {others:.1f} cores were at work for other programs: end them, or figures are theirs too"
+            f"up to {others:.1f} cores were at work for other programs: end them, which slow the models down"
         )
     return messages

@@ -262,8 +262,8 @@ class _Run:
             self._unscored[one.id] = "its weights are random"
         elif one.model.labels != self._data.labels:
             self._unscored[one.id] = (
-                f"it answers {', '.join(one.model.labels) or 'other questions'}, and {self._data.name} asks for "
-                f"{', '.join(self._data.labels)}: prepare data with its findings"
+                f"its findings are {', '.join(one.model.labels) or 'unknown'}, and those of {self._data.name} are "
+                f"{', '.join(self._data.labels)}: prepare data with the findings of the model"
             )
         else:
             try:

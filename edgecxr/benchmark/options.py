@@ -148,7 +148,8 @@ def _data(workspace: Workspace, chosen: list[Candidate], name: str | None) -> Pr
             say(f"no AUROC on {dataset}: {error}")
             continue
         if prepared.hash == digest:
-            say(f"AUROC on the test films of {dataset}, on which {wanted[dataset, digest]} of the models were trained")
+            own = f"{wanted[dataset, digest]} of {len(models)} models learnt from its training films"
+            say(f"measuring AUROC on the test films of {dataset}: {own}")
             return prepared
         say(f"no AUROC on {dataset}: {prepared.path} is not the data of the models' training; name it with --data")
     say(

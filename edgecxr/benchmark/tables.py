@@ -15,12 +15,12 @@ Cells = list[str]
 
 
 def fastest(record: Record) -> dict[str, Row]:
-    """Return each model's row with the lowest median latency."""
+    """Return each model's row with the lowest median latency, the fastest model first."""
     best: dict[str, Row] = {}
     for row in measured(record):
         if row["model"] not in best or row["latency_ms"]["p50"] < best[row["model"]]["latency_ms"]["p50"]:
             best[row["model"]] = row
-    return best
+    return dict(sorted(best.items(), key=lambda item: item[1]["latency_ms"]["p50"]))
 
 
 def rival(record: Record, row: Row, against: str | None = None) -> Row | None:
@@ -51,24 +51,48 @@ def times_faster(row: Row, other: Row | None) -> str:
 
 
 def summary(record: Record, against: str | None = None) -> str:
-    """Return a record as tables for a terminal."""
+    """Return a record as tables for a terminal.
+
+    The columns of `main_cells` are spread over several tables, whose rows have the same numbers.
+    """
     lines = [*head(record), ""]
-    for title, cells in ((main_title(against), main_cells(record, against)), (BEST_TITLE, best_cells(record, against))):
-        if len(cells) > 1:
-            lines += [title, *aligned(cells), ""]
+    rows, best = _all_cells(record, against), best_cells(record, against)
+    places = {row["id"]: str(place) for place, row in enumerate(measured(record), 1)}
+    for title, columns in _PARTS.items():
+        if len(rows) > 1 and _filled([line[columns] for line in rows])[0]:
+            part = _filled([[*line[:3], *line[columns]] if columns.start else line[columns] for line in rows])
+            lines += [
+                title.format(against or "its teacher"),
+                *_narrow(["#", *places.values()], part, _NAMES[: columns.start]),
+                "",
+            ]
+    if len(best) > 1:
+        numbers = ["#", *(places[row["id"]] for row in fastest(record).values())]
+        lines += [BEST_TITLE, *_narrow(numbers, best, ("engine", "precision", "ms p50", "model")), ""]
     lines += [*notes(record), record["notice"]]
     return joined(lines)
 
 
-BEST_TITLE = (
-    "Best against best: every model on its fastest engine and precision; AUROC minus that of its teacher in FP32"
-)
+WIDTH = 100
+"""Columns of a terminal that the tables fit into, unless the names of models are very long."""
+
+BEST_TITLE = "Best against best: each model on its fastest engine and precision; AUROC minus its FP32 teacher's"
 
 
 def main_title(against: str | None) -> str:
     """Return the title of the table of `main_cells`."""
     other = against or "its teacher"
     return f"Within one engine and precision; faster: than {other}; AUROC with 95 % interval, and minus its teacher's"
+
+
+def _narrow(numbers: Cells, lines: list[Cells], dispensable: tuple[str, ...]) -> list[str]:
+    """Return numbered rows as text, without columns for which there is no room."""
+    lines = [[number, *line] for number, line in zip(numbers, lines, strict=True)]
+    for name in ("", *dispensable):
+        lines = [[cell for cell, head in zip(line, lines[0], strict=True) if head != name] for line in lines]
+        if max(map(len, text := aligned(lines))) <= WIDTH:
+            break
+    return text
 
 
 def head(record: Record) -> list[str]:
@@ -122,7 +146,7 @@ def few(record: Record) -> list[str]:
         label: min(area["positives"], area["negatives"]) for auroc in rows for label, area in auroc["labels"].items()
     }
     scarce = [f"{label} {count}" for label, count in cases.items() if count < FEW_CASES]
-    return [f"fewer than {FEW_CASES} films of a kind, go by the interval: {', '.join(scarce)}"] if scarce else []
+    return [f"fewer than {FEW_CASES} films with or without it, AUROC uncertain: {', '.join(scarce)}"] if scarce else []
 
 
 def counted(number: int, one: str, more: str | None = None) -> str:
@@ -153,9 +177,18 @@ def _meter(row: Row) -> tuple[str, str, float] | None:
     return (energy["meter"], energy["scope"], energy["idle_watts"]) if energy.get("batches") else None
 
 
-HEADER = ["model", "engine", "precision", "px", "ms p50", "min", "p99", "faster", "images/s", "at batch",
+HEADER = ["model", "engine", "precision", "px", "ms p50", "faster", "min", "p99", "images/s", "at batch",
           "file to answer ms", "start s", "memory MiB", "file MB", "mJ/image",
-          "AUROC findings", "minus teacher", "AUROC abnormal", "minus teacher"]  # fmt: skip
+          "AUROC findings", "findings minus teacher's", "AUROC abnormal", "abnormal minus teacher's"]  # fmt: skip
+
+_NAMES = ("engine", "precision", "model")
+_PARTS = {
+    "Latency of one image; faster: than {} on the same engine and precision": slice(0, 6),
+    "The same rows: latency, throughput, start, memory": slice(6, 15),
+    "AUROC with 95 % interval, and minus that of its teacher on the same engine and precision": slice(15, 17),
+    "The same for normal/abnormal": slice(17, 19),
+}
+"""Titles and columns of the tables for a terminal."""
 
 
 def main_cells(record: Record, against: str | None = None) -> list[Cells]:
@@ -163,6 +196,10 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
 
     Columns that are empty in every row are left out.
     """
+    return _filled(_all_cells(record, against))
+
+
+def _all_cells(record: Record, against: str | None) -> list[Cells]:
     lines = [HEADER]
     for row in measured(record):
         best = max((entry for entry in row["throughput"] if "ms" in entry), key=lambda entry: entry["images_per_s"])
@@ -174,9 +211,9 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
                 row["precision"],
                 str(record["models"][row["model"]]["size"]),
                 f"{row['latency_ms']['p50']:.2f}",
+                times_faster(row, rival(record, row, against)),
                 f"{row['latency_ms']['min']:.2f}",
                 number(row["latency_ms"]["p99"], ".2f"),
-                times_faster(row, rival(record, row, against)),
                 f"{best['images_per_s']:.0f}",
                 str(best["batch"]),
                 number(row.get("film_ms", {}).get("total", {}).get("p50"), ".0f"),
@@ -190,7 +227,7 @@ def main_cells(record: Record, against: str | None = None) -> list[Cells]:
                 change(diff.get("abnormal")),
             ]
         )
-    return _filled(lines)
+    return lines
 
 
 def best_cells(record: Record, against: str | None = None) -> list[Cells]:
@@ -200,7 +237,7 @@ def best_cells(record: Record, against: str | None = None) -> list[Cells]:
     """
     best = fastest(record)
     lines = [["model", "engine", "precision", "ms p50", "faster", "findings", "abnormal"]]
-    for row in sorted(best.values(), key=lambda entry: entry["latency_ms"]["p50"]):
+    for row in best.values():
         other = best.get(against or record["models"][row["model"]]["compared_with"])
         diff = row.get("against_reference", {})
         lines.append(
@@ -279,8 +316,10 @@ def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
         ratios = [_ratio(pick(x), pick(y)) for pick in _PICKS]
         if (_meter(x) or ())[:2] != (_meter(y) or ())[:2]:
             ratios[-1] = ""
-        cells.append([name + ("" if same else " (other file)"), *ratios])
-    lines += aligned(cells) if shared else ["no model, engine and precision that both have"]
+        cells.append([name + ("" if same else " *"), *ratios])
+    lines += aligned(_filled(cells)) if shared else ["no model, engine and precision that both have"]
+    if any(line[0].endswith(" *") for line in cells):
+        lines.append("* measured on another file of the model")
     for label, ids in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
         if ids:
             lines.append(f"only in {label}: {', '.join(sorted(ids))}")

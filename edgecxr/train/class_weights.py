@@ -56,5 +56,5 @@ def class_weights(prepared: Prepared, kind: str, device: torch.device) -> Tensor
     weights = balanced(np.column_stack([prepared.targets[rows], prepared.abnormal[rows]]).astype(np.float64))
     names = (*prepared.labels, ABNORMAL)
     shown = ", ".join(f"{name} {ratio:.3g}" for name, ratio in zip(names, weights[1] / weights[0], strict=True))
-    say(f"class weights: a film with the finding counts as so many without it: {shown}")
+    say(f"class weights: one film with the finding counts as much as so many without it: {shown}")
     return torch.tensor(weights, dtype=torch.float32, device=device)

@@ -177,8 +177,8 @@ def distill(
     depth = settings.pop("depth", teacher_card.depth if teacher_card else 12)
     if init == "teacher" and teacher_card and depth > teacher_card.depth:
         raise UsageError(
-            f"--depth {depth}: teacher {teacher_card.name} has {teacher_card.depth} blocks, of which a student takes "
-            "some; ask for no more, or for --init random"
+            f"--depth {depth}: teacher {teacher_card.name} has {teacher_card.depth} blocks, from which those of the "
+            "student are taken: give no more, or add --init random"
         )
     if settings.pop("trust", "all") == "val":
         if teacher_run is None or not needs_teacher:

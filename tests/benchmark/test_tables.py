@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 from edgecxr.benchmark import tables
+from tests.benchmark import benchmarked
 from tests.benchmark.benchmarked import STUDENT, TEACHER, record, row
 
 ROWS = [
@@ -52,6 +53,28 @@ def test_best_against_best_takes_each_models_fastest_row() -> None:
     assert column(cells, "findings")[0] == "-0.010 (-0.020 to +0.000)"
 
 
+def test_the_tables_of_a_terminal_fit_it_and_their_rows_have_the_same_numbers(monkeypatch) -> None:
+    teacher, student = "teacher-tiny-224-phantom", "student-tiny-28-mlcak-phantom"
+    monkeypatch.setattr(benchmarked, "TEACHER", teacher)
+    rows = [
+        row(teacher, "onnxruntime", "fp32", 130.0, 0.0, energy=metered()),
+        row(student, "onnxruntime", "fp32", 13.0, 0.01, energy=metered()),
+        row(student, "onnxruntime-tensorrt", "int8", 2.0, 0.02, energy=metered()),
+    ]
+    made = record(rows)
+    text = tables.summary(made)
+    assert max(len(line) for line in text.splitlines() if not line.startswith("energy of")) <= 100
+    numbered = [line.split() for line in text.splitlines() if re.match(r"[123]  ", line)]
+    assert [line[0] for line in numbered] == [*"123" * 4, "3", "1"]
+    assert [line[1] for line in numbered] == [
+        *(teacher, student, student), *("130.00", "13.00", "2.00"), *(teacher, student, student) * 2, student, teacher
+    ]  # fmt: skip
+    shown = {head for cells in text.splitlines() if cells.startswith("#") for head in re.split(r" {2,}", cells)}
+    assert shown >= set(tables.main_cells(made)[0])  # nothing is left out
+    without = tables.summary(record([row(teacher, "torch", "fp32", 1.0)]))
+    assert "AUROC with" not in without and "normal/abnormal" not in without
+
+
 def test_another_model_can_be_the_measure() -> None:
     other = row("student-base-28", "onnxruntime", "fp32", 6.0)
     cells = tables.main_cells(record([*ROWS, other]), against="student-base-28")
@@ -96,6 +119,6 @@ def test_two_records_are_compared_row_by_row() -> None:
 def test_another_file_under_the_same_name_is_marked() -> None:
     changed = row(STUDENT, "onnxruntime", "fp32", 6.0)
     changed["artefact"]["sha256"] = "e" * 64
-    assert "(other file)" in tables.compare(record(ROWS), record([changed]), ("a", "b"))
+    assert "fp32 *" in tables.compare(record(ROWS), record([changed]), ("a", "b"))
     nothing = tables.compare(record(ROWS), record([row(STUDENT, "torch", "fp32", 6.0)]), ("a", "b"))
     assert re.search(r"no model, engine .*both have", nothing)

@@ -220,7 +220,7 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
 
 
 def chosen_bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
-    """Return a bundle as `bundle` does, and print which one if none is named.
+    """Return a bundle as `bundle` does, and print an unnamed one's name.
 
     Arguments and errors are those of `bundle`.
     """

@@ -15,7 +15,7 @@ Cells = list[str]
 
 
 def fastest(record: Record) -> dict[str, Row]:
-    """Return each model's row with the lowest median latency, the fastest model first."""
+    """Return each model's row of lowest median latency, the fastest first."""
     best: dict[str, Row] = {}
     for row in measured(record):
         if row["model"] not in best or row["latency_ms"]["p50"] < best[row["model"]]["latency_ms"]["p50"]:
@@ -86,7 +86,7 @@ def main_title(against: str | None) -> str:
 
 
 def _narrow(numbers: Cells, lines: list[Cells], dispensable: tuple[str, ...]) -> list[str]:
-    """Return numbered rows as text, without columns for which there is no room."""
+    """Return numbered rows as text, without columns that find no room."""
     lines = [[number, *line] for number, line in zip(numbers, lines, strict=True)]
     for name in ("", *dispensable):
         lines = [[cell for cell, head in zip(line, lines[0], strict=True) if head != name] for line in lines]

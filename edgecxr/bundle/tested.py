@@ -18,12 +18,12 @@ WHY_UNRELIABLE = "unreliable: its interval reaches 0.5, or no test films can tel
 
 
 def is_reliable(low: float) -> bool:
-    """Return whether an AUROC is above chance, by the lower end of its interval."""
+    """Return whether the whole interval of an AUROC is above chance."""
     return low > CHANCE
 
 
 def marked(name: str, unreliable: object) -> str:
-    """Return the name of an output, with a question mark if it is unreliable."""
+    """Return an output's name, with a question mark if unreliable."""
     return f"{name}{DOUBT}" if unreliable else name
 
 

@@ -193,7 +193,7 @@ Umask = Annotated[
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Name the command that goes on, if this one is interrupted or out of time."""
+    """Name the command that goes on after an interrupted one."""
     from edgecxr.errors import TimeIsUp
 
     try:

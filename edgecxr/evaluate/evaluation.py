@@ -311,7 +311,11 @@ def _against(compared: dict[str, Any], names: dict[str, str]) -> list[str]:
         "corrected for their number: plan to look at the macro and at normal/abnormal)"
     )
     rows = [
-        [names.get(label, label), with_interval(row["difference"], row["low"], row["high"], "+.3f"), f"{row['p']:.3f}"]
+        [
+            str(names.get(label, label)),
+            with_interval(row["difference"], row["low"], row["high"], "+.3f"),
+            f"{row['p']:.3f}",
+        ]
         for label, row in shown.items()
         if row
     ]

@@ -36,7 +36,7 @@ NORMALISATION = 0.5
 
 
 def pretrained_state(arch: str, file: Path | None) -> dict[str, Tensor]:
-    """Return timm's ImageNet weights for `arch`, or one's own, with one input channel.
+    """Return ImageNet weights, or one's own, with one input channel.
 
     Args:
         arch: a key of `ARCHS`.

@@ -1,1 +1,1 @@
-"""Epochs of a run: when they end, their average weights, validation and reports."""
+"""Epochs of a run: their end, average weights, validation and reports."""

@@ -1,4 +1,4 @@
-"""When a training run ends: after all epochs, by patience, or for want of time."""
+"""End of a training run: all epochs, patience, or time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECK_EVERY = 10
 
 
 def ended(history: list[dict[str, Any]], epochs: int, patience: int | None) -> dict[str, Any] | None:
-    """Return why a run is finished, or None if another epoch is due.
+    """Return why a run is finished, None if it goes on.
 
     Args:
         history: rows of history.csv.
@@ -101,7 +101,7 @@ class TimeLimit:
             )
 
     def _passed(self, moment: float) -> bool:
-        """Return whether a moment lies after the end, as the first process says."""
+        """Return whether the first process says that a moment is too late."""
         if self._hours is None:
             return False
         said: bool = self._fabric.broadcast(moment > self._end)

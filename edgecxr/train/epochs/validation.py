@@ -1,4 +1,4 @@
-"""Validation after each epoch, and what a data set must have for it."""
+"""Validation after each epoch, and its demands on a data set."""
 
 from __future__ import annotations
 

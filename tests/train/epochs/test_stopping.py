@@ -81,7 +81,7 @@ def test_an_epoch_begins_only_if_it_would_end_in_time(clock):
         limit.begin_epoch(run, done)
         limit.check_step(run, done, 0)
     clock.hours = 101.5
-    with pytest.raises(TimeIsUp, match=r"epoch 4 would end .*2 hours .*epochs 1 to 3 are kept in runs/x"):
+    with pytest.raises(TimeIsUp, match=r"epoch 4 would end .*2 hours .*epochs 1 to 3 .*runs/x"):
         limit.begin_epoch(run, 3)
 
 

@@ -24,12 +24,24 @@ Spans = Sequence[tuple[str, str]]
 """Pieces of text, each with a style of rich."""
 
 _SECONDS_BETWEEN_LINES = 15
+_MOST_DIGITS = 7
 
 # Letters and marks without ink, which `str.isprintable` lets pass: fillers, joiners and variation selectors.
 _INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
-
 _quiet = False
+
+
+def beside(value: float, threshold: float, reached: bool) -> str:
+    """Return a value beside its threshold, such as "0.62 >= 0.30".
+
+    There are as many digits as it takes to see which one is larger; `reached` is whether the value is not below.
+    """
+    for digits in range(2, _MOST_DIGITS + 1):
+        left, right = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+        if value == threshold or (left != right and (float(right) > 0 or threshold == 0)):
+            break
+    return f"{left} {'>=' if reached else '<'} {right}"
 
 
 @contextmanager

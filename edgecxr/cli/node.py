@@ -20,6 +20,16 @@ nodes = typer.Typer(
 app.add_typer(nodes, name="node")
 
 
+users = typer.Typer(
+    help="Users of the web page, each with a role: viewer, operator or admin.",
+    epilog="Example:  edgecxr node user add jane --role viewer --config node.toml",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+nodes.add_typer(users, name="user")
+UserName = Annotated[str, typer.Argument(help="Of a user.")]
+
+
 @nodes.command("status", epilog="Example:  edgecxr node status --config node.toml")
 def node_status(
     config: Config = None,
@@ -145,3 +155,60 @@ def node_audit(
     else:
         show_text("\n".join(aligned(map(audit_reading.describe, found))))
     Audit(read, "command").trail_read()
+
+
+@users.command("add", epilog="Example:  edgecxr node user add jane --role viewer --config node.toml")
+def node_user_add(
+    name: UserName,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="viewer, operator (sends again) or admin.")] = "viewer",
+    config: Config = None,
+) -> None:
+    """Add a user, or give one another role and password.
+
+    The password is asked for on a terminal, else it is the first line of standard input.
+    """
+    import getpass
+    import sys
+
+    from edgecxr.errors import UsageError
+    from edgecxr.node.audit.audit_events import Audit
+    from edgecxr.node.node_config import read_config
+    from edgecxr.node.web.users import add_user
+    from edgecxr.terminal import show
+
+    read = read_config(config)
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password of {name}: ")
+        if getpass.getpass("The same again: ") != password:
+            raise UsageError("the two passwords differ: type the command again")
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    new = add_user(read.folder, name, role, password)
+    Audit(read, "command").user_changed(name, f"{'added' if new else 'new password'}, {role}")
+    show(f"{name} {'can now sign in' if new else 'has a new password'}, as {role}")
+
+
+@users.command("remove", epilog="Example:  edgecxr node user remove jane --config node.toml")
+def node_user_remove(name: UserName, config: Config = None) -> None:
+    """Remove a user, who is signed out at once."""
+    from edgecxr.node.audit.audit_events import Audit
+    from edgecxr.node.node_config import read_config
+    from edgecxr.node.web.users import remove_user
+    from edgecxr.terminal import show
+
+    read = read_config(config)
+    remove_user(read.folder, name)
+    Audit(read, "command").user_changed(name, "removed")
+    show(f"{name} is removed")
+
+
+@users.command("list", epilog="Example:  edgecxr node user list --config node.toml")
+def node_user_list(config: Config = None) -> None:
+    """Name the users and their roles."""
+    from edgecxr.node.node_config import read_config
+    from edgecxr.node.web.users import users_of
+    from edgecxr.terminal import aligned, show_text
+
+    users = users_of(read_config(config).folder)
+    rows = [[name, user.role] for name, user in users.items()]
+    show_text("\n".join(aligned(rows)) if rows else "no users: nobody needs a password, on this machine alone")

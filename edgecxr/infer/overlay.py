@@ -96,6 +96,21 @@ def attention_over(film: Image.Image, attention: FloatArray) -> Image.Image:
     return _blend(film, _strength(attention)[0])
 
 
+def attention_layer(attention: FloatArray, side: int = 128) -> Image.Image:
+    """Return the colours of `attention_over`, to lay over a film.
+
+    Args:
+        attention: (g, g), sums to 1.
+        side: of the picture in pixels; it is to be stretched over the film.
+
+    Returns:
+        An RGBA image, transparent where attention is low.
+    """
+    smooth = _smooth(_strength(attention)[0], (side, side))
+    alpha = 255 * _STRONGEST_ALPHA * smooth[..., None] ** 0.75
+    return Image.fromarray(np.concatenate([_colours(smooth), alpha], axis=-1).round().astype(np.uint8))
+
+
 def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
     """Return the strength of each patch's colour, and its scale.
 
@@ -108,11 +123,16 @@ def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
 
 def _blend(film: Image.Image, strength: FloatArray) -> Image.Image:
     # The model saw the film squeezed into a square, so its grid covers the whole film.
-    # Bilinear enlargement would draw a bright cross into each strong patch; bicubic can overshoot, hence the clip.
-    smooth = np.asarray(Image.fromarray(strength).resize(film.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    smooth = _smooth(strength, film.size)
     grey = np.repeat(np.asarray(film, dtype=np.float32)[..., None], 3, axis=2)
     alpha = (_STRONGEST_ALPHA * smooth**0.75)[..., None]
     return Image.fromarray((grey * (1 - alpha) + _colours(smooth) * alpha).round().astype(np.uint8))
+
+
+def _smooth(strength: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Return (height, width) strengths in [0, 1]."""
+    # Bilinear enlargement would draw a bright cross into each strong patch; bicubic can overshoot, hence the clip.
+    return np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
 
 
 def _colours(values: FloatArray) -> NDArray[np.float32]:

@@ -20,12 +20,11 @@ from edgecxr import NOTICE
 from edgecxr.bundle.tested import marked
 from edgecxr.infer.json_line import Result
 from edgecxr.infer.prediction import NOT_TESTED, UNRELIABLE, Prediction, Rejection
-from edgecxr.terminal import Screen, Spans, aligned, show
+from edgecxr.terminal import Screen, Spans, aligned, beside, show
 from edgecxr.vocabulary import ABNORMAL, DOUBT
 
 _TABLE_WIDTH = 80
 _ABNORMAL_WIDTH = 14
-_MOST_DIGITS = 7
 _MOST_KINDS = 20  # of warnings at the end
 _NAMED = 2  # films beside a warning
 _NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -38,12 +37,7 @@ def compared(prediction: Prediction, name: str) -> str:
 
     There are as many digits as it takes to see which one is larger.
     """
-    value, threshold = prediction.outputs[name], prediction.thresholds[name]
-    for digits in range(2, _MOST_DIGITS + 1):
-        left, right = f"{value:.{digits}f}", f"{threshold:.{digits}f}"
-        if value == threshold or (left != right and (float(right) > 0 or threshold == 0)):
-            break
-    return f"{left} {'>=' if prediction.decisions[name] else '<'} {right}"
+    return beside(prediction.outputs[name], prediction.thresholds[name], prediction.decisions[name])
 
 
 def notes_of(prediction: Prediction) -> list[str]:
@@ -169,8 +163,8 @@ def _blocks(line: Callable[..., None], alone: bool) -> Callable[[Result], None]:
         if refusal := refusal_of(result):
             line((f"  {refusal}", _REFUSED))
         if alone:
-            beside = {name: compared(result, name).replace(" < ", " <  ") for name in result.outputs}
-            rows = aligned([[f"  {marked(name, result.unreliable(name))}", beside[name]] for name in beside])
+            values = {name: compared(result, name).replace(" < ", " <  ") for name in result.outputs}
+            rows = aligned([[f"  {marked(name, result.unreliable(name))}", values[name]] for name in values])
             for name, row in zip(result.outputs, rows, strict=True):
                 line((row, _POSITIVE if result.decisions[name] else ""))
         else:

@@ -21,6 +21,7 @@ from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
 from edgecxr.node.surroundings import findings, unfit
 from edgecxr.node.tls.certificates import client_context, ending, server_context
+from edgecxr.node.web.web_settings import check_web, listener
 from edgecxr.terminal import aligned
 from edgecxr.workers.isolation import isolation
 from edgecxr.workspace import Workspace
@@ -73,6 +74,9 @@ def check(config: NodeConfig) -> list[str]:
         lines.append("warning: without TLS, films with their names cross the network in the clear")
     lines.append(f"results say who the patient is: {'yes' if config.phi else 'no'}")
     lines.append(f"state: {config.folder}")
+    lines += check_web(config)
+    if config.web.enabled:
+        listener(config.web).close()
     return lines
 
 

@@ -172,18 +172,20 @@ class FilmQueue:
                 *(prediction, time.time(), number),
             )
 
-    def set_without_result(self, number: int, state: str, reason: str) -> None:
+    def set_without_result(self, number: int, state: str, reason: str, record: str | None = None) -> None:
         """Note that a film gets no result.
 
         Args:
             number: of the film.
             state: "refused" or "rejected".
             reason: a code of `edgecxr.errors.REASONS` or `edgecxr.vocabulary.WITHOUT_RESULT`.
+            record: what the model or the gate said of it, as JSON; by default what was noted before.
         """
         with self._spool.transaction() as run:
             run(
-                "UPDATE film SET state = ?, reason = ?, lease = NULL, changed = ? WHERE id = ?",
-                *(state, reason, time.time(), number),
+                "UPDATE film SET state = ?, reason = ?, lease = NULL, changed = ?, prediction = coalesce(?, prediction)"
+                " WHERE id = ?",
+                *(state, reason, time.time(), record, number),
             )
 
     def counts(self) -> dict[str, int]:

@@ -29,6 +29,7 @@ from edgecxr.node.film_queue import Film, FilmQueue
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
 from edgecxr.node.spool import Spool
+from edgecxr.node.web.page_rows import add_page, model_note, without_names
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
@@ -77,7 +78,8 @@ class FilmInference:
 
     def __init__(self, config: NodeConfig, spool: Spool, readers: Readers, predictor: Predictor, stop: Stop) -> None:
         self._config, self._readers, self._predictor, self._stop = config, readers, predictor, stop
-        self._queue, self._deliveries, self._audit = FilmQueue(spool), Deliveries(spool), Audit(config, "infer")
+        self._spool, self._queue, self._deliveries = spool, FilmQueue(spool), Deliveries(spool)
+        self._audit = Audit(config, "infer")
         origin = Origin.of(predictor)
         self._origin = replace(origin, doubts=(*origin.doubts, TWIN))
         self._model = AskedModel(predictor.card.name, predictor.precision, origin.sha256, predictor.operating_point)
@@ -90,6 +92,7 @@ class FilmInference:
         """Work until `stop`."""
         for film in self._written(lambda: self._queue.void_leases(self._boot)) or ():
             self._audit.without_result(film, "rejected", "crash")
+        self._written(lambda: self._spool.note("model", model_note(self._predictor, self._model.sha256)))
         while not self._stop.requested:
             self._claim()
             if self._films:
@@ -119,9 +122,15 @@ class FilmInference:
         for film, outcome in zip(films, outcomes, strict=True):
             result = next(results) if isinstance(outcome, FilmRead) else outcome
             if isinstance(result, Rejection):
-                self._without_result(film, "rejected" if result.gate is None else "refused", result.reason)
+                self._refused(film, outcome if isinstance(outcome, FilmRead) else None, result)
             elif isinstance(outcome, FilmRead):
                 self._with_result(film, outcome, result)
+
+    def _refused(self, film: Film, read: FilmRead | None, result: Rejection) -> None:
+        shown = result if self._config.phi else without_names(result)
+        record = to_json(record_of(shown, self._model))
+        self._written(lambda: add_page(self._spool, film.number, read, result, self._config.phi))
+        self._without_result(film, "rejected" if result.gate is None else "refused", result.reason, record)
 
     def _with_result(self, film: Film, read: FilmRead, prediction: Prediction) -> None:
         number = film.number
@@ -130,6 +139,7 @@ class FilmInference:
         # The reader's warnings may quote the film.
         shown = prediction if self._config.phi else replace(prediction, warnings=self._origin.of_model)
         record = to_json(record_of(shown, self._model, attention=True))
+        self._written(lambda: add_page(self._spool, number, read, prediction, self._config.phi))
         self._written(lambda: self._queue.set_predicted(number, record))
         received = datetime.fromtimestamp(film.received, timezone.utc).replace(microsecond=0)
         made = dicom_objects(read, prediction, self._origin, received, self._config.phi)
@@ -140,8 +150,8 @@ class FilmInference:
         self._audit.read(film.subject, made.reason or "")
         say(f"infer: film {number} has results{f' ({made.reason})' if made.reason else ''}")
 
-    def _without_result(self, film: Film, state: str, reason: str) -> None:
-        self._written(lambda: self._queue.set_without_result(film.number, state, reason))
+    def _without_result(self, film: Film, state: str, reason: str, record: str | None = None) -> None:
+        self._written(lambda: self._queue.set_without_result(film.number, state, reason, record))
         self._audit.without_result(film.subject, state, reason)
         say(f"infer: film {film.number} is {state}: {reason}")
 

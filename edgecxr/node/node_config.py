@@ -66,6 +66,52 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Web:
+    """The web page.
+
+    Attributes:
+        enabled: whether there is one.
+        address: IP address that it listens on.
+        port: for HTTP, or HTTPS with a certificate; 0 takes a free one.
+        certificate: file in PEM, with the chain, if any.
+        key: file of its private key in PEM.
+    """
+
+    enabled: bool = True
+    address: str = "127.0.0.1"
+    port: int = 8042
+    certificate: str | None = None
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            UsageError: a value cannot be used.
+        """
+        if self.port:
+            check_port(self.port)
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("[web] needs both certificate and key, or neither")
+        if not _listening("[web] address", self.address).is_loopback and self.certificate is None:
+            raise UsageError(
+                f"[web] address = {shown(self.address)} is open to the network, and names would cross it in the clear: "
+                "give certificate and key, or listen on 127.0.0.1"
+            )
+
+    @property
+    def local(self) -> bool:
+        """Whether this machine alone can reach the page."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def url(self) -> str:
+        """Where a browser finds the page."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{'http' if self.certificate is None else 'https'}://{host}:{self.port}/"
+
+
+@dataclass(frozen=True)
 class Limits:
     """Bounds of what strangers and broken systems can use up.
 
@@ -138,6 +184,7 @@ class NodeConfig:
         watch: folders that are looked through.
         tls: what the node proves itself with; None is no TLS.
         stow: listener for DICOMweb; None is none.
+        web: the web page.
         limits: see `Limits`.
     """
 
@@ -156,6 +203,7 @@ class NodeConfig:
     watch: tuple[Watch, ...] = ()
     tls: Tls | None = None
     stow: Stow | None = None
+    web: Web = field(default_factory=Web)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -167,11 +215,7 @@ class NodeConfig:
         check_ae_title(self.ae_title)
         if self.port:
             check_port(self.port)
-        try:
-            listening = ipaddress.ip_address(self.address)
-        except ValueError as error:
-            raise UsageError(f"address = {shown(self.address)}: give an IP address of this machine") from error
-        if not listening.is_loopback and not self.peer:
+        if not _listening("address", self.address).is_loopback and not self.peer:
             raise UsageError(
                 f"address = {shown(self.address)} is open to the network, and no [[peer]] may send: name those that "
                 "may, or listen on 127.0.0.1"
@@ -219,16 +263,17 @@ def read_config(path: Path | None) -> NodeConfig:
     state = None if config.state is None else str(here / config.state)
     tls = None if config.tls is None else located(config.tls, here, ("certificate", "key", "ca"))
     stow = None if config.stow is None else located(config.stow, here, ("token_file",))
+    web = located(config.web, here, ("certificate", "key"))
     destination = tuple(located(each, here, FILES) for each in config.destination)
     model = config.model
     if model is not None and (here / model).is_dir():
         model = str(here / model)
     return dataclasses.replace(
-        config, watch=watch, state=state, model=model, tls=tls, destination=destination, stow=stow
+        config, watch=watch, state=state, model=model, tls=tls, destination=destination, stow=stow, web=web
     )
 
 
-T = TypeVar("T", Tls, Destination, Stow)
+T = TypeVar("T", Tls, Destination, Stow, Web)
 
 
 def located(values: T, folder: Path, keys: Iterable[str]) -> T:
@@ -237,6 +282,13 @@ def located(values: T, folder: Path, keys: Iterable[str]) -> T:
         key: str(folder / getattr(values, key)) for key in keys if getattr(values, key) is not None
     }
     return dataclasses.replace(values, **paths)
+
+
+def _listening(key: str, address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError as error:
+        raise UsageError(f"{key} = {shown(address)}: give an IP address of this machine") from error
 
 
 def _check_unique(table: str, names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ that nothing from the network enters a path.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -24,11 +25,10 @@ from edgecxr.storage.unfinished import new_file, sweep
 
 DATABASE = "node.sqlite"
 
-_VERSION = 1
 _BUSY = 60.0  # seconds to wait for another process's transaction, which takes milliseconds
 _REMEDY = "name another folder with `state`"
 
-_TABLES = """
+_FIRST = """
 CREATE TABLE film (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     uid TEXT NOT NULL, digest TEXT NOT NULL, sop_class TEXT NOT NULL, study TEXT NOT NULL, series TEXT NOT NULL,
@@ -53,6 +53,25 @@ CREATE INDEX delivery_state ON delivery (destination, state, due);
 CREATE TABLE watched (path TEXT PRIMARY KEY, size INTEGER NOT NULL, changed INTEGER NOT NULL, outcome TEXT NOT NULL)
 """
 
+_NOW = "(julianday('now') - 2440587.5) * 86400"  # seconds since the epoch
+
+_PAGES = f"""
+CREATE TABLE page (
+    film INTEGER PRIMARY KEY REFERENCES film (id), patient TEXT, patient_id TEXT, abnormal INTEGER,
+    findings TEXT NOT NULL, pictures INTEGER NOT NULL
+);
+CREATE TABLE event (film INTEGER NOT NULL, at REAL NOT NULL, what TEXT NOT NULL, whither TEXT);
+CREATE INDEX event_film ON event (film);
+CREATE TRIGGER film_event AFTER UPDATE OF state ON film WHEN new.state <> old.state BEGIN
+    INSERT INTO event VALUES (new.id, {_NOW}, new.state, NULL); END;
+CREATE TRIGGER delivery_event AFTER UPDATE OF state ON delivery WHEN new.state <> old.state BEGIN
+    INSERT INTO event SELECT film, {_NOW}, new.state, new.destination FROM result WHERE id = new.result; END;
+CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL)
+"""
+
+_TABLES = (_FIRST, _PAGES)
+"""Statements that bring a database from each version to the next, one to each semicolon at the end of a line."""
+
 Run = Callable[..., sqlite3.Cursor]
 
 
@@ -67,6 +86,7 @@ class Spool:
         incoming: folder of unfinished files.
         films: folder of films.
         results: folder of results.
+        pictures: folder of pictures for the web page.
 
     Raises:
         UsageError: the folder cannot be used.
@@ -74,10 +94,11 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.incoming, self.films, self.results = (folder / name for name in ("incoming", "films", "results"))
+        names = ("incoming", "films", "results", "pictures")
+        self.incoming, self.films, self.results, self.pictures = (folder / name for name in names)
         self._lock = threading.RLock()
         try:
-            for place in (folder, self.incoming, self.films, self.results):
+            for place in (folder, self.incoming, self.films, self.results, self.pictures):
                 own_folder(place, _REMEDY)
             self._database = sqlite3.connect(
                 folder / DATABASE, timeout=_BUSY, isolation_level=None, check_same_thread=False
@@ -162,15 +183,39 @@ class Spool:
         """Return the path of a result's file."""
         return self.results / f"{number}.dcm"
 
+    def picture_path(self, number: int, kind: str) -> Path:
+        """Return the path of a film's picture.
+
+        Args:
+            number: of the film.
+            kind: of the picture, such as "film".
+        """
+        return self.pictures / f"{number}.{kind}.png"
+
+    def note(self, name: str, value: Any) -> None:
+        """Note a fact for the web page.
+
+        It takes the place of what was noted under this name.
+
+        Args:
+            name: such as "model".
+            value: anything that JSON can hold.
+
+        Raises:
+            sqlite3.Error: the database cannot be written.
+        """
+        with self.transaction() as run:
+            run("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", name, json.dumps(value), time.time())
+
     def sweep(self) -> int:
         """Remove what kills have left; return how many files no row named."""
         sweep(self.incoming)
         removed = 0
         with self.transaction() as run:  # nobody else is between moving a file and committing its row
-            for place, table in ((self.films, "film"), (self.results, "result")):
-                known = {f"{row[0]}.dcm" for row in run(f"SELECT id FROM {table}")}
+            for place, table in ((self.films, "film"), (self.results, "result"), (self.pictures, "film")):
+                known = {str(row[0]) for row in run(f"SELECT id FROM {table}")}
                 for path in place.iterdir():
-                    if path.name not in known:
+                    if path.name.partition(".")[0] not in known:
                         path.unlink()
                         removed += 1
         return removed
@@ -201,7 +246,23 @@ class Spool:
                 for number in numbers:
                     run(f"UPDATE {table} SET spooled = 0 WHERE id = ?", number)
             removed += len(numbers)
+        return removed + self._forget_pages(now - keep_results)
+
+    def _forget_pages(self, before: float) -> int:
+        """Remove what the page shows of films done before a time."""
+        done = "FROM film WHERE state IN ('filed', 'refused', 'rejected', 'forgotten') AND changed < ?"
+        shown = "SELECT film FROM page UNION SELECT film FROM event"
+        numbers = [row[0] for row in self.read(f"SELECT film FROM ({shown}) WHERE film IN (SELECT id {done})", before)]
+        removed = 0
+        for number in numbers:
+            for path in self.pictures.glob(f"{number}.*"):
+                path.unlink(missing_ok=True)
+                removed += 1
         with self.transaction() as run:
+            for number in numbers:
+                run("DELETE FROM page WHERE film = ?", number)
+                run("DELETE FROM event WHERE film = ?", number)
+                run("UPDATE film SET prediction = NULL WHERE id = ? AND state <> 'filed'", number)
             run(
                 "UPDATE film SET state = 'forgotten', prediction = NULL WHERE state = 'filed' AND NOT spooled"
                 " AND NOT EXISTS (SELECT 1 FROM result WHERE film = film.id AND spooled)"
@@ -211,15 +272,15 @@ class Spool:
     def _create(self) -> None:
         with self.transaction() as run:
             version = run("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _TABLES.split(";"):
-                    run(statement)
-                run(f"PRAGMA user_version = {_VERSION}")
-            elif version != _VERSION:
+            if version > len(_TABLES):
                 raise UsageError(
-                    f"{self.folder / DATABASE} was made by another version of edgecxr: give another folder, or use the "
+                    f"{self.folder / DATABASE} was made by a later version of edgecxr: give another folder, or use the "
                     "version that made it"
                 )
+            for statements in _TABLES[version:]:
+                for statement in statements.split(";\n"):
+                    run(statement)
+            run(f"PRAGMA user_version = {len(_TABLES)}")
 
 
 def moved(building: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """The supervisor of a node, which keeps its processes running.
 
-It loads neither pynetdicom nor a model, and does nothing else that could end it.
+It loads neither pynetdicom nor a model nor a web server, and does nothing else that could end it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ ROLES = {
     "stow": "edgecxr.node.receiving.stow:main",
     "infer": "edgecxr.node.infer_films:main",
     "send": "edgecxr.node.sending.send:main",
+    "web": "edgecxr.node.web.web_process:main",
 }
 """Processes of a node -> the function that each runs."""
 
 
 def roles(config: NodeConfig) -> dict[str, str]:
     """Return those of `ROLES` that a configuration asks for."""
-    return {role: function for role, function in ROLES.items() if role != "stow" or config.stow is not None}
+    left_out = {role for role, is_asked in (("stow", config.stow), ("web", config.web.enabled)) if not is_asked}
+    return {role: function for role, function in ROLES.items() if role not in left_out}
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0

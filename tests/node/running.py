@@ -148,8 +148,9 @@ def configured(folder: Path, more: str = "", **keys: object) -> Path:
     ]
     peer = '[[peer]]\nae_title = "MODALITY"\naddress = "127.0.0.0/8"\n'
     limits = "" if "[limits]" in more else "[limits]\nfree_mib = 1\nfree_percent = 0.0\n"
+    web = "" if "[web]" in more else "[web]\nport = 0\n"
     path = folder / "node.toml"
-    path.write_text("\n".join([*lines, peer, more, limits]).replace("'", '"'))
+    path.write_text("\n".join([*lines, peer, more, limits, web]).replace("'", '"'))
     return path
 
 

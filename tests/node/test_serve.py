@@ -112,7 +112,7 @@ def check_audit(config: Path, films: list[Path]) -> None:
     said = Counter(entry["EventIdentification"]["EventTypeCode"][-1]["csd-code"] for entry in entries)
     assert {
         kind: said[kind] for kind in ("started", "stopped", "destination-unreachable", "retried", "trail-read")
-    } == {"started": 4, "stopped": 4, "destination-unreachable": 1, "retried": 1, "trail-read": 1}
+    } == {"started": 5, "stopped": 5, "destination-unreachable": 1, "retried": 1, "trail-read": 1}
     assert said["film-read"] == len(films) and said["result-sent"] == 2 * len(films)
     assert edgecxr("node", "audit", "--config", config, "--since", "tomorrow", runs=runs).code == 2
     (file,) = (config.parent / "state" / "audit").glob("*.jsonl")
@@ -175,7 +175,13 @@ def pid_of(node: Process, role: str) -> int | None:
 def test_all_processes_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     config = configured(tmp_path, STOW, port=free_port(), model=str(tiny_bundle(tmp_path / "model").path))
     with serving([], config) as node:
-        for line in ("receive: EDGE listens", "stow: listens", "infer: tiny-test is ready", "send: no destinations"):
+        for line in (
+            "receive: EDGE listens",
+            "stow: listens",
+            "infer: tiny-test is ready",
+            "send: no destinations",
+            "web: the page is at",
+        ):
             node.says(line)
         pids = [pid_of(node, role) for role in ROLES]
         assert None not in pids
@@ -187,7 +193,14 @@ def test_check_says_what_would_listen_where_and_starts_nothing(tmp_path: Path) -
     config = configured(tmp_path, PACS, port=free_port(), model=str(tiny_bundle(tmp_path / "model").path))
     ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
     assert ended.code == 0 and ended.err == "" and not (tmp_path / "state").exists()
-    for fact in ("127.0.0.1 port", "MODALITY at 127.0.0.0/8", "tiny-test", "PACS at 127.0.0.1 port 11113"):
+    for fact in (
+        "127.0.0.1 port",
+        "web page",
+        "without a password",
+        "MODALITY at 127.0.0.0/8",
+        "tiny-test",
+        "PACS at 127.0.0.1 port 11113",
+    ):
         assert fact in ended.out
     assert "TLS" not in ended.out
 

@@ -173,7 +173,7 @@ def test_a_folder_of_another_version_is_refused(tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "state" / DATABASE)
     database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(UsageError, match="another version"):
+    with pytest.raises(UsageError, match="a later version"):
         Spool(tmp_path / "state")
 
 

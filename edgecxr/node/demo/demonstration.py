@@ -44,6 +44,9 @@ name = "archive"
 ae_title = "ARCHIVE"
 host = "127.0.0.1"
 port = {archive}
+
+[web]
+port = 0
 [limits]
 free_mib = 64
 free_percent = 0.0

@@ -1,0 +1,119 @@
+"""What the web page says of the node and its machine."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edgecxr import __version__
+from edgecxr.machine.system import text_of
+from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.supervisor import roles
+
+_PACKAGES = ("pynetdicom", "pydicom", "highdicom", "onnxruntime", "numpy", "Pillow", "starlette", "uvicorn")
+_TIME_ERROR = 5  # what adjtimex(2) returns while nothing disciplines the clock
+
+
+@dataclass(frozen=True)
+class ProcessState:
+    """A process of the node.
+
+    Attributes:
+        name: such as "receive".
+        since: when it was started, seconds since the epoch; None if it does not run.
+        bytes: its memory and that of its workers, each shared page counted in part (PSS).
+    """
+
+    name: str
+    since: float | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Space on the disk of the state folder, in bytes.
+
+    Attributes:
+        free: what the node can use.
+        total: of the disk.
+        reserve: below it new films are refused.
+    """
+
+    free: int
+    total: int
+    reserve: int
+
+    @property
+    def low(self) -> bool:
+        """Whether new films are refused."""
+        return self.free < self.reserve
+
+
+def processes(config: NodeConfig) -> list[ProcessState]:
+    """Return the processes of a node.
+
+    Each holds a lock in the state folder, which names it.
+    """
+    return [_process(config.folder, name) for name in ("serve", *roles(config))]
+
+
+def disk(config: NodeConfig) -> Disk:
+    """Return the space that is left for films.
+
+    Raises:
+        OSError: the state folder is gone.
+    """
+    usage, limits = shutil.disk_usage(config.folder), config.limits
+    return Disk(usage.free, usage.total, int(max(limits.free_mib << 20, usage.total * limits.free_percent / 100)))
+
+
+def clock_is_kept() -> bool:
+    """Return whether something keeps the machine's clock right."""
+    try:
+        # A zeroed struct timex asks and changes nothing; it has 208 bytes on 64-bit machines.
+        return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))) not in (-1, _TIME_ERROR)
+    except (OSError, AttributeError):
+        return False
+
+
+def versions() -> list[tuple[str, str]]:
+    """Return what runs here: name and version."""
+    found = [("edgecxr", __version__), ("Python", platform.python_version()), ("Linux", platform.release())]
+    for package in _PACKAGES:
+        try:
+            found.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return [*found, ("machine", f"{platform.machine()}, {sys.platform}")]
+
+
+def _process(folder: Path, name: str) -> ProcessState:
+    match = re.match(r"process (\d+) ", text_of(folder / f".{name}.lock"))
+    place = Path("/proc", match[1]) if match else Path("/nowhere")
+    # Whoever was killed has left its number, which somebody else may have now.
+    if "edgecxr" not in text_of(place / "cmdline"):
+        return ProcessState(name, None, 0)
+    fields = text_of(place / "stat").rpartition(")")[2].split()
+    booted = re.search(r"^btime (\d+)$", text_of(Path("/proc/stat")), flags=re.MULTILINE)
+    if len(fields) < 20 or booted is None:
+        return ProcessState(name, None, 0)
+    since = int(booted[1]) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    # The supervisor's children are the other processes; theirs are their workers.
+    return ProcessState(name, since, _memory(place, with_children=name != "serve"))
+
+
+def _memory(place: Path, with_children: bool) -> int:
+    match = re.search(r"^Pss:\s+(\d+) kB$", text_of(place / "smaps_rollup"), flags=re.MULTILINE)
+    match = match or re.search(r"^VmRSS:\s+(\d+) kB$", text_of(place / "status"), flags=re.MULTILINE)
+    total = int(match[1]) * 1024 if match else 0
+    if with_children:
+        for thread in place.glob("task/*"):
+            total += sum(_memory(Path("/proc", child), True) for child in text_of(thread / "children").split())
+    return total

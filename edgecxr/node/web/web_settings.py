@@ -1,0 +1,73 @@
+"""Whether the web page can be served as configured, and where."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from edgecxr import extras
+from edgecxr.errors import MissingPackage, UsageError
+from edgecxr.node.node_config import NodeConfig, Web
+from edgecxr.node.tls.certificates import Tls, ending, server_context
+from edgecxr.node.web.users import users_of
+from edgecxr.storage.settings import shown
+
+_PACKAGES = ("starlette", "uvicorn", "jinja2")
+
+
+def check_web(config: NodeConfig) -> list[str]:
+    """Return lines: where the page is and who may see it.
+
+    Raises:
+        UsageError: the certificate cannot be used, or others could reach the page without a password.
+        MissingPackage: a package is not installed.
+    """
+    web = config.web
+    if not web.enabled:
+        return ["web page: none"]
+    for package in _PACKAGES:
+        if extras.installed(package) is None:
+            raise MissingPackage(package, "node", "the web page of edgecxr serve")
+    tls_context(web)
+    users = users_of(config.folder)
+    if not users and not web.local:
+        raise UsageError(
+            f"[web] address = {shown(web.address)} is open to the network, and there is no user with a password: add "
+            "one with `edgecxr node user add NAME --role admin`, or listen on 127.0.0.1"
+        )
+    who = f"to {len(users)} users with passwords" if users else "without a password, to this machine alone"
+    sentence = None if web.certificate is None else ending(web.certificate)
+    place = web.url if web.port else f"a free port of {web.address}"
+    return [f"web page: {place}, {who}", *([f"warning: {sentence}"] if sentence else [])]
+
+
+def listener(web: Web) -> socket.socket:
+    """Return a socket that listens for the page.
+
+    Raises:
+        UsageError: the address or port cannot be used.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in web.address else socket.AF_INET)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((web.address, web.port))
+        sock.listen(128)
+    except OSError as error:
+        sock.close()
+        low = error.errno == errno.EACCES and web.port < 1024
+        remedy = "give a `port` above 1023, or the right to use it" if low else "end what listens there"
+        raise UsageError(
+            f"[web] {web.address} port {web.port} cannot be listened on ({error.strerror}): {remedy}, or give another "
+            "one under [web]"
+        ) from error
+    return sock
+
+
+def tls_context(web: Web) -> ssl.SSLContext | None:
+    """Return the TLS settings of the page; None without a certificate.
+
+    Raises:
+        UsageError: the certificate or its key cannot be used.
+    """
+    return None if web.certificate is None or web.key is None else server_context(Tls(web.certificate, web.key))

@@ -81,8 +81,8 @@ def loopback() -> None:
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x49))
 
 
-def make(folder: Path, sender: int, count: int, mib: float) -> Path:
-    """Write films of noise, each with a UID of its own."""
+def make(folder: Path, sender: int, count: int, mib: float, picture: Any = None) -> Path:
+    """Write films of noise, or of a picture of 12 bits, each with a UID of its own."""
     import numpy as np
     from pydicom import Dataset
     from pydicom.dataset import FileMetaDataset
@@ -90,13 +90,15 @@ def make(folder: Path, sender: int, count: int, mib: float) -> Path:
 
     folder.mkdir()
     side = int((mib * (1 << 20) / 2) ** 0.5)
-    pixels = np.random.default_rng(sender).integers(0, 4096, (side, side), np.uint16).tobytes()
+    noise = np.random.default_rng(sender).integers(0, 4096, (side, side), np.uint16)
+    pixels = (noise if picture is None else picture).tobytes()
     for number in range(count):
         film = Dataset()
         film.file_meta = FileMetaDataset()
         film.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         film.SOPClassUID, film.SOPInstanceUID = DigitalXRayImageStorageForPresentation, f"1.2.{sender}.{number + 1}"
         film.StudyInstanceUID, film.SeriesInstanceUID = f"1.3.{sender}", f"1.4.{sender}"
+        film.Modality, film.PatientID = "DX", f"BENCH-{sender}"
         film.Rows = film.Columns = side
         film.SamplesPerPixel, film.PhotometricInterpretation = 1, "MONOCHROME2"
         film.BitsAllocated, film.BitsStored, film.HighBit, film.PixelRepresentation = 16, 12, 11, 0

@@ -126,7 +126,8 @@ def all_final(folder: Path, count: int) -> bool:
 def unharmed(process: Process) -> None:
     """Check that no process of the node has ended, and that it printed nothing that a terminal obeys."""
     assert process.popen.poll() is None
-    assert not [line for line in process.lines if "is started again" in line or "Traceback" in line], process.lines
+    odd = [at for at, line in enumerate(process.lines) if "is started again" in line or "Traceback" in line]
+    assert not odd, "\n".join(process.lines[odd[0] : odd[0] + 40])
     assert all(line.isprintable() for line in process.lines)
 
 

@@ -51,6 +51,19 @@ class BoundedSocket:
         association.dul.socket.recv = self._recv
         association.dul.socket.socket.settimeout(limits.idle_seconds)  # for sending
         association.bind(evt.EVT_DIMSE_RECV, self._message_ends)
+        self._decode = association.dimse.receive_primitive
+        association.dimse.receive_primitive = self._received
+
+    def _received(self, part: Any) -> None:
+        """Hand on a part of a message; one that cannot be decoded ends the association.
+
+        Else the exception would end pynetdicom's thread alone, with a traceback, and the peer would wait.
+        """
+        try:
+            self._decode(part)
+        except Exception:  # it raises nearly anything, such as for a command without its UID
+            self._abort("a message cannot be decoded")
+            self._association.dul.socket.close()
 
     def _message_ends(self, event: Any) -> None:
         self._object_bytes, self._object_began = 0, 0.0

@@ -245,4 +245,3 @@ def test_the_whole_corpus_comes_to_its_end(tmp_path: Path, corpus: list[Path]) -
     assert verify(tmp_path / "state").torn == []
     told = edgecxr("node", "audit", "--config", tmp_path / "node.toml", "--json", runs=tmp_path)
     assert told.code == 0 and all(json.loads(line) for line in told.out.splitlines())
-    print(reasons, answers)

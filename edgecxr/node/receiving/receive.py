@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,6 +49,7 @@ def main() -> None:
 
 
 def _receive(config: NodeConfig, stop: Stop) -> None:
+    warnings.filterwarnings("ignore", module="pydicom")  # they quote what strangers send
     with Spool(config.folder) as spool:
         spool.sweep()
         stop.follow_supervisor()

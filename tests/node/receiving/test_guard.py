@@ -199,6 +199,31 @@ def test_noise_ends_only_its_own_connection(port: int, seed: int) -> None:
         assert echo(port) == 0
 
 
+def element(number: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", 0, number, len(value)) + value
+
+
+@pytest.mark.parametrize("missing", ["uid", "class", "command", "everything"])
+def test_a_command_that_lacks_something_is_aborted_and_leaves_no_traceback(
+    receiving: tuple[Process, Path], port: int, missing: str
+) -> None:
+    parts = {
+        "class": element(2, str(DX).encode() + b"\0"), "command": element(0x100, b"\1\0"),
+        "id": element(0x110, b"\1\0"), "priority": element(0x700, b"\0\0"), "data": element(0x800, b"\1\0"),
+        "uid": element(0x1000, b"1.7.9\0"),
+    }  # fmt: skip
+    command_set = b"".join(part for name, part in parts.items() if missing not in (name, "everything"))
+    association = established(port)
+    plain = association.dul.socket.socket  # type: ignore[attr-defined]
+    for flags, content in ((3, command_set), (0, bytes(100)), (2, bytes(100))):
+        with contextlib.suppress(OSError):
+            plain.sendall(pdu(1, flags, content))
+    # pynetdicom's own thread reads the answer of this side.
+    eventually(lambda: not association.is_established, "the association ends")  # type: ignore[attr-defined]
+    assert echo(port) == 0
+    assert not [line for line in receiving[0].lines if "Traceback" in line], receiving[0].lines
+
+
 def test_what_was_acknowledged_before_an_abort_stays(
     receiving: tuple[Process, Path], port: int, tmp_path: Path
 ) -> None:

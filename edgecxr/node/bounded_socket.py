@@ -55,9 +55,9 @@ class BoundedSocket:
         association.dimse.receive_primitive = self._received
 
     def _received(self, part: Any) -> None:
-        """Hand on a part of a message; one that cannot be decoded ends the association.
+        """Hand on a part of a message.
 
-        Else the exception would end pynetdicom's thread alone, with a traceback, and the peer would wait.
+        One that cannot be decoded ends the association. Else the exception would end pynetdicom's thread alone, with a traceback, and the peer would wait.
         """
         try:
             self._decode(part)

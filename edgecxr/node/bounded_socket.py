@@ -57,7 +57,8 @@ class BoundedSocket:
     def _received(self, part: Any) -> None:
         """Hand on a part of a message.
 
-        One that cannot be decoded ends the association. Else the exception would end pynetdicom's thread alone, with a traceback, and the peer would wait.
+        One that cannot be decoded ends the association. Else the exception would end pynetdicom's thread alone, with a
+        traceback, and the peer would wait.
         """
         try:
             self._decode(part)

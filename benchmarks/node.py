@@ -407,7 +407,7 @@ def stream(template: Any, numbers: range) -> None:
         while True:
             if association is None or not association.is_established:
                 association = entity.associate("127.0.0.1", PORT, ae_title="EDGECXR")
-            answer = association.send_c_store(film) if association.is_established else {}
+            answer: Any = association.send_c_store(film) if association.is_established else {}
             if answer.get("Status") == 0:
                 break
             time.sleep(0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from edgecxr.cli.app import app
 @app.command(epilog="Examples:  edgecxr doctor  |  edgecxr doctor --json")
 def doctor(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Of a node, whose disk and files count.")] = None,
 ) -> None:
     """Show what this machine can do and what is missing.
 
@@ -23,7 +25,7 @@ def doctor(
     from edgecxr.doctor.listing import as_json, as_text, exit_code
     from edgecxr.terminal import show_json, show_text
 
-    rows = examine()
+    rows = examine(node=config)
     if json_:
         show_json(json.dumps(as_json(rows)))
     else:

@@ -16,13 +16,14 @@ PATIENCE = 60.0
 """Time limit of a child process in seconds; importing torch from a Jetson's memory card takes 20."""
 
 
-def examine(root: Path = Path("/")) -> list[Row]:
+def examine(root: Path = Path("/"), node: Path | None = None) -> list[Row]:
     """Run all probes and return their rows.
 
     Nothing is raised: a probe that fails becomes a row.
 
     Args:
         root: of the file system that describes the machine; a fake one in tests.
+        node: configuration of a node; None is the defaults.
     """
     with ThreadPoolExecutor(8) as pool:
         answers = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", "isolation", *engines.wanted())}
@@ -51,7 +52,7 @@ def examine(root: Path = Path("/")) -> list[Row]:
                 ("workspace", "signed bundles", places.signed),
                 ("workspace", "bundles", places.bundles),
                 ("packages", "packages", packages.rows),
-                ("node", "node", node_rows.rows),
+                ("node", "node", partial(node_rows.rows, node)),
             )
         ]
         machine_part = [row for future in machine_futures for row in future.result()]

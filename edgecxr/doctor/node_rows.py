@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from edgecxr.doctor.listing import Row
+from edgecxr.errors import UsageError
 from edgecxr.extras import command, installed
-from edgecxr.node.node_config import NodeConfig
-from edgecxr.node.surroundings import findings, unfit
+from edgecxr.node.node_config import read_config
+from edgecxr.node.surroundings import certificates, findings, unfit
 
 
-def rows() -> Iterator[Row]:
-    """Yield pynetdicom's version, the clock, the disk, and DCMTK's tools."""
+def rows(path: Path | None = None) -> Iterator[Row]:
+    """Yield pynetdicom's version, the clock, the disk, DCMTK's tools, certificates.
+
+    Args:
+        path: of the node's configuration; None is the defaults.
+    """
     version = installed("pynetdicom")
     if version is None:
         yield Row("node", "pynetdicom", "absent", "not installed", "for `edgecxr serve`", (command("node"),))
@@ -23,5 +29,11 @@ def rows() -> Iterator[Row]:
         yield Row("node", "pynetdicom", "error", value, "the node does not start with it", (command("node"),), facts)
     else:
         yield Row("node", "pynetdicom", "ok", version, facts=facts)
-    for each in findings(NodeConfig()):
+    try:
+        config = read_config(path)
+    except UsageError as error:
+        problem, _, remedy = str(error).rpartition(": ")
+        yield Row("node", "configuration", "error", problem, remedy, exit_code=UsageError.exit_code)
+        return
+    for each in (*findings(config), *certificates(config)):
         yield Row("node", each.name, "warn" if each.remedy else "ok", each.value, each.remedy, facts=each.facts)

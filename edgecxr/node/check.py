@@ -19,7 +19,7 @@ from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.secret_file import read_secret
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
-from edgecxr.node.surroundings import findings, unfit
+from edgecxr.node.surroundings import certificate_files, findings, unfit
 from edgecxr.node.tls.certificates import client_context, ending, server_context
 from edgecxr.node.web.web_settings import check_web, listener
 from edgecxr.terminal import aligned
@@ -98,21 +98,17 @@ def _check_certificates(config: NodeConfig) -> list[str]:
         UsageError: a file cannot be used.
     """
     tls, lines = config.tls, []
-    files = []
     if tls is not None:
         server_context(tls)
-        files += [tls.certificate, tls.ca]
         if tls.dicom and tls.ca is None:
             lines.append("warning: [tls] has no `ca`, so that a peer is known by its AE title and address alone")
     for to in config.destination:
         if to.uses_tls:
-            ca = to.ca or (tls.ca if tls else None)
-            client_context(ca, to.certificate, to.key)
-            files += [ca, to.certificate]
+            client_context(to.ca or (tls.ca if tls else None), to.certificate, to.key)
         for path in (to.token_file, to.password_file):
             if path is not None:
                 read_secret(path)
-    sentences = [ending(path) for path in dict.fromkeys(files) if path is not None]
+    sentences = [ending(path) for path in certificate_files(config)]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 
 

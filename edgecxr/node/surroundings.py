@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr import extras
+from edgecxr.errors import UsageError
 from edgecxr.machine.clock import synchronised
 from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.tls.certificates import end_of, ending
 from edgecxr.storage.reading import BadFile, open_file
 
 TOOLS = ("echoscu", "findscu", "getscu", "movescu", "storescp", "storescu")
@@ -108,6 +110,32 @@ def tools() -> Finding | None:
         value = f"hidden by pynetdicom's of the same names: call {', '.join(hidden)} by their paths"
         return Finding("DCMTK", value, facts=facts)
     return Finding("DCMTK", ", ".join(free), facts=facts) if free else None
+
+
+def certificate_files(config: NodeConfig) -> list[str]:
+    """Return the files with certificates for DICOM and STOW-RS, each once."""
+    tls = config.tls
+    files = [] if tls is None else [tls.certificate, tls.ca]
+    for to in config.destination:
+        if to.uses_tls:
+            files += [to.ca or (tls.ca if tls else None), to.certificate]
+    return [path for path in dict.fromkeys(files) if path is not None]
+
+
+def certificates(config: NodeConfig) -> Iterator[Finding]:
+    """Yield for each certificate that a node uses when it ends."""
+    page = [] if config.web.certificate is None else [config.web.certificate]
+    for number, path in enumerate(dict.fromkeys([*certificate_files(config), *page]), 1):
+        name = f"certificate {number}"
+        try:
+            sentence, end = ending(path), end_of(path)
+        except UsageError as error:
+            problem, _, remedy = str(error).rpartition(": ")
+            yield Finding(name, problem, remedy, {"path": path})
+            continue
+        facts = {"path": path, "ends": end.isoformat()}
+        remedy = sentence.rpartition(": ")[2] if sentence else ""
+        yield Finding(name, f"{path} ends on {end:%Y-%m-%d}", remedy, facts)
 
 
 def _is_script(path: Path) -> bool:

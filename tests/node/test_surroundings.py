@@ -97,3 +97,24 @@ def test_check_warns_of_what_the_machine_lacks(tmp_path: Path, monkeypatch: pyte
     warned = [line for line in ended.out.splitlines() if line.startswith("warning:")]
     assert ended.code == 0 and len(warned) == 2
     assert "clock" in warned[0] and "network" in warned[1]
+
+
+def test_certificates_of_a_configuration_are_told_with_their_ends(tmp_path: Path) -> None:
+    from edgecxr.node.tls.authority import certify
+
+    for name, days in (("node", 800), ("soon", 9)):
+        certify(tmp_path / "keys", name, ["127.0.0.1"], days, False)
+    keys = tmp_path / "keys"
+    (keys / "broken.pem").write_text("none")
+    more = (
+        f'[tls]\ncertificate = "{keys}/node.pem"\nkey = "{keys}/node.key"\nca = "{keys}/ca.pem"\n'
+        '[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntls = true\n'
+        f'certificate = "{keys}/soon.pem"\nkey = "{keys}/soon.key"\nca = "{keys}/broken.pem"\n'
+    )
+    rows = {row.name: row for row in node_rows.rows(configured(tmp_path, more))}
+    found = {Path(row.facts["path"]).name: row.status for name, row in rows.items() if name.startswith("certificate")}
+    assert found == {"node.pem": "ok", "ca.pem": "ok", "soon.pem": "warn", "broken.pem": "warn"}
+    assert rows["disk"].facts["path"] == str(tmp_path / "state")
+    (tmp_path / "node.toml").write_text("ae_titel = 1")
+    wrong = list(node_rows.rows(tmp_path / "node.toml"))[-1]
+    assert wrong.status == "error" and wrong.exit_code == 2 and "ae_title" in wrong.value

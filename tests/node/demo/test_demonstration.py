@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -23,11 +24,13 @@ from tests.node.running import PATIENCE, eventually, started
 
 def test_films_are_sent_and_results_received_until_ctrl_c_and_nothing_is_left(tmp_path: Path) -> None:
     with started(*command("edgecxr.cli:main", "serve", "--demo"), TMPDIR=str(tmp_path)) as node:
-        node.says("EDGECXR listens on 127.0.0.1")
+        page = node.says(r"web: the page is at (http://127.0.0.1:\d+/)")[1]
         node.says("demo: film 1, a phantom with .* is sent")
         node.says(r"demo: film 1: (abnormal|not abnormal|refused)")
         # Of a film that the gate takes; it refuses some phantoms, and another film comes every five seconds.
         node.says("demo: the archive has a report about PHANTOM-")
+        with urlopen(page, timeout=PATIENCE) as answer:
+            assert answer.status == 200 and b"Research use only" in answer.read()
         (folder,) = tmp_path.glob("edgecxr-demo-*")
         assert folder.stat().st_mode & 0o077 == 0
         os.killpg(node.popen.pid, signal.SIGINT)  # as a terminal does

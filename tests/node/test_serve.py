@@ -21,6 +21,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (extra nod
 pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)")
 
 from edgecxr import resolve
+from edgecxr.node import surroundings
 from edgecxr.node.spool import Spool
 from edgecxr.node.supervisor import ROLES
 from edgecxr.workers.new_python import command
@@ -238,7 +239,10 @@ def test_check_says_who_may_send_by_stow_and_looks_at_the_token(tmp_path: Path) 
     assert ended.code == 0 and "shows the token" in ended.out
 
 
-def test_check_warns_of_certificates_that_end_and_refuses_those_that_are_none(tmp_path: Path) -> None:
+def test_check_warns_of_certificates_that_end_and_refuses_those_that_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings, "synchronised", lambda: True)
     folder = certified(tmp_path / "c", "node")
     model = str(tiny_bundle(tmp_path / "model").path)
     config = configured(tmp_path, tls_table(folder), port=free_port(), model=model)

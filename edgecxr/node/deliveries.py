@@ -1,6 +1,6 @@
 """Results of films and their deliveries.
 
-Each destination has a delivery of each result: waiting -> sent, or dead.
+Each destination has a delivery of each result: waiting -> sent -> committed (where asked), or dead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgecxr.node.audit.audit_events import Subject
-from edgecxr.node.spool import Spool, moved
+from edgecxr.node.spool import Run, Spool, moved
 
 if TYPE_CHECKING:
     from edgecxr.infer.dicom.objects import DicomObject
@@ -120,24 +120,32 @@ class Deliveries:
             for row in rows
         ]
 
-    def set_sent(self, result: int, destination: str, remark: str | None = None) -> None:
+    def set_sent(
+        self, result: int, destination: str, remark: str | None = None, commit: tuple[str, str] | None = None
+    ) -> None:
         """Note that a destination has a result.
 
-        Its film is filed once all destinations have all of its results.
+        Its film is filed once all destinations have all of its results, and have committed themselves where asked.
+
+        Args:
+            result: number of the result.
+            destination: name of the destination.
+            remark: what it answers.
+            commit: SOP class and instance UID that it is to be asked about; None if it is not.
         """
+        now = time.time()
         with self._spool.transaction() as run:
             run(
                 "UPDATE delivery SET state = 'sent', tries = tries + 1, error = ? WHERE result = ? AND destination = ?",
                 *(remark, result, destination),
             )
-            film = run("SELECT film FROM result WHERE id = ?", result).fetchone()[0]
-            left = run(
-                "SELECT count(*) FROM delivery JOIN result ON result.id = delivery.result"
-                " WHERE film = ? AND state <> 'sent'",
-                film,
-            ).fetchone()[0]
-            if not left:
-                run("UPDATE film SET state = 'filed', changed = ? WHERE id = ? AND state = 'made'", time.time(), film)
+            if commit is not None:
+                run(
+                    "INSERT OR REPLACE INTO commitment (result, destination, sop_class, uid, begun, due)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    *(result, destination, *commit, now, now),
+                )
+            set_filed(run, result)
 
     def set_failed(self, result: int, destination: str, error: str, wait: float | None) -> None:
         """Note that a destination did not take a result.
@@ -206,8 +214,28 @@ class Deliveries:
     def errors(self, most: int) -> list[tuple[str, str, int, str]]:
         """Return the latest failures: destination, state, number of tries, error."""
         rows = self._spool.read(
-            "SELECT destination, state, tries, error FROM delivery WHERE state <> 'sent' AND error IS NOT NULL"
+            "SELECT destination, state, tries, error FROM delivery WHERE error IS NOT NULL"
+            " AND (state IN ('waiting', 'dead') OR EXISTS (SELECT 1 FROM commitment WHERE"
+            " commitment.result = delivery.result AND commitment.destination = delivery.destination))"
             " ORDER BY due DESC LIMIT ?",
             most,
         )
         return [(row[0], row[1], row[2], row[3]) for row in rows]
+
+
+def set_filed(run: Run, result: int) -> None:
+    """Note that a result's film is filed if nothing is waited for.
+
+    Args:
+        run: of a transaction.
+        result: number of the result.
+    """
+    film = run("SELECT film FROM result WHERE id = ?", result).fetchone()[0]
+    left = run(
+        "SELECT count(*) FROM delivery JOIN result ON result.id = delivery.result WHERE film = ?"
+        " AND (state NOT IN ('sent', 'committed') OR EXISTS (SELECT 1 FROM commitment WHERE"
+        " commitment.result = delivery.result AND commitment.destination = delivery.destination))",
+        film,
+    ).fetchone()[0]
+    if not left:
+        run("UPDATE film SET state = 'filed', changed = ? WHERE id = ? AND state = 'made'", time.time(), film)

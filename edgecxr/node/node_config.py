@@ -133,6 +133,7 @@ class Limits:
         keep_films_days: days for which a film stays in the spool after its results were filed.
         keep_results_days: days for which its results stay.
         give_up_hours: hours for which sending a result is tried.
+        commit_hours: hours within which a destination must commit itself to keep a result.
     """
 
     associations: int = 16
@@ -152,6 +153,7 @@ class Limits:
     keep_films_days: float = 7.0
     keep_results_days: float = 30.0
     give_up_hours: float = 72.0
+    commit_hours: float = 24.0
 
     def __post_init__(self) -> None:
         """Check the values.

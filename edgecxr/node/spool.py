@@ -69,7 +69,16 @@ CREATE TRIGGER delivery_event AFTER UPDATE OF state ON delivery WHEN new.state <
 CREATE TABLE note (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL)
 """
 
-_TABLES = (_FIRST, _PAGES)
+_COMMITMENT = """
+CREATE TABLE commitment (
+    result INTEGER NOT NULL REFERENCES result (id), destination TEXT NOT NULL,
+    sop_class TEXT NOT NULL, uid TEXT NOT NULL, number TEXT,
+    begun REAL NOT NULL, due REAL NOT NULL, tries INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (result, destination)
+)
+"""
+
+_TABLES = (_FIRST, _PAGES, _COMMITMENT)
 """Statements that bring a database from each version to the next, one to each semicolon at the end of a line."""
 
 Run = Callable[..., sqlite3.Cursor]

@@ -94,6 +94,7 @@ def test_a_url_is_a_destination_and_its_files_are_relative_to_the_configuration(
         (url("ftp://h/dicomweb"), "ftp"), (url("https://"), "url"), (url("https://u:p@h/"), "url"),
         (url("https://h/?a=b"), "url"), (url("https://h:0/"), "url"), (url("https://h:x/"), "url"),
         (url("https://h/a b"), "url"), (url("https://h/", "port = 1"), "leave out ae_title"),
+        (url("https://h/", "commit = true"), "commit"),
         (url("https://h/", 'user = "u"'), "password_file"), (url("http://10.0.0.1/", 'token_file = "t"'), "https URL"),
         (url("https://h/", 'user = "a:b"\npassword_file = "p"'), "colon"), ('[[destination]]\nname = "a"', "ae_title"),
         ('[[destination]]\nname = "a"\nae_title = "A"\nhost = "h"\nport = 1\ntoken_file = "t"', "only a `url`"),

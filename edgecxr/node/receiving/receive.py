@@ -24,6 +24,8 @@ from edgecxr.errors import UsageError, brief
 from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node import intake
 from edgecxr.node.audit.audit_events import Audit, Source
+from edgecxr.node.commitment.commitment_reports import PUSH_MODEL, Reports
+from edgecxr.node.commitment.commitments import Commitments
 from edgecxr.node.film_queue import FilmQueue
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import NodeConfig
@@ -93,10 +95,17 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
     entity.add_supported_context(Verification)
     for sop_class in CLASSES:
         entity.add_supported_context(sop_class, list(SYNTAXES))
+    if any(to.commit for to in config.destination):  # it reports as an SCP, which the requestor of an association is
+        entity.add_supported_context(PUSH_MODEL, scu_role=False, scp_role=True)
+    reports = Reports(Commitments(spool), Audit(config, "receive"), "receive")
     try:
         server = GuardedServer(
             *(entity, (config.address, config.port), config.ae_title, entity.supported_contexts),
-            evt_handlers=[(evt.EVT_REQUESTED, scp.requested), (evt.EVT_C_STORE, scp.store)],
+            evt_handlers=[
+                (evt.EVT_REQUESTED, scp.requested),
+                (evt.EVT_C_STORE, scp.store),
+                (evt.EVT_N_EVENT_REPORT, reports.handle),
+            ],
             limits=limits,
             each_second=each_second,
             tls=tls,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -36,14 +37,29 @@ def quiet() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
 
 
+_SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+RESULTS = [
+    (sop_class, _SYNTAXES)
+    for sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage)
+]
+"""SOP classes of results, and the transfer syntaxes in which they are sent."""
+
+
 class Association:
     """An association with a destination, made when it is needed.
 
     Attributes:
         was_established: whether the last failure was of an association that had been accepted.
+        sent_as: SOP class and instance UID under which the last result was sent.
     """
 
-    def __init__(self, destination: Destination, config: NodeConfig) -> None:
+    def __init__(
+        self,
+        destination: Destination,
+        config: NodeConfig,
+        contexts: Sequence[tuple[str, list[Any]]] = RESULTS,
+        handlers: Sequence[tuple[Any, Any]] = (),
+    ) -> None:
         self._destination = destination
         self._limits = dataclasses.replace(
             Limits(), first_seconds=ANSWER, idle_seconds=ANSWER, object_seconds=2 * ANSWER
@@ -51,13 +67,18 @@ class Association:
         self._entity = AE(destination.calling or config.ae_title)
         self._entity.connection_timeout, self._entity.network_timeout = CONNECT, None
         self._entity.acse_timeout = self._entity.dimse_timeout = ANSWER
-        syntaxes = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
         self._entity.add_requested_context(Verification)
-        for sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage):
+        for sop_class, syntaxes in contexts:
             self._entity.add_requested_context(sop_class, syntaxes)
+        self._handlers = list(handlers)
         self._tls = ClientTls(destination, config)
         self._association: Any = None
-        self.was_established = False
+        self.was_established, self.sent_as = False, ("", "")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an association."""
+        return self._association is not None and self._association.is_established
 
     def store(self, content: bytes) -> str | None:
         """Send a result.
@@ -74,12 +95,13 @@ class Association:
             _ = dataset.file_meta.TransferSyntaxUID, dataset.SOPClassUID, dataset.SOPInstanceUID
         except Exception as error:  # pydicom raises nearly anything
             raise Refused(f"it is no DICOM file: {brief(error)}", transient=False) from error
-        association = self._associated()
+        association = self.associated()
         accepted = {context.abstract_syntax for context in association.accepted_contexts}
         if dataset.SOPClassUID == Comprehensive3DSRStorage and dataset.SOPClassUID not in accepted:
             dataset = as_comprehensive(dataset)
         if dataset.SOPClassUID not in accepted:
             raise Refused(f"it takes no {dataset.SOPClassUID.name}", transient=False)
+        self.sent_as = (str(dataset.SOPClassUID), str(dataset.SOPInstanceUID))
         try:
             answer = association.send_c_store(dataset)
         except (RuntimeError, ValueError, OSError) as error:
@@ -88,7 +110,7 @@ class Association:
         else:
             cause = "no answer"
         if "Status" not in answer:
-            self._drop()
+            self.drop()
             raise Unreachable(f"the association ended: {cause}")
         status, comment = int(answer.Status), printable(str(answer.get("ErrorComment", "")))
         words = f"status 0x{status:04X}{f', {comment}' if comment else ''}"
@@ -104,9 +126,9 @@ class Association:
         Raises:
             Unreachable: it is not.
         """
-        answer = self._associated().send_c_echo()
+        answer = self.associated().send_c_echo()
         if answer.get("Status") != 0:
-            self._drop()
+            self.drop()
             raise Unreachable("it does not answer C-ECHO")
 
     def release(self) -> None:
@@ -115,7 +137,12 @@ class Association:
             self._association.release()
         self._association = None
 
-    def _associated(self) -> Any:
+    def associated(self) -> Any:
+        """Return the association, made if needed.
+
+        Raises:
+            Unreachable: there is none.
+        """
         if self._association is not None and self._association.is_established:
             return self._association
         to = self._destination
@@ -130,7 +157,10 @@ class Association:
                 to.port,
                 ae_title=to.ae_title,
                 tls_args=tls,
-                evt_handlers=[(evt.EVT_CONN_OPEN, lambda event: BoundedSocket(event.assoc, self._limits))],
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, lambda event: BoundedSocket(event.assoc, self._limits)),
+                    *self._handlers,
+                ],
             )
         except (OSError, RuntimeError, ValueError) as error:  # such as a name that is not found
             raise Unreachable(f"{to.host} port {to.port}: {brief(error)}") from error
@@ -139,7 +169,8 @@ class Association:
         self._association, self.was_established = association, True
         return association
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Abort the association if there is one."""
         if self._association is not None:
             self._association.abort()
         self._association = None

@@ -34,6 +34,7 @@ class Destination:
         certificate: what the node proves itself with there; None is that of [tls].
         key: of the certificate.
         tls_name: name in its certificate; None is `host`.
+        commit: whether it is asked to commit itself to keep the results.
         token_file: file of the token that is shown to a URL.
         user: whose password is shown to a URL.
         password_file: file of the password.
@@ -49,6 +50,7 @@ class Destination:
     certificate: str | None = None
     key: str | None = None
     tls_name: str | None = None
+    commit: bool = False
     url: str | None = None
     token_file: str | None = None
     user: str | None = None
@@ -84,10 +86,9 @@ class Destination:
             raise UsageError(f"destination {self.name} has a token or password, which only a `url` takes")
 
     def _check_url(self) -> None:
-        if any((self.ae_title, self.host, self.port, self.calling, self.tls, self.tls_name)):
-            raise UsageError(
-                f"destination {self.name} has a `url`: leave out ae_title, host, port, calling, tls and tls_name"
-            )
+        of_dimse = ("ae_title", "host", "port", "calling", "tls", "tls_name", "commit")
+        if any(getattr(self, key) for key in of_dimse):
+            raise UsageError(f"destination {self.name} has a `url`: leave out {', '.join(of_dimse)}")
         url = self.split_url
         if (self.user is None) != (self.password_file is None) or (self.user and self.token_file):
             raise UsageError(f"destination {self.name}: give `token_file`, or `user` and `password_file`")

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from edgecxr.errors import brief
 from edgecxr.node.audit.audit_events import Audit
+from edgecxr.node.commitment.commitment_reports import Reports
+from edgecxr.node.commitment.commitment_request import Commitment
+from edgecxr.node.commitment.commitments import Commitments
 from edgecxr.node.deliveries import LONGEST_PAUSE, Deliveries, Delivery
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
@@ -33,7 +36,7 @@ _AT_ONCE = 20
 LARGEST = 64 << 20
 """Bytes of a result that is sent."""
 
-_FORGET_EVERY = 600.0
+_FORGET_EVERY, _EXPIRE_EVERY = 600.0, 60.0
 _HOUR, _DAY = 3600.0, 86400.0
 
 
@@ -68,9 +71,11 @@ class Connection(Protocol):
 
     Attributes:
         was_established: whether the last failure was of a connection that had been accepted.
+        sent_as: SOP class and instance UID under which the last result was sent.
     """
 
     was_established: bool
+    sent_as: tuple[str, str]
 
     def store(self, content: bytes) -> str | None:
         """Send a result.
@@ -115,12 +120,20 @@ class Sender:
         self._deliveries, self._audit = Deliveries(spool), Audit(config, "send")
         self._connection = connection_to(destination, config)
         self._failures, self._not_before, self._last = 0, 0.0, 0.0
+        self._commitments, self._expired = Commitments(spool), float("-inf")
+        self._commit_within = config.limits.commit_hours * _HOUR
+        self._reports = Reports(self._commitments, self._audit, "send")
+        self._commitment = (
+            Commitment(destination, config, self._commitments, self._reports) if destination.commit else None
+        )
 
     def run(self) -> None:
         """Send until `stop`."""
+        if self._commitment is None:
+            self._commitments.forget(self._destination.name)
         while not self._stop.requested:
             try:
-                worked = self.step()
+                worked = self.step() | self._commit()
             except (OSError, sqlite3.Error) as error:
                 say(f"send: {self._destination.name}: the spool cannot be used: {brief(error)}")
                 worked = False
@@ -128,6 +141,22 @@ class Sender:
             if not worked:
                 self._stop.wait(_LOOK)
         self._connection.release()
+        if self._commitment is not None:
+            self._commitment.release()
+
+    def _commit(self) -> bool:
+        """Ask for what is not committed yet, and give up the late.
+
+        It returns whether something was done.
+        """
+        if self._commitment is None:
+            return False
+        now = time.monotonic()
+        if now - self._expired > _EXPIRE_EVERY:
+            self._expired = now
+            for verdict in self._commitments.expire(self._destination.name, self._commit_within):
+                self._reports.tell(verdict)
+        return self._commitment.step(pause)
 
     def step(self) -> bool:
         """Send what is due; return whether something was.
@@ -157,7 +186,8 @@ class Sender:
                     self._unreachable(str(error), error.wait)
                     break
             else:
-                self._deliveries.set_sent(delivery.result, name, remark)
+                commit = self._connection.sent_as if self._commitment is not None else None
+                self._deliveries.set_sent(delivery.result, name, remark, commit)
                 self._audit.sent(delivery.subject, name, remark or "")
                 self._failures = 0
                 say(f"send: {name} has result {delivery.result}{f' ({remark})' if remark else ''}")

@@ -44,13 +44,14 @@ class StowClient:
 
     Attributes:
         was_established: whether the last failure was of a connection that had been accepted.
+        sent_as: SOP class and instance UID under which the last result was sent.
     """
 
     def __init__(self, destination: Destination, config: NodeConfig) -> None:
         self._destination, self._url = destination, destination.split_url
         self._tls = ClientTls(destination, config)
         self._connection: http.client.HTTPConnection | None = None
-        self.was_established = False
+        self.was_established, self.sent_as = False, ("", "")
 
     def store(self, content: bytes) -> str | None:
         """Send a result.
@@ -64,9 +65,10 @@ class StowClient:
         """
         try:
             dataset: Dataset = dcmread(BytesIO(content))
-            sop_class, _ = dataset.SOPClassUID, dataset.SOPInstanceUID
+            sop_class, uid = dataset.SOPClassUID, dataset.SOPInstanceUID
         except Exception as error:  # pydicom raises nearly anything
             raise Refused(f"it is no DICOM file: {brief(error)}", transient=False) from error
+        self.sent_as = (str(sop_class), str(uid))
         reason, remark = self._posted(content)
         if reason == _NO_SUCH_CLASS and sop_class == Comprehensive3DSRStorage:
             building = BytesIO()

@@ -86,7 +86,7 @@ class Sent:
         kind: of the result, "sr" or "sc".
         uid: its SOP instance UID.
         destination: name of the destination.
-        state: "waiting", "sent" or "dead".
+        state: "waiting", "sent", "committed" or "dead".
         tries: number of attempts.
         due: when the next attempt is due, seconds since the epoch.
         error: why it was not taken, or a remark.
@@ -165,7 +165,7 @@ def undelivered(spool: Spool, most: int) -> list[Sent]:
         spool: the spool.
         most: greatest number of results.
     """
-    return _sent(spool, "delivery.state <> 'sent' ORDER BY delivery.state, delivery.due LIMIT ?", most)
+    return _sent(spool, "delivery.state IN ('waiting', 'dead') ORDER BY delivery.state, delivery.due LIMIT ?", most)
 
 
 def queue(spool: Spool) -> tuple[int, float | None, dict[str, dict[str, int]]]:

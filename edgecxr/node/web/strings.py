@@ -208,11 +208,12 @@ EVENTS = {
     "rejected": "rejected",
     "forgotten": "files removed after the time for which they are kept",
     "sent": "a result was taken by {}",
+    "committed": "a result was committed by {}, which keeps it",
     "dead": "a result was given up for {}",
     "waiting": "a result is sent again to {}",
 }
 
-DELIVERIES = {"waiting": "waiting", "sent": "filed", "dead": "NOT FILED"}
+DELIVERIES = {"waiting": "waiting", "sent": "filed", "committed": "filed and committed", "dead": "NOT FILED"}
 KINDS = {"sr": "report (SR)", "sc": "picture (SC)"}
 FLAGS = {True: "Flagged", False: "Not flagged", None: ""}
 

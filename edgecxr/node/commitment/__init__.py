@@ -1,0 +1,1 @@
+"""Storage commitment: destinations say that they keep what they were sent."""

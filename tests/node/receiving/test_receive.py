@@ -156,6 +156,16 @@ def test_a_header_that_cannot_be_read_is_0xc000(
     assert answer is not None and answer.get("Status") == 0xC000 and rows(state, "1.9.6") == []
 
 
+def test_an_empty_uid_is_0xc000(tmp_path: Path, port: int, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pynetdicom import association, dsutils
+
+    nameless = dcmread(scan(tmp_path, "1.9.16"))
+    nameless.SOPInstanceUID = ""
+    monkeypatch.setattr(association, "encode", lambda dataset, *how: dsutils.encode(nameless, *how))
+    answer = send(port, dcmread(scan(tmp_path, "1.9.16")))
+    assert answer is not None and answer.get("Status") == 0xC000 and rows(state, "1.9.16") == rows(state, "") == []
+
+
 def test_a_deflated_header_is_unpacked_no_further_than_it_must(tmp_path: Path, port: int, state: Path) -> None:
     from edgecxr.node import intake
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import socket
 import ssl
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,14 +170,30 @@ def test_some_stored_is_202_none_is_409_each_with_its_reason(tmp_path: Path, por
     good = scan(tmp_path, "1.4.5.0")
     ct = scan(tmp_path, "1.4.5.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
     mpeg = scan(tmp_path, "1.4.5.2").replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0")
-    page, empty, cut = b"<html>" * 100, b"", good[:200]
-    answer = post(port, multipart(good, ct, mpeg, page, empty, cut))
+    page, empty, cut, archive = b"<html>" * 100, b"", good[:200], io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("film.dcm", good)
+    answer = post(port, multipart(good, ct, mpeg, page, empty, cut, archive.getvalue(), bomb(good, 300)))
     assert answer.status == 202 and answer.stored == ["1.4.5.0"]
     assert answer.failed == [("1.4.5.1", 0x0122), ("1.4.5.2", 0xC122)]
-    assert [item.FailureReason for item in answer.data_set[0x0008119A].value] == [0xC000] * 3
+    assert [item.FailureReason for item in answer.data_set[0x0008119A].value] == [0xC000] * 5
+    assert post(port, multipart(bomb(scan(tmp_path, "1.4.5.3"), 0))).stored == ["1.4.5.3"], "one that is none"
     answer = post(port, multipart(ct, page))
     assert answer.status == 409 and answer.stored == [] and len(answer.failed) == 1
     assert rows(state, "1.4.5.1") == rows(state, "1.4.5.2") == [] and is_empty(state)
+
+
+def bomb(content: bytes, mib: int) -> bytes:
+    """Return a film, deflated, whose header has so much before it names the film."""
+    explicit, deflated = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
+    meta, _, rest = content.partition(explicit)
+    length = int.from_bytes(meta[140:144], "little") + len(deflated) - len(explicit)
+    start = 144 + length - len(meta) - len(deflated)  # of the data set
+    meta = meta[:140] + length.to_bytes(4, "little") + meta[144:-2] + len(deflated).to_bytes(2, "little") + deflated
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    packed = packer.compress(b"\x08\x00\x05\x00UN\0\0" + (mib << 20).to_bytes(4, "little"))
+    packed += b"".join(packer.compress(bytes(1 << 20)) for _ in range(mib)) + packer.compress(rest[start:])
+    return meta + rest[:start] + packed + packer.flush()
 
 
 def test_a_study_that_is_named_is_compared(tmp_path: Path, port: int, state: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from edgecxr.errors import GATE_REASONS, InputError, UsageError, brief
+from edgecxr.infer.film_files import lacks
 from edgecxr.infer.json_line import stamp_of
 from edgecxr.infer.predictor import Predictor
 from edgecxr.storage.appended import LineFile, appended
@@ -20,11 +22,47 @@ _BEGINNING = b'{"source": '
 _REMEDY = "give another with --resume"
 
 
-class Done(NamedTuple):
+@dataclass(frozen=True)
+class Wanted:
+    """What a run writes of each film beside its line.
+
+    Attributes:
+        pictures: folder of pictures; None for none.
+        dicom: folder of DICOM files; None for none.
+        attention: whether lines have the attention map.
+    """
+
+    pictures: Path | None = None
+    dicom: Path | None = None
+    attention: bool = False
+
+    def missing(self, line: Any) -> bool:
+        """Return whether the line of a predicted film, or a file that it names, lacks something of this.
+
+        What could not be made is not missing: it would fail again.
+        """
+        filed = line.get("dicom") or {}
+        files = [file["path"] for file in filed.get("files", ())]
+        return (
+            (self.attention and "attention" not in line)
+            or (self.pictures is not None and "overlay_reason" not in line and not _lie(self.pictures, line.get("overlay")))
+            or (self.dicom is not None and not (_lie(self.dicom, *files) or (not files and filed.get("reason"))))
+        )
+
+
+def _lie(folder: Path, *files: Any) -> bool:
+    """Return whether there are files, and all lie in a folder."""
+    return bool(files) and all(
+        isinstance(file, str) and Path(file).is_relative_to(folder) and Path(file).is_file() for file in files
+    )
+
+
+@dataclass(frozen=True)
+class Done:
     """What a file of results says of a film.
 
     Attributes:
-        status: "ok" or "rejected".
+        status: "ok" or "rejected", "lacking" without a picture or a DICOM result that could not be made.
         stamp: size and time of the film's file; None if the line does not say, as those of older versions.
     """
 
@@ -37,7 +75,7 @@ class ResultsFile:
 
     Attributes:
         done: path of a film -> what the last line about it says; without films that were rejected for a reason in
-            `AGAIN`, or by the quality gate if that is overruled now.
+            `AGAIN`, or by the quality gate if that is overruled now, and those of which something is missing.
     """
 
     def __init__(self, file: LineFile, done: dict[str, Done]) -> None:
@@ -52,13 +90,13 @@ class ResultsFile:
         self._file.add(f"{line}\n")
 
     def status(self, film: Path) -> str | None:
-        """Return a film's status, "ok" or "rejected".
+        """Return a film's status, one of `Done`.
 
         It is None if the film is to be looked at: if it has no result, or its file has changed since, such as one that
         was still being copied.
         """
         done = self.done.get(str(film))
-        if done is None or (done.stamp is None and done.status != "ok"):
+        if done is None or (done.stamp is None and done.status == "rejected"):
             return None
         return done.status if done.stamp in (None, stamp_of(film)) else None
 
@@ -70,7 +108,7 @@ class ResultsFile:
 
 
 @contextmanager
-def resumed(path: Path, predictor: Predictor) -> Iterator[ResultsFile]:
+def resumed(path: Path, predictor: Predictor, wanted: Wanted) -> Iterator[ResultsFile]:
     """Open a file of results, for this process alone.
 
     The file is created if it does not exist.
@@ -78,18 +116,19 @@ def resumed(path: Path, predictor: Predictor) -> Iterator[ResultsFile]:
     Args:
         path: the file.
         predictor: the model whose results are added.
+        wanted: what the run writes beside the lines.
 
     Raises:
         InputError: the file has other content; reason "malformed".
         UsageError: it cannot be opened, another process writes to it, or it has results of another model.
     """
     with appended(path, _REMEDY) as file:
-        done, end = _read(path, file.read(), predictor)
+        done, end = _read(path, file.read(), predictor, wanted)
         file.cut(end)  # remove a last line that was not written completely
         yield ResultsFile(file, done)
 
 
-def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, Done], int]:
+def _read(path: Path, content: bytes, predictor: Predictor, wanted: Wanted) -> tuple[dict[str, Done], int]:
     """Return the films with results, and where the last whole line ends."""
     overruled = GATE_REASONS if predictor.force else ("view",) if predictor.any_view else ()
     ours = predictor.asked
@@ -106,6 +145,8 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, D
             model, precision = result.get("model") or ours.name, result.get("precision") or ours.precision
             sha256, point = result.get("model_sha256", ours.sha256), result.get("operating_point", ours.operating_point)
             reason, stamp, by_gate = result.get("reason"), result.get("file"), result.get("gate") is not None
+            again = wanted.missing(result) if status == "ok" else reason in AGAIN or (by_gate and reason in overruled)
+            state = "rejected" if status != "ok" else "lacking" if lacks(result) else "ok"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"line {number} of {path} is no result of `edgecxr infer --json`: {_REMEDY}", "malformed"
@@ -118,7 +159,7 @@ def _read(path: Path, content: bytes, predictor: Predictor) -> tuple[dict[str, D
         if sha256 != ours.sha256:
             raise UsageError(f"{path} has results of another export of {ours.name} ({ours.precision}): {_REMEDY}")
         done.pop(source, None)
-        if reason not in AGAIN and not (by_gate and reason in overruled):
-            done[source] = Done("ok" if status == "ok" else "rejected", stamp)
+        if not again:
+            done[source] = Done(state, stamp)
         end += len(line)
     return done, end

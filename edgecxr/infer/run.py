@@ -25,7 +25,7 @@ from edgecxr.infer.json_line import Result, record_of, stamp_of, to_json, uids_o
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
 from edgecxr.infer.results import first_said, printed
-from edgecxr.infer.resume import ResultsFile, resumed
+from edgecxr.infer.resume import ResultsFile, Wanted, resumed
 from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS, load
 from edgecxr.terminal import Progress, progress, say, show_json
@@ -67,6 +67,11 @@ class Asked:
     def outputs(self) -> tuple[Path, ...]:
         """Folders that are written to, in which no films are looked for."""
         return tuple(folder for folder in (self.overlays, self.dicom) if folder is not None)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What is written of each film beside its line."""
+        return Wanted(self.overlays, self.dicom, self.attention)
 
     def check(self) -> None:
         """Check that the options can be used together.
@@ -136,7 +141,7 @@ def infer_paths(
         if run.earlier is not None:
             known = [run.earlier.status(film) for film in films]
             todo = [film for film, status in zip(films, known, strict=True) if status is None]
-            rejected = known.count("rejected")
+            rejected = known.count("rejected") + known.count("lacking")
             if len(todo) < len(films):
                 say(f"{len(films) - len(todo)} of {len(films)} files are in {asked.resume} already")
         # On a terminal the results themselves show the progress.
@@ -166,7 +171,7 @@ def new_run(predictor: Predictor, readers: Readers, asked: Asked, alone: bool = 
         with ExitStack() as stack:
             earlier = table = None
             if asked.resume is not None:
-                earlier = stack.enter_context(resumed(asked.resume, predictor))
+                earlier = stack.enter_context(resumed(asked.resume, predictor, asked.wanted))
             if asked.csv is not None:
                 table = stack.enter_context(csv_file(asked.csv, predictor.card.labels, earlier))
             show = None if asked.as_json else stack.enter_context(printed(alone=alone))

@@ -17,7 +17,7 @@ from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer import film_files
 from edgecxr.infer import run as module
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.infer.resume import resumed
+from edgecxr.infer.resume import Wanted, resumed
 from edgecxr.infer.run import Asked, infer_paths, readers_for
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
@@ -163,6 +163,32 @@ def test_what_a_file_of_results_has_is_not_done_again(
     assert "2 films: 2 predicted; " in printed.err and f"; results in {results}" in printed.err
 
 
+def test_what_is_asked_for_in_addition_is_made(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    pictures = tmp_path / "pictures"
+    infer(predictor, [film], resume=results)
+    for _ in range(2):
+        infer(predictor, [film], resume=results, overlays=pictures)
+        assert (pictures / "a.png.png").exists()
+    assert len(results.read_text().splitlines()) == 2
+    (pictures / "a.png.png").unlink()
+    infer(predictor, [film], resume=results, overlays=pictures)
+    assert (pictures / "a.png.png").exists()
+    infer(predictor, [film], resume=results, overlays=tmp_path / "others")
+    assert (tmp_path / "others" / "a.png.png").exists()
+    infer(predictor, [film], resume=results, attention=True)
+    assert "attention" in json.loads(results.read_text().splitlines()[-1])
+    infer(predictor, [film], resume=results, attention=True)
+    assert len(results.read_text().splitlines()) == 5
+
+
+def test_what_could_not_be_made_is_counted_again_and_not_tried_again(tmp_path: Path, predictor: Predictor) -> None:
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"  # no patient: no DICOM result
+    for _ in range(2):
+        assert infer(predictor, [film], resume=results, dicom=tmp_path / "dicom") == 1
+    assert len(results.read_text().splitlines()) == 1
+
+
 def test_what_may_be_mended_is_looked_at_again(tmp_path: Path, predictor: Predictor) -> None:
     film, results = tmp_path / "late.png", tmp_path / "results.jsonl"
     assert infer(predictor, [film], resume=results) == 1
@@ -270,7 +296,7 @@ def test_results_of_another_precision_and_refusals_of_another_model_are_not_mixe
 
 def test_two_runs_do_not_write_to_one_file(tmp_path: Path, predictor: Predictor) -> None:
     results = tmp_path / "results.jsonl"
-    with resumed(results, predictor), pytest.raises(UsageError, match="is writing to"):
+    with resumed(results, predictor, Wanted()), pytest.raises(UsageError, match="is writing to"):
         infer(predictor, [png(tmp_path / "a.png")], resume=results)
 
 

@@ -37,9 +37,9 @@ class Wanted:
     attention: bool = False
 
     def missing(self, line: Any) -> bool:
-        """Return whether the line of a predicted film, or a file that it names, lacks something of this.
+        """Return whether a predicted film lacks something of this.
 
-        What could not be made is not missing: it would fail again.
+        Its line says what there is, and which files. What could not be made is not missing: it would fail again.
         """
         filed = line.get("dicom") or {}
         files = [file["path"] for file in filed.get("files", ())]

@@ -4,14 +4,14 @@
     python benchmarks/node.py --parts soak --films 20000 --out benchmarks/results/cpu-2core/node-soak.json
 
 `edgecxr serve` with the bundle that comes with edgecxr gets films by DCMTK's dcmsend, and files both results of each by
-C-STORE at DCMTK's storescp, which keeps nothing. The films are one phantom that its quality gate takes, enlarged, each
-with UIDs of its own. Parts: `start` (to the first C-ECHO and the first prediction; memory and CPU while nothing comes),
-`sustained` (films of --mib and of 1 MiB, as fast as they go, each filed; beside it a plain pynetdicom listener and
-storescp, which only receive), `delay` (from the first byte of a film to both results filed, one film a second),
-`hostile` (C-ECHO while 200 silent connections of another address are open, for all three receivers), `soak` (--films
-small ones by eight senders: growth of memory and of descriptors). Memory is the PSS of all processes of the node. All
-runs in a network of its own (unshare). Limits are goals for two cores. Ends with 6 if one is missed. Needs
-edgecxr[node], and DCMTK and util-linux of the system.
+STOW-RS (`--by stow`) or C-STORE (`--by store`, DCMTK's storescp) at a stand-in that keeps nothing. The films are one
+phantom that its quality gate takes, enlarged, each with UIDs of its own. Parts: `start` (to the first C-ECHO and the
+first prediction; memory and CPU while nothing comes), `sustained` (films of --mib and of 1 MiB, as fast as they go,
+each filed; beside it a plain pynetdicom listener and storescp, which only receive), `delay` (from the first byte of a
+film to both results filed, one film a second), `hostile` (C-ECHO while 200 silent connections of another address are
+open, for all three receivers), `soak` (--films small ones by eight senders: growth of memory and of descriptors).
+Memory is the PSS of all processes of the node. All runs in a network of its own (unshare). Limits are goals for two
+cores. Ends with 6 if one is missed. Needs edgecxr[node], and DCMTK and util-linux of the system.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import http.server
 import os
 import shutil
 import socket
@@ -48,15 +49,16 @@ state = "{folder}/state"
 [[peer]]
 ae_title = "SENDER"
 address = "127.0.0.0/8"
-[[destination]]
-name = "archive"
-ae_title = "ARCHIVE"
-host = "127.0.0.1"
-port = {archive}
 [limits]
 free_mib = 0
 free_percent = 0.0
+[[destination]]
+name = "archive"
 """
+DESTINATIONS = {
+    "stow": f'url = "http://127.0.0.1:{ARCHIVE}/dicomweb"\n',
+    "store": f'ae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {ARCHIVE}\n',
+}
 # Seconds, MiB and shares on two cores.
 GOALS = {
     "sustained large": 1 / 4, "sustained 1 MiB": 1 / 8, "delay p50": 0.7, "delay p95": 1.5, "PSS idle": 500.0,
@@ -76,6 +78,7 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=96, help="of each part")
     parser.add_argument("--mib", type=float, default=15.0, help="of a large film")
     parser.add_argument("--senders", type=int, default=4, help="at one time")
+    parser.add_argument("--by", choices=DESTINATIONS, default="stow", help="how results are filed")
     parser.add_argument("--idle", type=float, default=30.0, help="seconds of nothing")
     args = parser.parse_args()
     if not os.environ.get(receive.INSIDE):
@@ -83,15 +86,21 @@ def main() -> int:
         command = [*unshare, sys.executable, *sys.argv]
         return subprocess.run(command, env={**os.environ, receive.INSIDE: "1"}).returncode
     loopback()
-    with tempfile.TemporaryDirectory(prefix="edgecxr-node-") as scratch, archive():
+    with tempfile.TemporaryDirectory(prefix="edgecxr-node-") as scratch, archive(args.by):
         results = [globals()[part](Path(scratch), args) for part in PARTS if part in args.parts]
-    settings = {key: getattr(args, key) for key in ("films", "mib", "senders", "idle")}
+    settings = {key: getattr(args, key) for key in ("films", "mib", "senders", "by", "idle")}
     return finish(record("node", settings, results), args.out)
 
 
 @contextmanager
-def archive() -> Iterator[None]:
+def archive(by: str) -> Iterator[None]:
     """Run a stand-in for the PACS that takes results and keeps nothing."""
+    if by == "stow":
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", ARCHIVE), Stow)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield
+        server.shutdown()
+        return
     process = subprocess.Popen(["/usr/bin/storescp", "--fork", "--ignore", "-aet", "ARCHIVE", str(ARCHIVE)])
     try:
         wait_for(ARCHIVE)
@@ -99,6 +108,24 @@ def archive() -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+class Stow(http.server.BaseHTTPRequestHandler):
+    """A DICOMweb service that takes everything."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Read what comes, and say that it is stored."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 class Node:
@@ -109,11 +136,11 @@ class Node:
         peak: largest PSS of all its processes so far, MiB.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, by: str) -> None:
         from edgecxr.workers.new_python import command, environment
 
         folder.mkdir()
-        (folder / "node.toml").write_text(CONFIG.format(port=PORT, folder=folder, archive=ARCHIVE))
+        (folder / "node.toml").write_text(CONFIG.format(port=PORT, folder=folder) + DESTINATIONS[by])
         self.database, self.peak, self.began = folder / "state" / "node.sqlite", 0.0, time.monotonic()
         self.process = subprocess.Popen(
             command("edgecxr.cli:main", "serve", "--config", str(folder / "node.toml")),
@@ -200,10 +227,10 @@ class Node:
 
 
 @contextmanager
-def running(scratch: Path) -> Iterator[Node]:
+def running(scratch: Path, by: str) -> Iterator[Node]:
     """Provide a node with an empty state folder, which takes associations."""
     folder = scratch / "node"
-    node = Node(folder)
+    node = Node(folder, by)
     try:
         while echo() is None:
             time.sleep(0.02)
@@ -255,7 +282,7 @@ def warm(scratch: Path, node: Node) -> None:
 def start(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure the start, and what a node takes while nothing comes."""
     (film,) = make(scratch / "first", 900, 1, 1.0, picture(1.0)).iterdir()
-    with running(scratch) as node:
+    with running(scratch, args.by) as node:
         to_echo = time.monotonic() - node.began
         send([film.parent])
         node.wait(lambda: bool(node.films("state NOT IN ('received', 'reading')")), "a film is read")
@@ -277,7 +304,7 @@ def sustained(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
         each = max(1, args.films // args.senders)
         pixels = picture(mib)
         folders = [make(scratch / f"{name}-{n}", n + 1, each, mib, pixels) for n in range(args.senders)]
-        with running(scratch) as node:
+        with running(scratch, args.by) as node:
             warm(scratch, node)
             began = time.perf_counter()
             sending = send(folders)
@@ -304,7 +331,7 @@ def delay(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     films = sorted(make(scratch / "delay", 500, args.films, args.mib, picture(args.mib)).iterdir())
     began: dict[str, float] = {}
     command = ["/usr/bin/dcmsend", "-aet", "SENDER", "-aec", "EDGECXR", "127.0.0.1", str(PORT)]
-    with running(scratch) as node:
+    with running(scratch, args.by) as node:
         warm(scratch, node)
         due = time.monotonic()
         for film in films:
@@ -323,7 +350,7 @@ def delay(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
 def hostile(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure C-ECHO of a peer while another address holds silent connections."""
     result: dict[str, Any] = {"name": "hostile", "silent": SILENT}
-    with running(scratch):
+    with running(scratch, args.by):
         ours = under_silence()
     result["node"] = ours
     for kind in ("plain", "storescp"):
@@ -366,7 +393,7 @@ def soak(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     template = dcmread(film)
     senders = 8
     points: list[tuple[int, float, int]] = []
-    with running(scratch) as node:
+    with running(scratch, args.by) as node:
         began, done = time.perf_counter(), 0
         for share in (0.1, 0.4, 0.7, 1.0):
             wanted = int(args.films * share)

@@ -122,10 +122,15 @@ def certificate_files(config: NodeConfig) -> list[str]:
     return [path for path in dict.fromkeys(files) if path is not None]
 
 
+def all_certificate_files(config: NodeConfig) -> list[str]:
+    """Return the files with certificates, with that of the page, each once."""
+    page = [] if config.web.certificate is None else [config.web.certificate]
+    return list(dict.fromkeys([*certificate_files(config), *page]))
+
+
 def certificates(config: NodeConfig) -> Iterator[Finding]:
     """Yield for each certificate that a node uses when it ends."""
-    page = [] if config.web.certificate is None else [config.web.certificate]
-    for number, path in enumerate(dict.fromkeys([*certificate_files(config), *page]), 1):
+    for number, path in enumerate(all_certificate_files(config), 1):
         name = f"certificate {number}"
         try:
             sentence, end = ending(path), end_of(path)

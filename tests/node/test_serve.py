@@ -247,10 +247,10 @@ def test_check_warns_of_certificates_that_end_and_refuses_those_that_are_none(
     model = str(tiny_bundle(tmp_path / "model").path)
     config = configured(tmp_path, tls_table(folder), port=free_port(), model=model)
     ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
-    assert ended.code == 0 and "over TLS" in ended.out and "warning" not in ended.out
+    assert ended.code == 0 and "over TLS" in ended.out and "certificate" not in ended.out
     until(folder, "node", 29)
     ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
-    (line,) = [line for line in ended.out.splitlines() if "warning" in line]
+    (line,) = [line for line in ended.out.splitlines() if "warning: the certificate" in line]
     assert ended.code == 0 and "node.pem ends on" in line
     config = configured(tmp_path, tls_table(folder, mutual=False), port=free_port(), model=model)
     assert "[tls] has no `ca`" in edgecxr("serve", "--config", config, "--check", runs=tmp_path).out

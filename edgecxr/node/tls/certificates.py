@@ -100,6 +100,21 @@ def end_of(path: str) -> datetime:
         raise UsageError(f"{path} is no certificate ({brief(error)}): name a file in PEM") from error
 
 
+def days_left(path: str) -> float | None:
+    """Return the days until a certificate ends, below 0 if it has.
+
+    Args:
+        path: its file.
+
+    Returns:
+        None if it cannot be read.
+    """
+    try:
+        return (end_of(path) - datetime.now(timezone.utc)).total_seconds() / 86_400
+    except UsageError:
+        return None
+
+
 def ending(path: str, now: datetime | None = None) -> str | None:
     """Return a sentence if a certificate has ended or soon will.
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from edgecxr import __version__
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.spool import Spool
+from edgecxr.node.surroundings import all_certificate_files
+from edgecxr.node.tls.certificates import days_left
 from edgecxr.node.web import node_health, queries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -119,7 +121,12 @@ def _of_machine(config: NodeConfig) -> list[Metric]:
         memory.add(state.bytes, process=state.name)
     build = Metric("build_info", "gauge", "Version of edgecxr.")
     build.add(1, version=__version__)
-    return [free, reserve, up, memory, build]
+    certificates = Metric("certificate_days", "gauge", "Days until a certificate ends; below 0 if it has.")
+    for path in all_certificate_files(config):
+        days = days_left(path)
+        if days is not None:
+            certificates.add(days, file=path)
+    return [free, reserve, up, memory, build, certificates]
 
 
 def _escaped(text: str) -> str:

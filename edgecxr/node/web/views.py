@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from edgecxr.metrics import with_interval
+from edgecxr.node.tls.certificates import WARN_DAYS, days_left
 from edgecxr.node.web.queries import FilmRow, Sent
 from edgecxr.node.web.strings import DELIVERIES, EVENTS, FLAGS, GATE, KINDS, NONE, REASONS, STATES, TEXT, VERDICTS
 from edgecxr.terminal import beside, printable
@@ -223,6 +224,20 @@ def size(count: float) -> str:
 def now() -> str:
     """Return the date, the time and the zone of this machine."""
     return f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def certificates(paths: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """Return each certificate: file, end, whether it needs care."""
+    rows = []
+    for path in paths:
+        days = days_left(path)
+        if days is None:
+            words = TEXT["certificate_unread"]
+        else:
+            date = f"{datetime.now(timezone.utc) + timedelta(days=days):%Y-%m-%d}"
+            words = TEXT["certificate_ended" if days < 0 else "certificate_ends"].format(date, int(days))
+        rows.append((printable(path), words, days is None or days <= WARN_DAYS))
+    return rows
 
 
 def model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from edgecxr.node.audit.audit_events import Subject
 from edgecxr.node.deliveries import Deliveries
+from edgecxr.node.surroundings import all_certificate_files
 from edgecxr.node.web import node_health, queries, views
 from edgecxr.node.web.node_metrics import CONTENT_TYPE, exposition, node_metrics
 from edgecxr.node.web.strings import DELIVERIES, FILTERS, PROCESSES, TEXT
@@ -168,12 +169,17 @@ def health(ask: Ask, template: str) -> Response:
     states = node_health.processes(site.config)
     dead = sum(counts.get("dead", 0) for counts in queries.queue(site.spool)[2].values())
     model: dict[str, Any] = notes["model"][0] if "model" in notes else {}
+    certificates = views.certificates(all_certificate_files(site.config))
     words = TEXT["disk_low" if disk.low else "disk_free"]
     kept = TEXT["clock_synchronised" if node_health.clock_is_kept() else "clock_free"]
     return ask.page(
         template,
         "health",
-        problems=[*problems(ask), *([TEXT["dead_problem"].format(dead)] if dead else [])],
+        problems=[
+            *problems(ask),
+            *([TEXT["dead_problem"].format(dead)] if dead else []),
+            *(TEXT["certificate_problem"].format(path, words) for path, words, amiss in certificates if amiss),
+        ],
         processes=[
             {
                 "name": state.name,
@@ -186,6 +192,7 @@ def health(ask: Ask, template: str) -> Response:
         disk=words.format(
             views.size(disk.free), views.size(disk.total), 100 * disk.free / disk.total, views.size(disk.reserve)
         ),
+        certificates=[(path, words) for path, words, _ in certificates],
         clock=f"{TEXT['clock_note'].format(views.now())} {kept}",
         echoes=[
             (name.partition(".")[2], views.moment(at), TEXT.get(value, value))

@@ -141,7 +141,7 @@ def served(folder: Path, **config: Any) -> Iterator[Browser]:
     web = Web(port=0)
     with listener(web) as sock, Spool(folder) as spool:
         web = dataclasses.replace(web, port=sock.getsockname()[1])
-        settings = NodeConfig(state=str(folder), destination=(PACS,), web=web, **config)
+        settings = NodeConfig(state=str(folder), web=web, **{"destination": (PACS,), **config})
         server = made_server(settings, spool, None)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
         thread.start()

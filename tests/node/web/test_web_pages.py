@@ -13,9 +13,12 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
 from edgecxr import NOTICE
 from edgecxr.infer.predictor import Predictor
+from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import Spool
+from edgecxr.node.tls.certificates import Tls
 from edgecxr.node.web.strings import EVENTS
 from edgecxr.node.web.web_pages import routes
+from tests.node.certified import certified, until
 from tests.node.web.pages import ALL, SCRIPT, fill, served
 
 PAGE = 60_000
@@ -215,6 +218,21 @@ def test_health_says_what_runs_and_which_model(state: Path) -> None:
         assert browser.get("/healthz").text == "ok\n"
         ready = browser.get("/readyz")
         assert ready.status == 503 and "receive" in ready.text
+
+
+def test_health_and_metrics_say_when_certificates_end(state: Path, tmp_path: Path) -> None:
+    folder = certified(tmp_path / "c", "node")
+    until(folder, "node", 20.5)
+    tls = Tls(str(folder / "node.pem"), str(folder / "node.key"), str(folder / "ca.pem"))
+    late = Destination("late", url="https://h/", ca=str(tmp_path / "gone.pem"))
+    with served(state, tls=tls, destination=(late,)) as browser:
+        text = browser.get("/health").text
+        assert "node.pem ends on" in text and "in 20 days" in text and f"{tmp_path}/gone.pem</strong> cannot" in text
+        assert "ca.pem</strong> ends" in text and "ca.pem ends" not in text, "it has ten years"
+        metrics = browser.get("/metrics").text
+        days = dict(re.findall(r'certificate_days\{file="[^"]*/(\w+)\.pem"\} (\S+)', metrics))
+        assert set(days) == {"node", "ca"} and 20 < float(days["node"]) < 20.6
+        assert "certificate" not in browser.get("/readyz").text
 
 
 def test_forgotten_films_leave_no_name_and_no_picture(state: Path) -> None:

@@ -30,6 +30,7 @@ RETRY_SECONDS = 60
 """Seconds after which a client may try again where there is no room."""
 
 _PATH = re.compile(r"/dicomweb/studies(?:/([0-9.]{1,64}))?/?")
+_HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
 _SAY_EVERY, _MOST_SAID = 600.0, 1000
 
 
@@ -149,6 +150,9 @@ class _Handler(BoundedHandler):
 
     def _authenticate(self, address: str) -> None:
         if self.stow.token_file is None:
+            # A browser here may be told by a stranger's page that the stranger's name is this address.
+            if _HERE.fullmatch(self.headers.get("Host", "localhost")) is None:
+                raise BadRequest("it is addressed to another name than localhost", 403)
             return
         try:
             token = read_secret(self.stow.token_file, SHORTEST_TOKEN)

@@ -269,6 +269,14 @@ def test_other_paths_and_methods(port: int) -> None:
         connection.close()
 
 
+def test_without_a_token_another_name_of_this_machine_is_refused(tmp_path: Path, port: int, state: Path) -> None:
+    body = multipart(scan(tmp_path, "1.4.20"))
+    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "localhost@evil.example"):
+        assert post(port, body, Host=host).status == 403 and rows(state, "1.4.20") == []
+    for host in ("localhost", f"LOCALHOST:{port}", f"127.0.0.1:{port}", "[::1]:80"):
+        assert post(port, body, Host=host).status == 200
+
+
 def said(port: int, request: bytes, more: bytes = b"") -> bytes:
     """Return what the node answers to bytes, until it closes."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
@@ -280,7 +288,7 @@ def said(port: int, request: bytes, more: bytes = b"") -> bytes:
         return found
 
 
-HEAD = f"POST /dicomweb/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {RELATED}\r\n".encode()
+HEAD = f"POST /dicomweb/studies HTTP/1.1\r\nHost: localhost\r\nContent-Type: {RELATED}\r\n".encode()
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,11 @@ class Wanted:
         files = [file["path"] for file in filed.get("files", ())]
         return (
             (self.attention and "attention" not in line)
-            or (self.pictures is not None and "overlay_reason" not in line and not _lie(self.pictures, line.get("overlay")))
+            or (
+                self.pictures is not None
+                and "overlay_reason" not in line
+                and not _lie(self.pictures, line.get("overlay"))
+            )
             or (self.dicom is not None and not (_lie(self.dicom, *files) or (not files and filed.get("reason"))))
         )
 

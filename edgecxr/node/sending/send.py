@@ -129,13 +129,15 @@ class Sender:
 
     def run(self) -> None:
         """Send until `stop`."""
-        if self._commitment is None:
-            self._commitments.forget(self._destination.name)
         while not self._stop.requested:
             try:
                 worked = self.step() | self._commit()
             except (OSError, sqlite3.Error) as error:
                 say(f"send: {self._destination.name}: the spool cannot be used: {brief(error)}")
+                worked = False
+                self._stop.wait(_FIRST_PAUSE)
+            except Exception as error:  # the same, of a commitment: this thread must not end
+                say(f"send: {self._destination.name}: {type(error).__name__}, {brief(error)}: it is tried again")
                 worked = False
                 self._stop.wait(_FIRST_PAUSE)
             if not worked:
@@ -149,9 +151,12 @@ class Sender:
 
         It returns whether something was done.
         """
-        if self._commitment is None:
-            return False
         now = time.monotonic()
+        if self._commitment is None:
+            if self._expired < 0:  # it may have been asked for before
+                self._commitments.forget(self._destination.name)
+                self._expired = now
+            return False
         if now - self._expired > _EXPIRE_EVERY:
             self._expired = now
             for verdict in self._commitments.expire(self._destination.name, self._commit_within):
@@ -185,6 +190,11 @@ class Sender:
                 else:
                     self._unreachable(str(error), error.wait)
                     break
+            except (OSError, sqlite3.Error):
+                raise
+            except Exception as error:  # of pynetdicom, with what a peer has answered; the others go on
+                self._connection.release()
+                self._failed(delivery, f"{type(error).__name__}, {brief(error)}", transient=True)
             else:
                 commit = self._connection.sent_as if self._commitment is not None else None
                 self._deliveries.set_sent(delivery.result, name, remark, commit)

@@ -244,3 +244,35 @@ def test_send_sends_what_infer_has_written_and_says_what_was_not_taken(
     (tmp_path / "empty").mkdir()
     assert edgecxr("send", tmp_path / "empty", "--to", "pacs", "--config", config, runs=tmp_path).code == 2
     assert edgecxr("send", folder, "--to", "nobody", "--config", config, runs=tmp_path).code == 2
+
+
+def test_a_fault_with_one_result_ends_no_thread_and_holds_up_no_other(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = [AttributeError("of a peer's answer")]
+
+    def store(content: bytes) -> None:
+        if faults:
+            raise faults.pop()
+        node.sender._stop.request()
+
+    monkeypatch.setattr(node.sender._connection, "store", store)
+    node.sender.run()
+    assert node.counts == {"sent": 1, "waiting": 1} and "AttributeError" in node.deliveries.errors(1)[0][3]
+
+
+def test_a_fault_with_a_commitment_ends_no_thread(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(send, "_FIRST_PAUSE", 0.01)
+    faults = [AttributeError("of a peer's answer")]
+
+    def commit() -> bool:
+        if faults:
+            raise faults.pop()
+        node.sender._stop.request()
+        return False
+
+    monkeypatch.setattr(node.sender, "_commit", commit)
+    node.sender.run()
+    assert "AttributeError" in capsys.readouterr().err

@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from noise_films import films
 from ratios import finish, judged, record, spread
-from training_step import films
 
 from edgecxr.machine.cores import cores
 from edgecxr.machine.load import Others
@@ -47,10 +47,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=8, help="of an epoch")
     parser.add_argument("--batch", type=int, default=32, help="images per step")
     parser.add_argument("--depth", type=int, default=12, help="blocks")
+    parser.add_argument("--ways", nargs="+", choices=[*WAYS], default=[*WAYS], help="how threads wait; all by default")
     parser.add_argument("--limit", type=float, default=LIMIT, help="largest ratio")
     args = parser.parse_args()
     busy = max(1, cores() // 2)
-    runs: dict[tuple[str, int], list[dict[str, float]]] = {(way, work): [] for way in WAYS for work in (0, busy)}
+    runs: dict[tuple[str, int], list[dict[str, float]]] = {(way, work): [] for way in args.ways for work in (0, busy)}
     with tempfile.TemporaryDirectory(prefix="edgecxr-beside-") as folder:
         workspace = Workspace(Path(folder, "runs"))
         films(Path(folder, "films"), workspace, args.steps * args.batch)
@@ -58,7 +59,7 @@ def main() -> int:
             for (way, work), results in runs.items():
                 results.append(trained(workspace, WAYS[way], work, args))
                 print(f"{way}, beside {work} processes: {results[-1]}", file=sys.stderr, flush=True)
-    results = [compared(way, runs[way, 0], runs[way, busy], args.limit) for way in WAYS]
+    results = [compared(way, runs[way, 0], runs[way, busy], args.limit) for way in args.ways]
     settings = {key: value for key, value in vars(args).items() if key != "out"}
     return finish(record("beside", settings | {"cores": cores(), "busy_processes": busy}, results), args.out)
 

@@ -91,21 +91,23 @@ def main() -> int:
     parser.add_argument("--threads", type=int, action="append", help="of every candidate; else 1, and all cores")
     parser.add_argument("--model", type=Path, action="append", help="a bundle instead of the untrained ones")
     parser.add_argument("--limit", type=float, default=LIMIT, help="largest ratio of the best engine at FP32")
+    parser.add_argument("--depth", type=int, default=12, help="blocks of the untrained models")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.make:
-        make(args.make)
+        make(args.make, args.depth)
         return 0
     engines = [name for name in BACKENDS if importlib.util.find_spec(name)]
     threads = args.threads or sorted({1, cores()})
     with tempfile.TemporaryDirectory(prefix="edgecxr-latency-") as folder:
         if not args.model:
-            subprocess.run([sys.executable, __file__, "--make", folder], check=True)
+            subprocess.run([sys.executable, __file__, "--make", folder, "--depth", str(args.depth)], check=True)
         bundles = [path.resolve() for path in args.model or [Path(folder, kind) for kind, _, _ in MODELS]]
         results = [
             measured(bundle, number, engines, args.rounds, args.limit) for bundle in bundles for number in threads
         ]
     settings = {"threads": threads, "rounds": args.rounds, "runs": RUNS, "made": not args.model}
+    settings |= {} if args.model else {"depth": args.depth}
     return finish(record("cpu_latency", settings | {"absent": sorted({*BACKENDS} - {*engines})}, results), args.out)
 
 
@@ -202,7 +204,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, depth: int) -> None:
     """Write bundles of an untrained Tiny student and teacher, each with an INT8 model. Their answers mean nothing."""
     import numpy as np
     import torch
@@ -219,13 +221,13 @@ def make(folder: Path) -> None:
     artefacts = {name: {"precision": precision} for precision, name in names.items()}
     for kind, size, patch in MODELS:
         card = ModelCard(
-            f"untrained-{kind}-{size}", labels, size, (size // patch) ** 2, patch, "tiny", 12, "none",
+            f"untrained-{kind}-{size}", labels, size, (size // patch) ** 2, patch, "tiny", depth, "none",
             artefacts=artefacts,
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
             files = {name: Path(scratch, name) for name in names.values()}
             fp32, int8 = files[names["fp32"]], files[names["int8"]]
-            export_fp32(TwoHeadViT("tiny", size, patch, len(labels)).eval(), card, fp32)
+            export_fp32(TwoHeadViT("tiny", size, patch, len(labels), depth).eval(), card, fp32)
             noise = np.random.default_rng(0).random((32, 1, size, size), np.float32)
             to_int8(fp32, int8, calibrate(fp32, noise, "minmax"))
             write_bundle(folder / kind, card, files)

@@ -33,10 +33,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from noise_films import films
 from ratios import finish, judged, record, spread
 from throughput_loops import Films, Loop, bare, distilled, operations, plain
 from torch.utils.data import DataLoader
-from training_step import films
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError

@@ -11,7 +11,6 @@ is exceeded.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -22,13 +21,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
-from PIL import Image
+from noise_films import films
 from ratios import finish, judged, record, spread
 
-from edgecxr.data.adapters.folder import folder as open_folder
-from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.train import student, teacher
@@ -39,7 +35,6 @@ from edgecxr.workspace import Workspace
 
 LIMIT = 0.10
 WARM = 2
-LABELS = 14
 CPU = Device(torch.device("cpu"), "fp32")
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -108,20 +103,6 @@ def main() -> int:
         results = [measured(name, workspace, prepared, common, args.limit) for name in KINDS]
     settings = {"steps": args.steps, "batch": args.batch, "depth": args.depth, "threads": torch.get_num_threads()}
     return finish(record("training_step", settings, results), args.out)
-
-
-def films(folder: Path, workspace: Workspace, count: int) -> Prepared:
-    """Prepare films of noise, `count` of them for training; what is on them makes no difference to time."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    splits = ["train"] * count + ["val"] * 4
-    with (folder / "labels.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["image", "patient", "split", *(f"Finding {n}" for n in range(1, LABELS + 1)), "abnormal"])
-        for i, split in enumerate(splits):
-            Image.fromarray(rng.integers(0, 256, (224, 224), dtype=np.uint8)).save(folder / f"{i}.png")
-            table.writerow([f"{i}.png", i, split, *[i % 2] * (LABELS + 1)])
-    return prepare(open_folder(folder, name="films"), workspace.data_dir("films"))
 
 
 def measured(

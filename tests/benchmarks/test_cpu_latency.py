@@ -71,9 +71,9 @@ def test_a_tiny_vision_transformer_needs_what_its_dimensions_say(tmp_path: Path)
     from tests.tiny_bundle import tiny_card
 
     torch.manual_seed(0)
-    export_fp32(TwoHeadViT("tiny", 28, 4, 14).eval(), tiny_card(), tmp_path / "vit.onnx")
+    export_fp32(TwoHeadViT("tiny", 28, 4, 14, 3).eval(), tiny_card(), tmp_path / "vit.onnx")
     found = flops(tmp_path / "vit.onnx")
-    tokens, width, depth = 50, 192, 12
+    tokens, width, depth = 50, 192, 3
     # Of a block: queries, keys and values, the output projection, the two layers of the MLP; and two products of
     # activations.
     block = 2 * tokens * width * (3 * width + width + 4 * width + 4 * width) + 2 * 2 * tokens * tokens * width
@@ -84,7 +84,9 @@ def test_a_tiny_vision_transformer_needs_what_its_dimensions_say(tmp_path: Path)
     assert found["MatMul"] == (depth - 1) * block + last
 
 
-@pytest.mark.parametrize(("limit", "code", "status"), [("1e15", 0, "pass"), ("0", 6, "fail")])
+@pytest.mark.parametrize(
+    ("limit", "code", "status"), [("1e15", 0, "pass"), pytest.param("0", 6, "fail", marks=pytest.mark.long)]
+)
 def test_every_engine_is_measured_and_the_best_is_judged(tmp_path: Path, limit: str, code: int, status: str) -> None:
     bundle, out = tiny_bundle(tmp_path / "tiny").path, tmp_path / "record.json"
     done = script("cpu_latency.py", "--model", bundle, "--rounds", 2, "--threads", 1, "--limit", limit, "--out", out)
@@ -115,9 +117,10 @@ def test_a_bundle_that_cannot_run_ends_the_benchmark(tmp_path: Path) -> None:
 def test_without_a_bundle_student_and_teacher_are_made_with_int8(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = tmp_path / "record.json"
-    done = script("cpu_latency.py", "--rounds", 1, "--threads", 1, "--limit", "1000", "--out", out)
+    done = script("cpu_latency.py", "--rounds", 1, "--threads", 1, "--depth", 2, "--limit", "1000", "--out", out)
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())["results"]
     assert [(result["size"], result["tokens"]) for result in results] == [(28, 49), (224, 196)]
+    assert json.loads(out.read_text())["settings"]["depth"] == 2
     for result in results:
         assert {"fp32 onnxruntime", "int8 onnxruntime"} <= set(result["candidates"])

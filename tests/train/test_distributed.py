@@ -17,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.cli_workspace import edgecxr
+
 PYTHON = [sys.executable, "-m", "edgecxr"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "edgecxr"]
 TEACHER = ["train", "--init", "random", "--patch", "56", "--depth", "2", "--device", "cpu"]
@@ -52,6 +54,20 @@ def finished(process: subprocess.Popen[str]) -> Path:
     assert code == 0, err
     assert len(out.splitlines()) == 1, out  # one process speaks for all
     return Path(out.strip())
+
+
+@pytest.fixture
+def here(start, tmp_path, monkeypatch):
+    """Train in this process, which has torch already, in the workspace of `start`; return the run."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+    def train(*command: str) -> Path:
+        typed = edgecxr(*command, runs=tmp_path / "runs")
+        assert typed.code == 0, typed.err
+        return Path(typed.out.strip())
+
+    return train
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -93,13 +109,13 @@ def processes_of(root: Path) -> dict[int, int]:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns_and_torchrun_is_another_way(start):
-    alone = finished(start(*PYTHON, *TEACHER, *QUICK))
+def test_two_processes_learn_what_one_learns_and_torchrun_is_another_way(start, here):
+    alone = here(*TEACHER, *QUICK)
     both = finished(start(*PYTHON, *TEACHER, *QUICK, "--devices", "2", "--fresh"))
     assert (alone.name, both.name) == (RUN, f"{RUN}-2")
     assert_same(both, alone)
     distil = ["distill", "--res", "28", "--teacher", alone.name, "--device", "cpu", *AVERAGED]
-    alone = finished(start(*PYTHON, *distil))
+    alone = here(*distil)
     assert_same(finished(start(*TORCHRUN, *distil, "--fresh")), alone)
 
 
@@ -141,7 +157,7 @@ def test_a_kill_ends_all_and_another_number_of_processes_goes_on(start, tmp_path
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interruption_ends_all_and_is_said_once(start, tmp_path):
     process = start(*PYTHON, *TEACHER, "--epochs", "400", "--batch", "11", "--devices", "2")
     deadline = time.monotonic() + 300
@@ -155,10 +171,10 @@ def test_an_interruption_ends_all_and_is_said_once(start, tmp_path):
     assert not processes_of(tmp_path / "runs")
 
 
-@pytest.mark.slow
-def test_a_run_that_changes_the_number_of_its_processes_ends_as_any_other(start, tmp_path):
+@pytest.mark.long
+def test_a_run_that_changes_the_number_of_its_processes_ends_as_any_other(start, here, tmp_path):
     training = [*TEACHER, "--epochs", "6", "--batch", "11"]
-    whole = finished(start(*PYTHON, *training))
+    whole = here(*training)
     first = start(*PYTHON, *training, "--fresh", "--devices", "2")
     run = tmp_path / "runs" / f"{RUN}-2"
     deadline = time.monotonic() + 300
@@ -171,7 +187,7 @@ def test_a_run_that_changes_the_number_of_its_processes_ends_as_any_other(start,
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert not (run / "card.json").exists()
-    assert finished(start(*PYTHON, *training)) == run
+    assert here(*training) == run
     assert_same(run, whole)
 
 
@@ -187,16 +203,17 @@ def test_an_error_of_all_is_said_once_with_its_own_exit_code(start):
     assert "`edgecxr train --data clinic`" in err
 
 
-def test_what_cannot_be_launched_is_refused(start):
-    code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--devices", "2", "--nodes", "2"))
-    assert code == 2 and "--rendezvous HOST[:PORT]" in err.splitlines()[-1]
-    code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--rendezvous", "here"))
-    assert code == 2 and re.search(r"say how many .*--nodes", err)
-    code, _, err = ended(start(*PYTHON, "distill", "--res", "28", "--devices", "2", "--device", "cuda:1"))
-    assert code == 2 and "names one GPU" in err
+def test_what_cannot_be_launched_is_refused(here, tmp_path):
+    def refused(*command: str) -> str:
+        typed = edgecxr(*command, runs=tmp_path / "runs")
+        assert typed.code == 2
+        return typed.error
+
+    assert "--rendezvous HOST[:PORT]" in refused("distill", "--res", "28", "--devices", "2", "--nodes", "2")
+    assert re.search(r"say how many .*--nodes", refused("distill", "--res", "28", "--rendezvous", "here"))
+    assert "names one GPU" in refused("distill", "--res", "28", "--devices", "2", "--device", "cuda:1")
     if not torch.cuda.is_available():
-        code, _, err = ended(start(*PYTHON, "train", "--devices", "2", "--device", "cuda"))
-        assert code == 2 and "this machine has 0 GPUs" in err
+        assert "this machine has 0 GPUs" in refused("train", "--devices", "2", "--device", "cuda")
 
 
 STATISTICS = """

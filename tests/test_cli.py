@@ -33,7 +33,7 @@ TOP = GROUP.commands
 GROUPS = {
     "bundle": ("show", "verify", "keygen", "sign"),
     "data": ("show", "check", "pack"),
-    "node": ("status", "retry", "echo"),
+    "node": ("status", "retry", "echo", "ca", "audit", "user"),
 }
 COMMANDS = [(name,) for name in TOP if name not in GROUPS]
 COMMANDS += [(group, name) for group, names in GROUPS.items() for name in names]

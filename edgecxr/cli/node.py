@@ -74,9 +74,12 @@ def node_echo(
     config: Config = None,
 ) -> None:
     """Ask a destination by C-ECHO, or by HTTP, whether it is there."""
-    from edgecxr.errors import CheckFailed, MissingPackage
+    import sqlite3
+    from contextlib import suppress
+
+    from edgecxr.errors import CheckFailed, MissingPackage, UsageError
     from edgecxr.extras import installed
-    from edgecxr.node.check import destination_of
+    from edgecxr.node.check import destination_of, opened
     from edgecxr.node.node_config import read_config
     from edgecxr.terminal import show
 
@@ -88,11 +91,20 @@ def node_echo(
     from edgecxr.node.sending.failures import Unreachable
     from edgecxr.node.sending.send import connection_to
 
+    def noted(answered: bool) -> None:
+        with (
+            suppress(UsageError, sqlite3.Error),
+            opened(read) as spool,
+        ):  # the web page shows it, if a node has run here
+            spool.note(f"echo.{name}", "answered" if answered else "did_not_answer")
+
     quiet()
     connection = connection_to(to, read)
     try:
         connection.verify()
+        noted(True)
     except Unreachable as error:
+        noted(False)
         raise CheckFailed(f"{name}: {error}: start it, or correct its entry in the configuration") from error
     finally:
         connection.release()

@@ -7,11 +7,12 @@ database.
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from pydicom import Dataset
@@ -104,6 +105,7 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
             evt_handlers=[
                 (evt.EVT_REQUESTED, scp.requested),
                 (evt.EVT_C_STORE, scp.store),
+                (evt.EVT_C_ECHO, scp.echo),
                 (evt.EVT_N_EVENT_REPORT, reports.handle),
             ],
             limits=limits,
@@ -158,10 +160,14 @@ class _StorageProvider:
         self._audit = Audit(config, "receive")
         self.files = IncomingFiles(spool.new_file)
         self.server: GuardedServer | None = None
+        self._echoes: set[str] = set()
 
     def each_second(self) -> None:
-        """Remove files of associations that have ended, and write counts of refusals."""
+        """Remove files of associations that have ended, and write what was counted."""
         self.files.remove_abandoned()
+        while self._echoes:
+            with suppress(sqlite3.Error):  # C-ECHO works on a full disk, and the page does without it
+                self._spool.note(f"echo.{self._echoes.pop()}", "asked_us")
         self._audit.write_counts(time.monotonic())
 
     def requested(self, event: Any) -> None:
@@ -177,6 +183,12 @@ class _StorageProvider:
         if self.server.is_one_too_many(address):
             self._audit.refused(Source(title, address), "it is one too many")
             self._reject(event.assoc, 2, 3, 2)
+
+    def echo(self, event: Any) -> int:
+        """Return the status of a C-ECHO request, and note it for the web page."""
+        requestor = event.assoc.requestor
+        self._echoes.add(printable(str(Source(requestor.primitive.calling_ae_title.strip(), requestor.address))))
+        return SUCCESS
 
     def store(self, event: Any) -> Any:
         """Return the status of a C-STORE request, after taking its data set."""

@@ -42,6 +42,7 @@ PAGES = (
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
     "object-src 'none'",
+    "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -170,7 +171,6 @@ async def _answered(site: Site, request: Request, answer: Callable[[], Awaitable
         response = PlainTextResponse(TEXT["failed"], 500)
     for name, value in (_HEADERS | (_HTTPS if site.config.web.certificate else {})).items():
         response.headers[name] = value
-    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 

@@ -270,7 +270,7 @@ def static(ask: Ask) -> Response:
     if name not in _STATIC:
         return ask.message("not_found", 404)
     content = read_bytes(Path(__file__).with_name("static") / name, _LARGEST_STATIC)
-    return Response(content, media_type=_STATIC[name], headers={"Cache-Control": "max-age=3600"})
+    return Response(content, media_type=_STATIC[name])
 
 
 def ready(ask: Ask) -> Response:

@@ -29,7 +29,7 @@ from edgecxr.node.web.web_settings import check_web, listener, tls_context
 from edgecxr.terminal import say
 
 _LOOK = 0.2
-_CERTIFICATES = 30.0  # seconds between two looks at the certificate
+_CERTIFICATES = 5.0  # seconds between two looks at the certificate
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ function liveUpdates() {
       if (!answer.ok) throw new Error(answer.status);
       const text = await answer.text();
       since = new Date();
-      said.textContent = bar.dataset.updated + " " + since.toLocaleTimeString();
+      said.textContent = bar.dataset.updated + " " + since.toTimeString().slice(0, 8);
       if (text !== shown && !inUse()) {
         const before = kind(), open = place.querySelectorAll("details");
         const opened = [...open].map((each) => each.open);
@@ -49,7 +49,7 @@ function liveUpdates() {
         shown = text;
       }
     } catch {
-      said.textContent = bar.dataset.lost + " " + since.toLocaleTimeString();
+      said.textContent = bar.dataset.lost + " " + since.toTimeString().slice(0, 8);
     }
   }
 

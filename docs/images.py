@@ -16,10 +16,12 @@ import argparse
 import ast
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ MANIFEST = f"{IMAGES}/manifest.json"
 WALKTHROUGH = "docs/walkthrough.md"
 RECORDS = "benchmarks/results/cpu-2core"
 REPORT_SIZE = "1085,985"
+NODE_SIZE = "1200,1480"
+NODE = "edgecxr/node/web"
 
 Draw = Callable[[Path, Path], None]
 """Called with the folder of the walkthrough's run and the path of the PNG; raises `CannotDraw`."""
@@ -87,18 +91,45 @@ def evidence(work: Path, out: Path) -> None:
 
 def report(work: Path, out: Path) -> None:
     """Write the page of a benchmark's record, and take a picture of its beginning."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        raise CannotDraw("there is no chromium to show the page")
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "report.html"
         record = ROOT / RECORDS / "benchmark-nih_dev-1thread.json"
         command = [sys.executable, "-m", "edgecxr", "report", record, "--html", page]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
-        flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        flags += [f"--user-data-dir={folder}/browser", f"--window-size={REPORT_SIZE}", f"--screenshot={out.resolve()}"]
-        subprocess.run([browser, *flags, page.as_uri()], check=True, capture_output=True, timeout=120)
+        photograph(page.as_uri(), REPORT_SIZE, out)
+
+
+def node(work: Path, out: Path) -> None:
+    """Let the node's demo read phantoms, and take a picture of the first one's page."""
+    command = [sys.executable, "-m", "edgecxr", "serve", "--demo"]
+    demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert demo.stderr is not None
+    try:
+        said = ""
+        for line in demo.stderr:
+            said += line
+            url = re.search(r"the page is at (\S+)", said)
+            film = re.search(r"infer: film (\d+) has results", said)
+            if url and film:
+                time.sleep(3)  # until the results are filed
+                photograph(f"{url[1]}films/{film[1]}", NODE_SIZE, out)
+                return
+        raise CannotDraw("the demo has ended before it had read a film")
+    finally:
+        demo.terminate()
+        demo.communicate()
+
+
+def photograph(url: str, size: str, out: Path) -> None:
+    """Take a picture of a page's beginning."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        raise CannotDraw("there is no chromium to show the page")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with tempfile.TemporaryDirectory() as folder:
+        flags += [f"--user-data-dir={folder}", f"--window-size={size}", f"--screenshot={out.resolve()}"]
+        subprocess.run([browser, *flags, url], check=True, capture_output=True, timeout=120)
 
 
 FILMS = ("edgecxr/phantom",)
@@ -126,6 +157,16 @@ PICTURES = {
         evidence,
         ("benchmarks/evidence_figure.py", "edgecxr/plots/figure.py"),
         ("benchmarks/results/evidence/phantom10k",),
+    ),
+    "node": Picture(
+        node,
+        FILMS,
+        (
+            f"{NODE}/static",
+            f"{NODE}/templates/base.html",
+            f"{NODE}/templates/film.html",
+            f"{NODE}/templates/film_state.html",
+        ),
     ),
     "report": Picture(
         report,

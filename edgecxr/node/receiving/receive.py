@@ -185,7 +185,7 @@ class _StorageProvider:
             self._reject(event.assoc, 2, 3, 2)
 
     def echo(self, event: Any) -> int:
-        """Return the status of a C-ECHO request, and note it for the web page."""
+        """Answer C-ECHO, and note it for the web page."""
         requestor = event.assoc.requestor
         self._echoes.add(printable(str(Source(requestor.primitive.calling_ae_title.strip(), requestor.address))))
         return SUCCESS

@@ -45,6 +45,7 @@ bench: $(VENV)/.all
 	$(BIN)/python benchmarks/cpu_latency.py --out build/bench/cpu_latency.json
 	$(BIN)/python benchmarks/folder.py --films 300 --many 1000 --out build/bench/folder.json
 	$(BIN)/python benchmarks/decode.py --films 60 --out build/bench/decode.json
+	$(BIN)/python benchmarks/film.py --out build/bench/film.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

@@ -29,7 +29,7 @@ from edgecxr.films.codestreams.pixel_data import (
 )
 from edgecxr.films.elements import read_elements
 from edgecxr.films.grayscale import display_table, luminance, thin
-from edgecxr.films.radiograph import TURNED, Radiograph
+from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements import (
     DESCRIPTIONS,
@@ -104,17 +104,17 @@ def read_dicom(path: Path) -> Radiograph:
             except NoDecoderError as error:
                 raise InputError(f"{path}: {error}, which is not installed: install it", "undecodable") from error
         with _faults(path, "has malformed lookup tables", "malformed"):
-            pixels, more = _grey(dataset, frame, syntax)
+            held, more = _grey(dataset, frame, syntax)
             size, aspect = (int(dataset.Rows), int(dataset.Columns)), aspect_of(dataset)
             sideways, mirrored, inverted = turn_of(dataset, view)
             if sideways:
-                pixels, size, aspect = pixels.T, size[::-1], 1 / aspect
+                size, aspect = size[::-1], 1 / aspect
             if sideways or mirrored or inverted:
-                pixels = np.ascontiguousarray(pixels[:: -1 if inverted else 1, :: -1 if mirrored else 1])
+                held = _turned(held, sideways, mirrored, inverted)
                 how = " and ".join(["on its side"] * sideways + ["mirrored"] * mirrored + ["upside down"] * inverted)
                 more.append(f"PatientOrientation says that the film is {how}; {TURNED}")
     named = view if view in VIEWS else None
-    return Radiograph(pixels, str(path), named, (*notes, *more), objections, size, aspect, "dicom")
+    return Radiograph(held, str(path), named, (*notes, *more), objections, size, aspect, "dicom")
 
 
 @contextlib.contextmanager
@@ -181,10 +181,10 @@ def _notes(dataset: Dataset) -> list[str]:
     return [f"the first of {frames} frames was taken"] if frames > 1 else []
 
 
-def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArray, list[str]]:
+def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArray | StoredPixels, list[str]]:
     """Return the film's grey levels, and the assumptions made.
 
-    The levels are (H, W) float32 in [0, 1], with air black.
+    The levels are (H, W), float32 in [0, 1] or to be looked up, with air black.
     """
     bits = int(dataset.BitsStored)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
@@ -200,39 +200,69 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     # HighBit above BitsStored - 1 (retired, found in old files) means that the values are shifted up.
     shift = int(dataset.get("HighBit") or 0) + 1 - bits
     shift = shift if 0 < shift <= width - bits else 0
-    stored = (np.arange(1 << width) >> shift) & ((1 << bits) - 1)
-    if dataset.PixelRepresentation == 1:
-        stored[stored >= 1 << (bits - 1)] -= 1 << bits
-    # Conversion to an unsigned word keeps the bits of signed values and corrects the byte order.
-    word = np.uint8 if width == 8 else np.uint16
+    signed = dataset.PixelRepresentation == 1 and bits <= width
+    bits = min(bits, width)
+    stored = np.arange(1 << bits)
+    if signed:
+        stored[1 << (bits - 1) :] -= 1 << bits
+    words = _words(frame)
     visible = shutter(dataset, frame.shape) if dataset.get("ShutterShape") else None
     broken = visible is None and "ShutterShape" in dataset and bool(dataset.ShutterShape)
     visible = None if visible is None or visible.all() else visible
-    words = thin(frame).astype(word)
-    table, notes = display_table(dataset, stored, words.ravel() if visible is None else words[thin(visible)])
-    if not describes_itself(syntax) and _beyond(words, bits + shift, dataset.PixelRepresentation == 1):
+    sample = thin(words)
+    counts = seen = np.bincount(sample.ravel(), minlength=1 << width)
+    if visible is not None:
+        seen = np.bincount(sample[thin(visible)], minlength=1 << width)
+    # Bits above and below those stored mean nothing: a stored value has several words.
+    seen = seen.reshape(-1, 1 << bits, 1 << shift).sum(axis=(0, 2))
+    grey, notes = display_table(dataset, stored, seen)
+    if not describes_itself(syntax) and _beyond(counts, bits + shift, signed):
         notes.append(f"the pixels use more bits than BitsStored, {bits}, says; those beyond were ignored")
-    pixels = np.empty(frame.shape, np.float32)
-    rows = max(1, (1 << 18) // frame.shape[1])  # numpy widens indices to 64 bits, so convert few rows at a time
-    for start in range(0, frame.shape[0], rows):
-        part = slice(start, start + rows)
-        np.take(table, frame[part].astype(word), out=pixels[part], mode="clip")
     if broken:
         notes.append("the file's shutter is malformed or hides nearly all; it was ignored")
     if visible is not None:
-        pixels[~visible] = 0
         notes.append("the file's shutter was applied")
-    return pixels, notes
+    table = np.repeat(grey, 1 << shift) if shift else grey
+    if words.max() >= len(table):
+        words = words & words.dtype.type(len(table) - 1)
+    return StoredPixels(words, table, visible), notes
 
 
-def _beyond(words: NDArray[Any], bits: int, signed: bool) -> bool:
+def _turned(
+    film: FloatArray | StoredPixels, sideways: bool, mirrored: bool, inverted: bool
+) -> FloatArray | StoredPixels:
+    def turned(pixels: NDArray[Any]) -> NDArray[Any]:
+        pixels = pixels.T if sideways else pixels
+        return np.ascontiguousarray(pixels[:: -1 if inverted else 1, :: -1 if mirrored else 1])
+
+    if isinstance(film, StoredPixels):
+        visible = None if film.visible is None else turned(film.visible)
+        return StoredPixels(turned(film.words), film.table, visible)
+    return turned(film)
+
+
+def _words(frame: NDArray[Any]) -> NDArray[Any]:
+    """Return unsigned words of 8 or 16 bits; signed values keep their bits."""
+    word = np.dtype(np.uint8 if frame.dtype.itemsize == 1 else np.uint16)
+    plain = frame.dtype.isnative and frame.dtype.itemsize == word.itemsize
+    return frame.view(word) if plain else frame.astype(word)
+
+
+def _beyond(counts: NDArray[Any], bits: int, signed: bool) -> bool:
     """Return whether pixel words have bits beyond those stored.
 
     Copies of the sign do not count.
+
+    Args:
+        counts: of each possible word.
+        bits: those stored, and those below them.
+        signed: whether words are signed.
     """
-    high = words >> bits if bits < 8 * words.itemsize else words[:0]
-    full = (1 << (8 * words.itemsize - bits)) - 1
-    return bool(((high != 0) & ((high != full) | (not signed))).any())
+    used = np.asarray(counts.reshape(-1, 1 << bits).any(axis=1))
+    used[0] = False
+    if signed:
+        used[-1] = False
+    return bool(used.any())
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

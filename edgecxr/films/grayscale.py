@@ -35,13 +35,15 @@ _LUMINANCE = (0.299, 0.587, 0.114)
 Values = NDArray[np.float64]
 
 
-def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[Any]) -> tuple[FloatArray, list[str]]:
-    """Return the grey level of every possible pixel word.
+def display_table(
+    dataset: Dataset, stored: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[FloatArray, list[str]]:
+    """Return the grey level of every possible stored value.
 
     Args:
         dataset: the file's elements; only the modality LUT, VOI LUT and image pixel modules are read.
-        stored: (K,) the stored value that each of the K possible words stands for.
-        sample: (n,) words that occur in the film, to judge the window by.
+        stored: (K,) the possible stored values.
+        counts: (K,) how often each occurs in a sample of the film, to judge the window by.
 
     Returns:
         (K,) float32 in [0, 1], air black; and the assumptions made, one sentence each.
@@ -51,27 +53,24 @@ def display_table(dataset: Dataset, stored: NDArray[np.int64], sample: NDArray[A
     """
     warnings: list[str] = []
     values = _modality(dataset, stored, warnings)
-    seen = values[sample]
     padded = _padded(dataset, stored)
-    if padded is not None:
-        rest = sample[~padded[sample]]
-        seen = values[rest] if rest.size else seen
-        sample = rest if rest.size else sample
+    if padded is not None and counts[~padded].any():
+        counts = np.where(padded, 0, counts)
     grey = _voi(dataset, values, warnings)
-    if grey is not None and _useless(grey[sample]):
+    if grey is not None and _useless(grey, counts):
         warnings.append("the file's window leaves nearly nothing to see; contrast was set by percentiles instead")
-        grey = stretch(values, seen)
+        grey = _stretch(values, values, counts)
     elif grey is None:
         bits = int(dataset.BitsStored)
         lacks = "contrast" if any("window" in warning for warning in warnings) else "the file gives no window; contrast"
         full = _full_range(stored, values, bits)
-        if bits <= 8 and not _useless(full[sample]):
+        if bits <= 8 and not _useless(full, counts):
             # The film was made for an 8-bit display: stretching would make it differ from a PNG of the same film.
             warnings.append(f"{lacks.removesuffix('contrast')}the full range of its {bits} bits is shown")
             grey = full
         else:
             warnings.append(f"{lacks} was set by percentiles")
-            grey = stretch(values, seen)
+            grey = _stretch(values, values, counts)
     if _inverted(dataset, warnings):
         grey = 1 - grey
     if padded is not None:
@@ -104,19 +103,30 @@ def stretch(values: Values, seen: Values) -> Values:
 
     Results outside [0, 1] are clipped.
     """
-    low, high = _ends(seen)
+    return _stretch(values, seen.ravel(), np.ones(seen.size, np.int64))
+
+
+def _stretch(values: Values, seen: Values, counts: NDArray[np.int64]) -> Values:
+    low, high = _ends(seen, counts)
     if low == high:
+        seen = seen[counts > 0]
         low, high = seen.min(), seen.max()
     return np.clip((values - low) / max(high - low, 1e-300), 0, 1)
 
 
-def _ends(seen: Values) -> tuple[float, float]:
+def _ends(seen: Values, counts: NDArray[np.int64]) -> tuple[float, float]:
     """Return the grey levels nearest to the `PERCENTILES`.
 
-    np.percentile is not used because it imports numpy.ma.
+    Args:
+        seen: (K,) grey levels.
+        counts: (K,) how often each occurs.
     """
-    ranks = np.rint(np.divide(PERCENTILES, 100) * (seen.size - 1)).astype(np.intp)
-    low, high = np.partition(seen, ranks, axis=None)[ranks].tolist()
+    seen, counts = seen[counts > 0], counts[counts > 0]
+    order = np.argsort(seen, kind="stable")  # quick where the table rises or falls
+    cumulative = counts[order].cumsum()
+    # np.percentile is not used because it imports numpy.ma.
+    ranks = np.rint(np.divide(PERCENTILES, 100) * (cumulative[-1] - 1))
+    low, high = seen[order[np.searchsorted(cumulative, ranks, side="right")]].tolist()
     return low, high
 
 
@@ -260,10 +270,12 @@ def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
     return photometric == "MONOCHROME1" or shape == "INVERSE"
 
 
-def _useless(grey: Values) -> bool:
+def _useless(grey: Values, counts: NDArray[np.int64]) -> bool:
     """Return whether a film of these grey levels shows nearly nothing."""
-    low, high = _ends(grey)
-    return bool(np.mean((grey <= 0) | (grey >= 1)) > _SATURATED or high - low < _MIN_SPREAD)
+    if counts[(grey <= 0) | (grey >= 1)].sum() / counts.sum() > _SATURATED:
+        return True
+    low, high = _ends(grey, counts)
+    return high - low < _MIN_SPREAD
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +28,82 @@ class Objection:
     message: str
 
 
+_Number = TypeVar("_Number", bound=np.generic)
+_BLOCK = 1 << 15  # pixels looked up at a time: numpy widens indices to 64 bits, and they should stay in the cache
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPixels:
+    """Pixels as they are stored, and the grey level of every word.
+
+    Attributes:
+        words: (H, W) uint8 or uint16, less than K.
+        table: (K,) float32, the grey level of each word.
+        visible: (H, W) which pixels a shutter leaves; the others are black. None means all.
+    """
+
+    words: NDArray[Any]
+    table: FloatArray
+    visible: NDArray[np.bool_] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.words.shape
+        return rows, columns
+
+    def grey(self) -> FloatArray:
+        """Return the grey levels, (H, W) float32."""
+        return self.looked_up(self.table)
+
+    def looked_up(self, table: NDArray[_Number]) -> NDArray[_Number]:
+        """Return each word's entry in a table; 0 where a shutter hides the film.
+
+        Args:
+            table: (K,).
+        """
+        found = np.empty(self.shape, table.dtype)
+        step = max(1, _BLOCK // self.shape[1])
+        for start in range(0, self.shape[0], step):
+            self.look_up(table, slice(start, start + step), found[start : start + step])
+        return found
+
+    def look_up(self, table: NDArray[_Number], rows: slice, found: NDArray[_Number]) -> None:
+        """Write the entries of a few rows into `found`, as `looked_up` does."""
+        np.take(table, self.words[rows], out=found, mode="wrap")  # quicker than "clip"; no word is too large
+        if self.visible is not None:
+            np.multiply(found, self.visible[rows], out=found)
+
+    def part(self, rows: slice, columns: slice) -> StoredPixels:
+        """Return a part of the film."""
+        visible = None if self.visible is None else self.visible[rows, columns]
+        return StoredPixels(self.words[rows, columns], self.table, visible)
+
+    def is_blank(self) -> bool:
+        """Return whether all pixels have the same grey level."""
+        few = self.part(slice(None, None, 32), slice(None, None, 32)).grey()
+        if few.min() != few.max():
+            return False
+        grey = self.grey()
+        return bool(grey.min() == grey.max())
+
+
 @dataclass(frozen=True)
 class Radiograph:
     """One frontal or lateral film, ready to be resized.
 
     Attributes:
-        pixels: (H, W) float32 in [0, 1]; air is black, bone is white.
+        held: its grey levels (H, W), float32 in [0, 1]; or its words, from which they are looked up.
         source: the path it was read from, or a description.
         view: "PA", "AP" or "LL"; None if the file does not say.
         warnings: the reader's assumptions, one sentence each.
         objections: the file's own statements against it being a frontal chest film.
-        size: rows and columns of the film if it was decoded at a lower resolution; None if `pixels` has them.
+        size: rows and columns of the film if it was decoded at a lower resolution; None if its pixels have them.
         aspect: height of a pixel as a multiple of its width.
         rendering: how its grey levels came about, one of `edgecxr.vocabulary.RENDERINGS`; None if nothing tells.
     """
 
-    pixels: FloatArray
+    held: FloatArray | StoredPixels
     source: str
     view: str | None = None
     warnings: tuple[str, ...] = ()
@@ -50,10 +112,15 @@ class Radiograph:
     aspect: float = 1.0
     rendering: str | None = None
 
+    @cached_property
+    def pixels(self) -> FloatArray:
+        """(H, W) float32 in [0, 1]; air is black, bone is white."""
+        return self.held.grey() if isinstance(self.held, StoredPixels) else self.held
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the film."""
-        rows, columns = self.pixels.shape
+        rows, columns = self.held.shape
         return self.size or (rows, columns)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgecxr.errors import AGAIN, InputError, MissingPackage
 from edgecxr.films.objections import of_image
-from edgecxr.films.radiograph import FilmRead, Radiograph
+from edgecxr.films.radiograph import FilmRead, Radiograph, StoredPixels
 from edgecxr.films.resize import BASE_SIZE, to_base, upscale_warning
 from edgecxr.storage.reading import open_file
 
@@ -130,13 +130,13 @@ def film_of(
         timings: milliseconds of earlier stages, such as "read".
     """
     start = time.perf_counter()
-    image = to_base(radiograph.pixels, size)
+    image = to_base(radiograph.held, size)
     timings_ms = (timings or {}) | {"preprocess": 1000 * (time.perf_counter() - start)}
     picture = None
     if display:
         from edgecxr.films.display import displayed
 
-        picture = np.asarray(displayed(radiograph.pixels, radiograph.aspect))
+        picture = np.asarray(displayed(radiograph.held, radiograph.aspect))
     return FilmRead(
         radiograph.source,
         image,
@@ -157,8 +157,8 @@ def checked(radiograph: Radiograph) -> Radiograph:
     Raises:
         InputError: every pixel has the same value.
     """
-    pixels = radiograph.pixels
-    if pixels.min() == pixels.max():
+    held = radiograph.held
+    if held.is_blank() if isinstance(held, StoredPixels) else held.min() == held.max():
         raise InputError(f"{radiograph.source} is blank, every pixel has the same value: {AGAIN}", "blank")
     note = upscale_warning(radiograph.shape)
     return dataclasses.replace(radiograph, warnings=(*radiograph.warnings, note)) if note else radiograph

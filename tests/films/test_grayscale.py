@@ -6,7 +6,7 @@ from pydicom import Dataset
 from edgecxr.films.grayscale import PERCENTILES, display_table, stretch
 
 STORED = np.arange(256)
-SAMPLE = np.arange(256, dtype=np.uint8)
+COUNTS = np.ones(256, np.int64)
 
 
 def film(**elements) -> Dataset:
@@ -20,9 +20,9 @@ def film(**elements) -> Dataset:
 
 def test_padding_is_as_dark_as_air_also_where_low_values_are_white():
     inverted = film(PhotometricInterpretation="MONOCHROME1")
-    plain, _ = display_table(inverted, STORED, SAMPLE)
+    plain, _ = display_table(inverted, STORED, COUNTS)
     inverted.add_new("PixelPaddingValue", "US", 0)
-    padded, _ = display_table(inverted, STORED, SAMPLE)
+    padded, _ = display_table(inverted, STORED, COUNTS)
     assert (plain[0], padded[0]) == (1, 0)
     assert (padded[1:] == plain[1:]).all()
 
@@ -31,7 +31,7 @@ def test_a_modality_lut_of_one_value_is_ignored_and_said():
     lut = Dataset()
     lut.add_new("LUTDescriptor", "US", [256, 0, 8])
     lut.add_new("LUTData", "OW", np.full(256, 7, "<u2").tobytes())
-    table, warnings = display_table(film(ModalityLUTSequence=[lut]), STORED, SAMPLE)
+    table, warnings = display_table(film(ModalityLUTSequence=[lut]), STORED, COUNTS)
     assert np.isfinite(table).all()
     assert np.allclose(table, STORED / 255)
     assert any("modality LUT has one" in warning for warning in warnings)

@@ -157,7 +157,7 @@ def decode_one(film: Film, sizes: tuple[int, ...]) -> tuple[list[Any], bytes]:
     """
     try:
         radiograph = film.read()
-        pixels = b"".join(to_base(radiograph.pixels, size).tobytes() for size in sizes)
+        pixels = b"".join(to_base(radiograph.held, size).tobytes() for size in sizes)
         # In `prepare`, gate objections only warn.
         objections = [objection.message for objection in radiograph.objections]
         warnings = [*objections, *warnings_at(radiograph, max(sizes))]

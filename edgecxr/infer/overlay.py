@@ -106,9 +106,9 @@ def attention_layer(attention: FloatArray, side: int = 128) -> Image.Image:
     Returns:
         An RGBA image, transparent where attention is low.
     """
-    smooth = _smooth(_strength(attention)[0], (side, side))
-    alpha = 255 * _STRONGEST_ALPHA * smooth[..., None] ** 0.75
-    return Image.fromarray(np.concatenate([_colours(smooth), alpha], axis=-1).round().astype(np.uint8))
+    colours, opacity = _layer(_strength(attention)[0], (side, side))
+    colours.putalpha(opacity)
+    return colours
 
 
 def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
@@ -123,22 +123,28 @@ def _strength(attention: FloatArray) -> tuple[FloatArray, float]:
 
 def _blend(film: Image.Image, strength: FloatArray) -> Image.Image:
     # The model saw the film squeezed into a square, so its grid covers the whole film.
-    smooth = _smooth(strength, film.size)
-    grey = np.repeat(np.asarray(film, dtype=np.float32)[..., None], 3, axis=2)
-    alpha = (_STRONGEST_ALPHA * smooth**0.75)[..., None]
-    return Image.fromarray((grey * (1 - alpha) + _colours(smooth) * alpha).round().astype(np.uint8))
+    colours, opacity = _layer(strength, film.size)
+    return Image.composite(colours, film.convert("RGB"), opacity)
 
 
-def _smooth(strength: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Return (height, width) strengths in [0, 1]."""
-    # Bilinear enlargement would draw a bright cross into each strong patch; bicubic can overshoot, hence the clip.
-    return np.asarray(Image.fromarray(strength).resize(size, Image.Resampling.BICUBIC)).clip(0, 1)
+def _layer(strength: FloatArray, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """Return the colours of strengths (g, g), enlarged to a size, and their opacity."""
+    # Bilinear enlargement would draw a bright cross into each strong patch. Pillow clips what bicubic overshoots.
+    index = Image.fromarray(np.rint(255 * strength).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+    opacity = index.point(_OPACITY)
+    index.putpalette(_COLOURS)
+    return index.convert("RGB"), opacity
 
 
-def _colours(values: FloatArray) -> NDArray[np.float32]:
+def _colours(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (..., 3) RGB in [0, 255] for values in [0, 1]."""
     stops = np.linspace(0, 1, len(_ANCHORS))
-    return np.stack([np.interp(values, stops, channel) for channel in _ANCHORS.T], axis=-1).astype(np.float32)
+    return np.stack([np.interp(values, stops, channel) for channel in _ANCHORS.T], axis=-1)
+
+
+_OPACITY: list[int] = np.rint(255 * _STRONGEST_ALPHA * np.linspace(0, 1, 256) ** 0.75).astype(int).tolist()
+_COLOURS = np.rint(_colours(np.linspace(0, 1, 256))).astype(np.uint8).tobytes()
+"""Opacity and colour of each of 256 strengths."""
 
 
 class _Caption:

@@ -16,7 +16,6 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import numpy as np
-from highdicom.sr import AlgorithmIdentification
 from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
@@ -38,7 +37,8 @@ from edgecxr.films.header import (
     ZONE,
 )
 from edgecxr.films.radiograph import FilmRead
-from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, document, report
+from edgecxr.infer.dicom.filled_report import filled_report
+from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, MadeBy
 from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.infer.overlay import overlay, research_band
 from edgecxr.infer.prediction import Prediction
@@ -199,15 +199,14 @@ def _report(
     film: FilmRead, prediction: Prediction, origin: Origin, source: Dataset, uid: Callable[[str], UID]
 ) -> Dataset:
     point = prediction.operating_point
-    algorithm = AlgorithmIdentification(
-        name=_short(prediction.model) or "model",
+    made_by = MadeBy(
+        model=_short(prediction.model),
         version=f"model sha256 {origin.sha256[:16]}, edgecxr {__version__}",
-        parameters=[f"operating point: {point}" if point else "no operating point: thresholds of 0.5"],
+        parameter=f"operating point: {point}" if point else "no operating point: thresholds of 0.5",
+        device=uid_of("edgecxr device", origin.sha256),
+        description=_DESCRIPTION,
     )
-    comments = tuple(printable(warning) for warning in prediction.warnings)
-    named = replace(prediction, model=_short(prediction.model))
-    content = report(source, named, comments, algorithm, uid, uid_of("edgecxr device", origin.sha256))
-    return document(source, content, (uid(f"{REPORT} series"), uid(REPORT)), named.model, _DESCRIPTION)
+    return filled_report(source, prediction, tuple(printable(warning) for warning in prediction.warnings), made_by, uid)
 
 
 def _picture(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 from highdicom.sr import (
     AlgorithmIdentification,
@@ -41,13 +42,30 @@ SERIES_NUMBER = 9901
 """Series number of reports; viewers that sort by number show them after the films."""
 
 
+class MadeBy(NamedTuple):
+    """What made a prediction, as a report says it.
+
+    Attributes:
+        model: its name, a valid DICOM long string; may be empty.
+        version: of model and software.
+        parameter: of the model, in words.
+        device: the UID of the model as an observer, the same in all its reports.
+        description: of the series of its reports.
+    """
+
+    model: str
+    version: str
+    parameter: str
+    device: str
+    description: str
+
+
 def report(
     film: Dataset,
     prediction: Prediction,
     comments: tuple[str, ...],
-    algorithm: AlgorithmIdentification,
+    made_by: MadeBy,
     uid: Callable[[str], str],
-    device: str,
 ) -> MeasurementReport:
     """Return the content of a report.
 
@@ -57,13 +75,13 @@ def report(
         film: the film of the prediction, with SOPInstanceUID.
         prediction: what is reported.
         comments: texts after the research notice and before everything else.
-        algorithm: what made the prediction.
+        made_by: what made the prediction.
         uid: returns the UID of a named part of this report, always the same for a name.
-        device: the UID of the model as an observer, the same in all its reports.
     """
     observer = DeviceObserverIdentifyingAttributes(
-        uid=device, name="edgecxr", manufacturer_name="edgecxr", model_name=prediction.model
+        uid=made_by.device, name="edgecxr", manufacturer_name="edgecxr", model_name=made_by.model
     )
+    algorithm = AlgorithmIdentification(made_by.model or "model", made_by.version, parameters=[made_by.parameter])
     source = SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)
     whole = our_codes.ABNORMAL if prediction.decisions[ABNORMAL] else our_codes.NORMAL
     rows = [(ABNORMAL, our_codes.ABNORMAL_FILM, prediction.abnormal, [(our_codes.NORMALITY, whole)])]
@@ -100,9 +118,7 @@ def report(
     return content
 
 
-def document(
-    film: Dataset, content: MeasurementReport, uids: tuple[str, str], model: str, description: str
-) -> Comprehensive3DSR:
+def document(film: Dataset, content: MeasurementReport, made_by: MadeBy, uids: tuple[str, str]) -> Comprehensive3DSR:
     """Return the DICOM object of a report.
 
     It is a series of its own in the study of its film. The film may be of any class, also a vendor's own.
@@ -110,9 +126,8 @@ def document(
     Args:
         film: what `report` was given, also with its study, its series and its patient.
         content: what `report` returned.
+        made_by: what `report` was given.
         uids: of the series and of the object.
-        model: name of the model.
-        description: of the series.
     """
     evidence = copy.deepcopy(film)
     evidence.SOPClassUID = STAND_IN
@@ -124,9 +139,9 @@ def document(
         sop_instance_uid=uids[1],
         instance_number=1,
         manufacturer="edgecxr",
-        manufacturer_model_name=model,
+        manufacturer_model_name=made_by.model,
         software_versions=__version__,
-        series_description=description,
+        series_description=made_by.description,
         # The report has all its content, but nobody has verified it.
         is_complete=True,
         is_final=False,
@@ -149,7 +164,7 @@ def _concept(code: Code) -> CodedConcept:
 
 
 def _number(name: Code, value: float) -> Measurement:
-    return Measurement(_concept(name), value, _concept(our_codes.NO_UNITS))
+    return Measurement(_concept(name), float(value), _concept(our_codes.NO_UNITS))
 
 
 def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
@@ -160,5 +175,9 @@ def _say(content: MeasurementReport, comments: tuple[str, ...]) -> None:
     items = content[0].ContentSequence
     first = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
     for offset, text in enumerate(comments):
-        comment = TextContentItem(_concept(our_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)
-        items.insert(first + offset, comment)
+        items.insert(first + offset, comment_item(text))
+
+
+def comment_item(text: str) -> TextContentItem:
+    """Return a text that a report contains."""
+    return TextContentItem(_concept(our_codes.COMMENT), text, RelationshipTypeValues.CONTAINS)

@@ -511,8 +511,8 @@ def test_a_film_that_cannot_be_referred_to_gets_no_result_and_the_rest_goes_on(
 @pytest.mark.parametrize(
     ("broken", "kinds", "reason"),
     [
-        ({"research_band"}, ["sr"], "no-picture"), ({"document"}, ["sc"], "no-report"),
-        ({"research_band", "document"}, [], "not-made"),
+        ({"research_band"}, ["sr"], "no-picture"), ({"filled_report"}, ["sc"], "no-report"),
+        ({"research_band", "filled_report"}, [], "not-made"),
     ],
 )  # fmt: skip
 def test_if_one_file_cannot_be_made_the_other_is_and_a_code_says_so(

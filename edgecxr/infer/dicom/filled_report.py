@@ -120,7 +120,7 @@ class _Form:
         made = Dataset()
         made.update(self.report)  # `Dataset(self.report)` would add the film's own elements to this form
         made.file_meta = copy.deepcopy(self.report.file_meta)
-        made.file_meta.MediaStorageSOPInstanceUID = uid(REPORT)
+        made.file_meta.MediaStorageSOPInstanceUID = UID(uid(REPORT))
         items = list(self.report.ContentSequence)
         notice = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
         items[notice + 1 : notice + 1] = map(comment_item, comments)

@@ -37,6 +37,7 @@ MEMORY_MIB = 1024
 FILMS_PER_WORKER = 200
 """Films after which a worker is replaced, since decoders sometimes leak memory."""
 
+_PRELOAD = ("edgecxr.films.codestreams.pydicom_without_requests", "edgecxr.films.dicom")
 _LARGEST_DISPLAY = 1024  # pixels of a side
 _LARGEST = 448**2 + _LARGEST_DISPLAY**2
 
@@ -102,7 +103,7 @@ class Readers:
                 return Rejection(str(path), "too-slow", late)
             return Rejection(str(path), "crash", f"{path} ended the process that read it: {AGAIN}")
 
-        work = Work(read_for, read_of, rejected, preload=("edgecxr.films.dicom",), largest=_LARGEST, confined=True)
+        work = Work(read_for, read_of, rejected, preload=_PRELOAD, largest=_LARGEST, confined=True)
         self._pool: AnyPool[Request, Read]
         if executor == "ray":
             from edgecxr.workers.ray_pool import RayPool

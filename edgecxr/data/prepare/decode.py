@@ -36,7 +36,7 @@ _ENDED = {
 }
 """Messages about films whose process ended."""
 
-_PRELOAD = ("numpy", "pydicom", "pydicom.pixels", "PIL.Image")
+_PRELOAD = ("edgecxr.films.codestreams.pydicom_without_requests", "numpy", "pydicom.pixels", "PIL.Image")
 
 Decoded = tuple[Outcome, bytes | None]
 

@@ -242,7 +242,10 @@ def _turned(
 
 
 def _words(frame: NDArray[Any]) -> NDArray[Any]:
-    """Return unsigned words of 8 or 16 bits; signed values keep their bits."""
+    """Return unsigned words of 8 or 16 bits.
+
+    Signed values keep their bits.
+    """
     word = np.dtype(np.uint8 if frame.dtype.itemsize == 1 else np.uint16)
     plain = frame.dtype.isnative and frame.dtype.itemsize == word.itemsize
     return frame.view(word) if plain else frame.astype(word)

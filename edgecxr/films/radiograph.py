@@ -57,7 +57,9 @@ class StoredPixels:
         return self.looked_up(self.table)
 
     def looked_up(self, table: NDArray[_Number]) -> NDArray[_Number]:
-        """Return each word's entry in a table; 0 where a shutter hides the film.
+        """Return each word's entry in a table.
+
+        It is 0 where a shutter hides the film.
 
         Args:
             table: (K,).

@@ -140,7 +140,10 @@ def _shrink(image: NDArray[np.floating], size: int) -> NDArray[np.floating]:
 
 
 def _average(image: NDArray[np.floating], i: int, size: int, height: int, row: NDArray[np.float64]) -> None:
-    """Write row i of `_shrink` into `row`; `image` begins with that row's first."""
+    """Write row i of `_shrink` into `row`.
+
+    `image` begins with the first row of the film that it covers.
+    """
     # Positions are in units of 1/size of a row, hence integers.
     start, head = divmod(i * height, size)
     stop, tail = divmod((i + 1) * height, size)
@@ -169,9 +172,9 @@ class _Integers:
 
 
 def _integers(film: StoredPixels, most: int) -> _Integers | None:
-    """Return integers for a film, so small that the sum of `most` has 32 bits.
+    """Return integers for a film; None if its grey levels exceed [0, 1].
 
-    None if its grey levels are not in [0, 1].
+    They are so small that the sum of `most` has 32 bits.
     """
     table, words = film.table.astype(np.float64), film.words
     if not (table.min() >= 0 and table.max() <= 1):  # nan is neither
@@ -239,7 +242,10 @@ def _averaged_words(film: StoredPixels, size: int) -> NDArray[np.uint8] | None:
 
 
 def _row_sums(rows: NDArray[np.uint32], size: int) -> NDArray[np.int64]:
-    """Return the sums over cells of rows (n, W), (n, size), in units of 1/size."""
+    """Return rows (n, W) summed over cells, (n, size).
+
+    The sums are in units of 1/size.
+    """
     starts, heads = np.divmod(np.arange(size) * rows.shape[1], size)
     edges = rows.take(starts, axis=1) * heads
     sums = np.add.reduceat(rows, starts, axis=1, dtype=np.uint32) * np.int64(size) - edges

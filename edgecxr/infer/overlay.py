@@ -128,7 +128,7 @@ def _blend(film: Image.Image, strength: FloatArray) -> Image.Image:
 
 
 def _layer(strength: FloatArray, size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """Return the colours of strengths (g, g), enlarged to a size, and their opacity."""
+    """Return the colours and opacity of strengths (g, g), enlarged."""
     # Bilinear enlargement would draw a bright cross into each strong patch. Pillow clips what bicubic overshoots.
     index = Image.fromarray(np.rint(255 * strength).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
     opacity = index.point(_OPACITY)

@@ -35,7 +35,9 @@ _kept = threading.local()
 def filled_report(
     film: Dataset, prediction: Prediction, comments: tuple[str, ...], made_by: MadeBy, uid: Callable[[str], str]
 ) -> Dataset:
-    """Return the DICOM object of a report, to be saved before the next is made in this thread.
+    """Return the DICOM object of a report.
+
+    It must be saved before the next is made in the same thread.
 
     Args:
         film: the film of the prediction, with the UIDs of study, series, class and instance, and an empty patient.
@@ -107,7 +109,10 @@ class _Form:
     def filled(
         self, film: Dataset, prediction: Prediction, comments: tuple[str, ...], uid: Callable[[str], str]
     ) -> Dataset:
-        """Replace the stand-ins, and return a report with elements of its own for whatever only some films have."""
+        """Replace the stand-ins, and return the report.
+
+        What only some films have may be added to it: it does not become part of this form.
+        """
         for element, name in self.uids:
             element.value = UID(film[name].value if name in _OF_FILM else uid(name))
         outputs = prediction.outputs
@@ -129,7 +134,7 @@ class _Form:
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield a data set and all items of its sequences, in their order."""
+    """Yield a data set and all items of its sequences."""
     yield dataset
     for element in dataset:
         if element.VR == "SQ":

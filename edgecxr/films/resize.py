@@ -172,7 +172,7 @@ class _Integers:
 
 
 def _integers(film: StoredPixels, most: int) -> _Integers | None:
-    """Return integers for a film; None if its grey levels exceed [0, 1].
+    """Return integers, or None if grey levels exceed [0, 1].
 
     They are so small that the sum of `most` has 32 bits.
     """

@@ -7,7 +7,6 @@ text of strangers: names of files, headers of films, cards, records. It must mov
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import sys
 import time
@@ -16,6 +15,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+from edgecxr.launcher import number_of_several
 
 Progress = Callable[..., None]
 """Called as update(done, total, note="")."""
@@ -46,11 +47,7 @@ def beside(value: float, threshold: float, reached: bool) -> str:
 
 @contextmanager
 def quieted(quiet: bool) -> Iterator[None]:
-    """Leave out messages and progress during the block, not errors.
-
-    Args:
-        quiet: whether to do so.
-    """
+    """Leave out messages and progress during the block, not errors, if `quiet`."""
     global _quiet
     before, _quiet = _quiet, quiet
     try:
@@ -64,7 +61,7 @@ def speaks() -> bool:
 
     Of several processes that train together, only the first does.
     """
-    return not _quiet and os.environ.get("RANK", "0") == "0"
+    return not _quiet and not number_of_several()
 
 
 def say(text: str) -> None:

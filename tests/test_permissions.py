@@ -6,10 +6,14 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
+from edgecxr.cli import app
+from edgecxr.storage.permissions import PRIVATE
 from tests.cli_workspace import edgecxr, image_folder
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle
@@ -61,7 +65,38 @@ def test_a_prepared_data_set_and_its_pack_are_their_user_s_alone(tmp_path: Path)
     runs = tmp_path / "runs"
     assert edgecxr("prepare", "folder", tmp_path / "films", "--workers", "1", runs=runs).code == 0
     assert edgecxr("data", "pack", "--out", runs / "pack.npz", runs=runs).code == 0
+    assert edgecxr("data", "show", runs=runs).code == 0
+    assert list(runs.glob("montage-*.png"))
     assert modes(runs) == ({0o700}, {0o600})
+
+
+NO_PATIENTS = {
+    *("demo", "train", "distill", "export", "evaluate", "build", "serve", "send", "list"),
+    *("doctor", "benchmark", "report"),
+    *("data check", "bundle show", "bundle verify", "bundle keygen", "bundle sign"),
+    *("node status", "node retry", "node echo", "node ca", "node audit"),
+    *("node user add", "node user remove", "node user list"),
+}  # fmt: skip
+"""Commands that need no --umask.
+
+They write nothing of a patient: models, numbers, phantoms. Or, as `evaluate`, `serve` and `node`, files that are always
+their user's alone.
+"""
+
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def test_each_command_that_writes_of_patients_says_who_may_read_it() -> None:
+    found = dict(commands(typer.main.get_command(app)))
+    private = {name for name, command in found.items() if any(each.name == "umask" for each in command.params)}
+    assert private | NO_PATIENTS == set(found) and not private & NO_PATIENTS
+    assert all(each.default == PRIVATE for name in private for each in found[name].params if each.name == "umask")
 
 
 @pytest.mark.parametrize("octal", ["777", "9", "private", ""])

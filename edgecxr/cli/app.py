@@ -18,6 +18,7 @@ import edgecxr
 from edgecxr import NOTICE
 from edgecxr.engines import watchdog
 from edgecxr.errors import EdgeCxrError, UsageError
+from edgecxr.launcher import number_of_several
 from edgecxr.streams import flush_streams, open_streams, reader_gone
 
 INTERRUPTED = 130
@@ -125,7 +126,8 @@ def _invoke() -> None:
     except EdgeCxrError as error:
         _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        if "RANK" in os.environ and ("EDGECXR_LAUNCHED" in os.environ or os.environ["RANK"] != "0"):
+        rank = number_of_several()
+        if rank is not None and ("EDGECXR_LAUNCHED" in os.environ or rank):
             sys.exit(INTERRUPTED)  # another of these processes reports it
         _end("interrupted", INTERRUPTED)
     except Exception as error:
@@ -188,7 +190,7 @@ def _refuse(error: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    if "RANK" in os.environ:
+    if number_of_several() is not None:
         _wait_for_the_others(code)
     _end(f"error: {message}", code)
 
@@ -199,7 +201,7 @@ def _wait_for_the_others(code: int) -> None:
     All processes that train together meet a wrong option or a loss that is not finite, and the first one reports it.
     When one process is killed, the others see only a broken connection, which is not worth reporting.
     """
-    if code == 1 or os.environ["RANK"] != "0":
+    if code == 1 or number_of_several():
         time.sleep(10)
 
 
@@ -213,7 +215,7 @@ def _end(line: str, code: int) -> NoReturn:
     if _debug:
         show_traceback()
     complain(line)
-    if "RANK" in os.environ:
+    if number_of_several() is not None:
         flush_streams()
         os._exit(code)  # at once: the launcher then ends the others before they report it too
     sys.exit(code)

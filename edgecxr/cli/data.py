@@ -23,6 +23,7 @@ app.add_typer(prepared_data, name="data")
 @prepared_data.command("show", epilog="Examples:  edgecxr data show  |  edgecxr data show nih")
 def data_show(
     name: Annotated[str | None, typer.Argument(help="Prepared data set; the latest by default.")] = None,
+    umask: Umask = PRIVATE,
 ) -> None:
     """Show what is in a data set.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -232,11 +231,15 @@ def launched(devices: int, nodes: int, rendezvous: str | None, device: str) -> b
 
     Returns:
         Whether it did; False also in each of those processes, which go on with the command.
+
+    Raises:
+        UsageError: the options do not fit each other, or what a launcher left in the environment is incomplete.
     """
     from edgecxr.errors import UsageError
+    from edgecxr.launcher import number_of_several
     from edgecxr.registry import load
 
-    if "RANK" in os.environ:
+    if number_of_several() is not None:
         load("edgecxr.train.launch:follow_launcher", "training")()
         return False
     if rendezvous and nodes == 1:

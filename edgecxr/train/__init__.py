@@ -2,6 +2,11 @@
 
 import os
 
+from edgecxr.launcher import place
+
+# Before Lightning is imported, which raises errors of its own over variables of launchers that make no sense.
+place()
+
 # OpenMP's threads spin at the end of each parallel loop, in case another begins at once. Beside other programs they so
 # keep each other from the cores. OpenMP reads this when torch is imported, before which this package is.
 if "OMP_WAIT_POLICY" not in os.environ:

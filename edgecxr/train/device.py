@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.errors import UsageError, brief
+from edgecxr.launcher import place
 from edgecxr.train.float32 import full_float32
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,14 +51,14 @@ class Device:
             UsageError: there is no such device, it does not support the precision, or a launcher left the variables
                 that tell processes apart incomplete.
         """
-        place = _place()
+        here = place()
         if name.isdecimal() or name == "gpu":
             meant = f"cuda:{name}" if name.isdecimal() else "cuda"
             raise UsageError(f"--device {name}: did you mean {meant}? There are auto, cpu, cuda and cuda:N")
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cuda" and place.local_rank is not None:
-            name = f"cuda:{place.local_rank}"
+        if name == "cuda" and here.local_rank is not None:
+            name = f"cuda:{here.local_rank}"
         try:
             device = torch.device(name)
             if device.type not in ("cpu", "cuda"):
@@ -90,8 +89,8 @@ class Device:
         A single process is connected to nothing. Fabric's own precision stays at 32 bits: its mixed ones round the
         inputs of the training step, including images and soft labels. `autocast` and `scaler` do that work instead.
         """
-        place = _place()
-        ranks, local = place.ranks, place.local_ranks
+        here = place()
+        ranks, local = here.ranks, here.local_ranks
         alone = [self.torch.index] if self.torch.type == "cuda" else 1
         fabric = Fabric(
             accelerator=self.torch.type,
@@ -160,49 +159,6 @@ class Device:
         """Wait for the device, so that timings are correct."""
         if self.torch.type == "cuda":
             torch.cuda.synchronize(self.torch)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """This process among those that torchrun, or a launcher like it, started.
-
-    Attributes:
-        ranks: number of processes.
-        local_ranks: number of processes on this machine.
-        local_rank: number of this process on this machine; None if it was started alone.
-    """
-
-    ranks: int
-    local_ranks: int
-    local_rank: int | None
-
-
-def _place() -> _Place:
-    """Read what torchrun tells its processes in environment variables.
-
-    Raises:
-        UsageError: one of them is missing, or not a number that fits the others.
-    """
-    # The smallest value of each.
-    limits = {"WORLD_SIZE": 1, "LOCAL_WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": 0}
-    given = {name: text for name in limits if (text := os.environ.get(name, "").strip())}
-    numbers = {name: int(text) for name, text in given.items() if re.fullmatch(r"[0-9]{1,9}", text)}
-    alone = numbers.get("WORLD_SIZE", 1) == 1
-    wrong = [f"{name}={brief(text, 40)}" for name, text in given.items() if numbers.get(name, -1) < limits[name]]
-    if not wrong and not alone:
-        wrong = [f"no {name}" for name in limits if name not in numbers and name != "LOCAL_WORLD_SIZE"]
-        local = numbers.setdefault("LOCAL_WORLD_SIZE", 1)
-        if not wrong and not (
-            numbers["RANK"] < numbers["WORLD_SIZE"] and numbers["LOCAL_RANK"] < local <= numbers["WORLD_SIZE"]
-        ):
-            wrong = [f"{name}={number}" for name, number in numbers.items()]
-    if wrong:
-        raise UsageError(
-            f"the environment has WORLD_SIZE={brief(os.environ.get('WORLD_SIZE', '(unset)'), 40)} but not what goes "
-            f"with it ({', '.join(wrong)}): start several processes with torchrun or --devices, or unset WORLD_SIZE, "
-            "RANK and LOCAL_RANK"
-        )
-    return _Place(numbers.get("WORLD_SIZE", 1), numbers.get("LOCAL_WORLD_SIZE", 1), numbers.get("LOCAL_RANK"))
 
 
 def _probe_compiler(device: torch.device) -> None:

@@ -35,6 +35,10 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         {"WORLD_SIZE": "-1"},
         {"WORLD_SIZE": "2.0"},
         {"LOCAL_RANK": "gpu"},
+        {"LOCAL_RANK": "1"},
+        {"RANK": "0"},
+        {"RANK": "3"},
+        {"WORLD_SIZE": "1", "RANK": "3"},
     ],
     ids=lambda given: " ".join(f"{name}={value}" for name, value in given.items()),
 )
@@ -48,7 +52,9 @@ def test_a_launcher_s_half_of_the_story_is_a_usage_error(
     assert "WORLD_SIZE" in str(caught.value) and caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("given", [{}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}])
+@pytest.mark.parametrize(
+    "given", [{}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "0"}]
+)
 def test_a_process_alone_needs_no_launcher(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
     for name, value in given.items():
         monkeypatch.setenv(name, value)

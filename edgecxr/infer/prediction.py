@@ -78,7 +78,12 @@ class Prediction:
 
     @property
     def doubtful(self) -> str:
-        """A sentence that names the unreliable outputs, "" if there are none."""
+        """A sentence that names the unreliable outputs, "" if there are none.
+
+        It says so if the model was not tested at all.
+        """
+        if not self.tested:
+            return NOT_TESTED
         names = [name for name in self.outputs if self.unreliable(name)]
         return f"{UNRELIABLE}: {', '.join(names)}" if names else ""
 

@@ -34,21 +34,20 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return Predictor(tiny_bundle(tmp_path_factory.mktemp("model") / "model"))
 
 
-def arrive(spool: Spool, folder: Path, uid: str, **elements: Any) -> int:
+def arrive(spool: Spool, folder: Path, uid: str, phi: bool = True, **elements: Any) -> int:
     pixels = np.zeros((64, 64), np.uint8)
     pixels[:32, :32] = 230
     path = write(film(pixels, **NAMED | {"SOPInstanceUID": uid} | elements), folder, "film.dcm")
-    return put(spool, path.read_bytes())
+    return put(spool, path.read_bytes(), phi)
 
 
-def put(spool: Spool, content: bytes) -> int:
+def put(spool: Spool, content: bytes, phi: bool = True) -> int:
+    audit = Audit(NodeConfig(state=str(spool.folder), phi=phi), "receive")
     building, file = spool.new_file()
     with file:
         file.write(content)
         file.flush()
-        return take(
-            spool, building, file, Source("TEST", "127.0.0.1"), Audit(NodeConfig(state=str(spool.folder)), "receive")
-        )[0]
+        return take(spool, building, file, Source("TEST", "127.0.0.1"), audit)[0]
 
 
 def infer(spool: Spool, predictor: Predictor, **config: Any) -> None:
@@ -136,7 +135,7 @@ def test_another_content_under_one_uid_is_said_in_its_report(tmp_path: Path, pre
 
 def test_without_phi_no_name_is_stored_beyond_the_film(tmp_path: Path, predictor: Predictor) -> None:
     with Spool(tmp_path / "state") as spool:
-        number = arrive(spool, tmp_path, "1.1", BodyPartExamined="CHEST QUISPE")
+        number = arrive(spool, tmp_path, "1.1", phi=False, BodyPartExamined="CHEST QUISPE")
         infer(spool, predictor, phi=False)
         assert b"QUISPE" not in b"".join(contents(spool, number)).upper()
         assert contents(spool, number) != []

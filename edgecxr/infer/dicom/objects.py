@@ -11,9 +11,10 @@ import io
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -50,6 +51,8 @@ REPORT, PICTURE = "sr", "sc"
 
 _DESCRIPTION = "edgecxr AI result, research use only, not for diagnosis"
 _NOT_MADE = {REPORT: "no-report", PICTURE: "no-picture"}
+_NO_CONTENT = ("source", "timings_ms", "attention")
+"""Fields of a prediction that no result shows, and the map, which is digested as it lies in memory."""
 
 
 @dataclass(frozen=True)
@@ -177,18 +180,21 @@ def dicom_objects(
 def _digest(film: FilmRead, prediction: Prediction, origin: Origin, when: datetime, patient: bool) -> str:
     """Return a digest of everything that decides the content of results."""
     header = {key: value for key, value in (film.header or {}).items() if key != FILE_TIME}
-    gate = [prediction.gate.verdict, *(each.reason for each in prediction.gate.objections)]
-    stated = [
-        __version__, header, when.isoformat(), prediction.warnings, origin.sha256, prediction.model, origin.backend,
-        prediction.precision, prediction.operating_point, prediction.thresholds, origin.temperature, gate,
-        prediction.findings, prediction.abnormal, prediction.decisions, patient,
-    ]  # fmt: skip
-    digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode("utf-8", "surrogatepass"))
+    answer = {
+        field.name: getattr(prediction, field.name) for field in fields(prediction) if field.name not in _NO_CONTENT
+    }
+    stated = [__version__, header, when.isoformat(), origin, answer, patient]
+    text = json.dumps(stated, sort_keys=True, default=_as_dict)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for pixels in (film.image, film.display, prediction.attention):
         if pixels is not None:
             digest.update(f"/{pixels.dtype}/{pixels.shape}/".encode())
             digest.update(pixels.tobytes())
     return digest.hexdigest()
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(value)
 
 
 def _uid(digest: str, part: str) -> UID:
@@ -206,7 +212,8 @@ def _report(
         device=uid_of("edgecxr device", origin.sha256),
         description=_DESCRIPTION,
     )
-    return filled_report(source, prediction, tuple(printable(warning) for warning in prediction.warnings), made_by, uid)
+    comments = [*prediction.warnings, *filter(None, [prediction.doubtful])]
+    return filled_report(source, prediction, tuple(printable(comment) for comment in comments), made_by, uid)
 
 
 def _picture(

@@ -27,7 +27,7 @@ from edgecxr.films.header import HEADERS, ISSUER, checked_header, read_header
 from edgecxr.infer import film_readers
 from edgecxr.infer.dicom import codes
 from edgecxr.infer.film_readers import Readers
-from edgecxr.infer.prediction import Rejection
+from edgecxr.infer.prediction import NOT_TESTED, Rejection
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
 from edgecxr.infer.run import Asked, infer_paths, readers_for
 from edgecxr.phantom.dicom_file import encode
@@ -162,7 +162,11 @@ def test_the_report_names_film_model_and_what_it_is_for(tmp_path: Path, predicto
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert triple(report.ConceptNameCodeSequence[0]) == ("126000", "DCM", "Imaging Measurement Report")
-    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, *predictor.predict(path).warnings]
+    assert [item.TextValue for item in items(report, "Comment")] == [
+        NOTICE,
+        *predictor.predict(path).warnings,
+        NOT_TESTED,
+    ]
     assert answer(report, "Observer Type") == ("121007", "DCM", "Device")
     sha256 = hashlib.sha256(predictor.bundle.artefact("fp32").read_bytes()).hexdigest()
     for group in groups(report):
@@ -260,7 +264,7 @@ def test_without_phi_no_string_of_the_patient_is_in_the_files(
         assert [part for part in strings if part.encode() in content] == []
         assert {keyword: str(made[keyword].value or "") for keyword in PATIENT} == dict.fromkeys(PATIENT, "")
         assert made.StudyInstanceUID == UIDS["StudyInstanceUID"]
-    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, PHANTOM_WARNING]
+    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, PHANTOM_WARNING, NOT_TESTED]
     assert "Quispe" not in capsys.readouterr().err
 
 
@@ -272,7 +276,7 @@ def test_a_report_says_that_the_quality_gate_was_overruled_and_no_phi_quotes_not
     said = [item.TextValue for item in items(report, "Comment")]
     assert said[0] == NOTICE and overruled in said and any("KNEE" in text for text in said)
     (report,) = infer(forced, [knee], tmp_path / "without", patient=False)
-    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, overruled]
+    assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, overruled, NOT_TESTED]
     (chest,) = infer(forced, [scan(tmp_path, "chest.dcm")], tmp_path / "chest", patient=False)
     assert chest.SOPInstanceUID != report.SOPInstanceUID, "one UID does not stand for two contents"
 

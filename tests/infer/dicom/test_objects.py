@@ -12,11 +12,13 @@ from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 
 from edgecxr.bundle.gate import GateResult
+from edgecxr.bundle.tested import CardResult
 from edgecxr.films.header import FILE_TIME, read_header
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.films.read import read_film
 from edgecxr.infer.prediction import Prediction
 from edgecxr.infer.predictor import Predictor
+from edgecxr.metrics import Interval
 from edgecxr.vocabulary import WITHOUT_RESULT
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle
@@ -67,6 +69,21 @@ def test_an_object_is_what_its_entry_says(arguments: Arguments) -> None:
         assert dataset.Modality == {"sr": "SR", "sc": "OT"}[entry.kind]
 
 
+def test_the_report_says_which_outputs_are_unreliable(arguments: Arguments) -> None:
+    read, prediction, *others = arguments
+    first, second, *rest = prediction.outputs
+
+    def comments(tested: dict[str, CardResult]) -> str:
+        report, *_ = made((read, replace(prediction, tested=tested), *others))  # type: ignore[arg-type]
+        content = dcmread(DicomBytesIO(report.content)).ContentSequence
+        return "; ".join(str(item.TextValue) for item in content if item.ValueType == "TEXT")
+
+    sure, unsure = (CardResult(Interval(0.7, low, 0.8), 30, 40, {}) for low in (0.6, 0.4))
+    assert "no results on test" in comments({})
+    assert f"chance: {second}" in comments(dict.fromkeys([first, *rest], sure) | {second: unsure})
+    assert "chance" not in comments(dict.fromkeys(prediction.outputs, sure))
+
+
 def test_whatever_changes_the_bytes_changes_the_uids(arguments: Arguments) -> None:
     read, prediction, origin, when = arguments
     header, display = read.header, read.display
@@ -93,6 +110,9 @@ def test_whatever_changes_the_bytes_changes_the_uids(arguments: Arguments) -> No
         replace(prediction, precision="int8"),
         replace(prediction, operating_point="sensitivity90"),
         replace(prediction, gate=GateResult("forced", ())),
+        replace(prediction, tested={label: CardResult(Interval(0.7, 0.6, 0.8), 30, 40, {})}),
+        replace(prediction, tested={label: CardResult(Interval(0.7, 0.4, 0.8), 30, 40, {})}),
+        replace(prediction, codes=("mirrored",)),
     ]
     origins = [
         replace(origin, sha256="0" * 64),

@@ -50,6 +50,9 @@ class Watched(io.BytesIO):
         self._simple = bool(scan) and self._frame[0] in (_BASELINE, _EXTENDED) and not interval and after == _END
         super().__init__(stream[: self._end] + _AHEAD if self._simple else stream)
 
+    def __repr__(self) -> str:
+        return "the codestream"  # Pillow's messages quote it
+
     def read(self, size: int | None = -1, /) -> bytes:
         """Read bytes, but never across the end of the picture."""
         if self._simple:

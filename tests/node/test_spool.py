@@ -245,3 +245,24 @@ def test_whatever_was_acknowledged_is_there_after_a_kill_before_any_change(tmp_p
                 for kind in ("2.25", "2.26"):
                     assert spool.result_path(results[f"{kind}.{uid}"]).read_bytes() == f"{kind}.{uid}".encode()
         assert len(results) == 2 * len([row for row in rows.values() if row["state"] == "made"])
+
+
+def test_a_spool_of_before_the_web_page_gets_what_it_lacks(tmp_path: Path) -> None:
+    import sqlite3
+
+    from edgecxr.node import spool as module
+
+    (tmp_path / "state").mkdir(mode=0o700)
+    with sqlite3.connect(tmp_path / "state" / DATABASE) as database:
+        database.executescript(f"{module._TABLES[0]}; PRAGMA user_version = 1")
+        database.execute(
+            "INSERT INTO film (uid, digest, sop_class, study, series, size, source, received, state, changed)"
+            " VALUES ('1.2', '', '', '1', '1', 1, 'CR', 1e9, 'received', 1e9)"
+        )
+    database.close()
+    for _ in range(2):
+        with Spool(tmp_path / "state") as spool:
+            FilmQueue(spool).set_without_result(1, "rejected", "crash")
+            assert [tuple(row) for row in spool.read("SELECT film, what FROM event")] == [(1, "rejected")]
+            spool.note("echo.pacs", "answered")
+            assert spool.read("PRAGMA user_version")[0][0] == len(module._TABLES)

@@ -18,7 +18,9 @@ from edgecxr.node.spool import Spool
 from edgecxr.node.tls.certificates import Tls
 from edgecxr.node.web.strings import EVENTS
 from edgecxr.node.web.web_pages import routes
+from tests.cli_workspace import edgecxr
 from tests.node.certified import certified, until
+from tests.node.running import configured, echo, eventually, free_port, role
 from tests.node.web.pages import ALL, SCRIPT, fill, served
 
 PAGE = 60_000
@@ -250,3 +252,17 @@ def test_forgotten_films_leave_no_name_and_no_picture(state: Path) -> None:
 def test_every_page_asks_for_a_role_but_those_for_everybody() -> None:
     free = {path for _, path, role, _ in routes() if role is None}
     assert free == {"/sign-in", "/sign-out", "/static/{name:str}", "/healthz", "/readyz", "/metrics"}
+
+
+def test_health_names_who_was_asked_by_echo_and_who_asked(state: Path) -> None:
+    config = configured(
+        state.parent, f'[[destination]]\nname = "pacs"\nae_title = "P"\nhost = "127.0.0.1"\nport = {free_port()}\n'
+    )
+    assert edgecxr("node", "echo", "pacs", "--config", config, runs=state.parent).code == 6
+    with role("receive", config) as process:
+        port = int(process.says(r"listens on 127.0.0.1 port (\d+)")[1])
+        assert echo(port) == 0
+        with served(state) as browser:
+            eventually(lambda: "asked this node" in browser.get("/health").text, "the echo is noted")
+            told = re.sub(r"<[^>]*>", "", browser.get("/health").text)
+            assert "pacs did not answer" in told and "MODALITY at 127.0.0.1 asked this node" in told

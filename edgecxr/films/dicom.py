@@ -31,17 +31,10 @@ from edgecxr.films.elements import read_elements
 from edgecxr.films.grayscale import display_table, luminance, thin
 from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
-from edgecxr.films.statements import (
-    DESCRIPTIONS,
-    FOR_PROCESSING,
-    VIEWS,
-    aspect_of,
-    objections_of,
-    part_warning,
-    stated_view,
-    texts,
-    turn_of,
-)
+from edgecxr.films.statements.against import is_for_processing, objections_of
+from edgecxr.films.statements.coded_terms import texts
+from edgecxr.films.statements.regions import region_warning
+from edgecxr.films.statements.view import DESCRIPTIONS, VIEWS, WIDER, aspect_of, stated_view, turn_of
 from edgecxr.vocabulary import FloatArray
 
 MAX_PIXELS = 100_000_000
@@ -50,7 +43,7 @@ MAX_PIXELS = 100_000_000
 _COLOURS = ("Red", "Green", "Blue")
 KEYWORDS = [
     *("SOPClassUID", "Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
-    *("PatientOrientation", *DESCRIPTIONS),
+    *("PrimaryAnatomicStructureSequence", "PatientOrientation", *DESCRIPTIONS, *WIDER),
     *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge"),
     *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "VerticesOfThePolygonalShutter",
@@ -85,7 +78,7 @@ def read_dicom(path: Path) -> Radiograph:
             _check(path, dataset)
             notes += _notes(dataset)
             view, contradictions = stated_view(dataset)
-            part = part_warning(dataset)
+            part = region_warning(dataset)
             notes += [*contradictions, *([part] if part else [])]
             objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
@@ -156,8 +149,7 @@ def _check(path: Path, dataset: Dataset) -> None:
         modality = _text(dataset, "Modality")
         kind = f" (modality {modality})" if modality else ""
         raise InputError(f"{path} has no pixel data{kind}: save or send it with its image", "no-pixels")
-    for_processing = str(dataset.get("SOPClassUID") or "") in FOR_PROCESSING
-    if for_processing or _text(dataset, "PresentationIntentType") == "FOR PROCESSING":
+    if is_for_processing(dataset):
         raise InputError(f"{path} is FOR PROCESSING: use the study's FOR PRESENTATION image", "unsupported")
     for keyword in _REQUIRED:
         if dataset.get(keyword) in (None, ""):

@@ -9,13 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgecxr.films.read import is_dicom
+from edgecxr.films.signatures import SUFFIXES, is_picture
 from edgecxr.storage.reading import BadFile, open_file
-
-SUFFIXES = frozenset({".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-"""Endings of films in a folder; files with other endings are recognised by their first bytes."""
-
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
-
 
 WITHOUT_IMAGE = "DICOM objects without an image"
 
@@ -44,8 +39,8 @@ def find_inputs(paths: Iterable[Path], recursive: bool = True, search: Search | 
     """Return the files to look at, each once.
 
     Files are returned unchecked. Folders are searched with their subfolders, in sorted order, for `SUFFIXES` and for
-    files whose first bytes are those of DICOM, PNG, JPEG or TIFF. Hidden files and DICOMDIR are skipped. A path that
-    does not exist and a folder without films are kept, so that they appear in the results as rejected.
+    files whose first bytes are those of DICOM or of an image. Hidden files and DICOMDIR are skipped. A path that does
+    not exist and a folder without films are kept, so that they appear in the results as rejected.
 
     Args:
         paths: files and folders.
@@ -155,7 +150,7 @@ def _no_film(path: Path) -> str | None:
             head = file.read(512)
     except (OSError, BadFile):
         return None  # the reader reports the error
-    return None if is_dicom(head) or head.startswith(_SIGNATURES) else "other files"
+    return None if is_dicom(head) or is_picture(head) else "other files"
 
 
 def holds_no_image(path: Path) -> bool:

@@ -20,6 +20,7 @@ from edgecxr.films.codestreams import jpeg, jpeg2000, tiff
 from edgecxr.films.codestreams.standard_error import captured
 from edgecxr.films.grayscale import luminance, stretch, thin
 from edgecxr.films.radiograph import Radiograph
+from edgecxr.films.signatures import FORMATS, JPEG_2000
 from edgecxr.storage.reading import open_file
 from edgecxr.vocabulary import FloatArray
 
@@ -29,9 +30,6 @@ MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
 """Compressed files that are larger are not checked for damage, since no film is."""
 
-# Only some of Pillow's formats: others run external programs.
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
-_JPEG2000 = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 _SIGNATURES = (b"\x89PNG", jpeg.START, *tiff.STARTS, b"GIF8")
 _PHOTOMETRIC = 262
 _AS_PNG = "save it as PNG, with 8 or 16 bits"
@@ -76,7 +74,7 @@ def read_image(path: Path) -> Radiograph:
             file.seek(0)
             source = _checked(path, kind, file)
             # By file object: by path, Pillow turns compressed TIFF files wrongly.
-            with Image.open(source, formats=_FORMATS) as image:
+            with Image.open(source, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_large(path)
                 frames = getattr(image, "n_frames", 1)
@@ -119,7 +117,7 @@ def read_image(path: Path) -> Radiograph:
 def sides_of(path: Path) -> tuple[int, int] | None:
     """Return an image's width and height; None if it is no image."""
     try:
-        with warnings.catch_warnings(), open_file(path) as file, Image.open(file, formats=_FORMATS) as image:
+        with warnings.catch_warnings(), open_file(path) as file, Image.open(file, formats=FORMATS) as image:
             warnings.simplefilter("ignore")
             return image.width, image.height
     except (*_MALFORMED, Image.DecompressionBombError):
@@ -185,7 +183,7 @@ def _checked(path: Path, kind: bytes, file: BinaryIO) -> BinaryIO:
     Raises:
         ValueError: a JPEG 2000 file is damaged.
     """
-    if not kind.startswith((jpeg.START, *_JPEG2000)) or path.stat().st_size > MAX_BYTES:
+    if not kind.startswith((jpeg.START, *JPEG_2000)) or path.stat().st_size > MAX_BYTES:
         return file
     stream = file.read()
     if kind.startswith(jpeg.START):

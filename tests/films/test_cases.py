@@ -20,7 +20,9 @@ from edgecxr.films.image_file import from_array
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_film, read_radiograph
 from edgecxr.films.shutter import shutter
-from edgecxr.films.statements import DESCRIPTIONS, objections_of, part_warning, stated_view, turn_of
+from edgecxr.films.statements.against import objections_of
+from edgecxr.films.statements.regions import region_warning
+from edgecxr.films.statements.view import DESCRIPTIONS, stated_view, turn_of
 from tests.films.dicom_files import film, lookup, write
 
 
@@ -168,7 +170,11 @@ def coded(sequence: str, value: str, meaning: str = "") -> Dataset:
 )  # fmt: skip
 @pytest.mark.parametrize("meaning", ["", "seitlich", "正面", "von hinten"])
 def test_a_view_s_code_counts_whatever_its_meaning_is_called(value: str, view: str | None, meaning: str) -> None:
-    assert stated_view(coded("ViewCodeSequence", value, meaning)) == (view, [])
+    found, warnings = stated_view(coded("ViewCodeSequence", value, meaning))
+    understood = {"seitlich": "LL", "正面": "frontal"}.get(meaning)
+    assert found == (view or understood)
+    plane = "frontal" if view in ("PA", "AP") else view
+    assert bool(warnings) == (None not in (view, understood) and plane != understood), "a contradiction is told"
 
 
 def test_a_view_position_counts_more_than_a_meaning_and_contradictions_are_named() -> None:
@@ -192,9 +198,9 @@ def test_a_region_s_code_counts_where_the_body_part_says_nothing(value: str, par
 def test_a_chest_by_code_that_is_a_hand_by_text_is_told() -> None:
     dataset = coded("AnatomicRegionSequence", "816094009", "Brustkorb")
     dataset.BodyPartExamined = "HAND"
-    assert objections_of(dataset, "PA") == () and "HAND" in (part_warning(dataset) or "")
+    assert objections_of(dataset, "PA") == () and "HAND" in (region_warning(dataset) or "")
     dataset.BodyPartExamined = "CHEST"
-    assert part_warning(dataset) is None
+    assert region_warning(dataset) is None
 
 
 DIRECTIONS = st.text("APLRHF", min_size=1, max_size=3)

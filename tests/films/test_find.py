@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pydicom.uid
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from edgecxr.films.find import Search, find_inputs, holds_no_image
+from edgecxr.films.read import read_radiograph
+from edgecxr.films.signatures import FORMATS, SUFFIXES, is_picture
 from tests.films.dicom_files import film, write
 
 
@@ -104,3 +107,44 @@ def test_reports_and_the_like_hold_no_image_and_films_whose_pixels_are_lost_do(t
         assert holds_no_image(made(tmp_path, SOPClassUID=uid, **nothing)), name
         assert not holds_no_image(made(tmp_path, SOPClassUID=uid, PixelData=None)), name
     assert not holds_no_image(made(tmp_path, SOPClassUID=None, **nothing))
+
+
+SAVED = [
+    (kind, mode, options)
+    for kind, modes, options in (
+        ("PNG", ("L", "RGB", "I;16", "P"), {}), ("JPEG", ("L", "RGB"), {}), ("TIFF", ("L", "I;16", "RGB"), {}),
+        ("TIFF", ("L",), {"big_tiff": True}), ("BMP", ("L", "RGB", "P"), {}), ("GIF", ("L", "P"), {}),
+        ("PPM", ("1", "L", "RGB", "I;16"), {}), ("JPEG2000", ("L", "RGB", "I;16"), {}),
+        ("JPEG2000", ("L",), {"no_jp2": True}),
+    )
+    for mode in modes
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "mode", "options"), SAVED, ids=[f"{kind}-{mode}" for kind, mode, _ in SAVED])
+@settings(deadline=None, max_examples=4)
+@given(width=st.integers(64, 300), height=st.integers(64, 300), seed=st.integers(0, 9))
+def test_a_picture_that_is_read_when_named_is_found_in_its_folder(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, mode: str, options: dict[str, bool], width: int, height: int,
+    seed: int,
+) -> None:  # fmt: skip
+    values = np.random.default_rng(seed).integers(0, 65535, (height, width)).astype(np.uint16)
+    picture = Image.fromarray(values) if mode == "I;16" else Image.fromarray((values >> 8).astype(np.uint8))
+    path = tmp_path_factory.mktemp("pictures") / "film"
+    picture.convert(mode).save(path, kind, **options)
+    assert read_radiograph(path).pixels.shape == (height, width)
+    search = Search()
+    assert find_inputs([path.parent], search=search) == [path] and not search.passed_over
+
+
+def test_each_ending_of_a_kind_that_is_read_is_looked_for() -> None:
+    Image.init()
+    endings = {ending for ending, kind in Image.EXTENSION.items() if kind in FORMATS}
+    assert endings <= SUFFIXES and {kind for kind, _, _ in SAVED} == set(FORMATS)
+
+
+@pytest.mark.parametrize(
+    "text", ["BMI,age\n23,41\n", "BM and some more words of text", "P53 mutated", "PA view", "P1: Meyer"]
+)
+def test_text_that_begins_like_a_picture_is_none(text: str) -> None:
+    assert not is_picture(text.encode())

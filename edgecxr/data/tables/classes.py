@@ -10,7 +10,7 @@ from pathlib import Path
 from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
-from edgecxr.films.find import SUFFIXES
+from edgecxr.films.signatures import SUFFIXES
 from edgecxr.storage.walk import names_below
 
 NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding")

@@ -1,0 +1,1 @@
+"""What DICOM files state about view, region and intent."""

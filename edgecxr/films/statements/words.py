@@ -1,0 +1,252 @@
+"""Words about views and regions in free text, in several languages.
+
+People type this text, so that only whole words of a list count. All are in upper case, without accents.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+
+def plain(text: str) -> str:
+    """Return text in printable upper case, without accents."""
+    return _without_accents(text).strip().upper()
+
+
+def _without_accents(text: str) -> str:
+    text = unicodedata.normalize("NFD", text)
+    return "".join(c for c in text if c.isprintable() and not unicodedata.combining(c))
+
+
+def _words(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(rf"\b(?:{_without_accents(pattern)})\b" for pattern in patterns))
+
+
+def _characters(*patterns: str) -> str:
+    return "|".join(map(_without_accents, patterns))  # of writings that do not separate words
+
+
+# The chest, and parts of it that chest films are made for.
+CHEST = re.compile(
+    r"CHEST|THORA[XC]|THORAKAL|TORAX|TORAC|TORAKS|LUNG|PULMO|POUMON|POITRINE|PECHO|PULMON|BRUST|CXR|\bTX\b|\bRIBS?\b"
+    r"|STERNUM|\bHEART|MEDIASTIN|TRACHEA|WHOLE ?BODY|RIPPEN|COSTILLA|"
+    + _characters("胸", "肺", "흉부", "가슴", "ГРУД", "ЛЕГКИ", "ЛЕГКОГО", "ОГК", "صدر", "ΘΩΡΑΚ")
+)
+SPINE = re.compile(r"SPINE|COLUMN|COLONNE|VERTEB|LUMB|WIRBEL|BWS")
+
+# Parts of the spine that are called after the chest; taken out of free text before the chest is looked for.
+_THORACIC_SPINE = re.compile(
+    r"THORACO.?LUMB\w*|BRUST.?WIRBEL\w*|(THORA\w+|DORSAL) (SPINE|COLUMN|VERTEB\w*)|(SPINE|COLUMN|VERTEB\w*)\W+THORA\w+"
+    r"|(COLUMNA|COLONNE|COLONNA|COLUNA|RACHIS)\W+(VERTEBRALE?\W+)?(DORSO\S*|DORSAL\w*|THORA\w+|TORA\w+)"
+)
+
+_OTHER = _words(
+    # limbs and their joints
+    r"HANDS?(?! ?(UP|HELD))",
+    r"FINGERS?",
+    "THUMBS?",
+    "DAUMEN",
+    "WRISTS?",
+    "HANDGELENK",
+    "POIGNETS?",
+    "MUNECAS?",
+    "MANOS?",
+    "FOREARMS?",
+    "UNTERARM",
+    "ELBOWS?",
+    "ELL?E?N?BOGEN",
+    "COUDES?",
+    "CODOS?",
+    "HUMERUS",
+    "UPPER ARM",
+    "OBERARM",
+    "SHOULDERS?",
+    "SCHULTERN?",
+    "EPAULES?",
+    "HOMBROS?",
+    "OMBROS?",
+    "SPALLA",
+    "CLAVICLES?",
+    "SCAPULA",
+    "FOOT",
+    r"FEET(?! ?FIRST)",
+    "FUSS",
+    "FUESSE",
+    "PIEDS?",
+    "TOES?",
+    "ANKLES?",
+    "SPRUNGGELENK",
+    "OSG",
+    "CHEVILLES?",
+    "TOBILLOS?",
+    "HEELS?",
+    "CALCANEUS",
+    "FERSE",
+    "LOWER LEGS?",
+    "LEGS?",
+    "UNTERSCHENKEL",
+    "TIBIA",
+    "FIBULA",
+    "KNEES?",
+    r"KNIE\w*",
+    "GENOUX?",
+    "RODILLAS?",
+    "JOELHOS?",
+    "GINOCCHIO",
+    "PATELLA",
+    "FEMUR",
+    "THIGHS?",
+    "OBERSCHENKEL",
+    "HIPS?",
+    r"HUE?FT\w*",
+    "HANCHES?",
+    "CADERAS?",
+    "QUADRIL",
+    "EXTREMIT(?:Y|IES)",
+    # head and neck
+    "SKULL",
+    r"SCHAE?DEL",
+    "CRANE",
+    "CRANEO",
+    "CRANIO",
+    "CRANIUM",
+    "KOPF",
+    r"HEAD(?! ?(UP|DOWN|END|FIRST))",
+    "SINUS(?:ES)?",
+    "NNH",
+    "MANDIB(?:LE|ULA)",
+    "UNTERKIEFER",
+    "ORBITS?",
+    "ORBITA",
+    "NASAL BONES?",
+    "DENTAL",
+    "TEETH",
+    "JAW",
+    "NECK",
+    "HALS",
+    # spine, pelvis, abdomen, breast
+    r"[CTL][ -]?SPINE",
+    "SPINE",
+    "LWS",
+    "HWS",
+    "BWS",
+    r"WIRBEL\w*",
+    "RACHIS",
+    "COLUMNA",
+    "COLONNE",
+    "COLONNA",
+    "COLUNA",
+    r"LUMBAR\w*",
+    r"LUMBO\w*",
+    r"CERVICAL\w*",
+    r"VERTEBR\w*",
+    "SCOLIOSIS",
+    "SKOLIOSE",
+    r"PELVI[SC]",
+    r"BECKEN\w*",
+    "BASSIN",
+    "SACRUM",
+    "COCCYX",
+    "KUB",
+    r"ABDOM\w*",
+    "BAUCH",
+    r"MAMMO\w*",
+    "MAMMA",
+    "BREASTS?",
+)
+_OTHER_CHARACTERS = re.compile(
+    _characters(
+        "腹部",
+        "骨盤",
+        "骨盆",
+        "腰椎",
+        "頚椎",
+        "頸椎",
+        "颈椎",
+        "膝関節",
+        "膝关节",
+        "頭部",
+        "头颅",
+        "手部",
+        "足部",
+        "肩関節",
+        "肩关节",
+        "КОЛЕНН",
+        "ЧЕРЕП",
+        "ПОЗВОНОЧ",
+        "ТАЗОБЕДР",
+        "ЖИВОТ",
+        "БРЮШН",
+    )
+)
+
+_LATERAL = _words(
+    "[LR]L",
+    r"L[-/]L",
+    "[LR]?LAT",
+    "LATERAL(?:E|IS|NI|NA)?",
+    "LATERO",
+    r"LATERO.?LATERAL\w*",
+    r"SEITL\w*",
+    "SEITENAUFNAHME",
+    "SEITENBILD",
+    r"(?:2|ZWEITE|2ND|SECOND)[. ]{0,2}(?:EBENE|PLANE)",
+    "PERFIL",
+    "PROFILO?",
+    "DE COTE",
+    r"BOCZN\w*",
+    r"БОКОВ\w*",
+    r"ZIJDELINGS\w*",
+    "DWARS",
+    "SIDOBILD",
+    "SIDEBILDE",
+    r"OLDALIRANY\w*",
+)
+_LATERAL_CHARACTERS = re.compile(_characters("側面", "侧面", "側位", "侧位", "측면", "جانبي"))
+_OBLIQUE = _words("RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "OBL(?:IQUE)?")
+_PA = re.compile(r"\bP[./-]?A\b|POSTERO.?ANTERIOR")
+_AP = re.compile(r"\bA[./-]?P\b|ANTERO.?POSTERIOR")
+_FRONTAL = re.compile(
+    r"\b[RL]LD\b|DECUB|SEITENLAGE|FRONTAL|\bDE (FACE|FRENTE)\b|\bFACE\b|\bFRENTE\b|"
+    + _characters("正面", "正位", "後前", "后前", "前後", "前后", "정면", "ПРЯМ")
+)
+
+# "Chest 2 views" names no view of one film.
+_SEVERAL = re.compile(
+    r"\b([2-9]|TWO|ZWEI|BOTH|DEUX|DOS|DUE)[ -]?(OR MORE )?"
+    r"(V|VIEWS?|VWS?|VUES?|EBENEN|PROJ\w*|PLANES|PROYEC\w*|INCIDENC\w*)\b"
+)
+
+
+def is_oblique(text: str) -> bool:
+    """Return whether words say that a film is an oblique one."""
+    return _OBLIQUE.search(text) is not None
+
+
+def frontal_of(text: str) -> str | None:
+    """Return "PA", "AP", "frontal", or None if words name none of them."""
+    return "PA" if _PA.search(text) else "AP" if _AP.search(text) else "frontal" if _FRONTAL.search(text) else None
+
+
+def is_lateral(text: str) -> bool:
+    """Return whether words say that a film is a lateral one."""
+    return bool(_LATERAL.search(text) or _LATERAL_CHARACTERS.search(text))
+
+
+def is_of_several(text: str) -> bool:
+    """Return whether words are about several views."""
+    return _SEVERAL.search(text) is not None
+
+
+def names_chest(text: str) -> bool:
+    """Return whether words name the chest, not only the spine in it."""
+    return CHEST.search(_THORACIC_SPINE.sub(" ", text)) is not None
+
+
+def other_part(text: str) -> str | None:
+    """Return the word for a part of the body other than the chest, if there is one and the chest is not named."""
+    if names_chest(text):
+        return None
+    found = _OTHER.search(text) or _OTHER_CHARACTERS.search(text) or _THORACIC_SPINE.search(text)
+    return found[0] if found else None

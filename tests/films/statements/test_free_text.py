@@ -1,0 +1,178 @@
+"""Free text and coded terms about view and region, in every element that may hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset
+
+from edgecxr.errors import InputError
+from edgecxr.films.read import read_radiograph
+from edgecxr.films.statements.against import objections_of
+from edgecxr.films.statements.regions import region_warning
+from edgecxr.films.statements.view import SERIES, WIDER, stated_view
+from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
+
+ELEMENTS = st.sampled_from([*SERIES, *WIDER])
+SIDES = st.sampled_from(["", "left", "R", "rechts", "2 Monate", "bedside"])
+ENDS = st.sampled_from([" ", "_", ", ", " / ", "-"])
+OTHERS = st.sampled_from([
+    "HAND", "Knee", "Schädel", "Abdomen", "Lumbar spine", "C-Spine", "Hüfte", "genou", "Rodilla", "Becken", "foot",
+    "LWS", "BWS", "Thoracic spine", "Brustwirbelsäule", "Columna dorsal", "XR KNEE", "crâne", "Épaule", "腰椎", "骨盤",
+])  # fmt: skip
+CHESTS = st.sampled_from([
+    "CHEST", "Thorax", "Tórax", "Poumon", "Lunge", "CXR", "Ribs", "胸部", "胸", "ОГК", "흉부", "Brustkorb", "W Chest",
+])  # fmt: skip
+LATERALS = st.sampled_from([
+    "seitlich", "seitl.", "perfil", "profil", "LAT", "Lat.", "LL", "L-L", "lateral", "2. Ebene", "侧位", "側面",
+    "latérale", "boczne", "боковая",
+])  # fmt: skip
+FRONTALS = st.sampled_from(["PA", "AP", "p.a.", "A.P.", "de face", "frente", "frontal", "decubitus", "正面"])
+
+
+def statement(**elements: Any) -> Dataset:
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def reasons(dataset: Dataset) -> list[str]:
+    return [objection.reason for objection in objections_of(dataset, stated_view(dataset)[0])]
+
+
+@given(element=ELEMENTS, other=OTHERS, chest=CHESTS, side=SIDES, end=ENDS, where=ELEMENTS, first=st.booleans())
+def test_a_part_in_free_text_is_an_objection_where_no_element_says_chest(
+    element: str, other: str, chest: str, side: str, end: str, where: str, first: bool
+) -> None:
+    text = end.join([side, other] if first else [other, side])
+    assert reasons(statement(**{element: text})) == ["body-part"]
+    if where != element:
+        assert reasons(statement(**{element: text, where: chest})) == []
+    assert reasons(statement(**{element: f"{chest}{end}{other}"})) == []
+    assert reasons(statement(**{element: text, "BodyPartExamined": "CHEST"})) == []
+    (objection,) = objections_of(statement(**{element: f"Meyer {text}"}), None)
+    assert "MEYER" not in objection.message.upper(), "no more of the text than the part is quoted"
+
+
+@given(element=ELEMENTS, text=st.text("abcdefghijklmnopqrstuvwxyz 0123456789", max_size=30))
+def test_only_whole_words_of_a_list_count(element: str, text: str) -> None:
+    glued = "".join(f"x{word}x " for word in text.split())
+    assert reasons(statement(**{element: glued})) == []
+
+
+@given(element=ELEMENTS, chest=CHESTS, lateral=LATERALS, frontal=FRONTALS, end=ENDS, first=st.booleans())
+def test_lateral_in_any_language_and_element_is_heard_unless_both_are_named(
+    element: str, chest: str, lateral: str, frontal: str, end: str, first: bool
+) -> None:
+    text = end.join([chest, lateral] if first else [lateral, chest])
+    assert reasons(statement(**{element: text})) == ["view"]
+    for both in (f"{text} {frontal}", f"{frontal}{end}{text}", f"{text}, 2 views", f"{chest} in 2 Ebenen"):
+        assert reasons(statement(**{element: both})) == []
+    view, warnings = stated_view(statement(**{element: text, "ViewPosition": "PA"}))
+    assert view == "PA" and bool(warnings) == (element in SERIES)
+    assert stated_view(statement(**{element: f"{chest} {frontal}", "ViewPosition": "PA"})) == ("PA", [])
+
+
+@given(wider=st.sampled_from(WIDER), chest=CHESTS, lateral=LATERALS, frontal=FRONTALS)
+def test_words_about_a_series_count_more_than_those_about_a_study(
+    wider: str, chest: str, lateral: str, frontal: str
+) -> None:
+    both = f"{chest} {frontal} and {lateral}"
+    assert stated_view(statement(**{wider: both, "SeriesDescription": f"{chest} {lateral}"}))[0] == "LL"
+    assert stated_view(statement(**{wider: f"{chest} {lateral}", "SeriesDescription": frontal}))[0] is None
+
+
+@given(element=st.sampled_from(SERIES), other=OTHERS, chest=CHESTS)
+def test_a_series_of_another_part_contradicts_the_chest(element: str, other: str, chest: str) -> None:
+    warning = region_warning(statement(**{element: other, "BodyPartExamined": "CHEST"}))
+    assert warning is not None and element in warning and "BodyPartExamined" in warning
+    assert region_warning(statement(**{element: chest, "BodyPartExamined": "CHEST"})) is None
+
+
+def coded(**elements: str) -> Dataset:
+    return statement(CodeMeaning="seitlich, Knie", **elements)
+
+
+SCHEMES = (
+    "SCT",
+    "SRT",
+    "SNOMED-CT",
+    "2.16.840.1.113883.6.96",
+    "urn:oid:2.16.840.1.113883.6.96",
+    "http://snomed.info/sct",
+)
+URNS = ("http://snomed.info/id/{}", "urn:oid:2.16.840.1.113883.6.96:{}")
+
+
+@pytest.mark.parametrize(
+    ("sequence", "value", "reason"),
+    [
+        ("ViewCodeSequence", "399067008", "view"), ("AnatomicRegionSequence", "72696002", "body-part"),
+        ("PrimaryAnatomicStructureSequence", "85562004", "body-part"),
+    ],
+)  # fmt: skip
+def test_a_code_counts_however_it_is_written(sequence: str, value: str, reason: str) -> None:
+    items = [
+        statement(**{keyword: value}, CodingSchemeDesignator=scheme, CodeMeaning="?")
+        for keyword in ("CodeValue", "LongCodeValue")
+        for scheme in SCHEMES
+    ]
+    items += [statement(URNCodeValue=urn.format(value), CodeMeaning="?") for urn in URNS]
+    items += [statement(CodeValue="7", CodingSchemeDesignator="99X", EquivalentCodeSequence=[item]) for item in items]
+    for item in items:
+        assert reasons(statement(**{sequence: [item]})) == [reason], item
+    for scheme in ("FMA", "99ACME", "L"):
+        item = statement(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning="?")
+        assert reasons(statement(**{sequence: [item]})) == []
+
+
+@given(
+    sequence=st.sampled_from(["AnatomicRegionSequence", "PrimaryAnatomicStructureSequence"]),
+    other=OTHERS,
+    chest=CHESTS,
+    scheme=st.sampled_from(["99ACME", "FMA", "SCT"]),
+)
+def test_the_meaning_of_an_unknown_code_counts_as_words_do(sequence: str, other: str, chest: str, scheme: str) -> None:
+    item = statement(CodeValue="9712", CodingSchemeDesignator=scheme, CodeMeaning=other)
+    assert reasons(statement(**{sequence: [item]})) == ["body-part"]
+    for said in ({"BodyPartExamined": "CHEST"}, {"SeriesDescription": chest}):
+        assert reasons(statement(**{sequence: [item]}, **said)) == []
+
+
+PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    own=st.sampled_from([None, DX_FOR_PRESENTATION[:-2], PROCESSING]),
+    meta=st.sampled_from([DX_FOR_PRESENTATION[:-2], PROCESSING]),
+    intent=st.sampled_from(["", "FOR PRESENTATION", "FOR_PROCESSING", "For Processing", "FOR PROCESSING"]),
+)
+def test_an_image_for_processing_is_seen_wherever_it_is_said(
+    tmp_path_factory: pytest.TempPathFactory, own: str | None, meta: str, intent: str
+) -> None:
+    dataset = film(np.arange(4096, dtype=np.uint16).reshape(64, 64), SOPClassUID=own, PresentationIntentType=intent)
+    dataset.file_meta.MediaStorageSOPClassUID = meta
+    path = tmp_path_factory.mktemp("intent") / "film.dcm"
+    dataset.save_as(path)
+    if (own or meta) == PROCESSING or "PROC" in intent.upper():
+        with pytest.raises(InputError, match="FOR PROCESSING"):
+            read_radiograph(path)
+    else:
+        read_radiograph(path)
+
+
+def test_words_reach_the_reader_from_every_element_and_character_set(tmp_path: Path) -> None:
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    for element in (*SERIES, *WIDER):
+        words = {element: "胸部 側面", "SpecificCharacterSet": "ISO_IR 192"}
+        read = read_radiograph(write(film(pixels, **words), tmp_path))
+        assert [objection.reason for objection in read.objections] == ["view"] and read.view == "LL"
+        read = read_radiograph(write(film(pixels, **{element: "Knie links"}), tmp_path))
+        assert [objection.reason for objection in read.objections] == ["body-part"]

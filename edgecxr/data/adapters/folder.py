@@ -16,15 +16,22 @@ import numpy as np
 from edgecxr.data.adapters.checks import outside
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
+from edgecxr.data.tables.cells import is_unsure
 from edgecxr.data.tables.classes import NORMAL, class_folders, spread
 from edgecxr.data.tables.findings import (
     check_columns,
+    check_uncertain,
     contradictions,
-    counted_as_normal,
     decided,
     finding_columns,
     finding_doubts,
-    left_out_warnings,
+)
+from edgecxr.data.tables.other_columns import (
+    counted_as_normal,
+    is_mostly_labels,
+    refuse_doubts,
+    unused_doubts,
+    unused_warnings,
 )
 from edgecxr.data.tables.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.tables.table import Table, read_table
@@ -32,7 +39,6 @@ from edgecxr.errors import InputError, UsageError
 from edgecxr.vocabulary import FloatArray
 
 _ABNORMAL = ("abnormal",)
-_NO_FINDINGS = ("sex", "gender", "male", "female", "smoker", "pregnant", "frontal", "lateral", "portable", "pa", "ap")
 _RESERVED = ("id", "patient", "split", "abnormal")
 
 
@@ -108,28 +114,36 @@ def folder(
         table.require((label_column,))
         special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
         others = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
-        table = spread(table, label_column, others)
+        if uncertain is not None:
+            check_uncertain(uncertain)
+        table = spread(table, label_column, others, uncertain)
     table.require(labels or ())
     taken = {*(labels or ()), *ignore}
     normal_column = normal_column or table.called(NORMAL, taken)
     abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
     special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
     candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
-    stated = [name for name in (normal_column, abnormal_column, *(labels or ())) if name]
-    table = decided(table, {*candidates, *stated}, uncertain)
+    stated = [name for name in (abnormal_column, *(labels or ())) if name]
+    doubted = [name for name in (normal_column, abnormal_column) if name]
+    doubtful = np.array([any(is_unsure(table.columns[name][row]) for name in doubted) for row in range(len(table))])
+    table = decided(table, {*candidates, *stated}, uncertain, normal_column)
     findings = _findings(table, labels, special, candidates)
     ids = np.array(table.columns[image_column])
     files = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
     abnormal = _abnormal(table, normal_column, abnormal_column, targets)
+    # A doubt that counts as absent makes no film with a finding normal.
+    abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)
     named = table.columns.get(patient_column, [""] * len(table))
     patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
 
+    unused = [name for name in candidates if name not in findings]
+    doubts = unused_doubts(table, [name for name in unused if not is_mostly_labels(table, name)])
     warnings = []
     if not (normal_column or abnormal_column):
-        others = [name for name in (*candidates, *ignore) if name.lower() not in (*NORMAL, *_ABNORMAL, *_NO_FINDINGS)]
-        left_out = counted_as_normal(table, findings, others, abnormal)
-        warnings += [left_out] if left_out else []
+        refuse_doubts(table, doubts)
+        others = [name for name in (*unused, *ignore) if name.lower() not in (*NORMAL, *_ABNORMAL)]
+        warnings += counted_as_normal(table, others, abnormal)
     if patient_column not in table.columns:
         warnings.append(f"there is no column {patient_column!r}: each image counts as a patient of its own")
     if split_column in table.columns:
@@ -142,7 +156,8 @@ def folder(
     warnings += leak_warnings(patients, splits)
     refuse_unlearnable(path, findings, targets, abnormal, splits)
     if labels is None:
-        warnings += finding_doubts(table, findings, _NO_FINDINGS) + left_out_warnings(table, findings, candidates)
+        warnings += finding_doubts(table, findings)
+        warnings += unused_warnings(table, doubts, unused)
     warnings += contradictions(findings, targets, abnormal)
     listed: tuple[Box, ...] = ()
     if boxes is not None:

@@ -6,18 +6,30 @@ import dataclasses
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
+from edgecxr.data.tables.cells import NEGATIVE, POSITIVE, UNCERTAIN, UNSURE, is_unsure
+from edgecxr.data.tables.labels import is_finding, plain_name
 from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
 from edgecxr.films.signatures import SUFFIXES
+from edgecxr.storage.settings import shown
 from edgecxr.storage.walk import names_below
 
-NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding")
+NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding", "healthy")
 """Names of a class or column of films on which nothing is wrong, in lower case."""
 
-_YES = ("yes", "y", "true", "positive", "pos", "present", "1")
-_NO = ("no", "n", "false", "negative", "neg", "absent", "0")
+_YES, _NO = (*POSITIVE, "1"), (*NEGATIVE, "0")
+
+_DOUBT = re.compile(
+    r"\( *\?+ *\)|\((?:likely|possible|probable|suspected|uncertain)\)|"
+    r"\?+|\b(?:possibl[ey]|probabl[ey]|likely|suspected|suspicious (?:of|for)|suspicion of|questionable|query|rule out|"
+    r"maybe|may be|cannot exclude|uncertain|equivocal|verdacht auf)\b|\br/o\b|\bv\.? ?a\.",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(r"(?:no|not|without|non|negative for|absent|kein|keine|sin|sans)[ _].*", re.IGNORECASE)
+_JOINED = re.compile(r"[/+&]|\b(?:and|und|et|with|mit|y)\b", re.IGNORECASE)
 
 
 def class_folders(root: Path) -> Table | None:
@@ -72,22 +84,25 @@ def _films(place: Path) -> list[Path]:
     return sorted(path for path in map(place.joinpath, names_below(place)) if path.suffix.lower() in SUFFIXES)
 
 
-def spread(table: Table, column: str, others: list[str]) -> Table:
+def spread(table: Table, column: str, others: list[str], uncertain: str | None = None) -> Table:
     """Return a table with columns of 0 and 1.
 
     They replace its column of names.
 
-    A cell holds the names of all findings on an image, Pneumonia|Effusion, or one of `NORMAL`; an empty one is not
-    known. A column of yes and no becomes one finding with the column's name.
+    A cell holds the names of all findings on an image, Pneumonia|Effusion (or with ; or , between them), or one of
+    `NORMAL`; an empty one is not known. A column of yes and no becomes one finding with the column's name. Names that
+    differ only in case, blanks and underscores are one.
 
     Args:
         table: the user's table.
         column: the column; it is replaced.
         others: columns that may be findings, too.
+        uncertain: what a name with a doubt, such as "Pneumonia?", counts as: a key of `findings.UNCERTAIN`; None
+            refuses it.
 
     Raises:
-        InputError: another column holds labels, a cell contradicts itself, or a name is that of another column; reason
-            "dataset".
+        InputError: another column holds labels, a cell contradicts itself, doubts, denies or joins findings, or a name
+            is that of another column; reason "dataset".
     """
     both = [name for name in others if name != column and _is_labels(table.columns[name])]
     if both:
@@ -99,29 +114,98 @@ def spread(table: Table, column: str, others: list[str]) -> Table:
     cells = table.columns[column]
     known = [cell.lower() for cell in cells if not is_unknown(cell)]
     rest = {name: values for name, values in table.columns.items() if name != column}
-    if known and all(cell in (*_YES, *_NO) for cell in known):
-        answers = ["" if is_unknown(cell) else "1" if cell.lower() in _YES else "0" for cell in cells]
+    if any(cell in (*_YES, *_NO) for cell in known) and all(cell in (*_YES, *_NO, *UNSURE) for cell in known):
+        answers = ["1" if cell.lower() in _YES else "0" if cell.lower() in _NO else cell for cell in cells]
         return dataclasses.replace(table, columns=rest | {column: answers})
-    named = [None if is_unknown(cell) else _names(cell) for cell in cells]
-    for line, names in zip(table.lines, named, strict=True):
-        if names and len(names) > 1 and any(name.lower() in NORMAL for name in names):
-            raise InputError(
-                f"line {line} of {table.path}: column {column!r} says that nothing is wrong, and names "
-                f"{listing(name for name in names if name.lower() not in NORMAL)}: correct it",
-                "dataset",
-            )
-    labels = list(dict.fromkeys(name for names in named for name in names or ()))
+    spelt: dict[str, str] = {}
+    read = [
+        _read(_Place(table, line, column, cell), spelt, uncertain)
+        for line, cell in zip(table.lines, cells, strict=True)
+    ]
+    labels = list(spelt.values())
+    _refuse_joined(table, column, labels)
     taken = [name for name in labels if name in rest]
     if taken:
         raise InputError(
             f"column {column!r} of {table.path} names {listing(taken)}, which are columns, too: rename them", "dataset"
         )
-    columns = {label: ["" if names is None else "1" if label in names else "0" for names in named] for label in labels}
+    columns = {label: [_value(of, label) for of in read] for label in labels}
     return dataclasses.replace(table, columns=rest | columns)
 
 
-def _names(cell: str) -> list[str]:
-    return [name.strip() for name in re.split(r"[|;]", cell) if name.strip()]
+def _value(named: dict[str, str] | None, label: str) -> str:
+    """Return the cell of a class."""
+    if named is None:
+        return ""
+    if label.lower() in NORMAL and "1" not in named.values():
+        return "" if "" in named.values() else "1"  # only doubts: whether nothing is wrong is what they count as
+    return named.get(label, "0")
+
+
+class _Place(NamedTuple):
+    """A cell of a column of names."""
+
+    table: Table
+    line: int
+    column: str
+    cell: str
+
+    def wrong(self, what: str) -> InputError:
+        """Return the error that the cell is."""
+        return InputError(
+            f"line {self.line} of {self.table.path}: column {self.column!r} holds {shown(self.cell)}, {what}", "dataset"
+        )
+
+
+def _read(place: _Place, spelt: dict[str, str], uncertain: str | None) -> dict[str, str] | None:
+    """Return the findings that a cell names, and their values.
+
+    Args:
+        place: the cell.
+        spelt: plain name -> the class; new ones are added.
+        uncertain: see `spread`.
+
+    Returns:
+        Class -> "1" or what a doubt counts as; None if nothing is known.
+    """
+    if is_unknown(place.cell):
+        return None
+    names = [name for name in (part.strip(" []'\"") for part in re.split(r"[|;,\n]", place.cell)) if name]
+    values: dict[str, str] = {}
+    for name in names:
+        sure = " ".join(_DOUBT.sub(" ", name).split())
+        doubted = sure != " ".join(name.split()) or is_unsure(name)
+        if doubted and uncertain is None:
+            raise place.wrong("which is no certain finding: say with --uncertain what such names count as")
+        if doubted and (not sure or is_unsure(sure) or sure.lower() in NORMAL):
+            if uncertain != "ignore" or len(names) > 1:
+                raise place.wrong("a doubt about no finding in particular: name the finding, or empty the cell")
+            return None
+        if sure.lower() not in NORMAL and _NEGATED.fullmatch(sure):
+            raise place.wrong("which denies a finding: name what is there, No finding if it is nothing")
+        if sure.lower() in (*_YES, *_NO) or is_label_value(sure):
+            raise place.wrong("which names no finding: write the names of findings, or only yes and no")
+        label = spelt.setdefault(plain_name(sure), sure)
+        values[label] = max(values.get(label, ""), UNCERTAIN[uncertain] if doubted and uncertain else "1")
+    if len(values) > 1 and any(name.lower() in NORMAL for name in values):
+        raise InputError(
+            f"line {place.line} of {place.table.path}: column {place.column!r} says that nothing is wrong, and names "
+            f"{listing(name for name in values if name.lower() not in NORMAL)}: correct it",
+            "dataset",
+        )
+    return values or None
+
+
+def _refuse_joined(table: Table, column: str, labels: list[str]) -> None:
+    """Refuse a class that is two of the other classes in one."""
+    for label in labels:
+        parts = [plain_name(part.strip()) for part in _JOINED.split(label)]
+        if len(parts) > 1 and not is_finding(label) and any(part in map(plain_name, labels) for part in parts):
+            raise InputError(
+                f"column {column!r} of {table.path} names {shown(label)}, and a part of it as a finding of its own: "
+                "write | between findings",
+                "dataset",
+            )
 
 
 def _is_labels(cells: list[str]) -> bool:

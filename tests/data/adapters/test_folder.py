@@ -181,7 +181,7 @@ def edited(column: int, cell: str) -> list[list[str]]:
         (rows_of(["train"] * 4), {"image_column": "file"}, "no column 'file'"),
         (rows_of(["train"] * 4), {"images": Path("/nowhere")}, r"none of the 4 images .* such as /nowhere/0\.png"),
         (rows_of(["train"]), {}, "no label has both positive and negative training images"),
-        ([[*row[:4], "x", "y"] for row in rows_of(["train"] * 4)], {}, "holds 'y'"),
+        ([[*row[:4], "x", "y"] for row in rows_of(["train"] * 4)], {}, "holds 'x'"),
         ([], {}, "has no rows"),
     ],
 )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from edgecxr.data.adapters.folder import folder
@@ -62,7 +66,7 @@ def test_a_column_of_names_becomes_a_column_for_each(tmp_path: Path) -> None:
     lines = [
         "Pneumonia|Effusion",
         "No Finding",
-        "effusion;Pneumonia".replace("e", "E", 1),
+        "effusion;Pneumonia",
         "",
         "Effusion",
         "No Finding",
@@ -78,6 +82,75 @@ def test_a_column_of_yes_and_no_is_one_finding(tmp_path: Path) -> None:
     dataset = folder(table(tmp_path, "tb", ["yes", "No", "YES", "", "n"]), label_column="tb", val_fraction=0)
     assert dataset.labels == ("tb",)
     np.testing.assert_array_equal(dataset.targets[:, 0], [1, 0, 1, np.nan, 0])
+
+
+FINDINGS = ("Pneumonia", "Effusion", "Mass")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    films=st.lists(st.lists(st.sampled_from(FINDINGS), unique=True), min_size=6, max_size=6),
+    separator=st.sampled_from(["|", ";", ",", " | ", ", ", "; "]),
+    spelling=st.sampled_from([str, str.upper, str.lower]),
+    brackets=st.booleans(),
+)
+def test_each_film_has_the_findings_that_its_cell_names(
+    films: list[list[str]], separator: str, spelling: Callable[[str], str], brackets: bool
+) -> None:
+    films = [*([name] for name in FINDINGS), [], *films]
+    cells = [separator.join(map(spelling if row > 3 else str, names)) or "Normal" for row, names in enumerate(films)]
+    with tempfile.TemporaryDirectory() as place:
+        lines = [f'"{[cell] if brackets else cell}"' for cell in cells]
+        dataset = folder(table(Path(place), "dx", lines), label_column="dx", val_fraction=0, test_fraction=0)
+    assert dataset.labels == FINDINGS
+    np.testing.assert_array_equal(dataset.targets, [[name in names for name in FINDINGS] for names in films])
+    np.testing.assert_array_equal(dataset.abnormal, [bool(names) for names in films])
+
+
+DOUBTS = ("{}?", "? {}", "possible {}", "Probable {}", "suspected {}", "V.a. {}", "r/o {}", "{} (likely)")
+
+
+@pytest.mark.parametrize("doubt", DOUBTS)
+@pytest.mark.parametrize(("uncertain", "value"), [("ignore", np.nan), ("ones", 1), ("zeros", 0)])
+def test_a_doubted_finding_counts_as_the_user_says(tmp_path: Path, doubt: str, uncertain: str, value: float) -> None:
+    doubted = doubt.format("Pneumonia")
+    place = table(tmp_path, "dx", ["Effusion", "Pneumonia", "Normal", doubted, f"Effusion|{doubted}", "Normal"])
+    with pytest.raises(InputError, match=r"line 5 .*--uncertain") as caught:
+        folder(place, label_column="dx", val_fraction=0, test_fraction=0)
+    assert caught.value.reason == "dataset"
+    dataset = folder(place, label_column="dx", val_fraction=0, test_fraction=0, uncertain=uncertain)
+    assert dataset.labels == ("Effusion", "Pneumonia")
+    np.testing.assert_array_equal(dataset.targets, [[1, 0], [0, 1], [0, 0], [0, value], [1, value], [0, 0]])
+    np.testing.assert_array_equal(dataset.abnormal, [1, 1, 0, value, 1, 0])
+
+
+@pytest.mark.parametrize("uncertain", [None, "ignore", "ones", "zeros"])
+@pytest.mark.parametrize(
+    "cell", ["no Pneumonia", "Ohne Befund, no effusion", "1", "yes", "Pneumonia / Effusion", "Pneumonia and Effusion"]
+)
+def test_a_cell_that_names_no_single_finding_is_refused(tmp_path: Path, cell: str, uncertain: str | None) -> None:
+    place = table(tmp_path, "dx", ["Effusion", "Pneumonia", "Normal", f'"{cell}"'])
+    with pytest.raises(InputError, match=r"labels\.csv") as caught:
+        folder(place, label_column="dx", val_fraction=0, test_fraction=0, uncertain=uncertain)
+    assert caught.value.reason == "dataset" and "'dx'" in str(caught.value)
+
+
+def test_a_doubt_about_nothing_in_particular_is_not_known(tmp_path: Path) -> None:
+    place = table(tmp_path, "dx", ["Effusion", "Normal", "?", "Normal?", "uncertain"])
+    dataset = folder(place, label_column="dx", val_fraction=0, test_fraction=0, uncertain="ignore")
+    np.testing.assert_array_equal(dataset.abnormal, [1, 0, np.nan, np.nan, np.nan])
+    for uncertain in (None, "ones", "zeros"):
+        with pytest.raises(InputError, match="line 4"):
+            folder(place, label_column="dx", val_fraction=0, test_fraction=0, uncertain=uncertain)
+
+
+@pytest.mark.parametrize("words", [("ja", "nein"), ("oui", "non"), ("sí", "no"), ("T", "F"), ("1", "0"), ("+", "-")])
+def test_yes_and_no_in_other_languages_with_a_doubt(tmp_path: Path, words: tuple[str, str]) -> None:
+    place = table(tmp_path, "tb", [*words, "?", *words])
+    dataset = folder(place, label_column="tb", val_fraction=0, test_fraction=0, uncertain="ignore")
+    np.testing.assert_array_equal(dataset.targets[:, 0], [1, 0, np.nan, 1, 0])
+    with pytest.raises(InputError, match=r"line 4 .*--uncertain"):
+        folder(place, label_column="tb", val_fraction=0, test_fraction=0)
 
 
 @pytest.mark.parametrize(

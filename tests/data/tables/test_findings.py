@@ -65,6 +65,26 @@ def test_an_uncertain_cell_counts_as_the_user_says(cell: str, uncertain: str, va
     assert np.isnan(dataset.abnormal[2]) == (uncertain == "ignore")
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    edema=st.lists(st.sampled_from(["0", "1"]), min_size=22, max_size=22),
+    doubted=st.sets(st.integers(2, 23), min_size=1),
+    cell=st.sampled_from(UNSURE),
+    uncertain=st.sampled_from(["ignore", "ones", "zeros"]),
+    column=st.sampled_from(["No Finding", "abnormal"]),
+)
+def test_a_doubt_about_normal_never_makes_a_film_with_a_finding_normal(
+    edema: list[str], doubted: set[int], cell: str, uncertain: str, column: str
+) -> None:
+    edema = ["0", "1", *edema]
+    says = [("1" if (value == "1") == (column == "abnormal") else "0") for value in edema]
+    cells = [cell if row in doubted else word for row, word in enumerate(says)]
+    abnormal = opened({column: cells, "Edema": edema}, uncertain=uncertain).abnormal
+    for row, value in enumerate(edema):
+        counts = {"ignore": np.nan, "ones": 1, "zeros": int(value)}[uncertain] if row in doubted else int(value)
+        np.testing.assert_equal(float(abnormal[row]), float(counts))
+
+
 def test_another_odd_cell_stays_an_error_and_another_handling_is_refused() -> None:
     columns = {"Edema": ["0", "1"] * 12, "Nodule": ["1", "0", "2", *["0"] * 21]}
     with pytest.raises(InputError, match="'2'"):

@@ -1,0 +1,146 @@
+"""No column that may hold findings is passed over in silence, and metadata hinder nobody."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgecxr.data.tables.cells import NEGATIVE, POSITIVE
+from edgecxr.data.tables.labels import SETS
+from edgecxr.data.tables.other_columns import is_metadata
+from edgecxr.errors import InputError
+from tests.data.tables.test_findings import opened
+
+EDEMA = ["0", "1"] * 12
+NOTATIONS = (
+    *(("ja", "nein"), ("oui", "non"), ("sí", "no"), ("T", "F"), ("x", ""), ("95%", "2%"), ("95", "2"), ("+", "-")),
+    *(("severe", "none"), ("1", "2"), ("3", "0"), ("vorhanden", "o.B."), ("YES", "NO"), ("wahr", "falsch"), ("●", "○")),
+)
+WORDS = st.text("abcdefgäéñ0123456789%+-*", min_size=1, max_size=8)
+NAMES = st.sampled_from(["Pneumonie", "Pleural Effusion", "Befund", "Mass", "heart size", "chest tube", "finding_1"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=NAMES,
+    words=st.sampled_from(NOTATIONS) | st.tuples(WORDS, WORDS).filter(lambda pair: len(set(pair)) == 2),
+    where=st.lists(st.sampled_from([0, 1, 2]), min_size=22, max_size=22),
+    labels=st.none() | st.just(["Edema"]),
+)
+def test_a_column_in_another_notation_stops_or_is_counted(
+    name: str, words: tuple[str, str], where: list[int], labels: list[str] | None
+) -> None:
+    cells = [(*words, "")[place] for place in [0, 1, *where]]
+    try:
+        dataset = opened({"Edema": EDEMA, name: cells}, labels=labels)
+    except InputError as error:
+        message = str(error)
+        assert error.reason == "dataset" and f"'{name}'" in message and "--ignore" in message
+        dataset = opened({"Edema": EDEMA, name: cells}, ignore=[name])
+    assert dataset.labels in (("Edema",), ("Edema", name))
+    positive = np.array([cell.lower() in POSITIVE for cell in cells])
+    films = int((positive & (dataset.abnormal < 0.5)).sum())
+    said = " ".join(dataset.provenance["warnings"])
+    answers = all(cell.lower() in (*POSITIVE, *NEGATIVE, "") for cell in cells)
+    assert not (films and answers) or (f"{films} films count as normal" in said and name in said)
+
+
+@pytest.mark.parametrize("words", NOTATIONS)
+def test_it_stops_unless_the_column_is_left_out_and_is_named_beside_a_stated_abnormal(words: tuple[str, str]) -> None:
+    columns = {"Edema": EDEMA, "Pneumonie": [words[row % 4 == 2] for row in range(24)]}
+    with pytest.raises(InputError, match="--ignore Pneumonie"):
+        opened(columns)
+    assert opened(columns, ignore=["Pneumonie"]).labels == ("Edema",)
+    if words in (("95%", "2%"), ("95", "2"), ("severe", "none"), ("3", "0"), ("●", "○")):
+        (said,) = opened({**columns, "abnormal": EDEMA}).provenance["warnings"]
+        assert "'Pneumonie'" in said and all(word in said for word in words)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    cells=st.lists(st.sampled_from(["0", "1", "", "yes", "no"]), min_size=22, max_size=22),
+    odd=st.sampled_from(["-1", "?", "2", "unknown", "1?"]),
+    row=st.integers(0, 21),
+    option=st.sampled_from([{"ignore": ["Nodule"]}, {"labels": ["Edema"]}]),
+)
+def test_an_odd_cell_does_not_switch_the_count_off(
+    cells: list[str], odd: str, row: int, option: dict[str, list[str]]
+) -> None:
+    cells = ["1", "0", *cells]
+    cells[row + 2] = odd
+    dataset = opened({"Edema": EDEMA, "Nodule": cells}, **option)
+    films = sum(cell in ("1", "yes") and EDEMA[row] == "0" for row, cell in enumerate(cells))
+    said = dataset.provenance["warnings"]
+    assert f"{films} films count as normal" in said[0] and "Nodule" in said[0]
+    assert f"line {row + 4} 'Nodule' '{odd}'" in said[1]
+
+
+def test_percents_grades_and_diagnoses_of_many_values_are_named() -> None:
+    percents = [f"{3 * row}%" for row in range(24)]
+    words = [["o.B.", "Erguss", "Stauung", "Infiltrat", "Rundherd", "Pneu"][row % 6] for row in range(24)]
+    for name, cells in (("Score", percents), ("Pneumonia", [str(row) for row in range(24)]),
+                        ("Labels", ["['edema', 'mass']", *[f"free text {row}" for row in range(23)]])):  # fmt: skip
+        with pytest.raises(InputError, match=f"'{name}'"):
+            opened({"Edema": EDEMA, name: cells})
+    for cells in (words, [str(4 * row) for row in range(24)]):
+        (said,) = opened({"Edema": EDEMA, "Diagnose": cells}).provenance["warnings"]
+        assert "'Diagnose'" in said and cells[1] in said
+
+
+TABLES = {
+    "NIH": {
+        "Follow-up #": ["0", "1", "2"], "Patient ID": ["1", "2"], "Patient Age": ["58", "61"],
+        "Patient Gender": ["M", "F"], "View Position": ["PA", "AP"], "OriginalImage[Width": ["2682", "2500"],
+        "Height]": ["2749", "2048"],
+    },
+    "CheXpert": {
+        "Sex": ["Male", "Female", "Unknown"], "Age": ["68", "87"], "Frontal/Lateral": ["Frontal", "Lateral"],
+        "AP/PA": ["AP", "PA", ""], "race": ["White", "Asian", "Other"], "ethnicity": ["a", "b"],
+        "interpreter_needed": ["No", "Yes"], "insurance_type": ["Medicare", "Private Insurance"],
+        "deceased": ["Yes", "No"],
+        "patient_report_date_order": ["1", "2", "3"], "recent_bmi": ["22.1", "30.5", ""],
+    },
+    "MIMIC": {
+        "subject_id": ["10", "11"], "study_id": ["50", "51"], "ViewPosition": ["PA", "LATERAL", "LL"],
+        "PerformedProcedureStepDescription": ["CHEST (PA AND LAT)", "CHEST (PORTABLE AP)"], "Rows": ["3056", "2544"],
+        "Columns": ["2544", "3056"], "StudyDate": ["21800506", "21800626"], "StudyTime": ["213014.531", "165500.312"],
+        "ProcedureCodeSequence_CodeMeaning": ["CHEST (PA AND LAT)", "CHEST (PORTABLE AP)"],
+        "ViewCodeSequence_CodeMeaning": ["postero-anterior", "lateral"],
+        "PatientOrientationCodeSequence_CodeMeaning": ["Erect", "Recumbent", ""],
+    },
+    "PadChest": {
+        "ImageDir": ["0", "1", "2"], "StudyDate_DICOM": ["20140915", "20150101"], "PatientBirth": ["1930", "1931"],
+        "PatientSex_DICOM": ["M", "F"], "Projection": ["PA", "L", "AP_horizontal"], "Pediatric": ["PED", "No"],
+        "MethodProjection": ["Manual review of DICOM fields", "Neural network"], "Modality_DICOM": ["CR", "DX"],
+        "Manufacturer_DICOM": ["ImagingDynamicsCompanyLtd", "PhilipsMedicalSystems"],
+        "PhotometricInterpretation_DICOM": ["MONOCHROME2", "MONOCHROME1"], "BitsStored_DICOM": ["12", "16"],
+        "PixelRepresentation_DICOM": ["0", "2"], "WindowCenter_DICOM": ["2048", "8192"], "Exposure_DICOM": ["5", "7"],
+        "SpatialResolution_DICOM": ["0.2", "1.25"], "XRayTubeCurrent_DICOM": ["200", "320"],
+    },
+    "hospital": {
+        "Geschlecht": ["m", "w", "d"], "Datum": ["01.02.2024", "03.02.2024"], "station": ["3A", "3B", "ITS"],
+        "smoker": ["yes", "no"], "portable": ["yes", "no", ""], "Hersteller": ["Siemens"], "kVp": ["90", "125"],
+        "accession number": ["A1", "A2"], "taken": ["2024-01-05 10:22:31", "2024-01-06"],
+        "px": ["1024x1024", "512x512"],
+        "orig": ["1024x1024 L", "1024x1024 RGBA"], "sha256_src": ["ab" * 32, "cd" * 32],
+        "src_path": ["a/b.png", "c/d.png"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("labels", [None, ["Edema"]])
+def test_metadata_of_usual_tables_hinder_nobody(table: str, labels: list[str] | None) -> None:
+    columns = {name: [cells[row % 5 % len(cells)] for row in range(24)] for name, cells in TABLES[table].items()}
+    dataset = opened({"Edema": EDEMA, **columns}, labels=labels)
+    assert dataset.labels == ("Edema",) and dataset.provenance["warnings"] == []
+
+
+def test_no_name_of_a_finding_is_taken_for_metadata() -> None:
+    for label in {label for labels in SETS.values() for label in labels}:
+        for name in (label, label.upper(), label.replace(" ", "_")):
+            assert not is_metadata(name, ["M", "F"] * 3)
+    for name in ("heart size", "chest tube", "lung volume", "class_id", "Befund", "status", "device", "reader 1"):
+        assert not is_metadata(name)

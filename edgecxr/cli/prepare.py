@@ -169,6 +169,6 @@ def prepare(
     if retry and existing and existing.info["rejected"] and existing.info["inputs"] == prepared.info["inputs"]:
         before, after = (sum(data.info["rejected"].values()) for data in (existing, prepared))
         say(f"read again: {before} films, of which {before - after} can be used now")
-    for warning in (*source.provenance.get("warnings", []), *prepared.info.get("left", [])):
+    for warning in (*source.provenance.get("warnings", []), *prepared.info.get("left", []), *prepared.film_warnings()):
         say(f"warning: {warning}")
     show_text(replace(prepared, path=out).describe())  # a path from here, not from the root

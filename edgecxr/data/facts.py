@@ -46,6 +46,7 @@ _SCHEMA = {
         "train_hash": {"type": ["string", "null"]},
         "large_hash": _TEXT, "boxes_hash": _TEXT, "decoded_hash": _TEXT,
         "rejected": _COUNTS, "warnings": _COUNTS, "duplicates": _COUNTS, "left": _TEXTS,
+        "warned": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 10_000}},
         "films": {"type": "object", "required": ["rows", "columns"], "properties": {"rows": _SIDES, "columns": _SIDES}},
         "counts": {"type": "object", "additionalProperties": _SPLIT},
         "provenance": _ORIGIN,

@@ -261,6 +261,15 @@ class Prepared:
             lines.append(f"  rejected: {rejected} (see {self.path / 'rejected.csv'})")
         return joined([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
 
+    def film_warnings(self) -> list[str]:
+        """Return what had to be assumed of films: each kind with its count and a film."""
+        warned = self.info.get("warned", {})
+        return [
+            f"{text} ({count} {'film' if count == 1 else 'films'}"
+            + (f", such as {brief(warned[text])})" if text in warned else ")")
+            for text, count in self.info.get("warnings", {}).items()
+        ]
+
     def check(self) -> None:
         """Compare all hashed files with their recorded hashes.
 

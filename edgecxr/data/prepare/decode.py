@@ -36,6 +36,8 @@ _ENDED = {
 }
 """Messages about films whose process ended."""
 
+_REFUSED = "it is taken, but `edgecxr infer` refuses such films"
+
 _PRELOAD = ("edgecxr.films.codestreams.pydicom_without_requests", "numpy", "pydicom.pixels", "PIL.Image")
 
 Decoded = tuple[Outcome, bytes | None]
@@ -158,8 +160,8 @@ def decode_one(film: Film, sizes: tuple[int, ...]) -> tuple[list[Any], bytes]:
     try:
         radiograph = film.read()
         pixels = b"".join(to_base(radiograph.held, size).tobytes() for size in sizes)
-        # In `prepare`, gate objections only warn.
-        objections = [objection.message for objection in radiograph.objections]
+        # Whoever labelled the film may know better than its header, and --any-view wants laterals: warn only.
+        objections = [f"{objection.message}; {_REFUSED}" for objection in radiograph.objections]
         warnings = [*objections, *warnings_at(radiograph, max(sizes))]
         return ["", "", warnings, radiograph.shape, radiograph.rendering], pixels
     except InputError as error:

@@ -74,6 +74,7 @@ def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, fo
     cells = ([*names, *map(_cell, values)] for *names, values in lines)
     _write_csv(folder / "table.csv", (*FIXED_COLUMNS, *dataset.labels), cells)
     rejected = [o for o in outcomes if o.reason]
+    warnings, warned = _counted([o for o in outcomes if not o.reason])
     ids = dataset.ids.tolist()
     _write_csv(
         folder / "rejected.csv", ("id", "reason", "message"), ([ids[o.index], o.reason, o.message] for o in rejected)
@@ -104,7 +105,8 @@ def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, fo
         "films": _sizes([o.shape for o in outcomes if o.shape]),
         "boxes": len(boxes),
         "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
-        "warnings": _counted([o for o in outcomes if not o.reason]),
+        "warnings": warnings,
+        "warned": {text: ids[film] for text, film in warned.items()},
         "counts": _counts(dataset, outcomes, kept),
         "provenance": dataset.provenance,
         "left": _left(dataset, outcomes, kept),
@@ -282,18 +284,21 @@ def _cell(value: np.float32) -> str:
     return "" if np.isnan(value) else np.format_float_positional(value, trim="-")
 
 
-def _counted(outcomes: list[Outcome]) -> dict[str, int]:
+def _counted(outcomes: list[Outcome]) -> tuple[dict[str, int], dict[str, int]]:
     """Count warnings, ignoring the numbers in their texts.
 
-    The first text of each is kept.
+    Returns:
+        The first text of each -> the number of films, and -> the index of the first film.
     """
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
+    films: dict[str, int] = {}
     for outcome in outcomes:
         for warning in outcome.warnings:
-            pattern = re.sub(r"\d+", "#", warning)
-            counts[first.setdefault(pattern, warning)] += 1
-    return dict(counts.most_common())
+            text = first.setdefault(re.sub(r"\d+", "#", warning), warning)
+            counts[text] += 1
+            films.setdefault(text, outcome.index)
+    return dict(counts.most_common()), films
 
 
 def _counts(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> dict[str, Any]:

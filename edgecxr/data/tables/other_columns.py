@@ -223,10 +223,11 @@ def _names_findings(cell: str) -> bool:
 
 
 def _is_in_some_words(table: Table, name: str) -> bool:
-    """Return whether a column repeats some values, or holds numbers that may be percents."""
-    known = [cell for cell in table.columns[name] if not is_unknown(cell)]
-    values = set(known)
-    return (1 < len(values) <= _SOME and 4 * len(values) <= len(table)) or all(map(_may_be_percent, values))
+    """Return whether a column repeats values, or holds labels or percents."""
+    values = {cell for cell in table.columns[name] if not is_unknown(cell)}
+    if 1 < len(values) <= _SOME and 4 * len(values) <= len(table):
+        return True
+    return all(map(_may_be_percent, values)) or any(is_label_value(cell) or is_answer(cell) for cell in values)
 
 
 def _may_be_percent(cell: str) -> bool:

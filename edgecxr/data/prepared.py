@@ -262,7 +262,7 @@ class Prepared:
         return joined([*lines, f"  pictures: {self.path / 'contact_sheet.png'}"])
 
     def film_warnings(self) -> list[str]:
-        """Return what had to be assumed of films: each kind with its count and a film."""
+        """Return each kind of assumption about films, with count and example."""
         warned = self.info.get("warned", {})
         return [
             f"{text} ({count} {'film' if count == 1 else 'films'}"

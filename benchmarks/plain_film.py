@@ -64,10 +64,11 @@ def voi(film: Dataset, values: Pixels) -> Pixels | None:
     """Apply the lookup table or window (PS3.3 C.11.2); None without."""
     if "VOILUTSequence" in film:
         item = film.VOILUTSequence[0]
-        entries, first, bits = item.LUTDescriptor
+        entries, first, _ = item.LUTDescriptor
         table = np.asarray(item.LUTData)
         index = np.clip(np.rint(values) - first, 0, (entries or 65536) - 1).astype(np.int64)
-        return np.asarray(table[index] / max((1 << bits) - 1, int(table.max())))
+        used = int(at_rank(table, 0.999)).bit_length() or int(table.max()).bit_length()  # whatever the file says
+        return np.clip(table[index] / ((1 << used) - 1), 0, 1)
     if "WindowCenter" not in film:
         return None
     center, width = float(film.WindowCenter), float(film.WindowWidth)

@@ -19,6 +19,7 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
+from edgecxr.films.codestreams.extent import surplus
 from edgecxr.films.codestreams.pixel_data import (
     SYNTAXES,
     NoDecoderError,
@@ -28,7 +29,7 @@ from edgecxr.films.codestreams.pixel_data import (
     without_broken_offsets,
 )
 from edgecxr.films.elements import read_elements
-from edgecxr.films.grayscale import display_table, luminance, thin
+from edgecxr.films.grayscale import display_table, luminance, padding_words, thin
 from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements.against import is_for_processing, objections_of
@@ -59,6 +60,7 @@ KEYWORDS = [
 ]
 """Elements that are read; no patient names and private sequences are kept."""
 
+_FEW = 0.01  # share of the pixels that decides nothing
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
 _ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
@@ -92,6 +94,7 @@ def read_dicom(path: Path) -> Radiograph:
                 notes.append("the table of offsets of the pixel data is broken; it was ignored")
         reason = "undecodable" if syntax.is_private or syntax.is_encapsulated else "malformed"
         with _faults(path, "cannot be decoded", reason):
+            notes += [note] if (note := surplus(dataset, syntax)) else []
             try:
                 frame = first_frame(dataset, syntax)
             except NoDecoderError as error:
@@ -155,11 +158,13 @@ def _check(path: Path, dataset: Dataset) -> None:
         if dataset.get(keyword) in (None, ""):
             raise InputError(f"{path} lacks {keyword}, so its pixels cannot be read: {AGAIN}", "malformed")
     photometric, samples = str(dataset.PhotometricInterpretation), int(dataset.get("SamplesPerPixel") or 0)
-    if samples != (1 if photometric in _ONE_SAMPLE else 3 if photometric.startswith(("RGB", "YBR_")) else None):
+    kind = _text(dataset, "PhotometricInterpretation")
+    if not photometric.startswith((*_ONE_SAMPLE, "RGB", "YBR_")):
+        raise InputError(f"{path} has pixels of kind {kind}: save or send the film as MONOCHROME2", "unsupported")
+    if samples != (1 if photometric in _ONE_SAMPLE else 3):
         raise InputError(
-            f"{path} has {samples} samples per pixel of kind {_text(dataset, 'PhotometricInterpretation')}: "
-            "save or send the film as MONOCHROME2",
-            "unsupported",
+            f"{path} contradicts itself, {samples} samples per pixel and PhotometricInterpretation {kind}: {AGAIN}",
+            "malformed",
         )
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if rows < 1 or columns < 1 or rows * columns > MAX_PIXELS:
@@ -189,35 +194,72 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     width = min(8 * frame.dtype.itemsize, 16)
     if describes_itself(syntax):
         bits = width
-    # HighBit above BitsStored - 1 (retired, found in old files) means that the values are shifted up.
-    shift = int(dataset.get("HighBit") or 0) + 1 - bits
-    shift = shift if 0 < shift <= width - bits else 0
     signed = dataset.PixelRepresentation == 1 and bits <= width
     bits = min(bits, width)
     stored = np.arange(1 << bits)
     if signed:
         stored[1 << (bits - 1) :] -= 1 << bits
     words = _words(frame)
-    visible = shutter(dataset, frame.shape) if dataset.get("ShutterShape") else None
-    broken = visible is None and "ShutterShape" in dataset and bool(dataset.ShutterShape)
-    visible = None if visible is None or visible.all() else visible
+    visible, shuttered = shutter(dataset, frame.shape)
+    more: list[str] = []
     sample = thin(words)
     counts = seen = np.bincount(sample.ravel(), minlength=1 << width)
     if visible is not None:
         seen = np.bincount(sample[thin(visible)], minlength=1 << width)
+    padding = padding_words(dataset, bits, width, signed)
+    if padding is not None and counts[padding].any() and counts[~padding].any():
+        more.append(f"padding is a value of more bits than BitsStored, {bits}, says; whole words were compared with it")
+        counts, seen = (np.where(padding, 0, found) for found in (counts, seen))
+        seen = seen if seen.any() else counts
+    else:
+        padding = None
+    shift = 0 if describes_itself(syntax) else _shift(dataset, counts, bits, signed, more)
     # Bits above and below those stored mean nothing: a stored value has several words.
     seen = seen.reshape(-1, 1 << bits, 1 << shift).sum(axis=(0, 2))
     grey, notes = display_table(dataset, stored, seen)
     if not describes_itself(syntax) and _beyond(counts, bits + shift, signed):
         notes.append(f"the pixels use more bits than BitsStored, {bits}, says; those beyond were ignored")
-    if broken:
-        notes.append("the file's shutter is malformed or hides nearly all; it was ignored")
-    if visible is not None:
-        notes.append("the file's shutter was applied")
+    notes += [*more, *shuttered]
     table = np.repeat(grey, 1 << shift) if shift else grey
+    if padding is not None:
+        table = np.tile(table, len(padding) // len(table))
+        table[padding] = 0
     if words.max() >= len(table):
         words = words & words.dtype.type(len(table) - 1)
     return StoredPixels(words, table, visible), notes
+
+
+def _shift(dataset: Dataset, counts: NDArray[Any], bits: int, signed: bool, notes: list[str]) -> int:
+    """Return by how many bits values are shifted up.
+
+    HighBit above BitsStored - 1 (retired, found in old files) says so. It is believed unless the words say otherwise:
+    those of shifted values use the bits up to it, and none below their own.
+
+    Args:
+        dataset: the file.
+        counts: of each possible word.
+        bits: those stored.
+        signed: whether words are signed.
+        notes: gets what was assumed.
+    """
+    stated = dataset.get("HighBit")
+    shift = bits - 1 if stated in (None, "") else int(stated)
+    shift += 1 - bits
+    if shift == 0 or stated in (None, ""):
+        return 0
+    if shift < 0 or len(counts) < 1 << (bits + shift):
+        notes.append(f"HighBit {stated} and BitsStored {bits} contradict each other; HighBit was ignored")
+        return 0
+    few = counts.sum() * _FEW
+    below, above = counts.sum() - counts[:: 1 << shift].sum(), counts[1 << bits :].sum()
+    if signed:
+        above -= counts[-(1 << (bits - 1)) :].sum()  # copies of the sign
+    if below > few and above <= few:
+        notes.append(f"HighBit {stated} says that the pixels are shifted up, which they are not; it was ignored")
+        return 0
+    if below > few:
+        notes.append(f"the pixels use bits below those that HighBit {stated} says; they were ignored")
+    return shift
 
 
 def _turned(

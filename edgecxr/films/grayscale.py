@@ -6,8 +6,7 @@ A pixel of at most 16 bits has at most 65536 possible values. Everything is ther
 value, in float64, and the film is one table lookup: exact, and without float64 copies of the film.
 
 pydicom's `apply_modality_lut` and `apply_voi_lut` are not used: the latter wraps its index at 256 for VOI LUTs with
-8-bit entries, and both raise on the empty or partly filled elements that real files have. A test checks that the
-results agree.
+8-bit entries, and both raise on the empty or partly filled elements that real files have. A test compares them.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ PERCENTILES = (0.5, 99.5)
 """The range of grey levels that is shown if a file gives no usable window."""
 
 _SATURATED = 0.99  # a window that clips a larger share of the film is not used
+_WHITE_RANK = 0.999  # share of a lookup table's entries that are not above its white
 _MIN_SPREAD = 1 / 32  # fewer than 8 of 256 grey levels show nothing
 
 # Rec. 601, the luminance that Pillow and the JPEG standard use.
@@ -52,17 +52,18 @@ def display_table(
         ValueError, AttributeError, TypeError: the modality LUT breaks its own format.
     """
     warnings: list[str] = []
-    values = _modality(dataset, stored, warnings)
-    padded = _padded(dataset, stored)
+    values, rescaled = _modality(dataset, stored, warnings)
+    padded = _padded(dataset, stored, warnings)
     if padded is not None and counts[~padded].any():
         counts = np.where(padded, 0, counts)
-    grey = _voi(dataset, values, warnings)
+    grey = _voi(dataset, values, warnings) if rescaled else None
     if grey is not None and _useless(grey, counts):
         warnings.append("the file's window leaves nearly nothing to see; contrast was set by percentiles instead")
         grey = _stretch(values, values, counts)
     elif grey is None:
         bits = int(dataset.BitsStored)
-        lacks = "contrast" if any("window" in warning for warning in warnings) else "the file gives no window; contrast"
+        told = not rescaled or any("window" in warning for warning in warnings)
+        lacks = "contrast" if told else "the file gives no window; contrast"
         full = _full_range(stored, values, bits)
         if bits <= 8 and not _useless(full, counts):
             # The film was made for an 8-bit display: stretching would make it differ from a PNG of the same film.
@@ -78,18 +79,46 @@ def display_table(
     return grey.astype(np.float32), warnings
 
 
-def _padded(dataset: Dataset, stored: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-    """Return which stored values are padding (PS3.3 C.7.5.1.1.2), or None."""
-    ends = [_number(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    if ends[0] is None:
+def padding_words(dataset: Dataset, bits: int, width: int, signed: bool) -> NDArray[np.bool_] | None:
+    """Return which words are padding that has more bits than are stored.
+
+    Args:
+        dataset: the file's elements.
+        bits: those stored.
+        width: bits of a word.
+        signed: whether words are signed.
+
+    Returns:
+        (2 ** width,); None if padding is a stored value, or there is none.
+    """
+    words = np.arange(1 << width)
+    if signed:
+        words[1 << (width - 1) :] -= 1 << width
+    ends = _padding(dataset, signed, [])
+    lowest = -(1 << (bits - 1)) if signed else 0
+    if ends is None or (lowest <= ends[0] and ends[1] < lowest + (1 << bits)):
         return None
+    return (words >= ends[0]) & (words <= ends[1])
+
+
+def _padded(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> NDArray[np.bool_] | None:
+    """Return which stored values are padding (PS3.3 C.7.5.1.1.2), or None."""
+    ends = _padding(dataset, bool(stored.min() < 0), warnings)
+    return None if ends is None else (stored >= ends[0]) & (stored <= ends[1])
+
+
+def _padding(dataset: Dataset, signed: bool, warnings: list[str]) -> tuple[float, float] | None:
+    """Return the least and the largest value of padding, or None."""
+    value, limit = (_number(dataset, keyword, warnings) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
+    if value is None and limit is not None:
+        warnings.append("the file gives PixelPaddingRangeLimit alone; pixels of that value were taken as padding")
     # The sign of these elements is often that of another pixel representation.
     wrapped = [
-        end + 65536 if end < 0 <= stored.min() else end - 65536 if end > 32767 and stored.min() < 0 else end
-        for end in ends
+        end + 65536 if end < 0 and not signed else end - 65536 if end > 32767 and signed else end
+        for end in (value, limit)
         if end is not None
     ]
-    return (stored >= min(wrapped)) & (stored <= max(wrapped))
+    return (min(wrapped), max(wrapped)) if wrapped else None
 
 
 def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
@@ -157,24 +186,30 @@ def thin(pixels: NDArray[Any], limit: int = 1 << 18) -> NDArray[Any]:
     return pixels[::step, ::step]
 
 
-def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> Values:
-    """Return the modality value of each stored value (PS3.3 C.11.1)."""
+def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> tuple[Values, bool]:
+    """Return the modality value of each stored value (PS3.3 C.11.1).
+
+    Also returns whether they are those that the file means, so that its window fits them.
+    """
+    values = stored.astype(np.float64)
     if dataset.get("ModalityLUTSequence"):
-        looked_up = _lookup(dataset, dataset.ModalityLUTSequence[0], stored.astype(np.float64), warnings)[0]
+        looked_up = _lookup(dataset, dataset.ModalityLUTSequence[0], values, warnings)[0]
         if np.ptp(looked_up) > 0:
-            return looked_up
+            return looked_up, True
         warnings.append("the file's modality LUT has one value only; it was ignored")
-        return stored.astype(np.float64)
-    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+        return values, False
+    said = len(warnings)
+    slope, intercept = (_number(dataset, keyword, warnings) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope == 0:
         warnings.append("the file's RescaleSlope is 0; it was ignored")
-        slope = None
+    if any(warning.endswith("ignored") for warning in warnings[said:]):
+        return values, False
     with np.errstate(over="ignore"):
-        values: Values = stored.astype(np.float64) * (1.0 if slope is None else slope) + (intercept or 0.0)
-    if not np.all(np.isfinite(values)) or np.ptp(values) == 0:
+        rescaled: Values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+    if not np.all(np.isfinite(rescaled)) or np.ptp(rescaled) == 0:
         warnings.append("the file's rescale slope and intercept are out of range; they were ignored")
-        return stored.astype(np.float64)
-    return values
+        return values, False
+    return rescaled, True
 
 
 def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None:
@@ -184,8 +219,8 @@ def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None
     """
     if dataset.get("VOILUTSequence"):
         try:
-            table, white = _lookup(dataset, dataset.VOILUTSequence[0], values, warnings)
-            return np.asarray(table / white)
+            looked_up, table, bits = _lookup(dataset, dataset.VOILUTSequence[0], values, warnings)
+            return np.clip(looked_up / _white(table, bits, warnings), 0, 1)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError):
             warnings.append("the file's VOI LUT is malformed; it was ignored")
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
@@ -224,10 +259,12 @@ def window(values: Values, center: float, width: float, shape: str = "LINEAR") -
         return np.clip((values - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
-def _lookup(dataset: Dataset, item: Dataset, values: Values, warnings: list[str]) -> tuple[Values, int]:
+def _lookup(
+    dataset: Dataset, item: Dataset, values: Values, warnings: list[str]
+) -> tuple[Values, NDArray[np.uint16], int]:
     """Apply a LUT of a Modality or VOI LUT Sequence.
 
-    Returns the entries for `values`, and the value of white.
+    Returns the entries for `values`, all entries, and how many bits the file says that they have.
     """
     # The descriptor's VR depends on the pixels' sign and is often wrong: infer the sign from the values.
     entries, first, bits = (int(value) for value in item.LUTDescriptor)
@@ -248,11 +285,22 @@ def _lookup(dataset: Dataset, item: Dataset, values: Values, warnings: list[str]
         table = table[:entries]  # bytes are padded to an even number
     elif table.size != entries:
         warnings.append(f"a lookup table has {table.size} entries and not {entries}, as it says; all were used")
-    white = max((1 << bits) - 1 if 1 <= bits <= 16 else 0, int(table.max()))
-    if white == 0:
+    if not table.any():
         raise ValueError("a lookup table of zeros")
     index = np.clip(np.rint(values) - first, 0, table.size - 1).astype(np.int64)
-    return table[index].astype(np.float64), white
+    return table[index].astype(np.float64), table, bits
+
+
+def _white(table: NDArray[np.uint16], bits: int, warnings: list[str]) -> int:
+    """Return the value of white in a VOI LUT.
+
+    It follows from the bits of the entries, a few left out, and not from those that the file states.
+    """
+    top = int(np.sort(table)[round(_WHITE_RANK * (table.size - 1))]) or int(table.max())
+    used = top.bit_length()
+    if used != bits:
+        warnings.append(f"a lookup table has entries of {used} bits and not {bits}, as it says; {used} were assumed")
+    return (1 << used) - 1
 
 
 def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
@@ -278,11 +326,25 @@ def _useless(grey: Values, counts: NDArray[np.int64]) -> bool:
     return high - low < _MIN_SPREAD
 
 
-def _number(dataset: Dataset, keyword: str) -> float | None:
-    """Return an element's first value as a finite number, or None."""
-    try:
-        value = dataset.get(keyword)
-        number = float(value if isinstance(value, (int, float, str)) else value[0])
-    except (TypeError, ValueError, IndexError, OverflowError, AttributeError):
+def _number(dataset: Dataset, keyword: str, warnings: list[str] | None = None) -> float | None:
+    """Return an element's first value as a finite number, or None.
+
+    What is there and is no number is warned of.
+    """
+    if keyword not in dataset:
         return None
-    return number if np.isfinite(number) else None
+    warnings, raw = [] if warnings is None else warnings, dataset.get_item(keyword).value
+    stated = raw.decode("ascii", "replace") if isinstance(raw, bytes) else raw
+    try:
+        value = dataset[keyword].value
+        values = [value] if isinstance(value, (int, float, str)) else list(value or [""])
+        if len(values) > 1:
+            warnings.append(f"the file's {keyword} has {len(values)} values; the first was taken")
+        if values[0] == "":
+            return None
+        if np.isfinite(number := float(values[0])):
+            return number
+    except Exception:  # pydicom raises nearly anything over a malformed element
+        pass
+    warnings.append(f"the file's {keyword} is broken ({brief(stated, 40)}); it was ignored")
+    return None

@@ -19,7 +19,7 @@ from edgecxr.errors import InputError
 from edgecxr.films.image_file import from_array
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_film, read_radiograph
-from edgecxr.films.shutter import shutter
+from edgecxr.films.shutter import MAX_CORNERS, _inside, shutter
 from edgecxr.films.statements.against import objections_of
 from edgecxr.films.statements.regions import region_warning
 from edgecxr.films.statements.view import DESCRIPTIONS, stated_view, turn_of
@@ -268,9 +268,10 @@ def test_a_rectangular_shutter_leaves_the_pixels_between_its_edges(
     dataset.ShutterLeftVerticalEdge, dataset.ShutterRightVerticalEdge = left, right
     expected = np.zeros((rows, columns), bool)
     expected[upper - 1 : lower, left - 1 : right] = True
-    visible = shutter(dataset, (rows // 2, columns // 2) if half else (rows, columns))
+    visible, notes = shutter(dataset, (rows // 2, columns // 2) if half else (rows, columns))
     if visible is None:
-        assert expected.mean() < 0.1, "a shutter that hides nearly all is a mistake"
+        assert "hides nearly all" in notes[0] if notes else expected.mean() > 0.9
+        assert expected.mean() < 0.1 or not notes, "a shutter that hides nearly all is a mistake"
     elif half:
         assert abs(visible.mean() - expected.mean()) < 0.1
     else:
@@ -282,16 +283,48 @@ def test_circular_and_polygonal_shutters_and_malformed_ones() -> None:
     dataset = Dataset()
     dataset.Rows = dataset.Columns = 100
     dataset.ShutterShape, dataset.CenterOfCircularShutter, dataset.RadiusOfCircularShutter = "CIRCULAR", [50, 50], 40
-    visible = shutter(dataset, (100, 100))
+    visible, _ = shutter(dataset, (100, 100))
     assert visible is not None and visible.mean() == pytest.approx(np.pi * 0.16, abs=0.01) and not visible[0, 0]
     dataset.ShutterShape = MultiValue(str, ["CIRCULAR", "POLYGONAL"])
     dataset.VerticesOfThePolygonalShutter = [1, 1, 1, 100, 100, 1]
-    both = shutter(dataset, (100, 100))
+    both, _ = shutter(dataset, (100, 100))
     assert both is not None and both.mean() == pytest.approx(visible.mean() / 2, abs=0.02) and not both[90, 90]
-    for broken in ({"RadiusOfCircularShutter": None}, {"RadiusOfCircularShutter": 1}, {"ShutterShape": "ROUND"}):
-        for keyword, value in broken.items():
-            setattr(dataset, keyword, value)
-        assert shutter(dataset, (100, 100)) is None
+    for keyword, value, why in (
+        ("RadiusOfCircularShutter", None, "malformed"), ("RadiusOfCircularShutter", 1, "hides nearly all"),
+        ("ShutterShape", "BITMAP", "BITMAP is not supported"), ("ShutterShape", "ROUND", "not supported"),
+        ("ShutterShape", "POLYGONAL", ""), ("VerticesOfThePolygonalShutter", [1, 1, 1], "malformed"),
+        ("VerticesOfThePolygonalShutter", [1, 1, 1, 2**31 - 1, 9, 9], "malformed"),
+        ("VerticesOfThePolygonalShutter", [1] * (2 * MAX_CORNERS + 2), "corners"),
+    ):  # fmt: skip
+        setattr(dataset, keyword, value)
+        hidden, notes = shutter(dataset, (100, 100))
+        assert (hidden is None and why in notes[0]) if why else hidden is not None
+
+
+def test_a_bitmap_does_not_hide_the_other_shapes(tmp_path: Path) -> None:
+    dataset = Dataset()
+    dataset.Rows = dataset.Columns = 100
+    dataset.ShutterShape, dataset.VerticesOfThePolygonalShutter = ["POLYGONAL", "BITMAP"], [1, 1, 1, 100, 100, 1]
+    visible, notes = shutter(dataset, (100, 100))
+    assert visible is not None and not visible[90, 90] and ["BITMAP" in note for note in notes] == [True, False]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    vertices=st.lists(st.tuples(st.integers(-5, 40), st.integers(-5, 40)), min_size=1, max_size=30),
+    shape=st.tuples(st.integers(1, 30), st.integers(1, 30)), scale=st.sampled_from([1, 2]),
+)  # fmt: skip
+def test_polygons_are_filled_by_the_even_odd_rule(
+    vertices: list[tuple[int, int]], shape: tuple[int, int], scale: int
+) -> None:
+    rows, columns = (scale * (np.arange(side) + 0.5) + 0.5 for side in shape)
+    expected = np.zeros(shape, bool)
+    for (row, column), (last_row, last_column) in zip(vertices, vertices[-1:] + vertices[:-1], strict=True):
+        for i, y in enumerate(rows):
+            if (y < row) != (y < last_row):
+                expected[i] ^= columns < (last_column - column) * (y - row) / (last_row - row) + column
+    flat = [float(value) for vertex in vertices for value in vertex]
+    np.testing.assert_array_equal(_inside(flat, rows, columns), expected)
 
 
 def test_a_shutter_that_is_not_applied_is_told_unless_it_hides_nothing(tmp_path: Path) -> None:

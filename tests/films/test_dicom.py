@@ -422,7 +422,9 @@ def test_other_content_is_not_taken_for_dicom(head: bytes) -> None:
         ({"Rows": 65535, "Columns": 65535}, "unsupported"),
         ({"Rows": 4}, "malformed"),  # fewer bytes than pixels
         ({"PhotometricInterpretation": "HSV"}, "unsupported"),
-        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "unsupported"),
+        ({"SamplesPerPixel": 3, "PlanarConfiguration": 0}, "malformed"),
+        ({"PhotometricInterpretation": "RGB"}, "malformed"),
+        ({"PhotometricInterpretation": "CMYK"}, "unsupported"),
         ({"BitsStored": 0, "HighBit": 0}, "malformed"),
         ({"PixelData": b"\5\0" * 4}, "blank"),
     ],

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import struct
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -41,6 +40,7 @@ from pydicom.uid import (
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 
 from edgecxr.films.codestreams import jpeg, jpeg2000, runs
+from edgecxr.films.codestreams.extent import JPEG2000_STARTS, check_size, first_fragment, jpeg_frame
 
 # The first installed plug-in always decodes, so that two machines give the same pixels, of lossy syntaxes too. If it
 # finds a stream damaged, no other is tried: that one might return half a film.
@@ -78,7 +78,6 @@ SYNTAXES = (
 # What GDCM's libjpeg says of whole films: it tries to read 12 bits as 8, and some encoders fill in the scan's header.
 _HARMLESS = re.compile("precision|invalid sos parameters", re.IGNORECASE)
 
-_JPEG2000_STARTS = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
 # Frame markers of the JPEG processes, for files that do not state their transfer syntax.
 _JPEG_KINDS = {
     0xC0: JPEGBaseline8Bit,
@@ -153,10 +152,10 @@ def transfer_syntax(dataset: Dataset) -> UID:
     if stated and (stated.is_private or stated.is_encapsulated or not encapsulated):
         return stated
     if encapsulated:
-        stream = _first_fragment(dataset)
-        if stream.startswith(_JPEG2000_STARTS):
+        stream = first_fragment(dataset)
+        if stream.startswith(JPEG2000_STARTS):
             return JPEG2000Lossy
-        marker = (_jpeg_frame(stream) or (0,))[0]
+        marker = (jpeg_frame(stream) or (0,))[0]
         if marker in _JPEG_KINDS:
             return _JPEG_KINDS[marker]
     implicit, little = dataset.original_encoding
@@ -186,7 +185,7 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
     decoder = get_decoder(syntax)
     plugin = ""
     if syntax.is_encapsulated:
-        _check_size(dataset, _first_fragment(dataset))
+        check_size(dataset, syntax)
         if syntax in JPEGLSTransferSyntaxes and not _ends_with_marker(dataset):
             raise ValueError("the codestream lacks its end")  # CharLS would search for it for seconds
         _check_whole(dataset, syntax)
@@ -237,7 +236,8 @@ def _halved(dataset: Dataset) -> NDArray[Any] | None:
     """Decode a large, ordinary film at half its size, or return None."""
     plain = int(dataset.get("NumberOfFrames") or 1) == 1 == dataset.SamplesPerPixel and not dataset.PixelRepresentation
     # Padding is recognised by its exact value, which halving would mix with its neighbours.
-    if not plain or dataset.BitsAllocated != 16 or "PixelPaddingValue" in dataset:
+    padded = "PixelPaddingValue" in dataset or "PixelPaddingRangeLimit" in dataset
+    if not plain or dataset.BitsAllocated != 16 or padded:
         return None
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         return None
@@ -263,14 +263,6 @@ def _decoded_as(syntax: UID, bits: int) -> UID:
     return JPEGBaseline8Bit if bits == 8 else JPEGLosslessSV1
 
 
-def _first_fragment(dataset: Dataset) -> bytes:
-    """Return the start of the first frame's codestream.
-
-    The item before it is the offset table.
-    """
-    return next((fragment for fragment in islice(generate_fragments(dataset.PixelData), 1, None) if fragment), b"")
-
-
 def _ends_with_marker(dataset: Dataset) -> bool:
     """Return whether a single JPEG frame ends with its end marker."""
     if int(dataset.get("NumberOfFrames") or 1) > 1:
@@ -293,39 +285,3 @@ def without_broken_offsets(dataset: Dataset) -> bool:
     frame = b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
     dataset["PixelData"].value = encapsulate([frame], has_bot=False)
     return True
-
-
-def _check_size(dataset: Dataset, stream: bytes) -> None:
-    """Refuse codestreams whose size or precision differs from the file's.
-
-    Decoders allocate memory by them, and GDCM crashes on a bad precision.
-    """
-    size = (int(dataset.Rows), int(dataset.Columns))
-    if stream.startswith(_JPEG2000_STARTS[0]):
-        width, height, left, top = struct.unpack_from(">4L", stream, 8)
-        actual = (height - top, width - left)
-    elif frame := _jpeg_frame(stream):
-        actual = frame[2:4]
-        if not 2 <= frame[1] <= 16 or frame[1] > int(dataset.BitsAllocated) or frame[4] != dataset.SamplesPerPixel:
-            raise ValueError(f"the codestream holds {frame[4]} samples of {frame[1]} bits, unlike the file's header")
-    else:
-        return
-    if actual != size:
-        raise ValueError(f"the codestream holds {actual[0]} x {actual[1]} pixels, not {size[0]} x {size[1]}")
-
-
-def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int, int] | None:
-    """Return the fields of a JPEG or JPEG-LS frame header, or None.
-
-    They are marker, precision, height, width and components.
-    """
-    position = 2
-    while stream[:2] == b"\xff\xd8" and position + 10 <= len(stream) and stream[position] == 0xFF:
-        marker = stream[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
-            return (marker, *struct.unpack_from(">BHHB", stream, position + 4))
-        position += 2 + int(struct.unpack_from(">H", stream, position + 2)[0])
-    return None

@@ -28,8 +28,9 @@ from edgecxr.films.codestreams.pixel_data import (
     transfer_syntax,
     without_broken_offsets,
 )
+from edgecxr.films.codestreams.tail import tail
 from edgecxr.films.elements import read_elements
-from edgecxr.films.grayscale import display_table, luminance, padding_words, thin
+from edgecxr.films.grayscale import display_table, luminance, padding_ends, padding_words, thin
 from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements.against import is_for_processing, objections_of
@@ -189,7 +190,8 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
         bits = 8 * frame.dtype.itemsize
     if frame.ndim == 3:
         pixels, coloured = luminance(frame, (1 << bits) - 1)
-        return pixels, ["the image is in colour; its luminance was taken"] if coloured else []
+        notes = ["the image is in colour; its luminance was taken"] if coloured else []
+        return pixels, [*notes, *([cut] if (cut := tail(frame)) else [])]
 
     width = min(8 * frame.dtype.itemsize, 16)
     if describes_itself(syntax):
@@ -219,6 +221,12 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     grey, notes = display_table(dataset, stored, seen)
     if not describes_itself(syntax) and _beyond(counts, bits + shift, signed):
         notes.append(f"the pixels use more bits than BitsStored, {bits}, says; those beyond were ignored")
+    word = words[-1, -1]
+    ends = padding_ends(dataset, signed, [])
+    padded = ends is not None and ends[0] <= stored[(word >> shift) & (len(stored) - 1)] <= ends[1]
+    padded |= padding is not None and bool(padding[word])
+    if not padded and (visible is None or visible[-1].any()) and (cut := tail(words)):
+        notes.append(cut)
     notes += [*more, *shuttered]
     table = np.repeat(grey, 1 << shift) if shift else grey
     if padding is not None:

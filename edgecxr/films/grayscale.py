@@ -94,7 +94,7 @@ def padding_words(dataset: Dataset, bits: int, width: int, signed: bool) -> NDAr
     words = np.arange(1 << width)
     if signed:
         words[1 << (width - 1) :] -= 1 << width
-    ends = _padding(dataset, signed, [])
+    ends = padding_ends(dataset, signed, [])
     lowest = -(1 << (bits - 1)) if signed else 0
     if ends is None or (lowest <= ends[0] and ends[1] < lowest + (1 << bits)):
         return None
@@ -103,11 +103,11 @@ def padding_words(dataset: Dataset, bits: int, width: int, signed: bool) -> NDAr
 
 def _padded(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> NDArray[np.bool_] | None:
     """Return which stored values are padding (PS3.3 C.7.5.1.1.2), or None."""
-    ends = _padding(dataset, bool(stored.min() < 0), warnings)
+    ends = padding_ends(dataset, bool(stored.min() < 0), warnings)
     return None if ends is None else (stored >= ends[0]) & (stored <= ends[1])
 
 
-def _padding(dataset: Dataset, signed: bool, warnings: list[str]) -> tuple[float, float] | None:
+def padding_ends(dataset: Dataset, signed: bool, warnings: list[str]) -> tuple[float, float] | None:
     """Return the least and the largest value of padding, or None."""
     value, limit = (_number(dataset, keyword, warnings) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if value is None and limit is not None:

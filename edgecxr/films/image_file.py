@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.films.codestreams import jpeg, jpeg2000, tiff
 from edgecxr.films.codestreams.standard_error import captured
+from edgecxr.films.codestreams.tail import tail
 from edgecxr.films.grayscale import luminance, stretch, thin
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.signatures import FORMATS, JPEG_2000
@@ -31,7 +32,7 @@ MAX_BYTES = 1 << 30
 """Compressed files that are larger are not checked for damage, since no film is."""
 
 _SIGNATURES = (b"\x89PNG", jpeg.START, *tiff.STARTS, b"GIF8")
-_PHOTOMETRIC = 262
+_BITS, _PHOTOMETRIC = 258, 262
 _AS_PNG = "save it as PNG, with 8 or 16 bits"
 
 _MALFORMED = (
@@ -53,6 +54,7 @@ _BLACK = 8  # levels of a black frame in a JPEG file
 _LEAST_SEEN = 0.2  # of the film, that is neither border nor frame
 _DARKEST = 0.002  # share of the pixels below the level from which on levels are counted
 
+_HALF = 0.5  # of white
 _WHITE_RANK = 0.999
 """Share of the pixels below the level by which the bits in use are judged: a few hot pixels do not count."""
 
@@ -85,7 +87,7 @@ def read_image(path: Path) -> Radiograph:
                 wrong = tiff.fault(tags, file) if tags else None
                 white_is_zero = image.mode.startswith("I") and tags.get(_PHOTOMETRIC) == 0
                 with captured() if tags else contextlib.nullcontext(messages) as messages:
-                    pixels, more = _grey(path, ImageOps.exif_transpose(image))
+                    pixels, more = _decoded(path, image, tags, file)
                 if white_is_zero:  # Pillow inverts 8 bits only
                     pixels = 1 - pixels
                 wrong = wrong or (source.fault() if isinstance(source, jpeg.Watched) else None)
@@ -198,6 +200,22 @@ def _too_large(path: Path) -> InputError:
     return InputError(f"{path} claims more than {MAX_PIXELS} pixels: no radiograph has that size", "unsupported")
 
 
+def _decoded(path: Path, image: Image.Image, tags: Any, file: BinaryIO) -> tuple[FloatArray, list[str]]:
+    """Return what `_grey` does, of the image upright.
+
+    Raises:
+        InputError: its values would be lost, since Pillow cuts them to 8 bits.
+    """
+    deep = _is_deep(image, tags, file)
+    cut = tail(np.asarray(image))
+    pixels, notes = _grey(path, ImageOps.exif_transpose(image))
+    if deep and _white_of(pixels) < _HALF:
+        raise InputError(
+            f"{path} has colours of 16 bits and uses few of them: save it as grey, with 8 or 16 bits", "unsupported"
+        )
+    return pixels, [*notes, cut] if cut else notes
+
+
 def _grey(path: Path, image: Image.Image) -> tuple[FloatArray, list[str]]:
     """Return the film's grey levels, and the assumptions made.
 
@@ -220,6 +238,36 @@ def _grey(path: Path, image: Image.Image) -> tuple[FloatArray, list[str]]:
     return pixels, ["the image is in colour; its luminance was taken"] if coloured else []
 
 
+def _is_deep(image: Image.Image, tags: Any, file: BinaryIO) -> bool:
+    """Return whether Pillow cuts an image to 8 bits.
+
+    It does so with colour, and with grey with alpha.
+    """
+    if image.mode == "L" or image.mode.startswith(("I", "F")):
+        return False
+    if image.format == "TIFF":
+        return bool(max(tags.get(_BITS, (8,))) > 8)
+    if image.format == "JPEG2000":
+        position = file.tell()
+        file.seek(0)
+        head = file.read(1 << 16)
+        file.seek(position)
+        place = head.find(_JPEG2000[0]) + 42  # of the first component's precision
+        return place < 42 or place >= len(head) or (head[place] & 127) + 1 > 8
+    # Pillow's names of raw modes end with the bits: RGB;16B. Those of PPM are a number, the largest value.
+    kinds = [
+        kind for tile in getattr(image, "tile", ()) for kind in (tile[3] if isinstance(tile[3], tuple) else (tile[3],))
+    ]
+    return any(kind > 255 if image.format == "PPM" and isinstance(kind, int) else ";16" in str(kind) for kind in kinds)
+
+
+def _white_of(pixels: np.ndarray) -> float:
+    """Return the grey level that nearly all pixels are below."""
+    seen = thin(pixels)
+    rank = round(_WHITE_RANK * (seen.size - 1))
+    return float(np.partition(seen, rank, axis=None)[rank])
+
+
 def _unknown_tiff(path: Path) -> bool:
     """Return whether Pillow does not know a TIFF file's kind of pixels."""
     try:
@@ -235,8 +283,7 @@ def _unknown_tiff(path: Path) -> bool:
 
 def _sixteen_bits(values: np.ndarray) -> tuple[FloatArray, list[str]]:
     seen = thin(values)
-    rank = round(_WHITE_RANK * (seen.size - 1))
-    if np.partition(seen, rank, axis=None)[rank] >= 1 << 15:
+    if _white_of(values) >= 1 << 15:
         return np.multiply(values, np.float32(1 / 65535), dtype=np.float32), []
     # Values of a detector with 10 to 15 bits would be nearly black if scaled as 16 bits.
     levels = np.arange(1 << 16, dtype=np.float64)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +119,65 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     for name, content in {"empty": b"", "page": b"<html><body>DICM</body></html>" * 20, "zeros": bytes(1000)}.items():
         (tmp_path / name).write_bytes(content)
         assert reason(tmp_path / name) == "not-an-image"
+
+
+def png(folder: Path, values: np.ndarray) -> Path:
+    """Write (H, W, C) of 16 bits, which Pillow cannot, as PNG."""
+    rows, columns, channels = values.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in (
+        (b"IHDR", struct.pack(">2L5B", columns, rows, 16, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines, 1)),
+        (b"IEND", b""),
+    ):
+        content += struct.pack(">L", len(data)) + name + data + struct.pack(">L", zlib.crc32(name + data))
+    path = folder / "film.png"
+    path.write_bytes(content)
+    return path
+
+
+def tiff(folder: Path, values: np.ndarray) -> Path:
+    """Write (H, W, 3) of 16 bits, which Pillow cannot, as TIFF."""
+    rows, columns, channels = values.shape
+    data = values.astype("<u2").tobytes()
+    tags = [
+        (256, 4, 1, columns), (257, 4, 1, rows), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14),
+        (277, 3, 1, channels), (278, 4, 1, rows), (279, 4, 1, len(data)),
+    ]  # fmt: skip
+    bits = struct.pack("<3H", 16, 16, 16)
+    content = b"II*\0" + struct.pack("<L", 14 + len(data)) + bits + data + struct.pack("<H", len(tags))
+    content += b"".join(struct.pack("<2H2L", *tag) for tag in tags) + bytes(4)
+    path = folder / "film.tif"
+    path.write_bytes(content)
+    return path
+
+
+def ppm(folder: Path, values: np.ndarray) -> Path:
+    path = folder / "film.ppm"
+    path.write_bytes(b"P6 %d %d 65535\n" % values.shape[1::-1] + values.astype(">u2").tobytes())
+    return path
+
+
+@pytest.mark.parametrize("bits", [10, 12, 15, 16])
+@pytest.mark.parametrize(("writer", "channels"), [(png, 2), (png, 3), (png, 4), (tiff, 3), (ppm, 3)])
+def test_colours_of_sixteen_bits_that_use_few_are_never_left_black(
+    tmp_path: Path, writer: Callable[[Path, np.ndarray], Path], channels: int, bits: int
+) -> None:
+    grey = np.random.default_rng(bits).integers(0, 1 << bits, (60, 70))
+    values = np.stack([grey] * channels, axis=-1)
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    values[0, 0] = 65535  # a hot pixel
+    path = writer(tmp_path, values)
+    if bits == 16:
+        assert np.allclose(read_radiograph(path).pixels[1:], grey[1:] / 65535, atol=1 / 200)
+    else:
+        assert reason(path) == "unsupported"
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_grey_of_sixteen_bits_in_a_png_is_read_as_before(tmp_path: Path, bits: int) -> None:
+    grey = np.random.default_rng(bits).integers(0, 1 << bits, (60, 70))
+    assert read_radiograph(png(tmp_path, grey[..., None])).pixels.mean() == pytest.approx(0.5, abs=0.02)

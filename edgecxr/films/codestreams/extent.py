@@ -21,7 +21,7 @@ _BOXES = 4096
 
 
 def surplus(dataset: Dataset, syntax: UID) -> str | None:
-    """Return a warning about pixel data that nothing in the header asks for.
+    """Return a warning about more pixel data than the header says.
 
     A few bytes are filler, of which DCMTK warns too. A whole row or column may be one that Rows or Columns lacks, and
     then all others could be at wrong places. Of a codestream, which states its own size, the first is the film.
@@ -42,7 +42,7 @@ def surplus(dataset: Dataset, syntax: UID) -> str | None:
         found = sum(len(fragment) for fragment in islice(generate_fragments(dataset.PixelData), 1, None))
     samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
     pixel = samples * (int(dataset.BitsAllocated) // 8)
-    if pixel == 0:
+    if pixel == 0 or int(dataset.BitsAllocated) % 8:
         return None  # the decoder names it
     stated = frames * rows * columns * pixel
     extra = found - stated - stated % 2
@@ -94,7 +94,7 @@ def first_fragment(dataset: Dataset) -> bytes:
 
 
 def _joined(dataset: Dataset) -> bytes:
-    """Return all fragments in one, for a header that is longer than the first."""
+    """Return all fragments, for a header longer than the first."""
     return b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
 
 

@@ -23,6 +23,7 @@ _MARKER = re.compile(rb"\xff+[^\x00\xff]")
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN, _END, _INTERVAL = 0xDA, 0xD9, 0xDD
+_RESTARTS = range(0xD0, 0xD8)
 
 _AHEAD = b"\x55" * 8
 """libjpeg fills 64 bits before it decodes, so it reads at most this far beyond a whole stream."""
@@ -68,11 +69,11 @@ class Watched(io.BytesIO):
         """Return what is wrong with the decoded stream, or None."""
         if self._simple:
             early = self.tell() < self._end - _PADDING
-            return "the picture ends before its stream" if early else None
+            return "the picture ends before its stream" if early else _missing(self._stream)
         marker, precision, height, width, components = self._frame
         if marker not in (_BASELINE, _EXTENDED, _PROGRESSIVE) or precision != 8 or components not in (1, 3):
             return None
-        return _said(self._stream, height, width, components)
+        return _missing(self._stream) or _said(self._stream, height, width, components)
 
 
 def fault(stream: bytes) -> str | None:
@@ -126,6 +127,37 @@ def _headers(stream: bytes) -> tuple[tuple[int, int, int, int, int], int, int]:
         if marker == _SCAN:
             return frame, position, interval
     return frame, 0, interval
+
+
+def _missing(stream: bytes) -> str | None:
+    """Return whether a stream of several scans lacks some, or None.
+
+    Decoders show what there is, and libjpeg says nothing. Each scan of a progressive stream states which coefficients
+    it refines up to which bit (ITU-T T.81, G.1.1.1); a whole one gives each coefficient of each component its last bit.
+    """
+    lacking: dict[int, set[int]] = {}
+    progressive, position = False, 2
+    while position + 10 <= len(stream) and stream[position] == 0xFF:
+        marker = stream[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        if marker == _END:
+            break
+        (length,) = struct.unpack_from(">H", stream, position + 2)
+        body = stream[position + 4 : position + 2 + length]
+        position += 2 + length
+        if marker in _FRAMES:
+            progressive = marker == _PROGRESSIVE
+            lacking = {body[6 + 3 * i]: set(range(64)) for i in range(body[5])}
+        elif marker == _SCAN:
+            first, last, bits = body[1 + 2 * body[0] :][:3] if progressive else (0, 63, 0)
+            for component in body[1 : 1 + 2 * body[0] : 2]:
+                if bits & 15 == 0:
+                    lacking.get(component, set()).difference_update(range(first, last + 1))
+            found = next((found for found in _MARKER.finditer(stream, position) if found[0][-1] not in _RESTARTS), None)
+            position = found.start() if found else len(stream)
+    return "some of its scans are missing" if any(lacking.values()) else None
 
 
 def _said(stream: bytes, height: int, width: int, components: int) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from pathlib import Path
 
@@ -208,3 +209,19 @@ def test_what_a_checksum_or_a_length_of_a_strip_says_is_heard(tmp_path: Path) ->
     content = zlib.compress(bytes(range(200)))
     assert _inflated(content, 200) is None
     assert _inflated(content, 199) and _inflated(content, 201) and _inflated(content[:-1], 200)
+
+
+@settings(deadline=None, max_examples=40)
+@given(of=NOISE, quality=st.integers(10, 95), colour=st.booleans(), restarts=st.booleans())
+def test_progressive_streams_without_their_last_scans_are_refused(
+    of: tuple[int, int, int, float], quality: int, colour: bool, restarts: bool
+) -> None:
+    image, stream = Image.fromarray(noise(of)), io.BytesIO()
+    options = {"restart_marker_rows": 1} if restarts else {}
+    (image.convert("RGB") if colour else image).save(stream, "JPEG", quality=quality, progressive=True, **options)
+    whole = stream.getvalue()
+    assert jpeg.fault(whole) is None
+    scans = [found.start() for found in re.finditer(rb"\xff\xda", whole)]
+    assert len(scans) > 3
+    for place in scans[1:]:
+        assert "scans are missing" in str(jpeg.fault(whole[:place] + b"\xff\xd9"))

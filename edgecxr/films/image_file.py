@@ -252,7 +252,7 @@ def _is_deep(image: Image.Image, tags: Any, file: BinaryIO) -> bool:
         file.seek(0)
         head = file.read(1 << 16)
         file.seek(position)
-        place = head.find(_JPEG2000[0]) + 42  # of the first component's precision
+        place = head.find(JPEG_2000[0]) + 42  # of the first component's precision
         return place < 42 or place >= len(head) or (head[place] & 127) + 1 > 8
     # Pillow's names of raw modes end with the bits: RGB;16B. Those of PPM are a number, the largest value.
     kinds = [

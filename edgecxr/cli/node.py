@@ -21,7 +21,7 @@ app.add_typer(nodes, name="node")
 
 
 users = typer.Typer(
-    help="Users of the web page, each with a role: viewer, operator or admin.",
+    help="Users of the web page and their roles.",
     epilog="Example:  edgecxr node user add jane --role viewer --config node.toml",
     no_args_is_help=True,
     rich_markup_mode=None,

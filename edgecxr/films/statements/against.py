@@ -1,4 +1,6 @@
-"""Statements of a DICOM file against it being a frontal chest film for people to look at."""
+"""Statements of a DICOM file against its use.
+
+They say that it is no frontal chest film for people to look at."""
 
 from __future__ import annotations
 

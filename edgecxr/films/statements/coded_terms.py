@@ -1,4 +1,4 @@
-"""Coded terms of DICOM files: code values of SNOMED, and what they mean here."""
+"""Code values of SNOMED in DICOM files, and their meaning."""
 
 from __future__ import annotations
 

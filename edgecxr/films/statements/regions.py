@@ -18,7 +18,7 @@ _CODED = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
 
 
 def other_region(dataset: Dataset) -> str | None:
-    """Return the part of the body that a file names, other than the chest.
+    """Return the part, other than the chest, that a file names.
 
     Code values count first, then the meanings of codes, BodyPartExamined and free text. One that says the chest is
     enough of several that count alike; a part that free text names counts only where no element says the chest.
@@ -67,7 +67,7 @@ def _is_chest(part: str) -> bool:
 
 
 def _stated(dataset: Dataset) -> tuple[bool, str | None]:
-    """Return whether BodyPartExamined says the chest, and the other part that it names.
+    """Return whether BodyPartExamined says chest, and which other part.
 
     Text that is not ASCII says nothing but the chest, since its character set is often undeclared.
     """

@@ -73,7 +73,7 @@ def stated_view(dataset: Dataset) -> tuple[str | None, list[str]]:
 
 
 def _view_of_descriptions(dataset: Dataset) -> str | None:
-    """Return "LL" or "oblique" if free text says so of a file that says nothing else.
+    """Return "LL" or "oblique" if free text alone says so.
 
     A series or a study may hold frontal and lateral films, so that words for both say nothing.
     """

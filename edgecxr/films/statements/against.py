@@ -1,6 +1,7 @@
 """Statements of a DICOM file against its use.
 
-They say that it is no frontal chest film for people to look at."""
+They say that it is no frontal chest film for people to look at.
+"""
 
 from __future__ import annotations
 

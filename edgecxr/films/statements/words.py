@@ -247,7 +247,8 @@ def names_chest(text: str) -> bool:
 def other_part(text: str) -> str | None:
     """Return the word for another part of the body.
 
-    None if there is none, or if the chest is named too."""
+    None if there is none, or if the chest is named too.
+    """
     if names_chest(text):
         return None
     found = _OTHER.search(text) or _OTHER_CHARACTERS.search(text) or _THORACIC_SPINE.search(text)

@@ -23,8 +23,10 @@ def doctor(
 
     from edgecxr.doctor.examine import examine
     from edgecxr.doctor.listing import as_json, as_text, exit_code
+    from edgecxr.node.node_config import read_config
     from edgecxr.terminal import show_json, show_text
 
+    read_config(config)  # one that cannot be read is said first
     rows = examine(node=config)
     if json_:
         show_json(json.dumps(as_json(rows)))

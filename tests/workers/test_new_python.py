@@ -182,14 +182,14 @@ def test_python_m_leaves_the_folder_before_it_imports_a_package(place: Path) -> 
 # ---- the rule
 
 PLACES: dict[str, set[str]] = {
-    # The supervisor starts what new_python.command says, with its environment.
-    "subprocess": {"machine/system.py", "node/supervisor.py", "workers/new_python.py"},
+    # The supervisor starts what new_python.command says, with its environment; authority.py starts openssl.
+    "subprocess": {"machine/system.py", "node/supervisor.py", "node/tls/authority.py", "workers/new_python.py"},
     "multiprocessing": set(),
     "ray": {"workers/cluster.py"},
     "torch.distributed.launcher.api": {"train/launch.py"},
     "runpy": set(),
     "pty": set(),
-    "asyncio": set(),
+    "asyncio.subprocess": set(),
 }  # fmt: skip
 _ENDINGS = ("l", "le", "lp", "lpe", "v", "ve", "vp", "vpe")
 _NOWHERE = ("system", "popen", "posix_spawnp", "forkpty", *(k + end for k in ("exec", "spawn") for end in _ENDINGS))
@@ -197,8 +197,11 @@ CALLS: dict[str, set[str]] = {f"os.{name}": set() for name in _NOWHERE} | {
     "sys.executable": {"workers/new_python.py", "doctor/machine_rows.py", "extras.py"},  # the last two print it
     "os.posix_spawn": {"workers/template.py"},
     "os.fork": {"workers/template.py", "workers/confine.py"},
+    "asyncio.create_subprocess_exec": set(),
+    "asyncio.create_subprocess_shell": set(),
     "concurrent.futures.ProcessPoolExecutor": set(),
 }  # fmt: skip
+SUSPECT = ("os", "sys", "asyncio")
 
 
 def test_pythons_are_started_in_one_place() -> None:
@@ -212,7 +215,7 @@ def test_pythons_are_started_in_one_place() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif (
-                isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("os", "sys")
+                isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in SUSPECT
             ):
                 modules = [f"{node.value.id}.{node.attr}"]
             for module in modules:

@@ -92,7 +92,7 @@ def test_every_step_leaves_a_record_and_is_not_done_twice(tmp_path):
     assert second.count("done before") == len(expected)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failing_step_is_recorded_and_the_rest_goes_on(tmp_path):
     (tmp_path / "data").mkdir()
     out = run(tmp_path, "--minutes", "8")

@@ -20,7 +20,7 @@ def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, "--out", str(out), *more], capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_pair_is_measured_and_an_exceeded_limit_is_named(tmp_path: Path) -> None:
     done = run(tmp_path / "record.json", *ANY, "--limit=infer-wall=0")
     assert done.returncode == 6, done.stderr

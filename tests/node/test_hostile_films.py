@@ -141,6 +141,7 @@ def bomb(folder: Path) -> bytes:
     return b"".join([*parts, packer.flush()])
 
 
+@pytest.mark.long
 def test_each_bad_film_gets_its_reason_and_the_next_ones_their_results(tmp_path: Path) -> None:
     with node(tmp_path) as (process, port):
         modality = Modality(port)

@@ -214,9 +214,7 @@ def test_pythons_are_started_in_one_place() -> None:
                 modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif (
-                isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in SUSPECT
-            ):
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in SUSPECT:
                 modules = [f"{node.value.id}.{node.attr}"]
             for module in modules:
                 for rule in PLACES:

@@ -25,6 +25,7 @@ RUN apt-get update \
 # With the system's packages, so that the TensorRT bindings of JetPack are seen.
 COPY pyproject.toml README.md LICENSE /src/
 COPY edgecxr /src/edgecxr
+COPY export/bundles /src/export/bundles
 RUN python3 -m venv --system-site-packages /opt/edgecxr \
  && /opt/edgecxr/bin/pip install /src "pycuda>=2022.1" \
  && useradd --create-home --uid 1000 --groups video edgecxr \

@@ -18,6 +18,7 @@ RUN python -m venv /opt/edgecxr \
 
 COPY pyproject.toml README.md LICENSE /src/
 COPY edgecxr /src/edgecxr
+COPY export/bundles /src/export/bundles
 RUN /opt/edgecxr/bin/pip install "/src[all]" \
  && useradd --create-home --uid 1000 edgecxr \
  && install -d -o edgecxr /work

@@ -115,6 +115,7 @@ def test_an_image_copies_and_installs_what_there_is(path: Path) -> None:
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     steps = [line.split(maxsplit=1) for line in joined.splitlines() if line]
     known = {"ARG", "FROM", "ENV", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
+    known |= {"VOLUME", "EXPOSE", "HEALTHCHECK"}
     assert {name for name, _ in steps} <= known
     assert next(name for name, _ in steps if name != "ARG") == "FROM"
     by_name = {name: [rest for other, rest in steps if other == name] for name in known}
@@ -124,7 +125,7 @@ def test_an_image_copies_and_installs_what_there_is(path: Path) -> None:
         *sources, dest = shlex.split(rest)
         assert all((ROOT / source).exists() for source in sources)
         copied |= {Path(dest, source).name for source in sources}
-    assert copied == {"pyproject.toml", "README.md", "LICENSE", "edgecxr"}
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", "edgecxr", "bundles"}
     for command in by_name["RUN"]:
         done = subprocess.run(["sh", "-n", "-c", command], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -132,7 +133,7 @@ def test_an_image_copies_and_installs_what_there_is(path: Path) -> None:
     extras = {extra for command in by_name["RUN"] for extra in re.findall(r"/src\[(\w+)\]", command)}
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert all(re.search(rf"^{extra} = \[", pyproject, re.M) for extra in extras)
-    assert bool(extras) == (path.stem == "workstation")
+    assert bool(extras) == (path.stem in ("workstation", "node"))
 
 
 def test_the_jetson_s_image_has_a_tensorrt_of_its_target() -> None:

@@ -7,7 +7,9 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,11 +43,24 @@ def record(benchmark: str, settings: dict[str, Any], results: list[dict[str, Any
     passed = all(check["pass"] for result in results for check in result["checks"])
     return {
         "benchmark": benchmark,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": _commit(),
         "status": "pass" if passed else "fail",
         "machine": machine(),
         "settings": settings,
         "results": results,
     }
+
+
+def _commit() -> str | None:
+    """Return the commit of the code, with a + if files have changed since; None outside a clone."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed else "")
 
 
 def machine() -> dict[str, Any]:

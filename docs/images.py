@@ -155,7 +155,12 @@ PICTURES = {
     ),
     "evidence": Picture(
         evidence,
-        ("benchmarks/evidence_figure.py", "edgecxr/plots/figure.py"),
+        (
+            "benchmarks/evidence_figure.py",
+            "benchmarks/evidence_status.py",
+            "benchmarks/gap.py",
+            "edgecxr/plots/figure.py",
+        ),
         ("benchmarks/results/evidence/phantom10k",),
     ),
     "node": Picture(
@@ -170,7 +175,13 @@ PICTURES = {
     ),
     "report": Picture(
         report,
-        ("edgecxr/benchmark/report.py", "edgecxr/plots/records.py", "edgecxr/plots/figure.py"),
+        (
+            "edgecxr/benchmark/report.py",
+            "edgecxr/benchmark/tables.py",
+            "edgecxr/benchmark/recommend.py",
+            "edgecxr/plots/records.py",
+            "edgecxr/plots/figure.py",
+        ),
         (f"{RECORDS}/benchmark-nih_dev-1thread.json",),
     ),
 }

@@ -194,12 +194,11 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
             for folder in [] if own else shipped():
                 say(
                     f"no bundle in {workspace.root / 'export'}: taking {folder.name}, which comes with edgecxr for a "
-                    f"first try; edgecxr bundle show {folder.name} says how weak it is, train, distill and export make "
-                    "your own"
+                    f"first try (edgecxr bundle show {folder.name} says how weak it is)"
                 )
                 return folder
             raise ModelError(
-                f"no bundle in {workspace.root / 'export'}: name one with --model or EDGECXR_MODEL"
+                f"no bundle in {workspace.root / 'export'}: name one, or set EDGECXR_MODEL"
                 f"{_bundles(workspace)}, or make one with `edgecxr export`"
             ) from error
     try:
@@ -245,7 +244,8 @@ def shipped() -> list[Path]:
 def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
     """Return the folder of the run or bundle `name`.
 
-    A run comes before a bundle of the same name. None means the latest run.
+    A run comes before a bundle of the same name, and that before one that comes with edgecxr. None means the latest
+    run.
 
     Raises:
         ModelError: there is none.
@@ -255,6 +255,9 @@ def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
     places = (workspace.root / name, Path(name), workspace.root / "export" / name)
     for folder in places:
         if os.path.isfile(folder / CARD):
+            return folder
+    for folder in shipped():
+        if folder.name == name:
             return folder
     _refuse_unfinished(places)
     searched = ", ".join(map(str, places))

@@ -148,11 +148,11 @@ def test_a_device_without_a_workspace_is_told_of_the_bundle_that_lies_here(
 ) -> None:
     monkeypatch.delenv("EDGECXR_MODEL", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL, .*`edgecxr export`$"):
+    with pytest.raises(ModelError, match=r"EDGECXR_MODEL, .*`edgecxr export`$"):
         resolve.bundle(workspace, None)
     tiny_bundle(tmp_path / "copied")
     (tmp_path / "other").mkdir()
-    with pytest.raises(ModelError, match=r"--model or EDGECXR_MODEL \(there are copied\), or make"):
+    with pytest.raises(ModelError, match=r"EDGECXR_MODEL \(there are copied\), or make"):
         resolve.bundle(workspace, None)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgecxr.doctor.listing import Row
-from edgecxr.errors import UsageError
 from edgecxr.extras import command, installed
 from edgecxr.node.node_config import read_config
 from edgecxr.node.surroundings import certificates, findings, unfit
@@ -29,11 +28,6 @@ def rows(path: Path | None = None) -> Iterator[Row]:
         yield Row("node", "pynetdicom", "error", value, "the node does not start with it", (command("node"),), facts)
     else:
         yield Row("node", "pynetdicom", "ok", version, facts=facts)
-    try:
-        config = read_config(path)
-    except UsageError as error:
-        problem, _, remedy = str(error).rpartition(": ")
-        yield Row("node", "configuration", "error", problem, remedy, exit_code=UsageError.exit_code)
-        return
+    config = read_config(path)
     for each in (*findings(config), *certificates(config)):
         yield Row("node", each.name, "warn" if each.remedy else "ok", each.value, each.remedy, facts=each.facts)

@@ -396,3 +396,12 @@ def test_a_file_is_filled_by_the_command(tmp_path: Path) -> None:
     typed = edgecxr("report", tmp_path / "a.json", "--into", page, runs=tmp_path / "runs")
     assert (typed.code, typed.out) == (0, "") and "1 place filled" in typed.err
     assert "Within one engine" in page.read_text()
+
+
+def test_the_page_of_benchmarks_has_what_report_writes_now(tmp_path: Path) -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    page = shutil.copy(benchmarks / "README.md", tmp_path)
+    kept = benchmarks / "results" / "cpu-2core" / "benchmark-nih_dev-1thread.json"
+    against = ("--against", "teacher-base-224-untrained")
+    assert edgecxr("report", kept, *against, "--into", page, runs=tmp_path / "runs").code == 0
+    assert Path(page).read_text() == (benchmarks / "README.md").read_text()

@@ -8,7 +8,7 @@ from pydicom import Dataset
 
 from edgecxr.films.statements import words
 from edgecxr.films.statements.coded_terms import CHEST_CODES, OTHER_REGIONS_CODES, codes, meanings, texts
-from edgecxr.films.statements.view import DESCRIPTIONS, SERIES, WIDER
+from edgecxr.films.statements.view import DESCRIPTIONS, SERIES, WIDER, may_be_another
 
 _SAYS_NOTHING = re.compile(
     r"[\W_]*|X+|N[./]?A\.?|(UN|NOT )?(KNOWN|DEFINED|SPECIFIED|SPECIFY)|UNBEKANNT|DESCONOCIDO|OTHERS?|NONE|NULL"
@@ -20,8 +20,9 @@ _CODED = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
 def other_region(dataset: Dataset) -> str | None:
     """Return the part, other than the chest, that a file names.
 
-    Code values count first, then the meanings of codes, BodyPartExamined and free text. One that says the chest is
-    enough of several that count alike; a part that free text names counts only where no element says the chest.
+    Code values count first, then the meanings of codes, BodyPartExamined and free text about the film or its series.
+    One that says the chest is enough of several that count alike. An unknown word in BodyPartExamined counts only
+    where no text names the chest. Free text about a study may be about another film.
     """
     for sequence in _CODED:
         found, named = set(codes(dataset, sequence)), meanings(dataset, sequence)
@@ -32,29 +33,33 @@ def other_region(dataset: Dataset) -> str | None:
     named = meanings(dataset, *_CODED)
     if any(_is_chest(part) for part in named):
         return None
-    stated, part = _stated(dataset)
-    if part or stated:
-        return part
-    described = [text.replace("_", " ") for element in (*DESCRIPTIONS, *WIDER) for text in texts(dataset, element)]
-    if any(map(words.names_chest, described)):
+    chest, known, unknown = _stated(dataset)
+    if chest or known:
+        return known
+    described = _described(dataset)
+    if described and described[0][0] in DESCRIPTIONS:
+        return described[0][1]
+    if any(part is None for _, part in described):
         return None
-    return next((other for text in (*named, *described) if (other := words.other_part(text))), None)
+    return unknown or next((other for text in named if (other := words.other_part(text))), None)
 
 
 def region_warning(dataset: Dataset) -> str | None:
     """Return a warning if a file names the chest and another part.
 
-    The element that counts more says the chest, and text says another part.
+    The one that counts more was believed. A part that only words about a study name is warned of, too.
     """
-    stated, part = _stated(dataset)
+    chest, known, unknown = _stated(dataset)
     first = next((sequence for sequence in _CODED if set(codes(dataset, sequence)) & CHEST_CODES), None)
     if first:
-        if part:
-            return f"{first} says the chest and BodyPartExamined {part[:16]}; the code was believed"
-    elif stated and other_region(dataset) is None:
-        first = "BodyPartExamined"
-    else:
+        if known or unknown:
+            return f"{first} says the chest and BodyPartExamined {(known or unknown or '')[:16]}; the code was believed"
+    elif other_region(dataset) is None:
+        first = "BodyPartExamined" if chest else "CodeMeaning" if _means_chest(dataset) else None
+    elif known or set(codes(dataset, *_CODED)) & OTHER_REGIONS_CODES:
         return None
+    if first is None:
+        return _text_warning(dataset)
     for element in SERIES:
         for text in texts(dataset, element):
             if other := words.other_part(text.replace("_", " ")):
@@ -62,16 +67,54 @@ def region_warning(dataset: Dataset) -> str | None:
     return None
 
 
+def _text_warning(dataset: Dataset) -> str | None:
+    """Return a warning about parts in free text, which nothing else decides."""
+    described = _described(dataset)
+    if described and described[0][0] in DESCRIPTIONS:
+        (first, part), *others = described
+        for element, other in others:
+            if (other is None) != (part is None):
+                said, against = (name[:16] if name else "the chest" for name in (part, other))
+                return f"{first} says {said} and {element} {against}; {first} was believed"
+        return None
+    return next((may_be_another(element, part) for element, part in described if part), None)
+
+
+def _described(dataset: Dataset) -> list[tuple[str, str | None]]:
+    """Return the elements of free text that name a part, and which.
+
+    There is one of `DESCRIPTIONS`, which count alike, and then those of `WIDER`. The part is None for the chest.
+    """
+    found: list[tuple[str, str | None]] = []
+    for group in (DESCRIPTIONS, *((element,) for element in WIDER)):
+        said = [(element, text.replace("_", " ")) for element in group for text in texts(dataset, element)]
+        chest: list[tuple[str, str | None]] = [(element, None) for element, text in said if words.names_chest(text)]
+        others = [(element, other) for element, text in said if (other := words.other_part(text))]
+        found += (chest + others)[:1]
+    return found
+
+
 def _is_chest(part: str) -> bool:
     return bool(words.CHEST.search(part) and not words.SPINE.search(part))
 
 
-def _stated(dataset: Dataset) -> tuple[bool, str | None]:
+def _means_chest(dataset: Dataset) -> bool:
+    return any(map(_is_chest, meanings(dataset, *_CODED)))
+
+
+def _stated(dataset: Dataset) -> tuple[bool, str | None, str | None]:
     """Return whether BodyPartExamined says chest, and which other part.
 
-    Text that is not ASCII says nothing but the chest, since its character set is often undeclared.
+    The other part is one of the words for parts, or else an unknown word. Text that is not ASCII says nothing but the
+    chest, since its character set is often undeclared.
     """
     stated = [part for part in texts(dataset, "BodyPartExamined") if not _SAYS_NOTHING.fullmatch(part)]
     if any(map(_is_chest, stated)):
-        return True, None
-    return False, next((part for part in stated if part.isascii()), None)
+        return True, None, None
+    others = [part for part in stated if part.isascii()]
+    known = next((part for part in others if _is_other(part.replace("_", " "))), None)
+    return False, known, next(iter(others), None)
+
+
+def _is_other(part: str) -> bool:
+    return words.other_part(part) is not None or words.SPINE.search(part) is not None

@@ -36,7 +36,7 @@ DESCRIPTIONS = (*SERIES, "AcquisitionDeviceProcessingDescription")
 """Elements with words about the film or its series, which count if nothing else states its view."""
 
 WIDER = ("PerformedProcedureStepDescription", "StudyDescription", "RequestedProcedureDescription")
-"""Elements with words about several series, which count one after the other if those do not state the view."""
+"""Elements with words about several series: they may be another film's, and are only warned of."""
 
 _MOST_UNEQUAL = 10
 """Largest ratio of a pixel's sides that is believed."""
@@ -45,11 +45,12 @@ _MOST_UNEQUAL = 10
 def stated_view(dataset: Dataset) -> tuple[str | None, list[str]]:
     """Return the view that a file states.
 
-    The code values of ViewCodeSequence count first, then ViewPosition, the meanings of the codes, PatientOrientation,
-    `DESCRIPTIONS` and `WIDER`. A decubitus film is a frontal one of a patient who lies on the side.
+    The code values of ViewCodeSequence count first, then ViewPosition, the meanings of the codes, PatientOrientation
+    and `DESCRIPTIONS`. A decubitus film is a frontal one of a patient who lies on the side.
 
     Returns:
-        One of `VIEWS`, `FRONTAL`, `OBLIQUE`, or None; and a warning if two elements contradict each other.
+        One of `VIEWS`, `FRONTAL`, `OBLIQUE`, or None; and a warning if two elements contradict each other, or only
+        one of `WIDER` names a view that is not frontal.
     """
     stated = {
         "ViewCodeSequence": _view_of_codes(codes(dataset, "ViewCodeSequence")),
@@ -59,48 +60,58 @@ def stated_view(dataset: Dataset) -> tuple[str | None, list[str]]:
     }
     known = {element: view for element, view in stated.items() if view is not None}
     if not known:
-        return _view_of_descriptions(dataset), []
+        return _view_of_descriptions(dataset)
     (first, view), *others = known.items()
     if view == FRONTAL:  # the next element may say which
         view = next((other for _, other in others if other in ("PA", "AP")), view)
     against = [element for element, other in others if _differ(view, other)]
     against += _several("ViewCodeSequence", codes(dataset, "ViewCodeSequence"))
     for element in SERIES:
-        described = _plane_of_description(texts(dataset, element))
+        described, _ = _plane_of_description(texts(dataset, element))
         against += [element] if described not in (None, _plane(view)) else []
     warnings = [f"{first} and {' and '.join(against)} contradict each other; the view is taken from {first}"]
     return view, warnings if against else []
 
 
-def _view_of_descriptions(dataset: Dataset) -> str | None:
+def _view_of_descriptions(dataset: Dataset) -> tuple[str | None, list[str]]:
     """Return "LL" or "oblique" if free text alone says so.
 
-    A series or a study may hold frontal and lateral films, so that words for both say nothing.
+    A series may hold frontal and lateral films, so that words for both say nothing. Those about a study are warned of.
     """
-    for elements in (DESCRIPTIONS, *((element,) for element in WIDER)):
-        described = [text for element in elements for text in texts(dataset, element)]
-        plane = _plane_of_description(described)
+    described = [text for element in DESCRIPTIONS for text in texts(dataset, element)]
+    plane, _ = _plane_of_description(described)
+    if plane in ("LL", OBLIQUE):
+        return plane, []
+    if words.frontal_of(" ".join(described).replace("_", " ")) is not None:
+        return None, []
+    for element in WIDER:
+        plane, word = _plane_of_description(texts(dataset, element))
         if plane in ("LL", OBLIQUE):
-            return plane
-        if plane == FRONTAL or (elements == DESCRIPTIONS and _mentions_frontal(described)):
-            return None
-    return None
+            return None, [may_be_another(element, word)]
+        if plane == FRONTAL:
+            break
+    return None, []
 
 
-def _mentions_frontal(described: Sequence[str]) -> bool:
-    return words.frontal_of(" ".join(described).replace("_", " ")) is not None
+def may_be_another(element: str, word: str) -> str:
+    """Return a warning about a word that may be of another film."""
+    return f"{element} names {word[:16]}, which may be another film of the study; this one was taken as it is"
 
 
-def _plane_of_description(described: Sequence[str]) -> str | None:
-    """Return "LL", "oblique" or "frontal" if free text names one of them."""
+def _plane_of_description(described: Sequence[str]) -> tuple[str | None, str]:
+    """Return "LL", "oblique" or "frontal" if free text names one of them.
+
+    The words for the first two are returned, too.
+    """
     text = " ".join(described).replace("_", " ")
     if words.is_of_several(text):
-        return None
-    frontal, oblique = words.frontal_of(text) is not None, words.is_oblique(text)
-    lateral = words.is_lateral(text) and "DECUB" not in text  # lateral decubitus
-    if frontal:
-        return None if oblique or lateral else FRONTAL
-    return OBLIQUE if oblique else "LL" if lateral else None
+        return None, ""
+    oblique, lateral = words.oblique_of(text), words.lateral_of(text)
+    if "DECUB" in text:  # lateral decubitus
+        lateral = None
+    if words.frontal_of(text) is not None:
+        return None if oblique or lateral else FRONTAL, ""
+    return (OBLIQUE, oblique) if oblique else ("LL", lateral) if lateral else (None, "")
 
 
 def _several(element: str, values: Sequence[str]) -> list[str]:
@@ -129,9 +140,9 @@ def _view_of_codes(values: Sequence[str]) -> str | None:
 
 def _view_of_words(statements: Sequence[str]) -> str | None:
     text = " ".join(statements).replace("_", " ")
-    if words.is_oblique(text):
+    if words.oblique_of(text):
         return OBLIQUE
-    return words.frontal_of(text) or ("LL" if words.is_lateral(text) else None)
+    return words.frontal_of(text) or ("LL" if words.lateral_of(text) else None)
 
 
 def _view_of_orientation(directions: Sequence[str]) -> str | None:

@@ -30,7 +30,8 @@ def _characters(*patterns: str) -> str:
 # The chest, and parts of it that chest films are made for.
 CHEST = re.compile(
     r"CHEST|THORA[XC]|THORAKAL|TORAX|TORAC|TORAKS|LUNG|PULMO|POUMON|POITRINE|PECHO|PULMON|BRUST|CXR|\bTX\b|\bRIBS?\b"
-    r"|STERNUM|\bHEART|MEDIASTIN|TRACHEA|WHOLE ?BODY|RIPPEN|COSTILLA|"
+    r"|STERNUM|\bHEART|CARDIAC|MEDIASTIN|TRACHEA|PLEURA|WHOLE ?BODY|RIPPEN|COSTILLA|\bTHX\b"
+    r"|KLATK|BORSTKAS|MELLKAS|BRYST|BROSTKORG|HRUDN|GOGUS|AKCIGER|KEUHKO|\bP[L\u0141]UC(?!K)|\bPLIC(?:E|I|N\w*)?\b|"
     + _characters("胸", "肺", "흉부", "가슴", "ГРУД", "ЛЕГКИ", "ЛЕГКОГО", "ОГК", "صدر", "ΘΩΡΑΚ")
 )
 SPINE = re.compile(r"SPINE|COLUMN|COLONNE|VERTEB|LUMB|WIRBEL|BWS")
@@ -39,6 +40,7 @@ SPINE = re.compile(r"SPINE|COLUMN|COLONNE|VERTEB|LUMB|WIRBEL|BWS")
 _THORACIC_SPINE = re.compile(
     r"THORACO.?LUMB\w*|BRUST.?WIRBEL\w*|(THORA\w+|DORSAL) (SPINE|COLUMN|VERTEB\w*)|(SPINE|COLUMN|VERTEB\w*)\W+THORA\w+"
     r"|(COLUMNA|COLONNE|COLONNA|COLUNA|RACHIS)\W+(VERTEBRALE?\W+)?(DORSO\S*|DORSAL\w*|THORA\w+|TORA\w+)"
+    r"|HRUDN\w*\W+PATER\w*"
 )
 
 _OTHER = _words(
@@ -112,7 +114,7 @@ _OTHER = _words(
     "CRANIO",
     "CRANIUM",
     "KOPF",
-    r"HEAD(?! ?(UP|DOWN|END|FIRST))",
+    r"HEAD(?!\W*(UP|DOWN|END|FIRST|OF (THE )?BED|ELEVAT\w*|RAISED|(AT )?[1-9]\d(?!\d)))",  # a bed's
     "SINUS(?:ES)?",
     "NNH",
     "MANDIB(?:LE|ULA)",
@@ -212,16 +214,19 @@ _FRONTAL = re.compile(
     + _characters("正面", "正位", "後前", "后前", "前後", "前后", "정면", "ПРЯМ")
 )
 
-# "Chest 2 views" names no view of one film.
+# "Chest 2 views" and "chest with lateral" name no view of one film.
 _SEVERAL = re.compile(
-    r"\b([2-9]|TWO|ZWEI|BOTH|DEUX|DOS|DUE)[ -]?(OR MORE )?"
-    r"(V|VIEWS?|VWS?|VUES?|EBENEN|PROJ\w*|PLANES|PROYEC\w*|INCIDENC\w*)\b"
+    r"\b([2-9]|TWO|ZWEI|BOTH|DEUX|DOS|DUE|ДВУХ|ДВЕ)([ -]?\u0425)?[ -]?(OR MORE )?"
+    r"(V|VIEWS?|VWS?|VUES?|EBENEN|PROJ\w*|PLANES|PROYEC\w*|INCIDENC\w*|ПРОЕКЦ\w*)\b"
+    r"|\b(1|ERSTE|FIRST)\W*(EBENE |PLANE )?(U|UND|AND|&|\+|/|,)\W*(2|ZWEITE|SECOND)\b|正[側侧]|正.?[、+/].?[側侧]"
 )
+_JOINED = re.compile(r"(\b(W|WITH|MIT|AND|UND|ET|Y|E|I|И|PLUS)\b|[&+])\W*$")
 
 
-def is_oblique(text: str) -> bool:
-    """Return whether words say that a film is an oblique one."""
-    return _OBLIQUE.search(text) is not None
+def oblique_of(text: str) -> str | None:
+    """Return the words for an oblique view, or None."""
+    found = _OBLIQUE.search(text)
+    return found[0] if found else None
 
 
 def frontal_of(text: str) -> str | None:
@@ -229,14 +234,17 @@ def frontal_of(text: str) -> str | None:
     return "PA" if _PA.search(text) else "AP" if _AP.search(text) else "frontal" if _FRONTAL.search(text) else None
 
 
-def is_lateral(text: str) -> bool:
-    """Return whether words say that a film is a lateral one."""
-    return bool(_LATERAL.search(text) or _LATERAL_CHARACTERS.search(text))
+def lateral_of(text: str) -> str | None:
+    """Return the words for a lateral view, or None."""
+    found = _LATERAL.search(text) or _LATERAL_CHARACTERS.search(text)
+    return found[0] if found else None
 
 
 def is_of_several(text: str) -> bool:
     """Return whether words are about several views."""
-    return _SEVERAL.search(text) is not None
+    lateral = _LATERAL.search(text)
+    joined = lateral is not None and _JOINED.search(text[: lateral.start()].strip())
+    return bool(joined or _SEVERAL.search(text))
 
 
 def names_chest(text: str) -> bool:

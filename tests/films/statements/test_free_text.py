@@ -46,18 +46,83 @@ def reasons(dataset: Dataset) -> list[str]:
     return [objection.reason for objection in objections_of(dataset, stated_view(dataset)[0])]
 
 
-@given(element=ELEMENTS, other=OTHERS, chest=CHESTS, side=SIDES, end=ENDS, where=ELEMENTS, first=st.booleans())
-def test_a_part_in_free_text_is_an_objection_where_no_element_says_chest(
+@given(
+    element=ELEMENTS, other=OTHERS, chest=CHESTS, side=SIDES, end=ENDS, where=ELEMENTS, first=st.booleans()
+)  # fmt: skip
+def test_a_part_in_free_text_is_an_objection_only_where_words_about_the_series_name_it_first(
     element: str, other: str, chest: str, side: str, end: str, where: str, first: bool
 ) -> None:
     text = end.join([side, other] if first else [other, side])
-    assert reasons(statement(**{element: text})) == ["body-part"]
+    of_study = element in WIDER
+    alone = statement(**{element: text})
+    assert reasons(alone) == ([] if of_study else ["body-part"])
+    warning = region_warning(alone)
+    assert (warning is not None) == of_study and (warning is None or element in warning)
     if where != element:
-        assert reasons(statement(**{element: text, where: chest})) == []
+        both = statement(**{element: text, where: chest})
+        assert reasons(both) == (["body-part"] if not of_study and where in WIDER else [])
+        assert (region_warning(both) is not None) == (of_study or where in WIDER), "they differ"
     assert reasons(statement(**{element: f"{chest}{end}{other}"})) == []
     assert reasons(statement(**{element: text, "BodyPartExamined": "CHEST"})) == []
-    (objection,) = objections_of(statement(**{element: f"Meyer {text}"}), None)
-    assert "MEYER" not in objection.message.upper(), "no more of the text than the part is quoted"
+    quoted = [objection.message for objection in objections_of(statement(**{element: f"Meyer {text}"}), None)]
+    quoted += [region_warning(statement(**{element: f"Meyer {text}"})) or ""]
+    assert any(quoted) and "MEYER" not in " ".join(quoted).upper(), "no more of the text than the part is quoted"
+
+
+@pytest.mark.parametrize(
+    ("series", "study", "refused"),
+    [
+        ("PA ERECT", "ACUTE ABDOMEN SERIES", False), ("AP supine", "Pre-op hip", False),
+        ("ABDOMEN AP", "XR CHEST AND ABDOMEN", True),
+    ],
+)  # fmt: skip
+def test_parts_that_a_study_s_words_name_are_warned_of(series: str, study: str, refused: bool) -> None:
+    dataset = statement(SeriesDescription=series, StudyDescription=study)
+    assert reasons(dataset) == (["body-part"] if refused else [])
+    assert "StudyDescription" in (region_warning(dataset) or "")
+
+
+UNKNOWN = st.sampled_from([
+    *("PORTABLE", "BEDSIDE", "ICU", "ROUTINE", "MISC", "BODY", "TRUNK", "SONSTIGE", "X1", "ZZZ TOP"),
+])  # fmt: skip
+
+
+@given(part=UNKNOWN, element=ELEMENTS, chest=CHESTS, other=OTHERS)
+def test_an_unknown_body_part_counts_only_where_no_text_names_the_chest(
+    part: str, element: str, chest: str, other: str
+) -> None:
+    assert reasons(statement(BodyPartExamined=part)) == ["body-part"]
+    assert reasons(statement(BodyPartExamined=part, **{element: f"{chest} AP"})) == []
+    assert reasons(statement(BodyPartExamined=part, **{element: other})) == ["body-part"]
+    assert reasons(statement(BodyPartExamined="HAND", **{element: f"{chest} AP"})) == ["body-part"], "a known one"
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("Klatka piersiowa", "KLATKA", "borstkas", "mellkas", "Bryst", "bröstkorg", "hrudník", "göğüs", "akciğer"),
+        *("keuhkot", "pľúca", "płuca", "plíce", "plicní", "PLIC", "THX", "PLEURA", "CARDIAC"),
+    ],
+)
+def test_the_chest_is_understood_in_more_languages(word: str) -> None:
+    assert reasons(statement(BodyPartExamined=word)) == []
+    assert reasons(statement(SeriesDescription=f"{word}, knee", StudyDescription="Hand")) == []
+
+
+@pytest.mark.parametrize("word", ["duplicate", "explicit", "pluck", "thxy", "plica"])
+def test_words_that_only_contain_a_word_for_the_chest_do_not_name_it(word: str) -> None:
+    assert reasons(statement(SeriesDescription=f"{word} hand")) == ["body-part"]
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("AP head of bed 30", False), ("Head elevated", False), ("head 45 deg", False), ("HEAD OF THE BED", False),
+        ("head at 30", False), ("head up", False), ("head", True), ("Head AP", True), ("head 2 views", True),
+    ],
+)  # fmt: skip
+def test_the_head_of_a_bed_is_no_head(text: str, refused: bool) -> None:
+    assert reasons(statement(SeriesDescription=text)) == (["body-part"] if refused else [])
 
 
 @given(element=ELEMENTS, text=st.text("abcdefghijklmnopqrstuvwxyz 0123456789", max_size=30))
@@ -67,16 +132,43 @@ def test_only_whole_words_of_a_list_count(element: str, text: str) -> None:
 
 
 @given(element=ELEMENTS, chest=CHESTS, lateral=LATERALS, frontal=FRONTALS, end=ENDS, first=st.booleans())
-def test_lateral_in_any_language_and_element_is_heard_unless_both_are_named(
+def test_lateral_in_any_language_is_heard_unless_both_are_named_or_it_is_of_a_study(
     element: str, chest: str, lateral: str, frontal: str, end: str, first: bool
 ) -> None:
     text = end.join([chest, lateral] if first else [lateral, chest])
-    assert reasons(statement(**{element: text})) == ["view"]
+    assert reasons(statement(**{element: text})) == ([] if element in WIDER else ["view"])
+    view, warnings = stated_view(statement(**{element: text}))
+    assert view == (None if element in WIDER else "LL") and len(warnings) == (element in WIDER)
+    assert all(f"{element} names" in warning for warning in warnings)
     for both in (f"{text} {frontal}", f"{frontal}{end}{text}", f"{text}, 2 views", f"{chest} in 2 Ebenen"):
-        assert reasons(statement(**{element: both})) == []
+        assert stated_view(statement(**{element: both})) == (None, [])
     view, warnings = stated_view(statement(**{element: text, "ViewPosition": "PA"}))
     assert view == "PA" and bool(warnings) == (element in SERIES)
     assert stated_view(statement(**{element: f"{chest} {frontal}", "ViewPosition": "PA"})) == ("PA", [])
+
+
+@given(
+    text=st.sampled_from([
+        "Thorax 1. und 2. Ebene", "XR CHEST W LATERAL", "CHEST AND LATERAL", "CHEST W/ LAT", "胸部正侧位", "胸部正側位",
+        "Thorax PA+LAT", "ОГК 2 проекции боковая", "ОГК в двух проекциях, боковая", "Thorax mit seitlich",
+    ]),
+    element=ELEMENTS, series=st.sampled_from(["W Chest", "DR"]),
+)  # fmt: skip
+def test_words_for_both_views_say_nothing_of_one_film(text: str, element: str, series: str) -> None:
+    assert stated_view(statement(**{element: text})) == (None, [])
+    dataset = statement(**{"SeriesDescription": series} | {element: text})
+    assert reasons(dataset) == []
+
+
+@given(element=st.sampled_from(WIDER), series=st.sampled_from(["W Chest", "DR"]), lateral=LATERALS)
+def test_a_view_in_words_about_a_study_is_quoted_and_no_objection(element: str, series: str, lateral: str) -> None:
+    for text, word in (("Chest ?LL pneumonia", "LL"), ("Meyer LAO", "LAO"), (f"Chest {lateral}", "")):
+        dataset = statement(**{element: text, "SeriesDescription": series})
+        view, (warning,) = stated_view(dataset)
+        assert view is None and reasons(dataset) == []
+        assert f"{element} names {word}" in warning and "Meyer" not in warning
+    dataset = statement(**dict.fromkeys(WIDER, "lateral"))
+    assert len(stated_view(dataset)[1]) == 1
 
 
 @given(wider=st.sampled_from(WIDER), chest=CHESTS, lateral=LATERALS, frontal=FRONTALS)
@@ -171,8 +263,12 @@ def test_an_image_for_processing_is_seen_wherever_it_is_said(
 def test_words_reach_the_reader_from_every_element_and_character_set(tmp_path: Path) -> None:
     pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     for element in (*SERIES, *WIDER):
+        refused = element in SERIES
         words = {element: "胸部 側面", "SpecificCharacterSet": "ISO_IR 192"}
         read = read_radiograph(write(film(pixels, **words), tmp_path))
-        assert [objection.reason for objection in read.objections] == ["view"] and read.view == "LL"
+        assert [objection.reason for objection in read.objections] == ["view"] * refused
+        assert read.view == ("LL" if refused else None)
+        assert any(f"{element} names 側面" in warning for warning in read.warnings) != refused
         read = read_radiograph(write(film(pixels, **{element: "Knie links"}), tmp_path))
-        assert [objection.reason for objection in read.objections] == ["body-part"]
+        assert [objection.reason for objection in read.objections] == ["body-part"] * refused
+        assert any(f"{element} names KNIE" in warning for warning in read.warnings) != refused

@@ -29,7 +29,7 @@ from edgecxr.engines.tensorrt.network import profiles_of
 from edgecxr.errors import CheckFailed, ModelError, UsageError
 from tests.cli_workspace import edgecxr
 from tests.fake_tensorrt import VERSIONS, Fake, installed
-from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
+from tests.tiny_bundle import tiny_card, tiny_onnx
 
 RTX = [name for name in ("tensorrt_rtx", "tensorrt_rtx_bindings") if importlib.util.find_spec(name)]
 needs_rtx = pytest.mark.skipif(
@@ -49,22 +49,6 @@ class Board:
     compute_capability: str | None = None
     batches: tuple[int, int, int] = (1, 1, 4)
     notes: tuple[str, ...] = ("a note",)
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGECXR_STATE", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    with installed(Fake(), monkeypatch) as fake:
-        yield fake
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return tiny_bundle(tmp_path / "tiny")
 
 
 def bundle_with(folder: Path, models: dict[str, Path], **facts: dict[str, Any]) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +25,10 @@ from edgecxr.engines.tensorrt.compare_with_onnx import check_batches, verify_eng
 from edgecxr.engines.tensorrt.engine import TensorRTBackend
 from edgecxr.errors import CheckFailed, InputError, MissingPackage, ModelError
 from tests.cli_workspace import edgecxr
-from tests.fake_tensorrt import Fake, installed
-from tests.tiny_bundle import tiny_bundle, tiny_card, tiny_onnx
+from tests.fake_tensorrt import Fake
+from tests.tiny_bundle import tiny_card, tiny_onnx
 
 Arrays = dict[str, np.ndarray]
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDGECXR_STATE", str(tmp_path / "state"))
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
-    with installed(Fake(), monkeypatch) as fake:
-        yield fake
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return tiny_bundle(tmp_path / "tiny")
 
 
 def rounded(tmp_path: Path, two: float = 2.01) -> Bundle:

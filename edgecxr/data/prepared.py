@@ -41,7 +41,7 @@ from edgecxr.terminal import joined
 from edgecxr.vocabulary import RENDERINGS, FloatArray, in_words
 
 # Increased when the same films would give other pixels or another table.
-FORMAT = 3
+FORMAT = 4
 
 IMAGES = "images.npy"
 LARGE = "images-448.npy"

@@ -30,11 +30,12 @@ from edgecxr.films.codestreams.pixel_data import (
 )
 from edgecxr.films.codestreams.tail import tail
 from edgecxr.films.elements import read_elements
-from edgecxr.films.grayscale import display_table, luminance, padding_ends, padding_words, thin
+from edgecxr.films.grayscale import display_table, luminance, thin
 from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements.against import is_for_processing, objections_of
 from edgecxr.films.statements.coded_terms import texts
+from edgecxr.films.statements.padding import padding_ends, padding_words
 from edgecxr.films.statements.regions import region_warning
 from edgecxr.films.statements.view import DESCRIPTIONS, VIEWS, WIDER, aspect_of, stated_view, turn_of
 from edgecxr.vocabulary import FloatArray
@@ -225,7 +226,7 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     ends = padding_ends(dataset, signed, [])
     padded = ends is not None and ends[0] <= stored[(word >> shift) & (len(stored) - 1)] <= ends[1]
     padded |= padding is not None and bool(padding[word])
-    if not padded and (visible is None or visible[-1].any()) and (cut := tail(words)):
+    if (visible is None or visible[-1].any()) and (cut := tail(words, padded)):
         notes.append(cut)
     notes += [*more, *shuttered]
     table = np.repeat(grey, 1 << shift) if shift else grey

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.errors import brief
+from edgecxr.films.statements.padding import padded_values
+from edgecxr.films.statements.stated_numbers import number
 from edgecxr.vocabulary import FloatArray
 
 if TYPE_CHECKING:
@@ -53,9 +55,12 @@ def display_table(
     """
     warnings: list[str] = []
     values, rescaled = _modality(dataset, stored, warnings)
-    padded = _padded(dataset, stored, warnings)
-    if padded is not None and counts[~padded].any():
-        counts = np.where(padded, 0, counts)
+    padding = padded_values(dataset, stored, warnings)
+    if padding is not None and counts[~padding].any():
+        counts = np.where(padding, 0, counts)
+    elif padding is not None:
+        warnings.append("by PixelPaddingValue all of the film is padding; it was ignored")
+        padding = None
     grey = _voi(dataset, values, warnings) if rescaled else None
     if grey is not None and _useless(grey, counts):
         warnings.append("the file's window leaves nearly nothing to see; contrast was set by percentiles instead")
@@ -74,51 +79,9 @@ def display_table(
             grey = _stretch(values, values, counts)
     if _inverted(dataset, warnings):
         grey = 1 - grey
-    if padded is not None:
-        grey[padded] = 0  # show padding as air in either polarity
+    if padding is not None:
+        grey[padding] = 0  # show padding as air in either polarity
     return grey.astype(np.float32), warnings
-
-
-def padding_words(dataset: Dataset, bits: int, width: int, signed: bool) -> NDArray[np.bool_] | None:
-    """Return which words are padding that has more bits than are stored.
-
-    Args:
-        dataset: the file's elements.
-        bits: those stored.
-        width: bits of a word.
-        signed: whether words are signed.
-
-    Returns:
-        (2 ** width,); None if padding is a stored value, or there is none.
-    """
-    words = np.arange(1 << width)
-    if signed:
-        words[1 << (width - 1) :] -= 1 << width
-    ends = padding_ends(dataset, signed, [])
-    lowest = -(1 << (bits - 1)) if signed else 0
-    if ends is None or (lowest <= ends[0] and ends[1] < lowest + (1 << bits)):
-        return None
-    return (words >= ends[0]) & (words <= ends[1])
-
-
-def _padded(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) -> NDArray[np.bool_] | None:
-    """Return which stored values are padding (PS3.3 C.7.5.1.1.2), or None."""
-    ends = padding_ends(dataset, bool(stored.min() < 0), warnings)
-    return None if ends is None else (stored >= ends[0]) & (stored <= ends[1])
-
-
-def padding_ends(dataset: Dataset, signed: bool, warnings: list[str]) -> tuple[float, float] | None:
-    """Return the least and the largest value of padding, or None."""
-    value, limit = (_number(dataset, keyword, warnings) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
-    if value is None and limit is not None:
-        warnings.append("the file gives PixelPaddingRangeLimit alone; pixels of that value were taken as padding")
-    # The sign of these elements is often that of another pixel representation.
-    wrapped = [
-        end + 65536 if end < 0 and not signed else end - 65536 if end > 32767 and signed else end
-        for end in (value, limit)
-        if end is not None
-    ]
-    return (min(wrapped), max(wrapped)) if wrapped else None
 
 
 def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
@@ -199,7 +162,7 @@ def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) 
         warnings.append("the file's modality LUT has one value only; it was ignored")
         return values, False
     said = len(warnings)
-    slope, intercept = (_number(dataset, keyword, warnings) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    slope, intercept = (number(dataset, keyword, warnings) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope == 0:
         warnings.append("the file's RescaleSlope is 0; it was ignored")
     if any(warning.endswith("ignored") for warning in warnings[said:]):
@@ -223,7 +186,7 @@ def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None
             return np.clip(looked_up / _white(table, bits, warnings), 0, 1)
         except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError):
             warnings.append("the file's VOI LUT is malformed; it was ignored")
-    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None or width is None:
         given = [str(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth") if dataset.get(keyword)]
         if given:
@@ -294,10 +257,13 @@ def _lookup(
 def _white(table: NDArray[np.uint16], bits: int, warnings: list[str]) -> int:
     """Return the value of white in a VOI LUT.
 
-    It follows from the bits of the entries, a few left out, and not from those that the file states.
+    It follows from the bits of the entries, a few left out. Those that the file states are believed if they are one
+    more: a table need not use all of its range. 16 is not: files state the size of the words that the entries lie in.
     """
     top = int(np.sort(table)[round(_WHITE_RANK * (table.size - 1))]) or int(table.max())
     used = top.bit_length()
+    if used + 1 == bits < 16:
+        return (1 << bits) - 1
     if used != bits:
         warnings.append(f"a lookup table has entries of {used} bits and not {bits}, as it says; {used} were assumed")
     return (1 << used) - 1
@@ -324,27 +290,3 @@ def _useless(grey: Values, counts: NDArray[np.int64]) -> bool:
         return True
     low, high = _ends(grey, counts)
     return high - low < _MIN_SPREAD
-
-
-def _number(dataset: Dataset, keyword: str, warnings: list[str] | None = None) -> float | None:
-    """Return an element's first value as a finite number, or None.
-
-    What is there and is no number is warned of.
-    """
-    if keyword not in dataset:
-        return None
-    warnings, raw = [] if warnings is None else warnings, dataset.get_item(keyword).value
-    stated = raw.decode("ascii", "replace") if isinstance(raw, bytes) else raw
-    try:
-        value = dataset[keyword].value
-        values = [value] if isinstance(value, (int, float, str)) else list(value or [""])
-        if len(values) > 1:
-            warnings.append(f"the file's {keyword} has {len(values)} values; the first was taken")
-        if values[0] == "":
-            return None
-        if np.isfinite(number := float(values[0])):
-            return number
-    except Exception:  # pydicom raises nearly anything over a malformed element
-        pass
-    warnings.append(f"the file's {keyword} is broken ({brief(stated, 40)}); it was ignored")
-    return None

@@ -37,7 +37,7 @@ MEMORY_MIB = 1024
 FILMS_PER_WORKER = 200
 """Films after which a worker is replaced, since decoders sometimes leak memory."""
 
-_PRELOAD = ("edgecxr.films.codestreams.pydicom_without_requests", "edgecxr.films.dicom")
+_PRELOAD = ("edgecxr.workers.pydicom_without_requests", "edgecxr.films.dicom")
 _LARGEST_DISPLAY = 1024  # pixels of a side
 _LARGEST = 448**2 + _LARGEST_DISPLAY**2
 

@@ -80,8 +80,10 @@ def told(radiograph: Radiograph, words: str) -> bool:
 def test_lookup_tables_of_other_bits_than_stated_are_shown_alike_and_told(
     tmp_path_factory: pytest.TempPathFactory, used: int, stated: int, top: float, hot: int, size: int, rises: bool
 ) -> None:
-    white = (1 << used) - 1
-    entries = np.rint(np.linspace(0, top * white, size)).astype(np.uint16)
+    largest = (1 << used) - 1
+    darker = used + 1 == stated < 16  # a table need not use all of its range
+    white = (1 << stated) - 1 if darker else largest
+    entries = np.rint(np.linspace(0, top * largest, size)).astype(np.uint16)
     entries = entries if rises else entries[::-1].copy()
     expected = entries[np.minimum(RAMP, size - 1)] / white
     entries[size // 2 : size // 2 + hot] = 65535  # a few odd entries
@@ -90,7 +92,20 @@ def test_lookup_tables_of_other_bits_than_stated_are_shown_alike_and_told(
     same = np.ones(RAMP.shape, bool)
     same.ravel()[size // 2 : size // 2 + hot] = False
     assert np.allclose(found.pixels[same], expected[same], atol=1e-5)
-    assert told(found, f"entries of {used} bits") == (used != stated)
+    assert told(found, f"entries of {used} bits") == (used != stated and not darker)
+
+
+@QUICK
+@given(stated=st.integers(9, 15), low=st.floats(0.3, 0.49), high=st.floats(0.51, 0.7))
+def test_a_table_that_is_a_little_darker_gives_a_film_that_is_a_little_darker(
+    tmp_path_factory: pytest.TempPathFactory, stated: int, low: float, high: float
+) -> None:
+    means = []
+    for top in (low, high):
+        entries = np.rint(np.linspace(0, top * ((1 << stated) - 1), 16384)).astype(np.uint16)
+        dataset = dicom_film(RAMP, BitsStored=14, VOILUTSequence=[lookup(entries.tolist(), 0, stated)])
+        means.append(read(tmp_path_factory, dataset).pixels.mean())
+    assert means[1] / means[0] == pytest.approx(high / low, rel=0.02)
 
 
 BROKEN = st.sampled_from(["0,85", "nan", "inf", "-2500,0", "1e999", "abc", "--", "1.2.3", "0x10"])
@@ -175,8 +190,11 @@ def test_a_padding_limit_without_a_value_is_told(tmp_path_factory: pytest.TempPa
     assert told(found, "PixelPaddingRangeLimit alone") and (found.pixels.ravel()[:3000] == 0).all()
 
 
-def test_padding_that_is_all_of_a_film_is_no_film(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_padding_that_is_all_of_a_film_is_ignored_and_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     dataset = dicom_film(RAMP, **FOURTEEN, PixelPaddingValue=0)
     dataset.add_new("PixelPaddingRangeLimit", "US", 65535)
+    found = read(tmp_path_factory, dataset)
+    assert told(found, "is padding")
+    np.testing.assert_array_equal(found.pixels, read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN)).pixels)
     with pytest.raises(InputError, match="blank"):
-        read(tmp_path_factory, dataset)
+        read(tmp_path_factory, dicom_film(np.zeros_like(RAMP), **FOURTEEN, PixelPaddingValue=0))

@@ -38,7 +38,7 @@ _ENDED = {
 
 _REFUSED = "it is taken, but `edgecxr infer` refuses such films"
 
-_PRELOAD = ("edgecxr.films.codestreams.pydicom_without_requests", "numpy", "pydicom.pixels", "PIL.Image")
+_PRELOAD = ("edgecxr.workers.pydicom_without_requests", "numpy", "pydicom.pixels", "PIL.Image")
 
 Decoded = tuple[Outcome, bytes | None]
 

@@ -13,7 +13,8 @@ from pydicom import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.uid import UID, RLELossless
 
-JPEG2000_STARTS = (b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
+from edgecxr.films.signatures import JPEG_2000
+
 _JPEG_START = b"\xff\xd8\xff"
 _ITEM = b"\xfe\xff\x00\xe0"
 _BOXES = 4096
@@ -23,17 +24,19 @@ _BOXES = 4096
 def surplus(dataset: Dataset, syntax: UID) -> str | None:
     """Return a warning about more pixel data than the header says.
 
-    A few bytes are filler, of which DCMTK warns too. A whole row or column may be one that Rows or Columns lacks, and
-    then all others could be at wrong places. Of a codestream, which states its own size, the first is the film.
+    A few bytes are filler, of which DCMTK warns too, and so are zeros up to the end of a block. A whole row or column
+    may be one that Rows or Columns lacks, and then all others could be at wrong places: if they are not zero, or as
+    many as a column has, since films may end in black. Of a codestream, which states its own size, the first is the
+    film.
 
     Raises:
-        ValueError: the uncompressed pixels are at least a row or a column more than the header says, or begin with an
-            item.
+        ValueError: the uncompressed pixels are at least a row or a column more than the header says and no filler, or
+            begin with an item.
     """
     frames = int(dataset.get("NumberOfFrames") or 1)
     if syntax.is_encapsulated:
         more = islice(generate_fragments(dataset.PixelData), 2, None) if frames == 1 else ()
-        if any(fragment.startswith((_JPEG_START, JPEG2000_STARTS[0])) for fragment in more):
+        if any(fragment.startswith((_JPEG_START, JPEG_2000[0])) for fragment in more):
             return "the pixel data hold more frames than the file says; the first was taken"
         return None
     rows, columns, found = int(dataset.Rows), int(dataset.Columns), len(dataset.PixelData)
@@ -46,9 +49,18 @@ def surplus(dataset: Dataset, syntax: UID) -> str | None:
         return None  # the decoder names it
     stated = frames * rows * columns * pixel
     extra = found - stated - stated % 2
-    if extra >= pixel * min(rows, columns) or (extra > 0 and dataset.PixelData.startswith(_ITEM) and not in_items):
+    lacking = extra >= pixel * min(rows, columns) and (extra % (pixel * rows) == 0 or _ends_in_values(dataset, extra))
+    if lacking or (extra > 0 and dataset.PixelData.startswith(_ITEM) and not in_items):
         raise ValueError(f"{found} bytes of pixels, {extra} more than {rows} rows and {columns} columns have")
     return f"the pixel data have {extra} bytes more than the film; they were ignored" if extra > 0 else None
+
+
+def _ends_in_values(dataset: Dataset, count: int) -> bool:
+    """Return whether the last bytes of uncompressed pixels are not all zero."""
+    pixels = dataset.PixelData
+    if dataset["PixelData"].is_undefined_length:
+        pixels = _joined(dataset)
+    return pixels[-count:].strip(b"\0") != b""
 
 
 def check_size(dataset: Dataset, syntax: UID) -> None:
@@ -63,8 +75,8 @@ def check_size(dataset: Dataset, syntax: UID) -> None:
         return  # it does not state them; the length of its runs is checked
     size = (int(dataset.Rows), int(dataset.Columns))
     stream = first_fragment(dataset)
-    if stream.startswith(JPEG2000_STARTS):
-        start = stream.find(JPEG2000_STARTS[0], 0, _BOXES)
+    if stream.startswith(JPEG_2000):
+        start = stream.find(JPEG_2000[0], 0, _BOXES)
         if start < 0:
             raise ValueError("the codestream does not state its size")
         width, height, left, top = struct.unpack_from(">4L", stream, start + 8)

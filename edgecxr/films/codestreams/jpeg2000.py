@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.films.signatures import JPEG_2000
+
 LEAST = 896
 """Fewest pixels of the shorter side after halving, four times what most models see; fewer give errors at edges."""
 
@@ -24,7 +26,7 @@ _FEWEST_BITS = 10
 """Halving rounds down, by half a grey value on average, which would be visible in 8 bits."""
 
 _SIZ = struct.Struct(">HHH8LHBBB")  # marker, length, capabilities, sizes and offsets, components, first component
-_START = b"\xff\x4f\xff\x51"
+_START = JPEG_2000[0]
 _COD, _COC, _TILE, _DATA = 0x52, 0x53, 0x90, 0x93
 _RESERVED = re.compile(rb"\xff[\x90\x93-\xff]")  # without the two markers that may stand before and after packets
 _SOP = 2  # in the style: packets are numbered, by any bytes

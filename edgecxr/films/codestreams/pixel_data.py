@@ -40,7 +40,8 @@ from pydicom.uid import (
 from pydicom.uid import JPEG2000 as JPEG2000Lossy
 
 from edgecxr.films.codestreams import jpeg, jpeg2000, runs
-from edgecxr.films.codestreams.extent import JPEG2000_STARTS, check_size, first_fragment, jpeg_frame
+from edgecxr.films.codestreams.extent import check_size, first_fragment, jpeg_frame
+from edgecxr.films.signatures import JPEG_2000
 
 # The first installed plug-in always decodes, so that two machines give the same pixels, of lossy syntaxes too. If it
 # finds a stream damaged, no other is tried: that one might return half a film.
@@ -153,7 +154,7 @@ def transfer_syntax(dataset: Dataset) -> UID:
         return stated
     if encapsulated:
         stream = first_fragment(dataset)
-        if stream.startswith(JPEG2000_STARTS):
+        if stream.startswith(JPEG_2000):
             return JPEG2000Lossy
         marker = (jpeg_frame(stream) or (0,))[0]
         if marker in _JPEG_KINDS:

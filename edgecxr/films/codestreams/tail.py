@@ -19,22 +19,24 @@ FRAMED = 1 / 3
 _BORDER = 0.02  # share of the rows or columns
 
 
-def tail(pixels: NDArray[Any]) -> str | None:
+def tail(pixels: NDArray[Any], padded: bool = False) -> str | None:
     """Return a warning if a film's last rows have one value.
 
     Else None is returned.
 
     Args:
         pixels: (H, W), or (H, W, C), as they are stored: neither turned nor windowed.
+        padded: whether the file says that pixels of the last one's value are padding. A film that is cut off ends in
+            zeros, which are the usual padding, too: `FRAMED` counts for them. Other padding is none of a cut.
     """
     value = pixels[-1, -1]
-    if not (pixels[-1] == value).all():
+    if not (pixels[-1] == value).all() or (padded and np.any(value)):
         return None
     same = pixels == value
     same = same if same.ndim == 2 else same.all(axis=-1)
     rows = same.all(axis=1)
     count = len(rows) if rows.all() else int(rows[::-1].argmin())
-    if count == len(rows) or count < len(rows) * (FRAMED if _framed(same) else LEAST):
+    if count == len(rows) or count < len(rows) * (FRAMED if padded or _framed(same) else LEAST):
         return None
     return f"the last {count / len(rows):.0%} of its rows have one value; the film may be cut off"
 

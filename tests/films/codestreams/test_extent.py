@@ -87,7 +87,7 @@ def test_a_few_bytes_more_are_filler_and_are_told(
 ) -> None:
     whole = pixels_of((rows, columns), 12 if wide else 8)
     dataset = film(whole, WindowCenter=100, WindowWidth=100)
-    dataset.PixelData += bytes(2 * extra)
+    dataset.PixelData += b"\0\1" * extra
     path = write(dataset, tmp_path_factory.mktemp("film"))
     if 2 * extra < min(rows, columns) * whole.itemsize:
         assert f"{2 * extra} bytes more" in " ".join(read_radiograph(path).warnings)
@@ -160,3 +160,31 @@ def test_a_second_frame_that_is_not_stated_is_told(tmp_path: Path, syntax: str, 
         found = read_radiograph(write(dataset, tmp_path))
         assert np.array_equal(found.pixels, expected.pixels)
         assert any("more frames" in warning for warning in found.warnings)
+
+
+@MANY
+@given(
+    rows=st.integers(20, 60), columns=st.integers(61, 90), bits=st.sampled_from([8, 12]), count=st.integers(1, 9000),
+    items=st.booleans(), value=st.booleans(),
+)  # fmt: skip
+def test_zeros_after_the_film_are_filler_and_told(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, columns: int, bits: int, count: int, items: bool, value: bool
+) -> None:
+    whole = pixels_of((rows, columns), bits)
+    dataset = film(whole)
+    filler = bytes(2 * count - 2) + bytes([value, 0])
+    size = whole.nbytes + whole.nbytes % 2
+    dataset.PixelData = whole.tobytes().ljust(size, b"\0") + filler
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if items:
+        dataset.PixelData = encapsulate([dataset.PixelData], has_bot=False)
+    path = write(dataset, tmp_path_factory.mktemp("film"))
+    if items:
+        undefined(path)
+    row = 2 * count >= whole.itemsize * rows
+    if row and (value or 2 * count % (whole.itemsize * rows) == 0):  # of a whole column: rows may be sheared
+        with pytest.raises(InputError, match="bytes of pixels"):
+            read_radiograph(path)
+    else:
+        found = read_radiograph(path)
+        assert found.shape == (rows, columns) and any(f"{2 * count} bytes more" in text for text in found.warnings)

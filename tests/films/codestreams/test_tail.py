@@ -63,20 +63,21 @@ def test_a_film_that_is_cut_off_is_told_unless_its_file_says_why(
     high: bool,
 ) -> None:  # fmt: skip
     pixels = noise(120, 90)
-    rows = int(120 * share)
-    pixels[120 - rows :] = value
+    rows = 120 - int(120 * share)
+    pixels[rows:] = value
     elements: dict[str, object] = {"BitsStored": 12, "WindowCenter": 2000, "WindowWidth": 3000}
     elements["PhotometricInterpretation"] = "MONOCHROME1" if inverted else "MONOCHROME2"
     if "padding" in stated:
         elements["PixelPaddingValue"] = value if stated == "padding" else 2222
     if stated == "shutter":
         elements |= {"ShutterShape": "RECTANGULAR", "ShutterLeftVerticalEdge": 1, "ShutterRightVerticalEdge": 90}
-        elements |= {"ShutterUpperHorizontalEdge": 1, "ShutterLowerHorizontalEdge": 120 - rows}
+        elements |= {"ShutterUpperHorizontalEdge": 1, "ShutterLowerHorizontalEdge": rows}
     dataset = film(pixels << 4 if high else pixels, **elements, **({"HighBit": 15} if high else {}))
     if packed:
         dataset.compress(RLELossless, generate_instance_uid=False, encoding_plugin="pydicom")
     found = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
-    assert cut(found) == (stated in ("no", "other padding"))
+    zeros = stated == "padding" and value == 0 and rows < 80  # nothing tells such padding from a film that is cut off
+    assert cut(found) == (stated in ("no", "other padding") or zeros)
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "P", "LA"])

@@ -6,7 +6,7 @@ import sys
 
 LOADS = """
 import sys
-import edgecxr.films.codestreams.pydicom_without_requests
+import edgecxr.workers.pydicom_without_requests
 assert "pydicom.pixels" in sys.modules and "requests" not in sys.modules
 try:
     import requests
@@ -22,6 +22,6 @@ def test_requests_is_left_out_and_can_be_loaded_later() -> None:
 
 def test_requests_stays_where_it_is_loaded_already() -> None:
     code = "import types, sys; sys.modules['requests'] = mine = types.ModuleType('requests')\n"
-    code += "import edgecxr.films.codestreams.pydicom_without_requests\nassert sys.modules['requests'] is mine"
+    code += "import edgecxr.workers.pydicom_without_requests\nassert sys.modules['requests'] is mine"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr

@@ -7,6 +7,7 @@ named. `read_header` runs in the process that reads the film, and `checked_heade
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 import warnings
@@ -28,7 +29,14 @@ PATIENT = (
 )
 """Attributes that every object must have, possibly empty: type 2 of the modules Patient and General Study."""
 
-ISSUER = "IssuerOfPatientID"
+ISSUERS = ("IssuerOfPatientID", "TypeOfPatientID")
+"""Attributes that belong to the PatientID."""
+
+SEQUENCES = ("IssuerOfPatientIDQualifiersSequence", "IssuerOfAccessionNumberSequence")
+"""Sequences that say who gave an identifier; their items are repeated as DICOM JSON (PS3.18 F)."""
+
+WHOSE = ("PatientID", ISSUERS[0], SEQUENCES[0])
+"""Attributes that say who the patient is: a result without one that its film has would be another patient's."""
 
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 """Attributes that say whether and how pixels were compressed with loss."""
@@ -50,7 +58,7 @@ _OF_FILE = (NOT_REPEATED, FILE_SHA256, FILE_TIME)
 HEADERS = {
     "uids": (*REQUIRED, NOT_REPEATED),
     "identifiers": (*_IDENTIFIERS, *_OF_FILE),
-    "patient": (*_IDENTIFIERS, *PATIENT, ISSUER, STUDY_DESCRIPTION, *DESCRIPTIONS, *_OF_FILE),
+    "patient": (*_IDENTIFIERS, *PATIENT, *ISSUERS, *SEQUENCES, STUDY_DESCRIPTION, *DESCRIPTIONS, *_OF_FILE),
 }
 """Kind of header -> its keys; only "patient" says who the patient is."""
 
@@ -113,8 +121,6 @@ def read_header(path: Path, kind: str) -> dict[str, str]:
 def checked_header(said: object, kind: str) -> dict[str, str]:
     """Return the header that another process sent.
 
-    UIDs that DICOM does not allow become empty.
-
     Raises:
         ValueError: it is no header of that kind.
     """
@@ -122,7 +128,12 @@ def checked_header(said: object, kind: str) -> dict[str, str]:
         raise ValueError("no header")
     if not all(type(value) is str and len(value) <= _LONGEST and _clean(value) for value in said.values()):
         raise ValueError("no header")
-    return {key: value if key not in REQUIRED or _UID.fullmatch(value) else "" for key, value in said.items()}
+    return {str(key): str(value) for key, value in said.items()}
+
+
+def is_uid(text: str) -> bool:
+    """Return whether DICOM allows a UID (PS3.5 9)."""
+    return _UID.fullmatch(text) is not None
 
 
 def _text(dataset: Dataset, keyword: str) -> str | None:
@@ -133,6 +144,8 @@ def _text(dataset: Dataset, keyword: str) -> str | None:
     assert tag is not None
     if tag not in dataset:
         return ""
+    if keyword in SEQUENCES:
+        return _items(dataset, keyword)
     value: Any = dataset.get_item(tag).value
     if not isinstance(value, bytes):
         text = "\\".join(map(str, value)) if isinstance(value, list) else str(value or "")
@@ -148,6 +161,16 @@ def _text(dataset: Dataset, keyword: str) -> str | None:
         if dictionary_VR(tag) in ("DA", "TM"):
             text = pattern.sub(lambda match: "".join(match.groups()), text)
     return text if len(text) <= _LONGEST and _clean(text) else None
+
+
+def _items(dataset: Dataset, keyword: str) -> str | None:
+    """Return a sequence's items as DICOM JSON, or None.
+
+    Only ASCII is repeated, since pydicom guesses where a character set is not declared.
+    """
+    items = [item.to_json_dict() for item in dataset[keyword].value]
+    text = json.dumps(items, sort_keys=True, ensure_ascii=False) if any(items) else ""
+    return text if len(text) <= _LONGEST and text.isascii() and "\\u00" not in text else None
 
 
 def _decoded(value: bytes, dataset: Dataset, vr: str) -> str | None:

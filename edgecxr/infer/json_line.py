@@ -70,7 +70,8 @@ def record_of(
         "gate": None if result.gate is None else _gate(result.gate),
     }
     if isinstance(result, Rejection):
-        return record | {"reason": result.reason, "message": result.message, "notice": NOTICE}
+        nothing = {"overlay": None, "dicom": None}
+        return record | {"reason": result.reason, "message": result.message, **nothing, "notice": NOTICE}
     decided = {
         name: {
             "probability": p,
@@ -106,9 +107,12 @@ def to_json(record: Mapping[str, Any]) -> str:
 
 
 def uids_of(header: Mapping[str, str] | None) -> dict[str, str] | None:
-    """Return the UIDs of a film; None if it lacks one."""
+    """Return the UIDs of a film as they stand in its file.
+
+    One that it lacks is empty; None stands for a file without any.
+    """
     uids = {keyword: (header or {}).get(keyword, "") for keyword in _JOINED}
-    return uids if all(uids.values()) else None
+    return uids if any(uids.values()) else None
 
 
 def stamp_of(path: Path) -> dict[str, Any] | None:

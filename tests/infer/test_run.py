@@ -247,6 +247,7 @@ def test_every_line_says_which_film_and_which_model(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "rejected", "ok"]
     assert [line["film"] for line in lines] == [uids, uids, None]
+    assert (lines[1]["dicom"], lines[1]["overlay"]) == (None, None)
     assert {line["model_sha256"] for line in lines} == {predictor.bundle.sums["model.onnx"]}
     assert [line["file"]["bytes"] for line in lines[:2]] == [good.stat().st_size, lost.stat().st_size]
 

@@ -72,7 +72,7 @@ class DicomResults:
         if made.reason == "no-identifiers":
             return Filed(f"{none_of}: it has no usable {keywords}", made.reason)
         if made.reason == "no-patient-id":
-            return Filed(f"{none_of}: its PatientID cannot be repeated", made.reason)
+            return Filed(f"{none_of}: its {keywords} cannot be repeated", made.reason)
         notes = [f"not repeated: {keywords}"] if keywords else []
         name, digest = header["SOPInstanceUID"], header[FILE_SHA256]
         earlier, other = self._written.setdefault(name, (film.source, digest))

@@ -29,13 +29,16 @@ from edgecxr.errors import brief
 from edgecxr.films.header import (
     DESCRIPTIONS,
     FILE_TIME,
-    ISSUER,
+    ISSUERS,
     LOSSY,
     NOT_REPEATED,
     PATIENT,
     REQUIRED,
+    SEQUENCES,
     STUDY_DESCRIPTION,
+    WHOSE,
     ZONE,
+    is_uid,
 )
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.filled_report import filled_report
@@ -44,6 +47,7 @@ from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.infer.overlay import overlay, research_band
 from edgecxr.infer.prediction import Prediction
 from edgecxr.infer.predictor import Predictor
+from edgecxr.storage.json_values import parse_json
 from edgecxr.terminal import printable
 
 REPORT, PICTURE = "sr", "sc"
@@ -109,7 +113,8 @@ class DicomObjects:
     Attributes:
         objects: a report and a picture, as far as they could be made.
         reason: why an object is lacking, one of `edgecxr.vocabulary.WITHOUT_RESULT`; None if both are there.
-        keywords: of the film's attributes that are lacking ("no-identifiers") or else that results do not repeat.
+        keywords: of the film's attributes that are lacking ("no-identifiers"), that say who the patient is
+            ("no-patient-id"), or else that results do not repeat.
         causes: kind of each object that could not be made -> the error, in words.
     """
 
@@ -149,12 +154,12 @@ def dicom_objects(
         patient: whether results say who the patient is.
     """
     header = film.header or {}
-    lacking = tuple(keyword for keyword in REQUIRED if not header.get(keyword))
+    lacking = tuple(keyword for keyword in REQUIRED if not is_uid(header.get(keyword, "")))
     if lacking:
         return DicomObjects(reason="no-identifiers", keywords=lacking)
     lost = tuple(keyword for keyword in header[NOT_REPEATED].split() if keyword not in (*REQUIRED, *DESCRIPTIONS))
-    if {"PatientID", ISSUER} & set(lost):
-        return DicomObjects(reason="no-patient-id", keywords=lost)
+    if set(WHOSE) & set(lost):
+        return DicomObjects(reason="no-patient-id", keywords=tuple(keyword for keyword in WHOSE if keyword in lost))
     if not patient:
         # The reader's warnings may quote the film; the warning about an overruled gate names only reasons.
         forced = warnings_of(prediction.gate)[:1] if prediction.gate.verdict == "forced" else ()
@@ -279,9 +284,12 @@ def _object(
         # Set here and not in `source`, since highdicom's messages quote names that it finds odd.
         for keyword in PATIENT:
             setattr(dataset, keyword, header.get(keyword, ""))
-        for keyword in (ISSUER, ZONE, STUDY_DESCRIPTION):
+        for keyword in (*ISSUERS, ZONE, STUDY_DESCRIPTION):
             if header.get(keyword):
                 setattr(dataset, keyword, header[keyword])
+        for keyword in SEQUENCES:
+            if header.get(keyword):
+                setattr(dataset, keyword, [Dataset.from_json(item) for item in parse_json(header[keyword])])
         _date(dataset, when)
         dataset.save_as(file, enforce_file_format=True)
     sop_class = Comprehensive3DSRStorage if kind == REPORT else SecondaryCaptureImageStorage

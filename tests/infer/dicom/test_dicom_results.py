@@ -17,13 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
+from pydicom.datadict import dictionary_VR
 from pydicom.sr import _concepts_dict
+from pydicom.tag import Tag
 
 from edgecxr import NOTICE, __version__
 from edgecxr.data.tables.labels import SETS
 from edgecxr.errors import UsageError
-from edgecxr.films.header import HEADERS, ISSUER, checked_header, read_header
+from edgecxr.films.header import HEADERS, SEQUENCES, checked_header, read_header
 from edgecxr.infer import film_readers
 from edgecxr.infer.dicom import codes
 from edgecxr.infer.film_readers import Readers
@@ -302,7 +304,9 @@ ODD = st.text(st.characters(codec="ascii", exclude_characters="\x1b\x7f\0\n\r\f"
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(
     values=st.fixed_dictionaries(
-        dict.fromkeys(("PatientID", "AccessionNumber", "StudyID", "PatientName", "PatientSex", ISSUER), ODD)
+        dict.fromkeys(
+            ("PatientID", "AccessionNumber", "StudyID", "PatientName", "PatientSex", "IssuerOfPatientID"), ODD
+        )
     )
 )
 def test_identifiers_are_repeated_as_they_stand(tmp_path_factory: Any, values: dict[str, str]) -> None:
@@ -322,7 +326,7 @@ def test_identifiers_are_repeated_as_they_stand(tmp_path_factory: Any, values: d
     [
         {"PatientID": "x" * 70}, {"PatientID": "0012\\34"}, {"PatientID": "a\tb"}, {"AccessionNumber": "1" * 21},
         {"StudyTime": "235960"}, {"PatientSex": "m"}, {"PatientName": "A^B^C^D^E=F=G"}, {"StudyID": "y" * 30},
-        {ISSUER: "St. Elsewhere", "TimezoneOffsetFromUTC": "-0930"}, {"StudyDate": "20230231"},
+        {"IssuerOfPatientID": "St. Elsewhere", "TimezoneOffsetFromUTC": "-0930"}, {"StudyDate": "20230231"},
     ],
 )  # fmt: skip
 def test_reports_and_pictures_have_them_too(tmp_path: Path, predictor: Predictor, wrong: dict[str, str]) -> None:
@@ -332,14 +336,69 @@ def test_reports_and_pictures_have_them_too(tmp_path: Path, predictor: Predictor
             assert written.get_item(keyword).value.decode().strip() == value
 
 
+ENTITY = st.fixed_dictionaries(
+    {"LocalNamespaceEntityID": ODD}, optional={"UniversalEntityID": ODD, "UniversalEntityIDType": ODD}
+)
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@given(
+    issuers=st.fixed_dictionaries(dict.fromkeys(SEQUENCES, st.lists(ENTITY, max_size=2))),
+    kind=st.sampled_from(["", "TEXT", "RFID"]),
+)
+def test_who_gave_an_identifier_is_repeated_or_named(
+    tmp_path_factory: Any, predictor: Predictor, issuers: dict[str, list[dict[str, str]]], kind: str
+) -> None:
+    folder = tmp_path_factory.mktemp("issuers")
+    items = {keyword: [Dataset() for _ in values] for keyword, values in issuers.items()}
+    for keyword, values in issuers.items():
+        for item, elements in zip(items[keyword], values, strict=True):
+            item.update({Tag(name): DataElement(Tag(name), dictionary_VR(name), text, validation_mode=0)
+                         for name, text in elements.items()})  # fmt: skip
+    path = scan(folder, TypeOfPatientID=kind, **items)
+    source, header = dcmread(path), read_header(path, "patient")
+    assert checked_header(header, "patient") == header
+    lost = header["NotRepeated"].split()
+    made = infer(predictor, [path], folder / "results", unfiled=int(SEQUENCES[0] in lost))
+    assert len(made) == (0 if SEQUENCES[0] in lost else 2)
+    for result in made:
+        assert result.TypeOfPatientID == kind if kind else "TypeOfPatientID" not in result
+        for keyword in SEQUENCES:
+            kept = [item for item in source.get(keyword, []) if item]
+            assert (keyword in lost) or list(result.get(keyword, [])) == (source[keyword].value if kept else [])
+
+
+@pytest.mark.parametrize("keyword", ["IssuerOfPatientID", *SEQUENCES])
+def test_an_issuer_that_cannot_be_repeated_is_named_itself(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], keyword: str
+) -> None:
+    item = Dataset()
+    item.LocalNamespaceEntityID = "WARD-7"
+    path = scan(tmp_path, **{keyword: [item] if keyword in SEQUENCES else "WARD-7"})
+    path.write_bytes(path.read_bytes().replace(b"WARD-7", b"WARD\xb0\xb1"))
+    whose = keyword != "IssuerOfAccessionNumberSequence"
+    assert len(infer(predictor, [path], tmp_path / "results", unfiled=int(whose))) == (0 if whose else 2)
+    err = capsys.readouterr().err
+    assert keyword in err and "PatientID " not in err.replace(keyword, "")
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.SMITH", "", "1" * 70])
+def test_a_film_whose_study_has_an_odd_uid_can_still_be_joined(
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], uid: str
+) -> None:
+    assert infer(predictor, [scan(tmp_path, StudyInstanceUID=uid)], tmp_path / "results", unfiled=1) == []
+    line = json.loads(capsys.readouterr().out)
+    assert line["film"] == UIDS | {"StudyInstanceUID": uid} and line["dicom"]["reason"] == "no-identifiers"
+
+
 @pytest.mark.corpus
 @pytest.mark.parametrize(
     ("name", "keyword", "value"),
     [
         ("pid70", "PatientID", None), ("pid_backslash", "PatientID", None), ("acc21", "AccessionNumber", None),
         ("acc21", "StudyID", None), ("cs_pn4", "PatientName", None), ("sex_lower", "PatientSex", None),
-        ("time_235960", "StudyTime", None), ("issuer_tz", ISSUER, None), ("issuer_tz", "TimezoneOffsetFromUTC", None),
-        ("acrnema_date", "StudyDate", "20240105"),
+        ("time_235960", "StudyTime", None), ("issuer_tz", "IssuerOfPatientID", None),
+        ("issuer_tz", "TimezoneOffsetFromUTC", None), ("acrnema_date", "StudyDate", "20240105"),
         ("cs_none_gbk", "PatientName", ""), ("cs_none_sjis", "PatientName", ""),
     ],
 )  # fmt: skip

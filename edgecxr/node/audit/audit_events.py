@@ -250,10 +250,15 @@ class Audit:
         account = participant(changed, requestor=False)
         self._write("user-changed", [self._user(user, address), account], None, SUCCESS, what)
 
-    def trail_read(self) -> None:
-        """Note that who runs this process reads the audit trail."""
+    def trail_read(self, user: str | None = None, address: str | None = None) -> None:
+        """Note that somebody reads the audit trail.
+
+        Args:
+            user: who, of the web page; None is who runs this process.
+            address: where from.
+        """
         uri = (AuditTrail(self.config.folder).folder).absolute().as_uri()
-        self._write("trail-read", [self._user(None, None)], objects=[resource("Security Audit Log", uri)])
+        self._write("trail-read", [self._user(user, address)], objects=[resource("Security Audit Log", uri)])
 
     def _self(self, requestor: bool, role: str = "application") -> dict[str, Any]:
         return participant(

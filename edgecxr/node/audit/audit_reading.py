@@ -15,6 +15,9 @@ from edgecxr.node.audit.audit_trail import FOLDER, HEAD, LARGEST_FILE, End, entr
 from edgecxr.storage.locks import open_locked
 from edgecxr.storage.reading import BadFile, open_file
 
+MOST_SEARCHED = 20_000
+"""Lines that `latest` looks through at a time, about a second."""
+
 _DETAILS = (
     "it was changed, removed or exchanged, or one before it was: compare the trail with a copy, and find out who can "
     "write to the state folder"
@@ -59,6 +62,41 @@ def entries(state: Path, since: datetime | None = None, film: str | None = None)
                 continue
             if film is None or film in _uids(entry):
                 yield entry
+
+
+def latest(
+    state: Path, count: int, before: int | None = None, text: str = ""
+) -> tuple[list[dict[str, Any]], int | None]:
+    """Return some entries of a trail, the newest first.
+
+    Args:
+        state: folder of the node's state.
+        count: number of entries at most.
+        before: number of a line; only earlier ones. None: from the end.
+        text: only entries that have this somewhere in what `describe` returns, in any case.
+
+    Returns:
+        The entries; and the line to go on before, None at the beginning. After `MOST_SEARCHED` lines the search ends.
+
+    Raises:
+        UsageError: there is no trail, or it cannot be read.
+    """
+    sizes = _snapshot(state)[1]
+    names = [name for name in sizes if before is None or first_line(name) < before]
+    shown: list[dict[str, Any]] = []
+    searched = 0
+    for name, contents, _ in _files(state, {name: sizes[name] for name in reversed(names)}):
+        first = first_line(name)
+        for number in range(first + len(contents) - 1, first - 1, -1):
+            if before is not None and number >= before:
+                continue
+            searched += 1
+            entry = entry_of(contents[number - first])
+            if entry is not None and text.casefold() in " ".join(describe(entry)).casefold():
+                shown.append(entry)
+            if number > 1 and (len(shown) == count or searched == MOST_SEARCHED):
+                return shown, number
+    return shown, None
 
 
 def verify(state: Path, anchor: str | None = None) -> Checked:

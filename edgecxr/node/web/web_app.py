@@ -35,6 +35,7 @@ PAGES = (
     ("films", "/films", "viewer"),
     ("queue", "/queue", "viewer"),
     ("health", "/health", "viewer"),
+    ("audit", "/audit", "admin"),
     ("users", "/users", "admin"),
 )
 """Pages of the menu: name, path, and the role that may see it."""

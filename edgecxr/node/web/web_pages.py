@@ -1,4 +1,4 @@
-"""The pages: films, queue, health, users, signing in, numbers."""
+"""The pages: films, queue, health, audit, users, signing in, numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from edgecxr.node.audit import audit_reading
 from edgecxr.node.audit.audit_events import Subject
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.surroundings import all_certificate_files
@@ -23,7 +24,7 @@ from edgecxr.terminal import printable, say
 
 _STATIC = {"node.css": "text/css", "node.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _LARGEST_STATIC, _LARGEST_PICTURE = 1 << 20, 32 << 20
-_LISTED = 50  # results on the page of the queue
+_LISTED = 50  # results on the page of the queue, entries of the audit trail
 _LONGEST_TEXT = 100
 _HERE = re.compile(r"/(?!/)[\w/?=&%.+-]*", re.ASCII)
 
@@ -45,6 +46,7 @@ def routes() -> list[tuple[str, str, str | None, Page]]:
         ("POST", "/queue/retry", "operator", retry),
         ("GET", "/health", "viewer", lambda ask: health(ask, "health.html")),
         ("GET", "/health/state", "viewer", lambda ask: health(ask, "health_state.html")),
+        ("GET", "/audit", "admin", audit),
         ("GET", "/users", "admin", users),
         ("GET", "/sign-in", None, sign_in_page),
         ("POST", "/sign-in", None, sign_in),
@@ -221,6 +223,25 @@ def problems(ask: Ask) -> list[str]:
     if node_health.disk(site.config).low:
         found.append(TEXT["disk_problem"])
     return found
+
+
+def audit(ask: Ask) -> Response:
+    """Return the audit trail, the newest entries first; that is an entry, too."""
+    asked, site = ask.request.query_params, ask.site
+    text = printable(asked.get("text", "").strip()[:_LONGEST_TEXT])
+    before = int(asked["before"]) if re.fullmatch("[1-9][0-9]{0,17}", asked.get("before", "")) else None
+    site.audit.trail_read(ask.who, ask.address)
+    entries, further = audit_reading.latest(site.config.folder, _LISTED, before, text)
+    older = None if further is None else f"/audit?{urlencode({'text': text, 'before': further})}"
+    newest = f"/audit?{urlencode({'text': text})}"
+    return ask.page(
+        "audit.html",
+        "audit",
+        text=text,
+        rows=[[printable(cell) for cell in audit_reading.describe(entry)] for entry in entries],
+        older=older,
+        newest=None if before is None else newest,
+    )
 
 
 def users(ask: Ask) -> Response:

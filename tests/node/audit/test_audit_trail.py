@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecxr.errors import CheckFailed, UsageError
-from edgecxr.node.audit import audit_trail
+from edgecxr.node.audit import audit_reading, audit_trail
 from edgecxr.node.audit.audit_events import Audit, Source, Subject
-from edgecxr.node.audit.audit_reading import Checked, entries, verify
+from edgecxr.node.audit.audit_reading import Checked, entries, latest, verify
 from edgecxr.node.audit.audit_trail import FOLDER, HEAD, LONGEST_LINE, AuditTrail, file_names
 from edgecxr.node.node_config import NodeConfig
 from tests.node.running import eventually
@@ -150,6 +150,42 @@ def test_files_begin_anew_and_the_chain_goes_on(tmp_path: Path, monkeypatch: pyt
             verify(tmp_path)
         hidden.rename(folder / name)
     assert verify(tmp_path).end.line == 12
+
+
+@pytest.fixture(scope="module")
+def rolled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    state = tmp_path_factory.mktemp("rolled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_trail, "LARGEST_FILE", 3000)
+        for _ in range(5):
+            filled(state, 8)
+            audit(state, "web").looked_at(FILM, "Nurse Ångström", "10.0.0.8")
+    return state
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=st.integers(1, 60), most=st.integers(1, 60),
+    text=st.sampled_from(["", "nurse ång", "1.2.7", "film-received", "10.0.0.7", "nobody"]),
+    start=st.none() | st.integers(1, 60),
+)  # fmt: skip
+def test_the_newest_entries_come_first_page_by_page(
+    rolled: Path, count: int, most: int, text: str, start: int | None
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_reading, "MOST_SEARCHED", most)
+        seen, before, asked = [], start, 0
+        while asked == 0 or before is not None:
+            page, further = latest(rolled, count, before, text)
+            assert len(page) <= count and (further is None or before is None or further < before)
+            seen, before, asked = seen + page, further, asked + 1
+            assert asked <= 50
+    expected = [
+        entry
+        for entry in reversed(list(entries(rolled)))
+        if (start is None or entry["line"] < start) and text in " ".join(audit_reading.describe(entry)).casefold()
+    ]
+    assert seen == expected
 
 
 def test_whole_files_may_lie_elsewhere_if_their_end_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,9 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 import edgecxr.node.web
 from edgecxr.errors import REASONS
 from edgecxr.node.web import strings
+from edgecxr.node.web.users import add_user
 from edgecxr.vocabulary import WITHOUT_RESULT
+from tests.node.running import eventually
 from tests.node.web.chromium import Chromium, chromium
 from tests.node.web.pages import ALL, Browser, served
 
@@ -106,6 +108,23 @@ def test_no_page_is_wider_than_its_window(
         window.picture(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 5_000
     window.scripts(True)
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_pages_of_an_admin_are_no_wider_either(window: Chromium, state: Path, quick: None, width: int) -> None:
+    add_user(state, "admin", "admin", "correct horse battery")
+    window.size(width)
+    with served(state) as browser:
+        address = f"http://127.0.0.1:{browser.port}"
+        window.open(f"{address}/sign-in")
+        for field, value in (("name", "admin"), ("password", "correct horse battery")):
+            window.value(f"document.getElementsByName('{field}')[0].value = '{value}'")
+        window.value("document.querySelector('.sign-in button').click()")
+        eventually(lambda: window.value("location.pathname") == "/films", "the form is sent")
+        for path in ("/audit", "/users"):
+            window.open(f"{address}{path}")
+            assert window.value("document.querySelectorAll('td').length") >= 1, path
+            assert window.value(WIDTH) <= width and window.complaints() == [], path
 
 
 def test_the_slider_fades_the_attention_and_without_scripts_a_box_hides_it(window: Chromium, page: Browser) -> None:

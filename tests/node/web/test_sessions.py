@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 import time
 from pathlib import Path
 
@@ -14,7 +15,9 @@ pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
 from edgecxr.errors import UsageError
+from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.audit.audit_reading import describe, entries
+from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.web import sessions as sessions_module
 from edgecxr.node.web.sessions import FREE_FAILURES, IDLE, LONGEST_DELAY, Sessions
 from edgecxr.node.web.users import FILE, ROLES, add_user, is_password, remove_user, users_of
@@ -97,7 +100,7 @@ def test_each_role_sees_its_pages_alone(staffed: Path, role: str | None) -> None
         "/films": "viewer", "/films/rows": "viewer", "/films/1": "viewer", "/films/1/state": "viewer",
         "/films/1/film.png": "viewer", "/films/1/attention.png": "viewer", "/queue": "viewer",
         "/queue/state": "viewer", "/health": "viewer", "/health/state": "viewer", "/metrics": "viewer",
-        "/users": "admin",
+        "/users": "admin", "/audit": "admin",
     }  # fmt: skip
     with served(staffed) as browser:
         if role:
@@ -120,6 +123,30 @@ def test_each_role_sees_its_pages_alone(staffed: Path, role: str | None) -> None
             assert browser.get("/films", **{"X-Live": "1"}).status == 401
             assert browser.get("/healthz").status == 200
             assert browser.get("/films?text=a&page=2").headers["location"] == "/sign-in?to=/films%3Ftext%3Da%26page%3D2"
+
+
+def test_an_admin_sees_who_looked_at_which_film_and_is_noted_too(staffed: Path) -> None:
+    for name in ("<b>bold</b>", *(f"user{number}" for number in range(60))):
+        Audit(NodeConfig(state=str(staffed)), "web").login(name, "10.0.0.8", False)
+    with served(staffed) as browser:
+        browser.sign_in("viewer", PASSWORD)
+        browser.get("/films/1")
+        browser.sign_in("admin", PASSWORD)
+        for text, seen in (("film-looked-at", "viewer at 127.0.0.1"), ("1.1", "film-looked-at"), ("BOLD", "&lt;b&gt;")):
+            answer = browser.get(f"/audit?text={text}")
+            assert answer.status == 200 and seen in answer.text and "<b>" not in answer.text
+        page, numbers = "/audit", []
+        while page:
+            text = browser.get(page).text
+            numbers.append([int(number) for number in re.findall(r'data-head="Line">(\d+)<', text)])
+            older = re.search(r'href="([^"]*before[^"]*)">Older', text)
+            page = older[1].replace("&amp;", "&") if older else ""
+        assert [len(each) for each in numbers[:-1]] == [50] * (len(numbers) - 1) and len(numbers) > 1
+        listed = [number for each in numbers for number in each]
+        assert listed == sorted(listed, reverse=True) and listed[-1] == 1
+        assert "trail-read" in browser.get("/audit").text
+        assert browser.get("/audit?text=nobody+of+this+name").text.count("<td") == 0
+        assert browser.get("/audit?before=0&text=%00").status == 200
 
 
 def test_the_cookie_is_of_no_use_to_scripts_and_other_sites(staffed: Path) -> None:

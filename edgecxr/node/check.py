@@ -69,6 +69,8 @@ def check(config: NodeConfig) -> list[str]:
         lines.append(f"results to: {to.name}, {to.place}{calling}")
     if not config.destination:
         lines.append("results to: nobody, since there is no [[destination]]; they stay in the state folder")
+    if config.audit is not None:
+        lines.append(f"audit trail to: {config.audit.place}, by syslog over TLS")
     lines += warnings
     if not ipaddress.ip_address(config.address).is_loopback and not by_tls:
         lines.append("warning: without TLS, films with their names cross the network in the clear")
@@ -108,6 +110,8 @@ def _check_certificates(config: NodeConfig) -> list[str]:
         for path in (to.token_file, to.password_file):
             if path is not None:
                 read_secret(path)
+    if (audit := config.audit) is not None:
+        client_context(audit.ca or (tls.ca if tls else None), audit.certificate, audit.key)
     sentences = [ending(path) for path in certificate_files(config)]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 

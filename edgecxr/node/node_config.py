@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +13,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgecxr.errors import UsageError
+from edgecxr.node.audit.audit_repository import Repository
 from edgecxr.node.receiving.stow_settings import Stow
 from edgecxr.node.sending.destination import FILES, Destination, check_ae_title, check_port
 from edgecxr.node.tls.certificates import Tls
 from edgecxr.storage import settings
 from edgecxr.storage.settings import shown
+
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class Web:
         port: for HTTP, or HTTPS with a certificate; 0 takes a free one.
         certificate: file in PEM, with the chain, if any.
         key: file of its private key in PEM.
+        proxy: IP address of a reverse proxy that signs people in; None is none.
+        proxy_header: header in which it names them, and which it takes out of what others send.
     """
 
     enabled: bool = True
@@ -82,6 +88,8 @@ class Web:
     port: int = 8042
     certificate: str | None = None
     key: str | None = None
+    proxy: str | None = None
+    proxy_header: str = "Remote-User"
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -91,6 +99,10 @@ class Web:
         """
         if self.port:
             check_port(self.port)
+        if self.proxy is not None:
+            _address("[web] proxy", self.proxy, "give the reverse proxy's IP address")
+        if not _HEADER.fullmatch(self.proxy_header):
+            raise UsageError(f"[web] proxy_header = {shown(self.proxy_header)}: give a header such as Remote-User")
         if (self.certificate is None) != (self.key is None):
             raise UsageError("[web] needs both certificate and key, or neither")
         if not _listening("[web] address", self.address).is_loopback and self.certificate is None:
@@ -103,6 +115,14 @@ class Web:
     def local(self) -> bool:
         """Whether this machine alone can reach the page."""
         return ipaddress.ip_address(self.address).is_loopback
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a password as long as there are no users.
+
+        Whoever comes by a proxy seems to be on this machine.
+        """
+        return self.local and self.proxy is None
 
     @property
     def url(self) -> str:
@@ -187,6 +207,7 @@ class NodeConfig:
         tls: what the node proves itself with; None is no TLS.
         stow: listener for DICOMweb; None is none.
         web: the web page.
+        audit: system that gets a copy of the audit trail; None is none.
         limits: see `Limits`.
     """
 
@@ -206,6 +227,7 @@ class NodeConfig:
     tls: Tls | None = None
     stow: Stow | None = None
     web: Web = field(default_factory=Web)
+    audit: Repository | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -266,16 +288,25 @@ def read_config(path: Path | None) -> NodeConfig:
     tls = None if config.tls is None else located(config.tls, here, ("certificate", "key", "ca"))
     stow = None if config.stow is None else located(config.stow, here, ("token_file",))
     web = located(config.web, here, ("certificate", "key"))
+    audit = None if config.audit is None else located(config.audit, here, ("ca", "certificate", "key"))
     destination = tuple(located(each, here, FILES) for each in config.destination)
     model = config.model
     if model is not None and (here / model).is_dir():
         model = str(here / model)
     return dataclasses.replace(
-        config, watch=watch, state=state, model=model, tls=tls, destination=destination, stow=stow, web=web
+        config,
+        watch=watch,
+        state=state,
+        model=model,
+        tls=tls,
+        destination=destination,
+        stow=stow,
+        web=web,
+        audit=audit,
     )
 
 
-T = TypeVar("T", Tls, Destination, Stow, Web)
+T = TypeVar("T", Tls, Destination, Stow, Web, Repository)
 
 
 def located(values: T, folder: Path, keys: Iterable[str]) -> T:
@@ -286,11 +317,15 @@ def located(values: T, folder: Path, keys: Iterable[str]) -> T:
     return dataclasses.replace(values, **paths)
 
 
-def _listening(key: str, address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _address(key: str, address: str, remedy: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         return ipaddress.ip_address(address)
     except ValueError as error:
-        raise UsageError(f"{key} = {shown(address)}: give an IP address of this machine") from error
+        raise UsageError(f"{key} = {shown(address)}: {remedy}") from error
+
+
+def _listening(key: str, address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return _address(key, address, "give an IP address of this machine")
 
 
 def _check_unique(table: str, names: Iterable[str]) -> None:

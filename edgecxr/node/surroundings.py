@@ -119,6 +119,8 @@ def certificate_files(config: NodeConfig) -> list[str]:
     for to in config.destination:
         if to.uses_tls:
             files += [to.ca or (tls.ca if tls else None), to.certificate]
+    if config.audit is not None:
+        files += [config.audit.ca, config.audit.certificate]
     return [path for path in dict.fromkeys(files) if path is not None]
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from edgecxr.errors import brief
 from edgecxr.node.audit.audit_events import Audit
+from edgecxr.node.audit.audit_syslog import AuditSyslog
 from edgecxr.node.commitment.commitment_reports import Reports
 from edgecxr.node.commitment.commitment_request import Commitment
 from edgecxr.node.commitment.commitments import Commitments
@@ -53,6 +54,8 @@ def _send(config: NodeConfig, stop: Stop) -> None:
             threading.Thread(target=Sender(destination, config, spool, stop).run, daemon=True)
             for destination in config.destination
         ]
+        if config.audit is not None:
+            threads.append(threading.Thread(target=AuditSyslog(config.audit, config).run, args=(stop,), daemon=True))
         for thread in threads:
             thread.start()
         say(f"send: {', '.join(each.name for each in config.destination) or 'no destinations'}")

@@ -61,12 +61,14 @@ class Visitor:
         form_token: which their forms carry.
         name: of the user; None if nobody is signed in.
         role: one of `ROLES`; None if they may see nothing.
+        by_proxy: whether a reverse proxy has signed them in.
     """
 
     token: str
     form_token: str
     name: str | None
     role: str | None
+    by_proxy: bool = False
 
     def may(self, role: str) -> bool:
         """Return whether they may do what a role may."""
@@ -141,6 +143,16 @@ class Sessions:
             role = "operator"
         form_token = hmac.new(self._secret, token.encode(), hashlib.sha256).hexdigest()
         return Visitor(token, form_token, name, role)
+
+    def named(self, visitor: Visitor, name: str) -> Visitor:
+        """Return a visitor whom a reverse proxy has signed in.
+
+        Args:
+            visitor: who the cookie belongs to.
+            name: of the user, as the proxy says; one that is not known may see nothing.
+        """
+        user = self.users().get(name)
+        return Visitor(visitor.token, visitor.form_token, name, user.role if user else None, by_proxy=True)
 
     def wait(self, name: str, address: str) -> float:
         """Return for how many seconds a name or address has to wait."""

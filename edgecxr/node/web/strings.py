@@ -126,6 +126,7 @@ TEXT = {
     "process_down": "The process {} ({}) does not run. It is started again within a minute; if not, see the log.",
     "model_loading": "The model is being loaded.",
     "disk_problem": "The disk is nearly full, so that new films are refused.",
+    "audit_problem": "The audit trail is not copied to {}: it cannot be reached, or does not take it.",
     "dead_problem": "{} results were given up and are not in the PACS: see the queue.",
     "certificates": "Certificates",
     "certificate_ends": "ends on {}, in {} days",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,8 +99,17 @@ class Ask:
 
     @property
     def address(self) -> str:
-        """IP address of the client."""
-        return self.request.client.host if self.request.client else "unknown"
+        """IP address of the client.
+
+        It is the one that the proxy says, if there is one.
+        """
+        host = self.request.client.host if self.request.client else "unknown"
+        if not self.visitor.by_proxy:
+            return host
+        try:  # the last one is the proxy's own; those before may be the client's inventions
+            return str(ipaddress.ip_address(self.request.headers.get("x-forwarded-for", "").rpartition(",")[2].strip()))
+        except ValueError:
+            return host
 
     @property
     def who(self) -> str:
@@ -182,6 +192,11 @@ async def _asked(site: Site, request: Request, role: str | None, page: Page) -> 
     name = site.cookie()
     token = request.cookies.get(name)
     visitor = await run_in_threadpool(site.sessions.visitor, token, "x-live" not in request.headers)
+    web = site.config.web
+    if web.proxy is not None and request.client and request.client.host == web.proxy:
+        named = request.headers.getlist(web.proxy_header)
+        if len(named) == 1 and named[0]:
+            visitor = await run_in_threadpool(site.sessions.named, visitor, named[0])
     ask = Ask(site, request, visitor)
     response = await _checked(ask, role, page)
     token = ask.token or visitor.token
@@ -203,7 +218,7 @@ async def _checked(ask: Ask, role: str | None, page: Page) -> Response:
         if not hmac.compare_digest(sent, visitor.form_token.encode()):
             return ask.message("old_form", 403)
     if role is not None and not visitor.may(role):
-        if visitor.role is not None:
+        if visitor.role is not None or visitor.by_proxy:
             return ask.message("forbidden", 403)
         if request.method != "GET" or ask.live:
             return ask.message("forbidden", 401)

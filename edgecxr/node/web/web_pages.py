@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from edgecxr.node.audit import audit_reading
 from edgecxr.node.audit.audit_events import Subject
+from edgecxr.node.audit.audit_syslog import is_behind
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.surroundings import all_certificate_files
 from edgecxr.node.web import node_health, queries, views
@@ -166,7 +167,7 @@ def retry(ask: Ask) -> Response:
 
 def health(ask: Ask, template: str) -> Response:
     """Return how the node is."""
-    site = ask.site
+    site, audited = ask.site, ask.site.config.audit
     notes, disk = queries.notes(site.spool), node_health.disk(site.config)
     states = node_health.processes(site.config)
     dead = sum(counts.get("dead", 0) for counts in queries.queue(site.spool)[2].values())
@@ -180,6 +181,7 @@ def health(ask: Ask, template: str) -> Response:
         problems=[
             *problems(ask),
             *([TEXT["dead_problem"].format(dead)] if dead else []),
+            *([TEXT["audit_problem"].format(audited.place)] if audited and is_behind(site.config.folder) else []),
             *(TEXT["certificate_problem"].format(path, words) for path, words, amiss in certificates if amiss),
         ],
         processes=[
@@ -226,7 +228,7 @@ def problems(ask: Ask) -> list[str]:
 
 
 def audit(ask: Ask) -> Response:
-    """Return the audit trail, the newest entries first; that is an entry, too."""
+    """Return the audit trail; that is an entry, too."""
     asked, site = ask.request.query_params, ask.site
     text = printable(asked.get("text", "").strip()[:_LONGEST_TEXT])
     before = int(asked["before"]) if re.fullmatch("[1-9][0-9]{0,17}", asked.get("before", "")) else None

@@ -70,7 +70,7 @@ def made_server(config: NodeConfig, spool: Spool, context: ssl.SSLContext | None
     for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they would print text of strangers
     asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS
-    site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.local), Audit(config, "web"))
+    site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.is_open), Audit(config, "web"))
     settings = uvicorn.Config(
         application(site, routes()),
         http=BoundedHttp,

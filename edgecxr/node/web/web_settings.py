@@ -31,12 +31,19 @@ def check_web(config: NodeConfig) -> list[str]:
             raise MissingPackage(package, "node", "the web page of edgecxr serve")
     tls_context(web)
     users = users_of(config.folder)
+    if not users and web.proxy is not None:
+        raise UsageError(
+            f"[web] proxy = {shown(web.proxy)} names people that this node does not know: say what they may do with "
+            "`edgecxr node user add NAME --role viewer`"
+        )
     if not users and not web.local:
         raise UsageError(
             f"[web] address = {shown(web.address)} is open to the network, and there is no user with a password: add "
             "one with `edgecxr node user add NAME --role admin`, or listen on 127.0.0.1"
         )
     who = f"to {len(users)} users with passwords" if users else "without a password, to this machine alone"
+    if web.proxy is not None:
+        who += f", or as {web.proxy_header} of the proxy at {web.proxy} names them"
     sentence = None if web.certificate is None else ending(web.certificate)
     place = web.url if web.port else f"a free port of {web.address}"
     return [f"web page: {place}, {who}", *([f"warning: {sentence}"] if sentence else [])]

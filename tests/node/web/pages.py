@@ -35,6 +35,7 @@ from tests.node.running import PATIENCE, eventually
 SCRIPT = "<script>alert(1)</script>"
 MODALITY = Source("MODALITY", "127.0.0.1")
 PACS = Destination("pacs", "PACS", "127.0.0.1", 104)
+NO_PORT = Web(port=0)
 ALL = ("/films", "/films/1", "/films/2", "/films/3", "/films/4", "/films/5", "/queue", "/health", "/sign-in")
 
 
@@ -136,9 +137,8 @@ class Browser:
 
 
 @contextmanager
-def served(folder: Path, **config: Any) -> Iterator[Browser]:
+def served(folder: Path, web: Web = NO_PORT, **config: Any) -> Iterator[Browser]:
     """Serve the page of a state folder; nothing asks who may listen where."""
-    web = Web(port=0)
     with listener(web) as sock, Spool(folder) as spool:
         web = dataclasses.replace(web, port=sock.getsockname()[1])
         settings = NodeConfig(state=str(folder), web=web, **{"destination": (PACS,), **config})

@@ -17,13 +17,14 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 from edgecxr.errors import UsageError
 from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.audit.audit_reading import describe, entries
-from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.node_config import NodeConfig, Web
 from edgecxr.node.web import sessions as sessions_module
 from edgecxr.node.web.sessions import FREE_FAILURES, IDLE, LONGEST_DELAY, Sessions
 from edgecxr.node.web.users import FILE, ROLES, add_user, is_password, remove_user, users_of
 from tests.cli_workspace import edgecxr
-from tests.node.running import configured
+from tests.node.running import configured, free_port
 from tests.node.web.pages import Browser, served
+from tests.tiny_bundle import tiny_bundle
 
 PASSWORD = "a long password"
 
@@ -147,6 +148,48 @@ def test_an_admin_sees_who_looked_at_which_film_and_is_noted_too(staffed: Path) 
         assert "trail-read" in browser.get("/audit").text
         assert browser.get("/audit?text=nobody+of+this+name").text.count("<td") == 0
         assert browser.get("/audit?before=0&text=%00").status == 200
+
+
+PROXY = Web(port=0, proxy="127.0.0.1", proxy_header="X-Remote")
+
+
+def test_whom_the_proxy_names_is_signed_in_with_the_role_of_that_user(staffed: Path) -> None:
+    with served(staffed, PROXY) as browser:
+        for role in ROLES:
+            page = browser.get("/films/1", **{"X-Remote": role, "X-Forwarded-For": "6.6.6.6, 10.0.0.9"})
+            assert page.status == 200 and f"Signed in: {role}" in page.text and "Sign out" not in page.text
+            assert browser.get("/audit", **{"X-Remote": role}).status == (200 if role == "admin" else 403)
+            form = re.search(r'name="form" value="(\w+)"', page.text)
+            assert form
+            again = browser.ask(
+                "POST", "/queue/retry", f"form={form[1]}&destination=pacs",
+                **{"X-Remote": role, "Content-Type": "application/x-www-form-urlencoded"},
+            )  # fmt: skip
+            assert again.status == (403 if role == "viewer" else 303)
+        for named in ("nobody", "Admin", "admin, viewer", "a" * 5000):
+            assert browser.get("/films", **{"X-Remote": named}).status == 403, named[:20]
+        for headers in ({}, {"X-Remote": ""}, {"Remote-User": "admin"}):
+            assert browser.get("/films", **headers).status == 303  # to sign in with a password
+    looked = [describe(entry) for entry in entries(staffed) if "film-looked-at" in describe(entry)]
+    assert [row[3].partition(",")[0] for row in looked] == [f"{role} at 10.0.0.9" for role in ROLES]
+
+
+@pytest.mark.parametrize("web", [Web(port=0), Web(port=0, proxy="10.0.0.5", proxy_header="X-Remote")])
+def test_a_header_is_believed_of_the_proxy_alone(staffed: Path, web: Web) -> None:
+    with served(staffed, web) as browser:
+        assert browser.get("/films", **{"X-Remote": "admin", "Remote-User": "admin"}).status == 303
+
+
+def test_behind_a_proxy_nobody_is_let_in_without_users(state: Path, tmp_path: Path) -> None:
+    with served(state, PROXY) as browser:
+        assert browser.get("/films").status == 303 and browser.get("/films", **{"X-Remote": "admin"}).status == 403
+    more = '[web]\nproxy = "127.0.0.1"\n'
+    config = configured(tmp_path, more, port=free_port(), model=str(tiny_bundle(tmp_path / "model").path))
+    ended = edgecxr("serve", "--config", config, "--check", runs=tmp_path)
+    assert ended.code == 2 and "node user add" in ended.err
+    for wrong in ('proxy = "proxy.local"', 'proxy = "127.0.0.1"\nproxy_header = "Remote User"'):
+        config.write_text(config.read_text().partition("[web]")[0] + f"[web]\n{wrong}\n")
+        assert edgecxr("serve", "--config", config, "--check", runs=tmp_path).code == 2
 
 
 def test_the_cookie_is_of_no_use_to_scripts_and_other_sites(staffed: Path) -> None:

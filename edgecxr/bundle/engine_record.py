@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from edgecxr.bundle.model_file import ModelFile
 from edgecxr.errors import ModelError, brief
 from edgecxr.storage.atomic import atomic_write, writing
 from edgecxr.storage.json_values import read_json
-from edgecxr.storage.private import create_private, read_private
+from edgecxr.storage.private import create_private, read_private, state_folder
 from edgecxr.storage.reading import BadFile, read_bytes
 
 FOLDER = "engines"
@@ -295,11 +294,7 @@ def _seal(values: dict[str, Any], key: bytes) -> str:
 
 def _key_file() -> Path:
     """Return the path of this machine's key."""
-    state = os.environ.get("EDGECXR_STATE")
-    if state:
-        return Path(state) / "engine.key"
-    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
-    return Path(home) / "edgecxr" / "engine.key"
+    return state_folder() / "engine.key"
 
 
 def _own_key() -> bytes:

@@ -41,7 +41,11 @@ def infer(
     ] = "onnxruntime",
     precision: Annotated[
         str,
-        typer.Option(metavar="NAME", help="Which of the bundle's models: fp32, fp16 or int8.", rich_help_panel=MODEL),
+        typer.Option(
+            metavar="NAME",
+            help="Which of the bundle's models: fp32, fp16, int8; auto is the faster one of fp32 and int8.",
+            rich_help_panel=MODEL,
+        ),
     ] = "fp32",
     threads: Annotated[
         int | None,

@@ -17,6 +17,7 @@ from edgecxr.bundle.card import ModelCard, check_shapes
 from edgecxr.bundle.gate import GateResult, far_away, judge, load_gate, warnings_of
 from edgecxr.bundle.tested import of_test_films
 from edgecxr.engines.backend import Outputs, open_backend
+from edgecxr.engines.fastest_precision import chosen_precision
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import checked, film_of, read_film
@@ -28,7 +29,7 @@ from edgecxr.infer.rendering import rendering_doubts
 from edgecxr.infer.thresholds import temperatures_of, thresholds_of
 from edgecxr.registry import OF_CHECKPOINTS
 from edgecxr.storage.folders import CARD
-from edgecxr.vocabulary import ABNORMAL, PRECISIONS, FloatArray
+from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 if TYPE_CHECKING:
     from edgecxr.infer.in_memory import InMemory
@@ -56,7 +57,8 @@ class Predictor:
         bundle: an open bundle, or the path of one.
         backend: a key of `edgecxr.registry.BACKENDS`.
         operating_point: the rule on the card that turns probabilities into decisions.
-        precision: which of the bundle's model files to run: "fp32", "fp16" or "int8".
+        precision: which of the bundle's model files to run: "fp32", "fp16" or "int8", or "auto", as
+            `edgecxr.engines.fastest_precision` chooses.
         threads: how many threads compute; None leaves it to the backend.
         any_view: accept films that state a lateral or oblique view, too.
         force: accept films that the quality gate refuses, too; their predictions say so.
@@ -89,10 +91,8 @@ class Predictor:
             raise UsageError(
                 f"backend {backend} runs checkpoints, not bundles: `edgecxr evaluate RUN` does, or export the run"
             )
-        if precision not in PRECISIONS:
-            raise UsageError(f"precision {precision}: there are {', '.join(PRECISIONS)}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.precision = precision
+        self.precision = precision = chosen_precision(precision, self.bundle, backend, threads)
         if self.card.size not in INPUT_SIZES:
             raise ModelError(
                 f"the card in {self.bundle.path} has size {self.card.size}, not one of {INPUT_SIZES}: export again"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +17,7 @@ from edgecxr.node.receiving.stow_settings import Stow
 from edgecxr.node.sending.destination import FILES, Destination, check_ae_title, check_port
 from edgecxr.node.tls.certificates import Tls
 from edgecxr.storage import settings
+from edgecxr.storage.private import state_folder
 from edgecxr.storage.settings import shown
 
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -262,9 +262,7 @@ class NodeConfig:
         """The folder of the node's state."""
         if self.state is not None:
             return Path(self.state)
-        state = os.environ.get("EDGECXR_STATE")
-        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
-        return (Path(state) if state else Path(home) / "edgecxr") / "node"
+        return state_folder() / "node"
 
     def may_send(self, ae_title: str, address: str) -> bool:
         """Return whether an AE title at an IP address is a peer."""

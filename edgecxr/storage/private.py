@@ -15,6 +15,16 @@ from pathlib import Path
 from edgecxr.errors import UsageError
 
 
+def state_folder() -> Path:
+    """Return the folder of what edgecxr keeps for this user.
+
+    It is EDGECXR_STATE, or else the one of the XDG Base Directory Specification. It may not exist.
+    """
+    state = os.environ.get("EDGECXR_STATE")
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111
+    return Path(state) if state else Path(home) / "edgecxr"
+
+
 def read_private(path: Path, size: int) -> bytes | None:
     """Return the content of a file that is this user's alone.
 

@@ -56,8 +56,10 @@ class Wanted:
 
 def _lie(folder: Path, *files: Any) -> bool:
     """Return whether there are files, and all lie in a folder."""
+    # Resolved, since one run may be given the relative path of the folder, and the next one the absolute path.
+    whole = folder.resolve()
     return bool(files) and all(
-        isinstance(file, str) and Path(file).is_relative_to(folder) and Path(file).is_file() for file in files
+        isinstance(file, str) and Path(file).is_file() and Path(file).resolve().is_relative_to(whole) for file in files
     )
 
 

@@ -182,6 +182,18 @@ def test_what_is_asked_for_in_addition_is_made(tmp_path: Path, predictor: Predic
     assert len(results.read_text().splitlines()) == 5
 
 
+@pytest.mark.parametrize("relative_first", [True, False])
+def test_a_relative_and_an_absolute_folder_of_pictures_are_the_same(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch, relative_first: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
+    folders = [Path("pictures"), tmp_path / "pictures"]
+    for pictures in folders if relative_first else reversed(folders):
+        infer(predictor, [film], resume=results, overlays=pictures)
+    assert len(results.read_text().splitlines()) == 1
+
+
 def test_what_could_not_be_made_is_counted_again_and_not_tried_again(tmp_path: Path, predictor: Predictor) -> None:
     film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"  # no patient: no DICOM result
     for _ in range(2):

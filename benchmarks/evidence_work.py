@@ -10,7 +10,6 @@ its parent, however that ends.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -26,6 +25,7 @@ from ratios import machine
 from safetensors.torch import load, save
 
 from edgecxr import NOTICE
+from edgecxr.bundle.epoch_history import kept_epoch, read_history
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
@@ -96,14 +96,15 @@ def work(spec: dict[str, Any]) -> None:
     model, card = checkpoint.load_run(run)
     outputs = predict(TorchBackend(model), prepared, prepared.rows(SPLIT), card.size)
     atomic_write(records / f"{spec['id']}.npz", _packed(outputs))
-    history = _history(run)
+    history = read_history(run)
     scored = aurocs(prepared, SPLIT, outputs.logits, np.ones((1, len(prepared.rows(SPLIT))), np.float32))
     test: dict[str, Any] = {task: _plain(found.macro.value) for task, found in scored.items()}
     test["labels"] = dict(zip(prepared.labels, map(_plain, scored["findings"].labels.tolist()), strict=True))
     weights = {"sha256": card.sha256} | ({"card": json.loads(card.to_json())} if spec["spec"]["keep_weights"] else {})
     if trained.get("trust"):
         begun["trust"] = dict(zip((*prepared.labels, ABNORMAL), trained["trust"], strict=True))
-    done = {"status": "done", "weights": weights, "history": history, SPLIT: test, "best_epoch": _best(history)}
+    best = int(kept_epoch(history)["epoch"])
+    done = {"status": "done", "weights": weights, "history": history, SPLIT: test, "best_epoch": best}
     _write(records, spec, begun | done | {"minutes": round(sum(row["seconds"] for row in history) / 60, 1)})
 
 
@@ -176,17 +177,6 @@ def _packed(outputs: Outputs) -> bytes:
     grid = np.uint8(outputs.attention.shape[1])
     np.savez_compressed(file, findings=outputs.findings, abnormal=outputs.abnormal, strongest=strongest, grid=grid)
     return file.getvalue()
-
-
-def _history(run: Path) -> list[dict[str, float]]:
-    with (run / "history.csv").open() as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def _best(history: list[dict[str, float]]) -> int:
-    scores = [-math.inf if math.isnan(row["score"]) else row["score"] for row in history]
-    # As the loop keeps them: the first of the best, the latest where nothing could be measured.
-    return len(history) if max(scores) == -math.inf else 1 + scores.index(max(scores))
 
 
 def _plain(value: float) -> float | None:

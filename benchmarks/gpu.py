@@ -311,14 +311,13 @@ def trained(
 
 def speed(run: Path) -> dict[str, Any]:
     """Return the settings of a run and its images per second, epoch by epoch."""
-    import csv
+    from edgecxr.bundle.epoch_history import kept_epoch, read_history
 
-    with (run / "history.csv").open() as file:
-        history = list(csv.DictReader(file))
+    history = read_history(run)
     return {
         "settings": json.loads((run / "config.json").read_text()),
-        "images_per_s": [float(row["images_per_s"]) for row in history],
-        "best_val_score": max(float(row["score"]) for row in history),
+        "images_per_s": [row["images_per_s"] for row in history],
+        "best_val_score": kept_epoch(history)["score"],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import time
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgecxr.bundle.card import ModelCard, read_card
+from edgecxr.bundle.epoch_history import kept_epoch, read_history
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError, ModelError
 from edgecxr.storage.folders import CARD, CONFIG, DATASET
 from edgecxr.storage.json_values import read_json
-from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.storage.reading import BadFile
 from edgecxr.terminal import aligned, joined
 from edgecxr.workspace import Workspace
 
@@ -105,9 +105,9 @@ def _aurocs(folder: Path, card: ModelCard) -> dict[str, Any]:
                 areas = {"findings": record["findings"]["macro"], "abnormal": record["abnormal"]}
                 known = {task: area and float(area["auroc"]) for task, area in areas.items()}
                 return known | {"split": str(record["split"]), "auroc_data": str(record["data"])}
-        history = [row for row in _history(folder) if not math.isnan(row["score"])]
-        if history:
-            kept = max(history, key=lambda row: row["score"])
+        history = _history(folder)
+        kept = kept_epoch(history) if history else {}
+        if kept and not math.isnan(kept["score"]):
             areas = {task: kept[f"val_auroc_{task}"] for task in ("findings", "abnormal")}
             known = {task: None if math.isnan(area) else area for task, area in areas.items()}
             return known | {"split": "val", "auroc_data": own}
@@ -129,8 +129,7 @@ def _unfinished_row(folder: Path) -> dict[str, Any]:
 
 def _history(folder: Path) -> list[dict[str, float]]:
     try:
-        rows = csv.DictReader(read_text(folder / "history.csv", _LARGEST).splitlines())
-        return [{key: float(value) for key, value in row.items()} for row in rows]
+        return read_history(folder)
     except (OSError, ValueError, TypeError, BadFile):
         return []
 

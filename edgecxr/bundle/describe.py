@@ -21,7 +21,7 @@ from edgecxr.bundle.signature import (
 )
 from edgecxr.bundle.tested import WHY_UNRELIABLE, marked, of_test_films, record_of_test
 from edgecxr.errors import ModelError, UsageError, brief
-from edgecxr.metrics import Interval, with_interval
+from edgecxr.metrics import with_interval
 from edgecxr.terminal import aligned, joined
 from edgecxr.vocabulary import ABNORMAL, DEFAULT_RULE, DOUBT, FEW_CASES, in_words
 
@@ -244,7 +244,7 @@ def _table(card: ModelCard, rule: str | None) -> list[str]:
         few = "!" if name in card.few_cases else ""
         rows.append([
             marked(name, unreliable),
-            _area(result.auroc) if result else "-",
+            str(result.auroc) if result else "-",
             "0.5" if threshold is None else format(threshold, ".3g"),
             *([f"{rate:.2f}" for rate in rates] if rates else ["-", "-"]),
             f"{result.positives}/{result.negatives}" if result else "-",
@@ -259,10 +259,6 @@ def _table(card: ModelCard, rule: str | None) -> list[str]:
     if card.few_cases:
         lines.append(f"! fewer than {FEW_CASES} of them: do not rely on this threshold")
     return lines
-
-
-def _area(area: Interval) -> str:
-    return f"{area.value:.2f} ({area.low:.2f}-{area.high:.2f})"
 
 
 def _score(score: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from edgecxr.bundle.epoch_history import kept_epoch
 from edgecxr.errors import CheckFailed, UsageError
 from edgecxr.models.vit import TwoHeadViT
 from edgecxr.train import checkpoint
@@ -23,7 +24,7 @@ from edgecxr.train.batches import Batch, Batches
 from edgecxr.train.config import TrainConfig
 from edgecxr.train.device import Device
 from edgecxr.train.epochs import batch_advice
-from edgecxr.train.epochs.epoch_report import TensorBoard, kept_epoch, say_epoch, say_stopped, write_history
+from edgecxr.train.epochs.epoch_report import TensorBoard, say_epoch, say_stopped, write_history
 from edgecxr.train.epochs.stopping import TimeLimit, ended
 from edgecxr.train.epochs.validation import val_aurocs, val_logits
 from edgecxr.train.epochs.weight_average import WeightAverage

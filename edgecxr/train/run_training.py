@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from edgecxr import registry, resolve
 from edgecxr.bundle.card import ModelCard, read_card
+from edgecxr.bundle.epoch_history import kept_epoch, read_history
 from edgecxr.data.prepared import Prepared
 from edgecxr.distill.trust import trust_weights
 from edgecxr.errors import UsageError
@@ -18,20 +18,17 @@ from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE, SIZES
 from edgecxr.models.stem import learned_from_random
 from edgecxr.models.vit import ARCHS
 from edgecxr.registry import METHODS
-from edgecxr.storage.reading import read_text
 from edgecxr.terminal import progress, say
 from edgecxr.train import checkpoint
 from edgecxr.train.checkpoint_backend import TorchBackend
 from edgecxr.train.config import BEFORE, INITS, TrainConfig, patch_of
 from edgecxr.train.device import Device
-from edgecxr.train.epochs.epoch_report import kept_epoch, load_writer
+from edgecxr.train.epochs.epoch_report import load_writer
 from edgecxr.train.epochs.stopping import PATIENCE, check_hours
 from edgecxr.train.student import distil_student, student_name
 from edgecxr.train.teacher import teacher_name, train_teacher
 from edgecxr.vocabulary import ABNORMAL
 from edgecxr.workspace import Workspace
-
-_LARGEST_HISTORY = 64 << 20
 
 ORDINARY = (
     "size",
@@ -308,8 +305,7 @@ def _kept(run: Path) -> str:
 
     It is not always the last epoch.
     """
-    rows = csv.DictReader(read_text(run / "history.csv", _LARGEST_HISTORY).splitlines())
-    history = [{key: float(value) for key, value in row.items()} for row in rows]
+    history = read_history(run)
     best = kept_epoch(history)
     findings, abnormal = (best[f"val_auroc_{task}"] for task in ("findings", "abnormal"))
     card = read_card(run)

@@ -48,12 +48,12 @@ def test_a_bundle_says_what_it_is_and_where_it_decides(tmp_path: Path) -> None:
         "file     model.onnx, fp32, opset 13, 0.0 MB",
     ]
     table = [re.split(" {2,}", line.strip()) for line in lines[7:]]
-    area = "0.81 (0.75-0.87)"
+    area = "0.812 (0.750 to 0.875)"
     assert table[:5] == [
         ["AUROC (95 %)", "threshold", "sens.", "spec.", "test +/-", "val +/-"],
         [FIRST, area, "0.00123", "0.90", "0.80", "7/23", "3/500!"],
         [f"{SECOND}?", "-", "0.5", "-", "-", "-", "-"],  # no test films can tell
-        [f"{THIRD}?", "0.81 (0.50-0.87)", "0.5", "0.90", "0.80", "7/23", "-"],  # its interval reaches 0.5
+        [f"{THIRD}?", "0.812 (0.500 to 0.875)", "0.5", "0.90", "0.80", "7/23", "-"],  # its interval reaches 0.5
         ["abnormal?", "-", "0.5", "-", "-", "-", "40/60"],
     ]
     assert ["what is farther than", "9"] in table and ["test films (wrongly)", "0/10 (0%-28%)"] in table

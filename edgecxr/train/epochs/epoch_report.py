@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from edgecxr.bundle.epoch_history import HISTORY
 from edgecxr.registry import load
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.spreadsheet import csv_text
@@ -57,16 +58,7 @@ def kept_in(run: Path, done: int) -> str:
 def write_history(run: Path, history: list[dict[str, Any]]) -> None:
     """Write history.csv, one row per epoch."""
     columns = list(history[0])
-    atomic_write(run / "history.csv", csv_text(columns, ([row[name] for name in columns] for row in history)))
-
-
-def kept_epoch(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row of the epoch whose weights are kept.
-
-    It is the first of those with the best score, or the latest if none has a score.
-    """
-    scored = [row for row in history if not math.isnan(row["score"])]
-    return max(scored, key=lambda row: row["score"]) if scored else history[-1]
+    atomic_write(run / HISTORY, csv_text(columns, ([row[name] for name in columns] for row in history)))
 
 
 def _auroc(value: float) -> str:

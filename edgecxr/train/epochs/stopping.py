@@ -9,8 +9,9 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from edgecxr.bundle.epoch_history import kept_epoch
 from edgecxr.errors import TimeIsUp, UsageError
-from edgecxr.train.epochs.epoch_report import kept_epoch, kept_in
+from edgecxr.train.epochs.epoch_report import kept_in
 
 EPOCHS, PATIENCE = "epochs", "patience"
 """Why a run is finished, as its card says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from edgecxr.terminal import aligned, joined
 from edgecxr.workspace import Workspace
 
 _LARGEST = 64 << 20
+_HEADS = ("  kind", "name", "px", "tokens", "AUROC", "date")
 
 
-def inventory(workspace: Workspace) -> list[dict[str, Any]]:
+def inventory(workspace: Workspace, shipped: Iterable[Path] = ()) -> list[dict[str, Any]]:
     """Return what is in a workspace, of each kind the latest first.
+
+    Args:
+        workspace: where to look.
+        shipped: folders of the bundles that come with edgecxr; their rows come last and have "shipped".
 
     Returns:
         JSON-ready rows: "kind" ("data", "teacher", "student" or "bundle"), "name", "data" (the data set), "images" of a
@@ -36,22 +42,28 @@ def inventory(workspace: Workspace) -> list[dict[str, Any]]:
         row["exported"] = row.get("sha256") in exported
     rows = [_data_row(folder) for folder in workspace.datasets()]
     rows += [*map(_unfinished_row, workspace.unfinished_runs()), *runs, *bundles]
+    rows += [_model_row(folder, "bundle") | {"shipped": True} for folder in shipped]
     return [{key: value for key, value in row.items() if key != "sha256"} for row in rows]
 
 
 def table(workspace: Workspace, rows: list[dict[str, Any]]) -> str:
     """Return the rows as a text table, by data set."""
-    if not rows:
-        return f"{workspace.root} is empty: begin with `edgecxr prepare` (`edgecxr prepare phantom` needs no data)"
+    own = [row for row in rows if "shipped" not in row]
+    shipped = [row for row in rows if "shipped" in row]
     lines = []
-    for data in dict.fromkeys(row["data"] for row in rows):
-        mine = [row for row in rows if row["data"] == data]
+    if not own:
+        empty = f"{workspace.root} is empty: begin with `edgecxr prepare` (`edgecxr prepare phantom` needs no data)"
+        lines += ["", empty]
+    for data in dict.fromkeys(row["data"] for row in own):
+        mine = [row for row in own if row["data"] == data]
         of_data = next((row for row in mine if row["kind"] == "data"), {})
         images = f"{of_data['images']} images, {of_data['date']}" if "images" in of_data else "not in this workspace"
-        heads = ["  kind", "name", "px", "tokens", "AUROC", "date", "exported"]
         cells = [_cells(row) for row in mine if row["kind"] != "data"]
         lines += ["", f"data set {data or '?'}: {of_data.get('problem', images)}"]
-        lines += aligned([heads, *cells]) if cells else []
+        lines += aligned([[*_HEADS, "exported"], *cells]) if cells else []
+    if shipped:
+        lines += ["", "comes with edgecxr, and is taken where there is no other bundle:"]
+        lines += aligned([_HEADS, *[_cells(row)[: len(_HEADS)] for row in shipped]])
     if any("findings" in row for row in rows):
         lines += ["", "AUROC: findings (macro), normal/abnormal on the test split, or on that in brackets"]
     return joined(lines[1:])

@@ -10,7 +10,10 @@ import pytest
 
 pytest.importorskip("torch")
 
+from edgecxr import resolve
 from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, trained
+
+SHIPPED = resolve.SHIPPED
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,17 @@ def test_an_empty_workspace_says_how_to_begin(tmp_path: Path) -> None:
     typed = edgecxr("list", runs=tmp_path / "none")
     assert typed.code == 0 and "edgecxr prepare" in typed.out and not (tmp_path / "none").exists()
     assert listed(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_bundle_that_comes_with_edgecxr_is_listed_apart(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(resolve, "SHIPPED", SHIPPED)
+    place = runs if own else tmp_path / "none"
+    (row,) = [row for row in json.loads(edgecxr("list", "--json", runs=place).out) if "shipped" in row]
+    assert (row["kind"], row["name"], row["data"], row["px"]) == ("bundle", "research-28", "research", 28)
+    assert row["split"] == "test" and 0.5 < row["abnormal"] < 1
+    table = edgecxr("list", runs=place).out
+    *_, after = table.partition("comes with edgecxr")
+    assert table.count("research-28") == after.count("research-28") == 1

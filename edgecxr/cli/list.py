@@ -13,13 +13,13 @@ from edgecxr.cli.app import app
 def list_artefacts(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
-    """List data sets, runs and bundles of the workspace."""
-    from edgecxr import inventory
+    """List data sets, runs and bundles, also those that come with edgecxr."""
+    from edgecxr import inventory, resolve
     from edgecxr.terminal import show_json, show_text
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
-    rows = inventory.inventory(workspace)
+    rows = inventory.inventory(workspace, resolve.shipped())
     if json_:
         show_json(inventory.as_json(rows))
     else:

@@ -51,6 +51,7 @@ def examine(root: Path = Path("/"), node: Path | None = None) -> list[Row]:
                 ("workspace", "contents", places.contents),
                 ("workspace", "signed bundles", places.signed),
                 ("workspace", "bundles", places.bundles),
+                ("workspace", "bundles of edgecxr", places.shipped_bundles),
                 ("packages", "packages", packages.rows),
                 ("node", "node", partial(node_rows.rows, node)),
             )

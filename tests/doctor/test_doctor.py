@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edgecxr import resolve
 from edgecxr.doctor import examine, packages, places
 from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.listing import STATUSES, Row, as_json, as_text, exit_code, guarded
@@ -151,6 +152,29 @@ def test_a_bundle_that_lost_its_card_and_one_that_is_not_there(quick, tmp_path: 
     assert typed.code == 4
     assert "card.json is missing" in rows["workspace/bundle film"]["value"]
     assert "does not exist" in rows["workspace/bundle EDGECXR_MODEL"]["value"]
+
+
+NAME, SHIPPED = "bundle research-28 of edgecxr", resolve.SHIPPED
+
+
+def test_the_bundle_that_comes_with_edgecxr_has_a_row(quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "SHIPPED", SHIPPED)
+    typed = edgecxr("doctor", "--json", runs=tmp_path / "runs")
+    row = rows_of(typed)[f"workspace/{NAME}"]
+    assert (typed.code, row["status"]) == (0, "ok")
+    assert row["facts"]["whole"] and row["facts"]["precisions"] == ["fp32", "int8"]
+    monkeypatch.setattr(resolve, "SHIPPED", tmp_path / "bundles")
+    bundle = tiny_bundle(tmp_path / "bundles" / "research-28").path
+    (bundle / "model.onnx").write_bytes(b"x")
+    (row,) = places.shipped_bundles()
+    assert (row.name, row.status, exit_code([row])) == (NAME, "error", 5) and "install" in row.remedy
+
+
+def test_where_only_signed_bundles_run_that_one_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "SHIPPED", SHIPPED)
+    monkeypatch.setenv("EDGECXR_TRUSTED_KEYS", str(tmp_path))
+    (row,) = places.shipped_bundles()
+    assert (row.name, row.status) == (NAME, "ok") and "EDGECXR_TRUSTED_KEYS" in row.value
 
 
 def test_bundles_beyond_the_patience_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from edgecxr.data.tables.findings import (
 )
 from edgecxr.data.tables.other_columns import (
     counted_as_normal,
-    is_mostly_labels,
+    metadata_warnings,
     refuse_doubts,
     unused_doubts,
     unused_warnings,
@@ -138,12 +138,13 @@ def folder(
     patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
 
     unused = [name for name in candidates if name not in findings]
-    doubts = unused_doubts(table, [name for name in unused if not is_mostly_labels(table, name)])
     warnings = []
     if not (normal_column or abnormal_column):
-        refuse_doubts(table, doubts)
+        if labels is None:  # else the user has said which columns hold findings
+            refuse_doubts(table, unused_doubts(table, unused))
         others = [name for name in (*unused, *ignore) if name.lower() not in (*NORMAL, *_ABNORMAL)]
         warnings += counted_as_normal(table, others, abnormal)
+        warnings += metadata_warnings(table, unused)
     if patient_column not in table.columns:
         warnings.append(f"there is no column {patient_column!r}: each image counts as a patient of its own")
     if split_column in table.columns:
@@ -157,7 +158,7 @@ def folder(
     refuse_unlearnable(path, findings, targets, abnormal, splits)
     if labels is None:
         warnings += finding_doubts(table, findings)
-        warnings += unused_warnings(table, doubts, unused)
+    warnings += unused_warnings(table, unused)
     warnings += contradictions(findings, targets, abnormal)
     listed: tuple[Box, ...] = ()
     if boxes is not None:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from edgecxr.data.tables.cells import UNCERTAIN, is_unsure
 from edgecxr.data.tables.labels import plain_name
-from edgecxr.data.tables.other_columns import is_metadata, is_mostly_labels, leave_out
+from edgecxr.data.tables.metadata import is_metadata
+from edgecxr.data.tables.other_columns import is_mostly_labels, leave_out
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, label_value, listing
 from edgecxr.errors import InputError, UsageError
 from edgecxr.storage.settings import shown

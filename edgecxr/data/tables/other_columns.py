@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from edgecxr.data.tables.cells import is_answer, is_clear, is_positive, is_unsure
-from edgecxr.data.tables.labels import SETS, is_finding, plain_name
+from edgecxr.data.tables.finding_words import is_named_after_finding, is_named_after_report, lists_findings
+from edgecxr.data.tables.metadata import finding_words_in, is_metadata
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
 from edgecxr.storage.settings import shown
@@ -23,80 +24,7 @@ LABELLED = 0.5
 """Least share of labels among the known cells of a column of labels; its other cells are mistakes or uncertain."""
 
 _FEW = 5  # most values of a column of grades or answers
-_SOME = 20  # most values of a column of names, such as diagnoses
-_LOOKED_AT = 5000  # values of a column that are searched for the names of findings
-
-_METADATA = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    sex gender male female age birth birthdate dob birthday race ethnicity religion language interpreter insurance
-    weight height bmi smoker smoking pregnant pediatric paediatric deceased geschlecht alter geburtsdatum sexe sexo edad
-    idade patient patients subject study series id ids uid uids mrn accession
-    date time datum fecha year month day hour timestamp visit followup follow
-    view position projection frontal lateral ap pa orientation laterality portable mobile bedside upright supine
-    examined
-    split fold partition subset official orig source src dataset origin site hospital institution institutional centre
-    center clinic department ward station country city region inpatient outpatient emergency icu
-    scanner manufacturer vendor detector modality kvp kv mas exposure current dose collimator grid
-    width rows columns row column spacing resolution pixel pixels bits photometric window slope intercept frames dpi
-    path dir directory folder file filename filepath files url uri link sha md hash checksum commit repo licence license
-    format ext extension bytes filesize suffix mime repository requester procedure protocol priority price
-""",
-    )
-)
-"""Words for what is known of a film or a patient beside its findings."""
-
-_NEUTRAL = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    image images img film films original dicom dcm png jpg jpeg xray ray cxr chest tube of the in at by to up nr no num
-    number name names code codes type types index set size new old value description x y a b mm cm ms kg yr years deid
-    performed step sequence meaning representation interpretation aspect ratio method relative requested acquisition
-    body part presentation local order rad depth bit stored
-    report recent needed spatial
-""",
-    )
-)
-"""Words that name no finding beside those."""
-
-_SAID = (
-    frozenset(("m", "f", "o", "u", "male", "female", "other", "man", "woman", "w", "d", "männlich", "weiblich")),
-    frozenset(("pa", "ap", "ll", "lat", "lateral", "frontal", "rl", "rlat", "llat", "lld", "rld", "obl", "oblique",
-               "apsupine", "ap_supine", "posteroanterior", "anteroposterior", "postero-anterior", "antero-posterior")),
-    frozenset(("cr", "dx", "rg", "sc", "ot", "rf", "xa")),
-    frozenset(("monochrome1", "monochrome2", "rgb", "rgba", "l", "la", "i;16", "palette color", "ybr_full")),
-    frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "train_val", "holdout", "dev")),
-    frozenset(("png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", ".png", ".jpg", ".jpeg", ".dcm", ".dicom")),
-)  # fmt: skip
-"""Values of which a column says the same whatever it is called."""
-
-_FORMS = re.compile(
-    r"\d{4}[-./]?\d\d[-./]?\d\d(?:[ T_]?[\d:.]+Z?)?|\d\d?[./]\d\d?[./]\d{2,4}|\d\d?:\d\d(?::\d\d(?:\.\d+)?)?"  # when
-    r"|\d+ ?[x*\u00d7] ?\d+(?: ?px| [A-Z]{1,4})?"  # size
-    r"|[0-9a-fA-F]{32,128}|\d+(?:\.\d+){4,}"  # hash, UID
-    r"|\S*/\S*\.\w{2,6}|\S+\.(?:png|jpe?g|dcm|dicom|tiff?)"  # path
-)
-
-
-def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
-    """Return whether a column is known to hold no findings.
-
-    Args:
-        name: the column's name; each of its words must be known, and one must be that of metadata.
-        cells: its cells; they say so by themselves if all of them are dates, sizes, paths, sexes or views.
-    """
-    if is_finding(name):
-        return False
-    for text in (name, re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)):  # kVp, and ViewPosition
-        words = [word.lower() for word in re.findall(r"[^\W\d_]+", text)]
-        if set(words) & _METADATA and set(words) <= _METADATA | _NEUTRAL:
-            return True
-    known = {cell.lower() for cell in cells if not is_unknown(cell)}
-    if not known:
-        return False
-    return any(len(known) > 1 and known <= said for said in _SAID) or all(map(_FORMS.fullmatch, known))
+_SOME = 20  # most values of a column that are printed
 
 
 def leave_out(names: Sequence[str]) -> str:
@@ -107,7 +35,7 @@ def leave_out(names: Sequence[str]) -> str:
 def unused_doubts(table: Table, unused: Sequence[str]) -> list[str]:
     """Return the columns that may hold findings in another notation.
 
-    They have few values, percents, the name of a finding or names of findings in their cells.
+    They are called after a finding or a report, or have few values, percents, or cells that name findings.
 
     Args:
         table: the user's table.
@@ -124,33 +52,48 @@ def refuse_doubts(table: Table, doubts: Sequence[str]) -> None:
     """
     if doubts:
         raise InputError(
-            f"{table.path} has columns that may hold findings in other words than 1 and 0: {values_of(table, doubts)}; "
-            "without a column normal or abnormal, films that are positive only there would count as normal: write them "
-            f"as 1 and 0, or leave them out with {leave_out(doubts)}",
+            f"{table.path} has columns that may hold findings, but are not columns of 1 and 0: "
+            f"{values_of(table, doubts)}. Films with a finding that only such a column names would count as normal: "
+            "write its findings as columns of 1 and 0, add a column normal or abnormal, name all columns of findings "
+            f"with --labels, or leave these columns out with {leave_out(doubts)}",
             "dataset",
         )
 
 
-def unused_warnings(table: Table, doubts: Sequence[str], unused: Sequence[str]) -> list[str]:
-    """Return warnings about columns that are not used.
+def unused_warnings(table: Table, unused: Sequence[str]) -> list[str]:
+    """Return warnings that name each column which is not used, except metadata.
 
     Args:
         table: the user's table.
-        doubts: those of `unused_doubts`.
         unused: columns without a meaning.
     """
-    others = [name for name in unused if name not in doubts and not is_metadata(name, table.columns[name])]
+    others = [name for name in unused if not is_metadata(name, table.columns[name])]
     empty = [name for name in others if all(map(is_unknown, table.columns[name]))]
-    named = [
-        name for name in others if name not in empty and (_is_in_some_words(table, name) or _is_percent(table, name))
-    ]
+    used_for_nothing = [name for name in others if name not in empty]
     warnings = [f"columns without a value, left out: {listing(empty)}"] if empty else []
-    if doubts or named:
+    if used_for_nothing:
         warnings.append(
-            f"columns that are used for nothing: {values_of(table, [*doubts, *named])}; if they hold findings, write "
-            "them as 1 and 0"
+            f"columns that are used for nothing: {values_of(table, used_for_nothing)}; if they hold findings, write "
+            "these as columns of 1 and 0"
         )
     return warnings
+
+
+def metadata_warnings(table: Table, unused: Sequence[str]) -> list[str]:
+    """Return a warning about columns of metadata whose cells name findings.
+
+    Args:
+        table: the user's table.
+        unused: columns without a meaning.
+    """
+    words = {name: finding_words_in(table.columns[name]) for name in unused if is_metadata(name, table.columns[name])}
+    named = [f"{shown(name)} ({listing(words[name], 3)})" for name in words if words[name]]
+    if not named:
+        return []
+    return [
+        f"columns that were taken for metadata name findings: {listing(named)}; what they say is not used: write it as "
+        "columns of 1 and 0 if it is a finding of the film"
+    ]
 
 
 def counted_as_normal(table: Table, others: Sequence[str], abnormal: FloatArray) -> list[str]:
@@ -193,12 +136,19 @@ def is_mostly_labels(table: Table, name: str) -> bool:
 
 
 def values_of(table: Table, names: Sequence[str]) -> str:
-    """Return columns with their values for a message."""
-    return "; ".join(f"{shown(name)} ({listing(_values(table, name), 6)})" for name in names)
+    """Return columns with their values for a message.
+
+    Texts are not repeated, since they may be about a patient; only the findings that they name.
+    """
+    return "; ".join(f"{shown(name)} ({_summary(table.columns[name])})" for name in names)
 
 
-def _values(table: Table, name: str) -> list[str]:
-    return [cell or "nothing" for cell in dict.fromkeys(table.columns[name])]
+def _summary(cells: Sequence[str]) -> str:
+    values = [cell or "nothing" for cell in dict.fromkeys(cells)]
+    if len(values) <= _SOME and 2 * len(values) <= len(cells):
+        return listing(values, 6)
+    words = finding_words_in(cells)
+    return f"{len(values)} different values" + (f", which name {listing(words, 3)}" if words else "")
 
 
 def _may_hold_findings(table: Table, name: str) -> bool:
@@ -207,31 +157,12 @@ def _may_hold_findings(table: Table, name: str) -> bool:
     known = {cell for cell in values if not is_unknown(cell)}
     if not known:
         return False
-    if is_finding(name) or _is_percent(table, name):
+    if is_named_after_finding(name) or is_named_after_report(name) or any(map(_is_percent, known)):
         return True
     if len(known) <= _FEW and 1 < len(values) < len(cells):
         return True
-    return any(_names_findings(cell) for cell in sorted(known)[:_LOOKED_AT])
+    return any(map(lists_findings, known)) or bool(finding_words_in(cells))
 
 
-def _is_percent(table: Table, name: str) -> bool:
-    return any(re.fullmatch(r"[\d.,]+ ?%", cell) for cell in table.columns[name])
-
-
-def _names_findings(cell: str) -> bool:
-    return any(plain_name(part.strip(" []'\"")) in _FINDINGS for part in re.split(r"[|;,]", cell))
-
-
-def _is_in_some_words(table: Table, name: str) -> bool:
-    """Return whether a column repeats values, or holds labels or percents."""
-    values = {cell for cell in table.columns[name] if not is_unknown(cell)}
-    if 1 < len(values) <= _SOME and 4 * len(values) <= len(table):
-        return True
-    return all(map(_may_be_percent, values)) or any(is_label_value(cell) or is_answer(cell) for cell in values)
-
-
-def _may_be_percent(cell: str) -> bool:
-    return bool(re.fullmatch(r"\d{1,3}(?:[.,]\d+)?", cell)) and float(cell.replace(",", ".")) <= 100
-
-
-_FINDINGS: Collection[str] = frozenset(plain_name(label) for labels in SETS.values() for label in labels)
+def _is_percent(cell: str) -> bool:
+    return bool(re.fullmatch(r"[\d.,]+ ?%", cell))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecxr.data.tables.cells import NEGATIVE, POSITIVE
-from edgecxr.data.tables.labels import SETS
-from edgecxr.data.tables.other_columns import is_metadata
+from edgecxr.data.tables.metadata import is_metadata
 from edgecxr.errors import InputError
+from edgecxr.storage.settings import shown
 from tests.data.tables.test_findings import opened
 
 EDEMA = ["0", "1"] * 12
@@ -84,9 +84,106 @@ def test_percents_grades_and_diagnoses_of_many_values_are_named() -> None:
                         ("Labels", ["['edema', 'mass']", *[f"free text {row}" for row in range(23)]])):  # fmt: skip
         with pytest.raises(InputError, match=f"'{name}'"):
             opened({"Edema": EDEMA, name: cells})
-    for cells in (words, [str(4 * row) for row in range(24)]):
-        (said,) = opened({"Edema": EDEMA, "Diagnose": cells}).provenance["warnings"]
-        assert "'Diagnose'" in said and cells[1] in said
+        (warning,) = opened({"Edema": EDEMA, name: cells, "abnormal": EDEMA}).provenance["warnings"]
+        assert f"'{name}'" in warning
+    with pytest.raises(InputError, match="'Diagnose'"):
+        opened({"Edema": EDEMA, "Diagnose": words})
+    (warning,) = opened({"Edema": EDEMA, "Diagnose": words}, labels=["Edema"]).provenance["warnings"]
+    assert "'Diagnose'" in warning and words[1] in warning
+
+
+REPORTS = ("Report", "Befund", "Impression", "Beurteilung", "Compte rendu", "Informe", "Comment", "text", "Bemerkungen")
+SAYINGS = (
+    *("Small left {}.", "{} rechts, sonst o.B.", "no focal lesion; {}?", "st. p. {}", "{}", "Zustand nach {}"),
+    *("known {}, unchanged", "Verdacht auf {}."),
+)
+IN_OTHER_WORDS = (
+    *("Erguss", "Pleuraerguß", "Stauung", "Infiltrat", "Rippenfrakturen", "Lungenödem", "épanchement", "neumotórax"),
+    *("pneumotorace", "derrame", "masses", "opacities", "пневмоторакс", "気胸なし、結節あり"),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(REPORTS),
+    saying=st.sampled_from(SAYINGS),
+    finding=st.sampled_from(["Pneumothorax", "effusion", "NODULE", "Cardiomegaly", *IN_OTHER_WORDS]),
+    row=st.integers(0, 23),
+)
+def test_free_text_that_names_a_finding_is_never_passed_over(name: str, saying: str, finding: str, row: int) -> None:
+    cells = [f"seen {place}" for place in range(24)]
+    cells[row] = saying.format(finding)
+    columns = {"Edema": EDEMA, name: cells}
+    with pytest.raises(InputError, match=f"'{name}'") as caught:
+        opened(columns)
+    assert caught.value.reason == "dataset"
+    assert all(remedy in str(caught.value) for remedy in ("--ignore", "--labels"))
+    assert opened(columns, ignore=[name]).labels == ("Edema",)
+    for options in ({"labels": ["Edema"]}, {"abnormal_column": "Verdict"}):
+        dataset = opened({**columns, "Verdict": EDEMA} if "labels" not in options else columns, **options)
+        (warning,) = dataset.provenance["warnings"]
+        assert f"'{name}'" in warning and cells[row - 1] not in warning  # a text may name its patient
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    name=st.text("abcdefghijklmnop ?-", min_size=1, max_size=12).map(str.strip).filter(bool)
+    | st.sampled_from(["Comment", "Remarks", "heart", "Seite", "TB", "Fracture?", "Effusion since", "tube position"]),
+    cells=st.lists(
+        st.text("abcdefmopu01 .-", max_size=6).map(str.strip) | st.sampled_from(["m", "f", "u", "PA", "2024-01-05"]),
+        min_size=24, max_size=24,
+    ),
+    options=st.sampled_from([{}, {"labels": ["Edema"]}, {"abnormal_column": "Verdict"}]),
+)  # fmt: skip
+def test_each_column_is_used_or_named_or_refused(name: str, cells: list[str], options: dict[str, object]) -> None:
+    if is_metadata(name) or name.lower() in ("image", "patient", "split", "id", "abnormal", "normal", "edema"):
+        return
+    columns = {"Edema": EDEMA, name: cells} | ({"Verdict": EDEMA} if "abnormal_column" in options else {})
+    try:
+        dataset = opened(columns, **options)
+    except InputError as error:
+        assert shown(name) in str(error) and "--ignore" in str(error) and "labels" not in options
+    else:
+        assert name in dataset.labels or name in " ".join(dataset.provenance["warnings"])
+
+
+PLAIN = {
+    "Reader": ["Smith", "Jones"], "Scanner model": ["X1", "Y2"], "Referring Physician": ["Dr A", "Dr B"],
+    "Quality": ["good", "poor"], "report code": ["A", "B"], "radiologist": ["J", "N"], "Image quality": ["1", "2"],
+    "ReferringPhysicianName": ["A^B", "C^D"], "Unnamed: 0": ["2", "3"], "Tube voltage": ["90", "125"],
+    "signed by": ["AB", "CD"], "software version": ["1.2", "1.3"], "Device serial number": ["17", "18"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("labels", [None, ["Edema"]])
+def test_who_read_a_film_and_by_what_refuses_no_table(name: str, labels: list[str] | None) -> None:
+    dataset = opened({"Edema": EDEMA, name: PLAIN[name] * 12}, labels=labels)
+    assert dataset.labels == ("Edema",) and dataset.provenance["warnings"] == []
+
+
+@pytest.mark.parametrize("values", [["yes", "no"], ["0", "2"], ["Pneumonia", "clear"], ["positive", "negative"]])
+def test_what_a_reader_has_read_is_no_metadata(values: list[str]) -> None:
+    for name in ("Reader", "Radiologist"):
+        with pytest.raises(InputError, match=f"'{name}'"):
+            opened({"Edema": EDEMA, name: values * 12})
+
+
+@pytest.mark.parametrize("labels", [None, ["Edema"]])
+def test_metadata_that_name_a_finding_are_a_warning(labels: list[str] | None) -> None:
+    cells = ["CHEST PA", "CHEST, PNEUMOTHORAX CONTROL"] * 12
+    (warning,) = opened({"Edema": EDEMA, "StudyDescription": cells}, labels=labels).provenance["warnings"]
+    assert "'StudyDescription' (pneumothorax)" in warning
+
+
+@given(labels=st.sampled_from([["Edema"], ["Edema", "Mass"]]), words=st.sampled_from(NOTATIONS))
+@settings(deadline=None, max_examples=20)
+def test_with_named_labels_another_column_is_a_warning_at_most(labels: list[str], words: tuple[str, str]) -> None:
+    columns = {"Edema": EDEMA, "Mass": EDEMA, "Pneumonie": [words[row % 4 == 2] for row in range(24)]}
+    dataset = opened(columns, labels=labels)
+    assert dataset.labels == tuple(labels)
+    assert "'Pneumonie'" in " ".join(dataset.provenance["warnings"])
+    assert ("'Mass'" in " ".join(dataset.provenance["warnings"])) == ("Mass" not in labels)
 
 
 TABLES = {
@@ -136,11 +233,3 @@ def test_metadata_of_usual_tables_hinder_nobody(table: str, labels: list[str] | 
     columns = {name: [cells[row % 5 % len(cells)] for row in range(24)] for name, cells in TABLES[table].items()}
     dataset = opened({"Edema": EDEMA, **columns}, labels=labels)
     assert dataset.labels == ("Edema",) and dataset.provenance["warnings"] == []
-
-
-def test_no_name_of_a_finding_is_taken_for_metadata() -> None:
-    for label in {label for labels in SETS.values() for label in labels}:
-        for name in (label, label.upper(), label.replace(" ", "_")):
-            assert not is_metadata(name, ["M", "F"] * 3)
-    for name in ("heart size", "chest tube", "lung volume", "class_id", "Befund", "status", "device", "reader 1"):
-        assert not is_metadata(name)

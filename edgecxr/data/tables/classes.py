@@ -28,7 +28,13 @@ _DOUBT = re.compile(
     r"maybe|may be|cannot exclude|uncertain|equivocal|verdacht auf)\b|\br/o\b|\bv\.? ?a\.",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(r"(?:no|not|without|non|negative for|absent|kein|keine|sin|sans)[ _].*", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"(?:no|not|without|negative for|absent|keine?n?|ohne|sin|sans|pas de|aucune?|senza|sem|geen)[ _-].*|"
+    # "Non specific opacity" says what an opacity is like; "non pneumonia" says that there is none.
+    r"non[ _-](?!(?:specific|calcified|calcific|displaced|obstructive|obstructing|occlusive|segmental|solid|"
+    r"cardiogenic|tuberculous|infectious|inflammatory|traumatic|malignant|acute|united|healed|small|hodgkin)[ _-]).*",
+    re.IGNORECASE,
+)
 _JOINED = re.compile(r"[/+&]|\b(?:and|und|et|with|mit|y)\b", re.IGNORECASE)
 
 

@@ -135,6 +135,26 @@ def test_a_cell_that_names_no_single_finding_is_refused(tmp_path: Path, cell: st
     assert caught.value.reason == "dataset" and "'dx'" in str(caught.value)
 
 
+@pytest.mark.parametrize("adjective", ["specific", "calcified", "obstructing", "displaced", "tuberculous"])
+@pytest.mark.parametrize("join", [" ", "-", "_"])
+def test_an_adjective_with_non_denies_nothing(tmp_path: Path, adjective: str, join: str) -> None:
+    name = f"Non{join}{adjective} opacity"
+    place = table(tmp_path, "dx", ["Effusion", "Normal", name, f"Effusion|{name}"])
+    dataset = folder(place, label_column="dx", val_fraction=0, test_fraction=0)
+    assert dataset.labels == ("Effusion", name)
+    np.testing.assert_array_equal(dataset.targets, [[1, 0], [0, 0], [0, 1], [1, 1]])
+    np.testing.assert_array_equal(dataset.abnormal, [1, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "cell", ["non pneumonia", "non tuberculosis", "Non-COVID", "non_TB", "no-effusion", "ohne Erguss", "pas de nodule"]
+)
+def test_a_denial_in_other_words_is_refused_and_named(tmp_path: Path, cell: str) -> None:
+    with pytest.raises(InputError, match="line 4") as caught:
+        folder(table(tmp_path, "dx", ["Effusion", "Normal", cell]), label_column="dx", val_fraction=0, test_fraction=0)
+    assert cell in str(caught.value) and "No finding" in str(caught.value)
+
+
 def test_a_doubt_about_nothing_in_particular_is_not_known(tmp_path: Path) -> None:
     place = table(tmp_path, "dx", ["Effusion", "Normal", "?", "Normal?", "uncertain"])
     dataset = folder(place, label_column="dx", val_fraction=0, test_fraction=0, uncertain="ignore")

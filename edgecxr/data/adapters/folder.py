@@ -101,7 +101,10 @@ def folder(
         classes = None if (path / "labels.csv").exists() else class_folders(path)
         path = path / "labels.csv"
     if classes and (images or label_column):
-        raise UsageError("--images and --label-column go with a table, and here are class folders")
+        raise UsageError(
+            f"{path.parent} has class folders and no labels.csv, and --images and --label-column are for tables: "
+            "leave them out, or give a table"
+        )
     table = classes or read_table(path)
     # Default columns may be missing; columns that the user names may not.
     usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
@@ -132,7 +135,7 @@ def folder(
     files = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
     abnormal = _abnormal(table, normal_column, abnormal_column, targets)
-    # A doubt that counts as absent makes no film with a finding normal.
+    # An uncertain cell of "abnormal" that counts as 0 must not make a film normal that has a finding.
     abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)
     named = table.columns.get(patient_column, [""] * len(table))
     patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
@@ -146,7 +149,10 @@ def folder(
         warnings += counted_as_normal(table, others, abnormal)
         warnings += metadata_warnings(table, unused)
     if patient_column not in table.columns:
-        warnings.append(f"there is no column {patient_column!r}: each image counts as a patient of its own")
+        warnings.append(
+            f"there is no column {patient_column!r}: each image counts as a patient of its own; name the "
+            "column of patients with --patient-column"
+        )
     if split_column in table.columns:
         splits = _named_splits(table, split_column)
         if "val" not in splits:
@@ -194,7 +200,7 @@ def _findings(
     if clash or not labels or len(set(labels)) < len(labels):
         raise UsageError(
             f"labels must be different findings (given: {', '.join(labels)})"
-            + (f"; {clash[0]!r} already has another meaning" if clash else "")
+            + (f"; {clash[0]!r} already has another meaning or is in --ignore: leave it out" if clash else "")
         )
     check_columns(table, labels)
     return tuple(labels)
@@ -216,7 +222,8 @@ def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
         path = os.path.normpath(tried[problems.index("")])
         if path in files:
             raise InputError(
-                f"line {line} of {table.path} lists {cell} again, after line {files[path]}: remove one", "dataset"
+                f"line {line} of {table.path} lists {cell} again, after line {files[path]}: remove one of them",
+                "dataset",
             )
         files[path] = line
     # `prepare` rejects single missing images one by one.
@@ -238,7 +245,7 @@ def _abnormal(table: Table, normal_column: str | None, abnormal_column: str | No
     if len(against):
         raise InputError(
             f"line {table.lines[against[0]]} of {table.path}: {normal_column!r} and {abnormal_column!r} contradict "
-            f"each other, as they do on {len(against)} lines in all: correct them, or leave one out with --ignore",
+            f"each other, on {len(against)} lines in all: correct them, or leave one column out with --ignore",
             "dataset",
         )
     if normal_column or abnormal_column:

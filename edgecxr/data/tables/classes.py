@@ -91,9 +91,9 @@ def _films(place: Path) -> list[Path]:
 
 
 def spread(table: Table, column: str, others: list[str], uncertain: str | None = None) -> Table:
-    """Return a table with columns of 0 and 1.
+    """Return a table with a column for each finding.
 
-    They replace its column of names.
+    These columns of 0 and 1 replace the column that names the findings.
 
     A cell holds the names of all findings on an image, Pneumonia|Effusion (or with ; or , between them), or one of
     `NORMAL`; an empty one is not known. A column of yes and no becomes one finding with the column's name. Names that
@@ -113,8 +113,8 @@ def spread(table: Table, column: str, others: list[str], uncertain: str | None =
     both = [name for name in others if name != column and _is_labels(table.columns[name])]
     if both:
         raise InputError(
-            f"{table.path} has findings in column {column!r} and in columns of 0 and 1 ({listing(both)}): leave one "
-            "kind out, by --ignore or without --label-column",
+            f"{table.path} has findings in column {column!r}, and columns of 0 and 1 ({listing(both)}): leave the "
+            "latter out with --ignore, or leave out --label-column to use only them",
             "dataset",
         )
     cells = table.columns[column]
@@ -133,7 +133,9 @@ def spread(table: Table, column: str, others: list[str], uncertain: str | None =
     taken = [name for name in labels if name in rest]
     if taken:
         raise InputError(
-            f"column {column!r} of {table.path} names {listing(taken)}, which are columns, too: rename them", "dataset"
+            f"column {column!r} of {table.path} names findings for which the table has columns, too "
+            f"({listing(taken)}): rename these columns",
+            "dataset",
         )
     columns = {label: [_value(of, label) for of in read] for label in labels}
     return dataclasses.replace(table, columns=rest | columns)
@@ -144,7 +146,9 @@ def _value(named: dict[str, str] | None, label: str) -> str:
     if named is None:
         return ""
     if label.lower() in NORMAL and "1" not in named.values():
-        return "" if "" in named.values() else "1"  # only doubts: whether nothing is wrong is what they count as
+        # The cell names only uncertain findings. If they count as absent, the film is normal; if they count as
+        # unknown, it is unknown whether it is normal.
+        return "" if "" in named.values() else "1"
     return named.get(label, "0")
 
 
@@ -157,7 +161,7 @@ class _Place(NamedTuple):
     cell: str
 
     def wrong(self, what: str) -> InputError:
-        """Return the error that the cell is."""
+        """Return the error that says what is wrong with the cell."""
         return InputError(
             f"line {self.line} of {self.table.path}: column {self.column!r} holds {shown(self.cell)}, {what}", "dataset"
         )
@@ -182,21 +186,25 @@ def _read(place: _Place, spelt: dict[str, str], uncertain: str | None) -> dict[s
         sure = " ".join(_DOUBT.sub(" ", name).split())
         doubted = sure != " ".join(name.split()) or is_unsure(name)
         if doubted and uncertain is None:
-            raise place.wrong("which is no certain finding: say with --uncertain what such names count as")
+            raise place.wrong(
+                "which is uncertain: say with --uncertain ignore, ones or zeros what such findings count as"
+            )
         if doubted and (not sure or is_unsure(sure) or sure.lower() in NORMAL):
             if uncertain != "ignore" or len(names) > 1:
-                raise place.wrong("a doubt about no finding in particular: name the finding, or empty the cell")
+                raise place.wrong(
+                    "which does not say what finding is uncertain: name it (Pneumonia?), or empty the cell"
+                )
             return None
         if sure.lower() not in NORMAL and _NEGATED.fullmatch(sure):
-            raise place.wrong("which denies a finding: name what is there, No finding if it is nothing")
+            raise place.wrong("which says what is absent: name what is present, or write No finding")
         if sure.lower() in (*_YES, *_NO) or is_label_value(sure):
             raise place.wrong("which names no finding: write the names of findings, or only yes and no")
         label = spelt.setdefault(plain_name(sure), sure)
         values[label] = max(values.get(label, ""), UNCERTAIN[uncertain] if doubted and uncertain else "1")
     if len(values) > 1 and any(name.lower() in NORMAL for name in values):
         raise InputError(
-            f"line {place.line} of {place.table.path}: column {place.column!r} says that nothing is wrong, and names "
-            f"{listing(name for name in values if name.lower() not in NORMAL)}: correct it",
+            f"line {place.line} of {place.table.path}: column {place.column!r} says that nothing is wrong, but names "
+            f"{listing(name for name in values if name.lower() not in NORMAL)}, too: keep one of the two",
             "dataset",
         )
     return values or None
@@ -208,8 +216,8 @@ def _refuse_joined(table: Table, column: str, labels: list[str]) -> None:
         parts = [plain_name(part.strip()) for part in _JOINED.split(label)]
         if len(parts) > 1 and not is_finding(label) and any(part in map(plain_name, labels) for part in parts):
             raise InputError(
-                f"column {column!r} of {table.path} names {shown(label)}, and a part of it as a finding of its own: "
-                "write | between findings",
+                f"column {column!r} of {table.path} holds {shown(label)}, and elsewhere a part of that alone: if it is "
+                "more than one finding, write | between them",
                 "dataset",
             )
 

@@ -113,7 +113,8 @@ def counted_as_normal(table: Table, others: Sequence[str], abnormal: FloatArray)
     if which:
         films = int((np.any(positive, axis=0) & (abnormal < 0.5)).sum())
         warnings.append(
-            f"{films} films count as normal although they are positive in columns that are left out: {listing(which)}"
+            f"{films} films count as normal although they are positive in columns that are left out: {listing(which)}; "
+            "if these are findings, name them with --labels or take them out of --ignore"
         )
     unclear = [
         (name, line, cell)
@@ -123,7 +124,10 @@ def counted_as_normal(table: Table, others: Sequence[str], abnormal: FloatArray)
     ]
     if unclear:
         places = listing((f"line {line} {shown(name)} {shown(cell)}" for name, line, cell in unclear), 5)
-        warnings.append(f"cells of columns that are left out say neither yes nor no: {places}")
+        warnings.append(
+            f"cells of columns that are left out say neither yes nor no, and were counted as no: {places}; correct "
+            "them if they are findings"
+        )
     return warnings
 
 

@@ -93,7 +93,7 @@ def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
     Args:
         name: the column's name. All of its words must be known, and one must be that of metadata; one is enough if the
             cells are all dates, sizes, paths, sexes or views. A neutral name, such as size, is enough if they are all
-            dates, sizes or paths.
+            dates, sizes or paths. No date, size or path may be missing then.
         cells: its cells.
     """
     if is_named_after_finding(name):
@@ -111,6 +111,8 @@ def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
     named = any(set(words) & _METADATA for words in spellings)
     if named and len(known) > 1 and any(known <= values for values in _VALUES):
         return True
+    if any(map(is_unknown, cells)):  # a date that only some films have may be that of a finding
+        return False
     return (named or any(words and set(words) <= _NEUTRAL for words in spellings)) and all(map(_FORMS.fullmatch, known))
 
 

@@ -76,6 +76,11 @@ def unused_warnings(table: Table, unused: Sequence[str]) -> list[str]:
             f"columns that are used for nothing: {values_of(table, used_for_nothing)}; if they hold findings, write "
             "these as columns of 1 and 0"
         )
+    if table.nameless:
+        warnings.append(
+            f"columns without a name, which are not used: {listing(map(str, table.nameless))}, counted from the left; "
+            "name them if they hold findings"
+        )
     return warnings
 
 

@@ -45,11 +45,14 @@ class Table:
         path: the file.
         columns: name -> the cells as text, without surrounding blanks.
         lines: the line of the file on which each row ends.
+        nameless: places, counted from 1, of columns that have cells but no name. They are not read, and a column that
+            only numbers the rows is not among them.
     """
 
     path: Path
     columns: dict[str, list[str]]
     lines: list[int]
+    nameless: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -216,7 +219,17 @@ def read_table(path: Path, written: bool = False) -> Table:
     # Skip columns without a name, which come from commas at line ends, as in NIH's list of boxes.
     read = original if written else str.strip
     columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
-    return Table(path, columns, lines)
+    nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _says_something([row[i] for row in rows]))
+    return Table(path, columns, lines, nameless)
+
+
+def _says_something(cells: list[str]) -> bool:
+    """Return whether a column without a name holds something.
+
+    That is the case unless it is empty or only numbers the rows.
+    """
+    known = {cell.strip() for cell in cells if not is_unknown(cell.strip())}
+    return bool(known) and not (len(known) == len(cells) and all(map(str.isdecimal, known)))
 
 
 def _check_size(path: Path, count: int, most: int, what: str) -> None:

@@ -38,6 +38,12 @@ def test_values_alone_make_no_metadata(name: str, cells: list[str]) -> None:
     assert is_metadata(name, cells * 3) <= is_metadata(name)
 
 
+def test_a_date_that_only_some_films_have_is_no_metadata_by_its_values() -> None:
+    assert is_metadata("onset date", ["2024-01-05", "2024-01-06"])
+    assert not is_metadata("onset date", ["2024-01-05", ""])
+    assert is_metadata("study date", ["2024-01-05", ""])
+
+
 @pytest.mark.parametrize(
     ("name", "cells"),
     [("Sex (m/f)", ["m", "f"]), ("view seen", ["PA", "AP"]), ("date seen", ["2024-01-05"]), ("size", ["8x8"])],

@@ -147,6 +147,14 @@ def test_each_column_is_used_or_named_or_refused(name: str, cells: list[str], op
         assert name in dataset.labels or name in " ".join(dataset.provenance["warnings"])
 
 
+@pytest.mark.parametrize("labels", [None, ["Edema"]])
+def test_a_column_without_a_name_is_told_unless_it_numbers_the_rows(labels: list[str] | None) -> None:
+    (warning,) = opened({"Edema": EDEMA, "": ["1", "0", ""] * 8}, labels=labels).provenance["warnings"]
+    assert "4, counted from the left" in warning
+    for cells in ([""] * 24, [str(row) for row in range(24)]):
+        assert opened({"Edema": EDEMA, "": cells}, labels=labels).provenance["warnings"] == []
+
+
 PLAIN = {
     "Reader": ["Smith", "Jones"], "Scanner model": ["X1", "Y2"], "Referring Physician": ["Dr A", "Dr B"],
     "Quality": ["good", "poor"], "report code": ["A", "B"], "radiologist": ["J", "N"], "Image quality": ["1", "2"],

@@ -72,7 +72,8 @@ def is_named_after_finding(name: str) -> bool:
 
 def is_named_after_report(name: str) -> bool:
     """Return whether a column is called after the text of a radiologist."""
-    return not _REPORTS.isdisjoint([*words_of(name), *words_of(divided(name))])
+    words = [*words_of(name), *words_of(divided(name))]
+    return any(word in _REPORTS or word.endswith(("report", "befund", "bericht")) for word in words)
 
 
 def finding_words(texts: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ _METADATA = frozenset(
     intercept frames dpi path dir directory folder file filename filepath files url uri link sha md hash checksum
     commit repo licence license format ext extension bytes filesize suffix mime repository requester procedure
     protocol priority price quality unnamed hersteller gerat klinik abteilung aufnahmedatum untersuchungsdatum
-    fabricant fabricante
+    fabricant fabricante acquisition instance exam examination technique
 """,
     )
 )
@@ -37,8 +37,8 @@ _PEOPLE = frozenset(
         r"\S+",
         """
     reader readers radiologist radiologists physician physicians doctor doctors technologist technician radiographer
-    operator observer rater annotator author nurse referrer arzt radiologe befunder zuweiser signed verified approved
-    dictated
+    operator operators observer rater annotator author nurse referrer arzt radiologe befunder zuweiser signed verified
+    approved dictated
 """,
     )
 )
@@ -50,8 +50,8 @@ _NEUTRAL = frozenset(
         """
     image images img film films original dicom dcm png jpg jpeg xray ray cxr chest tube of the in at by to up nr no num
     number name names code codes type types index set size new old value description x y a b mm cm ms kg yr years deid
-    performed step sequence meaning representation interpretation aspect ratio method relative requested acquisition
-    body part presentation local order rad depth bit stored exam examination scan
+    performed step sequence meaning representation interpretation aspect ratio method relative requested s
+    body part presentation local order rad depth bit stored scan
     report reported recent needed spatial model version referring performing attending reading first last initials
 """,
     )

@@ -39,7 +39,16 @@ def test_whole_words_are_told_with_their_endings(text: str, words: list[str]) ->
 
 
 def test_names_of_reports_are_told() -> None:
-    for name in ("Report", "Befund", "RadiologyReport", "impression_text", "Beurteilung", "Findings", "Заключение"):
+    for name in (
+        "Report",
+        "Befund",
+        "RadiologyReport",
+        "impression_text",
+        "Beurteilung",
+        "Findings",
+        "Заключение",
+        "Lungenbefund",
+    ):
         assert is_named_after_report(name)
     for name in ("reporter", "image", "Kind"):
         assert not is_named_after_report(name)

@@ -160,6 +160,8 @@ PLAIN = {
     "Quality": ["good", "poor"], "report code": ["A", "B"], "radiologist": ["J", "N"], "Image quality": ["1", "2"],
     "ReferringPhysicianName": ["A^B", "C^D"], "Unnamed: 0": ["2", "3"], "Tube voltage": ["90", "125"],
     "signed by": ["AB", "CD"], "software version": ["1.2", "1.3"], "Device serial number": ["17", "18"],
+    "Patient's Age": ["58Y", "61Y"], "Manufacturer's Model Name": ["X1", "Y2"], "Operators' Name": ["AB", "CD"],
+    "InstanceNumber": ["2", "3"], "AcquisitionNumber": ["2", "3"], "exam code": ["A", "B"],
 }  # fmt: skip
 
 

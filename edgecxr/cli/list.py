@@ -13,7 +13,7 @@ from edgecxr.cli.app import app
 def list_artefacts(
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
 ) -> None:
-    """List data sets, runs and bundles, also those that come with edgecxr."""
+    """List data sets, runs and bundles, edgecxr's own last."""
     from edgecxr import inventory, resolve
     from edgecxr.terminal import show_json, show_text
     from edgecxr.workspace import Workspace

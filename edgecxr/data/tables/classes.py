@@ -52,7 +52,8 @@ def class_folders(root: Path) -> Table | None:
         None if there are no two classes.
 
     Raises:
-        InputError: folders of splits lie beside folders of classes; reason "dataset".
+        InputError: folders of splits lie beside folders of classes, or a class is the absence of something; reason
+            "dataset".
     """
     inner = _folders(root)
     of_split = {name: SYNONYMS[name.lower()] for name in inner if name.lower() in SYNONYMS}
@@ -73,6 +74,13 @@ def class_folders(root: Path) -> Table | None:
         raise InputError(
             f"{root} has folders of splits ({listing(of_split)}) and others with images ({listing(beside)}): keep one "
             "kind",
+            "dataset",
+        )
+    denied = [name for name in classes if name.lower() not in NORMAL and _NEGATED.fullmatch(name)]
+    if denied:
+        raise InputError(
+            f"{root} has folders that say what is absent ({listing(denied)}): call one Normal if nothing is wrong on "
+            "its films, or list the films in a labels.csv",
             "dataset",
         )
     columns = {"image": [image for image, _, _ in films]}

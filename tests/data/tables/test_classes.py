@@ -62,6 +62,16 @@ def test_class_folders_with_other_options_or_layouts_are_refused(tmp_path: Path)
     assert caught.value.reason == "dataset" and "C" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["non-TB", "NO_pneumonia", "ohne Erguss", "not TB"])
+@pytest.mark.parametrize("split", [True, False])
+def test_a_class_that_is_the_absence_of_something_is_refused(tmp_path: Path, name: str, split: bool) -> None:
+    for part in ("train", "test") if split else ("",):
+        for label in ("TB", name):
+            image(tmp_path / "films" / part / label / "a.png")
+    with pytest.raises(InputError, match=name):
+        class_folders(tmp_path / "films")
+
+
 def test_a_column_of_names_becomes_a_column_for_each(tmp_path: Path) -> None:
     lines = [
         "Pneumonia|Effusion",

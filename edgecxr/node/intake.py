@@ -17,9 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node.audit.audit_events import Audit, Source, Subject
 from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.node_config import Limits
+from edgecxr.node.receiving.answers import CLASSES
 from edgecxr.node.spool import Spool
 from edgecxr.storage.reading import open_file
 from edgecxr.terminal import printable
@@ -113,7 +115,13 @@ def take(
     if look is not None:
         look(identity)
     stated = (identity.sop_class, identity.uid)
-    if not all(map(UID.fullmatch, stated)) or announced not in (None, stated):
+    if announced not in (None, stated):
+        raise NotTaken("disagrees")
+    if identity.sop_class not in CLASSES:
+        raise NotTaken("class")
+    if identity.syntax not in SYNTAXES:
+        raise NotTaken("syntax")
+    if not UID.fullmatch(identity.uid):
         raise NotTaken("disagrees")
     os.fsync(file.fileno())
     number, is_new = FilmQueue(spool).add(building, identity, printable(str(source)), time.time())

@@ -291,7 +291,7 @@ def read_config(path: Path | None) -> NodeConfig:
     model = config.model
     if model is not None and (here / model).is_dir():
         model = str(here / model)
-    return dataclasses.replace(
+    config = dataclasses.replace(
         config,
         watch=watch,
         state=state,
@@ -302,6 +302,8 @@ def read_config(path: Path | None) -> NodeConfig:
         web=web,
         audit=audit,
     )
+    _check_watched(path, config)
+    return config
 
 
 T = TypeVar("T", Tls, Destination, Stow, Web, Repository)
@@ -324,6 +326,22 @@ def _address(key: str, address: str, remedy: str) -> ipaddress.IPv4Address | ipa
 
 def _listening(key: str, address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return _address(key, address, "give an IP address of this machine")
+
+
+def _check_watched(path: Path, config: NodeConfig) -> None:
+    """Check that no watched folder has the node's own files.
+
+    Raises:
+        UsageError: a watched folder and the state folder lie in each other.
+    """
+    own = config.folder.resolve()
+    for watch in config.watch:
+        watched = Path(watch.folder).resolve()
+        if own.is_relative_to(watched) or watched.is_relative_to(own):
+            raise UsageError(
+                f"{path}: [[watch]] folder = {shown(watch.folder)} and the state folder {own} lie in each other: give "
+                "folders that do not"
+            )
 
 
 def _check_unique(table: str, names: Iterable[str]) -> None:

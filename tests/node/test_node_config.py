@@ -112,5 +112,19 @@ def test_a_mistake_names_the_file_and_the_key(tmp_path: Path, text: str, key: st
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("state", "folder"), [("state", "state"), ("state", "."), ("state", "state/films"), ("link", "state")]
+)
+def test_a_watched_folder_and_the_state_folder_do_not_lie_in_each_other(
+    tmp_path: Path, state: str, folder: str
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    path = written(tmp_path, f'state = "{state}"\n[[watch]]\nfolder = "{folder}"')
+    with pytest.raises(UsageError, match=r"\[\[watch\]\]") as raised:
+        read_config(path)
+    assert str(raised.value).startswith(str(path))
+    read_config(written(tmp_path, f'state = "{state}"\n[[watch]]\nfolder = "state2"'))
+
+
 def test_defaults_can_be_used() -> None:
     assert NodeConfig().limits.queue == 10_000

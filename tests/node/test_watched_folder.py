@@ -77,6 +77,16 @@ def test_with_move_a_film_goes_and_what_is_none_stays(folder: Path, spool: Spool
     assert (path.exists(), page.exists()) == (False, True)
 
 
+def test_other_classes_and_syntaxes_than_modalities_may_send_are_passed_over_and_stay(
+    folder: Path, spool: Spool
+) -> None:
+    ct = scan(folder, "1.1", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    unknown = scan(folder, "1.2")
+    unknown.write_bytes(unknown.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0"))
+    assert rest(watched(folder, spool, move=True)) == 0
+    assert uids(spool) == [] and ct.exists() and unknown.exists()
+
+
 def test_what_is_no_film_is_passed_over_and_said_once(
     folder: Path, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,13 +18,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from edgecxr.errors import brief
-from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node import intake
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.node_config import Limits
-from edgecxr.node.receiving.answers import CLASSES, FAILED, STATUSES
+from edgecxr.node.receiving.answers import FAILED, STATUSES
 from edgecxr.node.receiving.http_connections import BadRequest
 from edgecxr.node.spool import Spool
 from edgecxr.terminal import say
@@ -188,10 +187,6 @@ class FilmParts:
         def look(identity: Identity) -> None:
             if intake.UID.fullmatch(identity.sop_class) and intake.UID.fullmatch(identity.uid):
                 outcome.sop_class, outcome.uid = identity.sop_class, identity.uid
-            if identity.sop_class not in CLASSES:
-                raise NotTaken("class")
-            if identity.syntax not in SYNTAXES:
-                raise NotTaken("syntax")
             if self._study not in (None, identity.study):
                 raise NotTaken("disagrees")
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
 from edgecxr import resolve
-from edgecxr.errors import brief
+from edgecxr.errors import EdgeCxrError, InputError, brief
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.objects import Origin, dicom_objects, header_kind
 from edgecxr.infer.film_readers import Read, Readers, Request, renamed
@@ -89,17 +90,33 @@ class FilmInference:
         self._films: dict[Request, Film] = {}
 
     def run(self) -> None:
-        """Work until `stop`."""
-        for film in self._written(lambda: self._queue.void_leases(self._boot)) or ():
-            self._audit.without_result(film, "rejected", "crash")
-        self._written(lambda: self._spool.note("model", model_note(self._predictor, self._model.sha256)))
-        while not self._stop.requested:
-            self._claim()
-            if self._films:
-                self._finish(self._readers.poll(_LOOK))
-            else:
-                self._stop.wait(_LOOK)
-        self._queue.release(self._lease)
+        """Work until `stop`.
+
+        Raises:
+            EdgeCxrError: the model cannot be run, or no worker can be started.
+        """
+        try:
+            for film in self._written(lambda: self._queue.void_leases(self._boot)):
+                self._audit.without_result(film, "rejected", "crash")
+            self._written(lambda: self._spool.note("model", model_note(self._predictor, self._model.sha256)))
+            while not self._stop.requested:
+                self._claim()
+                if self._films:
+                    self._finish(self._readers.poll(_LOOK))
+                else:
+                    self._stop.wait(_LOOK)
+        except _Stopped:
+            pass
+        except EdgeCxrError as error:
+            # The model or the machine is at fault, so that the films are not counted as having ended a process.
+            if not isinstance(error, InputError):
+                self._release()
+            raise
+        self._release()
+
+    def _release(self) -> None:
+        with suppress(sqlite3.Error):  # on a full disk the next process voids the lease
+            self._queue.release(self._lease)
 
     def _claim(self) -> None:
         while len(self._films) < self._readers.window and not any(film.suspect for film in self._films.values()):
@@ -155,11 +172,14 @@ class FilmInference:
         self._audit.without_result(film.subject, state, reason)
         say(f"infer: film {film.number} is {state}: {reason}")
 
-    def _written(self, write: Callable[[], T]) -> T | None:
+    def _written(self, write: Callable[[], T]) -> T:
         """Write, again and again while the disk cannot be written.
 
         Returns:
-            What `write` returns; None if this process stops meanwhile.
+            What `write` returns.
+
+        Raises:
+            _Stopped: this process is to stop, and nothing was written.
         """
         complained = False
         while True:
@@ -170,7 +190,11 @@ class FilmInference:
                     say(f"infer: waits, since the spool cannot be written: {brief(error)}")
                 complained = True
                 if self._stop.wait(_AGAIN):
-                    return None
+                    raise _Stopped from error
+
+
+class _Stopped(Exception):
+    """A request to stop while the disk cannot be written."""
 
 
 def _boot_id() -> str:

@@ -12,11 +12,13 @@ from pydicom import dcmread
 
 pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)")
 
+from edgecxr.errors import ModelError
 from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.predictor import Predictor
 from edgecxr.node import infer_films
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.audit.audit_reading import describe, entries
+from edgecxr.node.film_queue import MOST_ENDED, FilmQueue
 from edgecxr.node.infer_films import TWIN, FilmInference
 from edgecxr.node.intake import take
 from edgecxr.node.node_config import Destination, NodeConfig
@@ -143,6 +145,42 @@ def test_without_phi_no_name_is_stored_beyond_the_film(tmp_path: Path, predictor
         assert b"1.1" in audited and b"QUISPE" not in audited.upper() and b"MRN-1" not in audited
         spool.read("PRAGMA wal_checkpoint(TRUNCATE)")
         assert b"QUISPE" not in (spool.folder / "node.sqlite").read_bytes().upper()
+
+
+def test_a_model_that_fails_is_an_error_and_no_fault_of_the_films(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(films: Any) -> Any:
+        raise ModelError("the model does not answer with numbers")
+
+    with Spool(tmp_path / "state") as spool:
+        number = arrive(spool, tmp_path, "1.1")
+        with monkeypatch.context() as patched:
+            patched.setattr(predictor, "look", look)
+            for _ in range(MOST_ENDED):  # the supervisor starts it again
+                with Readers(1) as readers, pytest.raises(ModelError):
+                    FilmInference(NodeConfig(state=str(spool.folder)), spool, readers, predictor, Stop()).run()
+        assert FilmQueue(spool).void_leases("") == []
+        infer(spool, predictor)
+        assert rows(spool) == [(number, "made", None)]
+
+
+def test_who_stops_while_the_disk_is_full_leaves_no_false_line_in_the_audit_trail(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Spool(tmp_path / "state") as spool:
+        arrive(spool, tmp_path, "1.1")
+        stop = Stop()
+
+        def full() -> tuple[Path, Any]:
+            stop.request()
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(spool, "new_file", full)
+        with Readers(1) as readers:
+            FilmInference(NodeConfig(state=str(spool.folder)), spool, readers, predictor, stop).run()
+        assert [describe(entry)[2] for entry in entries(spool.folder)] == ["film-received"]
+        assert [row["lease"] for row in spool.read("SELECT lease FROM film")] == [None]
 
 
 def test_a_full_disk_makes_it_wait_and_loses_nothing(

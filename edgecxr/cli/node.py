@@ -52,7 +52,7 @@ def node_retry(
     config: Config = None,
     to: Annotated[str | None, typer.Option(metavar="NAME", help="Of this destination alone.")] = None,
 ) -> None:
-    """Send again what was given up."""
+    """Send again what was given up or dropped."""
     from edgecxr.node.audit.audit_events import Audit
     from edgecxr.node.check import destination_of, opened
     from edgecxr.node.deliveries import Deliveries
@@ -63,7 +63,8 @@ def node_retry(
     if to is not None:
         destination_of(read, to)
     with opened(read) as spool:
-        count = Deliveries(spool).retry(to)
+        names = [each.name for each in read.destination] if to is None else [to]
+        count = sum(Deliveries(spool).retry(name) for name in names)
         Audit(read, "command").retried(count, to)
     show(f"{count} results are sent again")
 

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from edgecxr.workspace import Workspace
 _PACKAGES = ("pynetdicom", "highdicom")
 _STOW_PACKAGE = "python-multipart"
 _ERRORS = 5
+_NO_DESTINATION = "which is no [[destination]] any more: they are dropped after `give_up_hours`"
 
 
 def check(config: NodeConfig) -> list[str]:
@@ -72,6 +74,7 @@ def check(config: NodeConfig) -> list[str]:
     if config.audit is not None:
         lines.append(f"audit trail to: {config.audit.place}, by syslog over TLS")
     lines += warnings
+    lines += _removed(config)
     if not ipaddress.ip_address(config.address).is_loopback and not by_tls:
         lines.append("warning: without TLS, films with their names cross the network in the clear")
     lines.append(f"results say who the patient is: {'yes' if config.phi else 'no'}")
@@ -134,6 +137,16 @@ def warnings(config: NodeConfig) -> list[str]:
     return found
 
 
+def _removed(config: NodeConfig) -> list[str]:
+    """Return warnings of results for destinations no longer configured."""
+    try:
+        with opened(config) as spool:
+            removed = Deliveries(spool).removed({each.name for each in config.destination})
+    except (UsageError, sqlite3.Error):  # no node has run so far, or another user's
+        return []
+    return [f"warning: {count} results wait for {name}, {_NO_DESTINATION}" for name, count in removed.items()]
+
+
 def _check_port(address: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
@@ -171,7 +184,8 @@ def status(config: NodeConfig) -> dict[str, Any]:
 
     Returns:
         "films": state -> number; "reasons": reason -> number of films without results; "results": destination ->
-        state -> number; "errors": the latest failures, each "destination", "state", "tries" and "error".
+        state -> number; "removed": destinations that are not configured any more -> number of results that are still
+        open; "errors": the latest failures, each "destination", "state", "tries" and "error".
 
     Raises:
         UsageError: there is no node.
@@ -183,6 +197,7 @@ def status(config: NodeConfig) -> dict[str, Any]:
             "films": FilmQueue(spool).counts(),
             "reasons": {row[0]: row[1] for row in reasons},
             "results": Deliveries(spool).counts(),
+            "removed": Deliveries(spool).removed({each.name for each in config.destination}),
             "errors": [dict(zip(keys, row, strict=True)) for row in Deliveries(spool).errors(_ERRORS)],
         }
 
@@ -195,6 +210,9 @@ def describe(now: dict[str, Any]) -> str:
         rows.append(["reasons", ", ".join(f"{reason} {count}" for reason, count in now["reasons"].items())])
     for destination, states in now["results"].items():
         rows.append([f"results to {destination}", ", ".join(f"{state} {count}" for state, count in states.items())])
+    rows += [
+        ["warning", f"{count} results wait for {name}, {_NO_DESTINATION}"] for name, count in now["removed"].items()
+    ]
     for error in now["errors"]:
         rows.append([f"{error['state']} for {error['destination']}", f"{error['error']} (tries: {error['tries']})"])
     return "\n".join(aligned(rows))

@@ -1,12 +1,13 @@
 """Results of films and their deliveries.
 
-Each destination has a delivery of each result: waiting -> sent -> committed (where asked), or dead.
+Each destination has a delivery of each result: waiting -> sent -> committed (where asked), or dead. It is dropped in
+the end if the destination is no longer configured, and its film waits for it no more.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,19 +191,67 @@ class Deliveries:
                 *(destination, now - give_up),
             ).rowcount
 
-    def retry(self, destination: str | None = None) -> int:
-        """Queue again what was given up; return how many results.
+    def retry(self, destination: str) -> int:
+        """Queue again what was given up or dropped; return how many results.
+
+        What was dropped is sent if its file is still kept.
 
         Args:
-            destination: of this destination alone.
+            destination: its name.
         """
         now = time.time()
+        kept = "state = 'dropped' AND result IN (SELECT id FROM result WHERE spooled)"
         with self._spool.transaction() as run:
+            run(
+                "UPDATE film SET state = 'made', changed = ? WHERE state = 'filed' AND id IN (SELECT film FROM result"
+                f" JOIN delivery ON result.id = result WHERE destination = ? AND {kept})",
+                *(now, destination),
+            )
             return run(
-                "UPDATE delivery SET state = 'waiting', tries = 0, begun = ?, due = ? WHERE state = 'dead'"
-                " AND destination = coalesce(?, destination)",
+                "UPDATE delivery SET state = 'waiting', tries = 0, begun = ?, due = ?"
+                f" WHERE destination = ? AND (state = 'dead' OR {kept})",
                 *(now, now, destination),
             ).rowcount
+
+    def removed(self, configured: Collection[str]) -> dict[str, int]:
+        """Return how many results are open for destinations no longer configured.
+
+        Args:
+            configured: names of those that are.
+        """
+        rows = self._spool.read(
+            "SELECT destination, count(*) FROM delivery WHERE state IN ('waiting', 'dead') OR EXISTS (SELECT 1 FROM"
+            " commitment WHERE commitment.result = delivery.result AND commitment.destination = delivery.destination)"
+            " GROUP BY 1 ORDER BY 1"
+        )
+        return {row[0]: row[1] for row in rows if row[0] not in configured}
+
+    def drop(self, destination: str, seconds: float) -> int:
+        """Drop what a destination did not get; return how many results.
+
+        It is not asked any more to commit itself, either.
+
+        Args:
+            destination: its name.
+            seconds: since the first attempt was due; what is newer stays.
+        """
+        with self._spool.transaction() as run:
+            dropped = [
+                row[0]
+                for row in run(
+                    "SELECT result FROM delivery WHERE destination = ? AND state IN ('waiting', 'dead') AND begun < ?",
+                    *(destination, time.time() - seconds),
+                ).fetchall()
+            ]
+            for result in dropped:
+                run("UPDATE delivery SET state = 'dropped' WHERE destination = ? AND result = ?", destination, result)
+            asked = [
+                row[0] for row in run("SELECT result FROM commitment WHERE destination = ?", destination).fetchall()
+            ]
+            run("DELETE FROM commitment WHERE destination = ?", destination)
+            for result in {*dropped, *asked}:
+                set_filed(run, result)
+        return len(dropped)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return for each destination the number of results in each state."""
@@ -233,7 +282,7 @@ def set_filed(run: Run, result: int) -> None:
     film = run("SELECT film FROM result WHERE id = ?", result).fetchone()[0]
     left = run(
         "SELECT count(*) FROM delivery JOIN result ON result.id = delivery.result WHERE film = ?"
-        " AND (state NOT IN ('sent', 'committed') OR EXISTS (SELECT 1 FROM commitment WHERE"
+        " AND (state NOT IN ('sent', 'committed', 'dropped') OR EXISTS (SELECT 1 FROM commitment WHERE"
         " commitment.result = delivery.result AND commitment.destination = delivery.destination))",
         film,
     ).fetchone()[0]

@@ -25,7 +25,7 @@ from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.node.sending.stow_client import StowClient
 from edgecxr.node.spool import Spool
-from edgecxr.storage.reading import read_bytes
+from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import say
 
 IDLE = 2.0
@@ -37,7 +37,7 @@ _AT_ONCE = 20
 LARGEST = 64 << 20
 """Bytes of a result that is sent."""
 
-_FORGET_EVERY, _EXPIRE_EVERY = 600.0, 60.0
+_TIDY_EVERY, _EXPIRE_EVERY = 600.0, 60.0
 _HOUR, _DAY = 3600.0, 86400.0
 
 
@@ -59,14 +59,33 @@ def _send(config: NodeConfig, stop: Stop) -> None:
         for thread in threads:
             thread.start()
         say(f"send: {', '.join(each.name for each in config.destination) or 'no destinations'}")
-        limits = config.limits
-        while not stop.wait(_FORGET_EVERY):
-            try:
-                spool.forget(limits.keep_films_days * _DAY, limits.keep_results_days * _DAY)
-            except (OSError, sqlite3.Error) as error:
-                say(f"send: old files stay: {brief(error)}")
+        audit = Audit(config, "send")
+        while True:
+            tidy(config, spool, audit)
+            if stop.wait(_TIDY_EVERY):
+                break
         for thread in threads:
             thread.join(timeout=CONNECT)
+
+
+def tidy(config: NodeConfig, spool: Spool, audit: Audit) -> None:
+    """Drop results for destinations no longer configured, and remove old files.
+
+    Args:
+        config: the node's.
+        spool: the spool.
+        audit: gets to know of what is dropped.
+    """
+    limits, deliveries = config.limits, Deliveries(spool)
+    try:
+        for name in deliveries.removed({each.name for each in config.destination}):
+            dropped = deliveries.drop(name, limits.give_up_hours * _HOUR)
+            if dropped:
+                audit.unreachable(name, "the configuration has it no longer", dropped)
+                say(f"send: {dropped} results for {name} are dropped, since it is no [[destination]] any more")
+        spool.forget(limits.keep_films_days * _DAY, limits.keep_results_days * _DAY)
+    except (OSError, sqlite3.Error) as error:
+        say(f"send: old files stay: {brief(error)}")
 
 
 class Connection(Protocol):
@@ -170,7 +189,6 @@ class Sender:
         """Send what is due; return whether something was.
 
         Raises:
-            OSError: a result cannot be read.
             sqlite3.Error: the database cannot be used.
         """
         name, now = self._destination.name, time.monotonic()
@@ -183,7 +201,13 @@ class Sender:
             if self._stop.requested:
                 break
             try:
-                remark = self._connection.store(read_bytes(delivery.path, LARGEST))
+                content = read_bytes(delivery.path, LARGEST)
+            except (OSError, BadFile) as error:  # of this file alone; the others go on
+                lost = isinstance(error, (FileNotFoundError, BadFile))
+                self._failed(delivery, f"its file cannot be read: {brief(error)}", transient=not lost)
+                continue
+            try:
+                remark = self._connection.store(content)
             except Refused as error:
                 self._failed(delivery, str(error), error.transient)
             except Unreachable as error:

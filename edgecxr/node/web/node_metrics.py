@@ -103,7 +103,7 @@ def _of_results(spool: Spool, destinations: list[str]) -> list[Metric]:
     results = Metric("results", "gauge", "Results by destination and state; dead ones were given up.")
     counts = queries.queue(spool)[2]
     for name in [*destinations, *(name for name in counts if name not in destinations)]:
-        for state in ("waiting", "sent", "committed", "dead"):
+        for state in ("waiting", "sent", "committed", "dead", "dropped"):
             results.add(counts.get(name, {}).get(state, 0), destination=name, state=state)
     return [results]
 

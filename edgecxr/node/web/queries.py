@@ -86,7 +86,7 @@ class Sent:
         kind: of the result, "sr" or "sc".
         uid: its SOP instance UID.
         destination: name of the destination.
-        state: "waiting", "sent", "committed" or "dead".
+        state: "waiting", "sent", "committed", "dead" or "dropped".
         tries: number of attempts.
         due: when the next attempt is due, seconds since the epoch.
         error: why it was not taken, or a remark.

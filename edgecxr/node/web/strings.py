@@ -106,6 +106,7 @@ TEXT = {
     "retry": "Send again to {}",
     "retried": "{} results are sent again to {}.",
     "dead_title": "Results that were given up",
+    "removed_destination": "The configuration has this destination no longer; what waits for it is dropped in the end.",
     "dead_note": "These results are not in the PACS. Find out why, then send them again.",
     "waiting_title": "Results that wait",
     "empty_queue": "Nothing waits, and nothing was given up.",
@@ -229,10 +230,17 @@ EVENTS = {
     "sent": "a result was taken by {}",
     "committed": "a result was committed by {}, which keeps it",
     "dead": "a result was given up for {}",
+    "dropped": "a result is no longer for {}, which the configuration has no more",
     "waiting": "a result is sent again to {}",
 }
 
-DELIVERIES = {"waiting": "waiting", "sent": "filed", "committed": "filed and committed", "dead": "NOT FILED"}
+DELIVERIES = {
+    "waiting": "waiting",
+    "sent": "filed",
+    "committed": "filed and committed",
+    "dead": "NOT FILED",
+    "dropped": "DROPPED, NOT FILED",
+}
 KINDS = {"sr": "report (SR)", "sc": "picture (SC)"}
 FLAGS = {True: "Flagged", False: "Not flagged", None: ""}
 

@@ -18,7 +18,13 @@ from edgecxr.vocabulary import ABNORMAL, WITHOUT_RESULT
 SYMBOLS = {"waiting": "…", "moving": "→", "flagged": "▲", "clear": "✓", "refused": "✕", "trouble": "✕"}
 """Kind of a state -> symbol, so that none is told by its colour alone."""
 
-OF_DELIVERIES = {"waiting": "waiting", "sent": "clear", "committed": "clear", "dead": "trouble"}
+OF_DELIVERIES = {
+    "waiting": "waiting",
+    "sent": "clear",
+    "committed": "clear",
+    "dead": "trouble",
+    "dropped": "trouble",
+}
 
 _LISTED = 3  # findings in the list of films
 

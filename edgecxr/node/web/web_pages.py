@@ -142,6 +142,7 @@ def queue(ask: Ask, template: str) -> Response:
         films=waiting,
         oldest=None if oldest is None else views.moment(oldest),
         counts=counts,
+        configured=[each.name for each in ask.site.config.destination],
         kinds=views.OF_DELIVERIES,
         symbols={state: views.SYMBOLS[kind] for state, kind in views.OF_DELIVERIES.items()},
         deliveries=DELIVERIES,
@@ -157,7 +158,7 @@ def queue(ask: Ask, template: str) -> Response:
 def retry(ask: Ask) -> Response:
     """Send again what was given up for a destination."""
     destination = ask.form.get("destination", "")
-    if destination not in queries.queue(ask.site.spool)[2]:
+    if destination not in [each.name for each in ask.site.config.destination]:
         return ask.message("not_found", 404)
     count = Deliveries(ask.site.spool).retry(destination)
     ask.site.audit.retried(count, destination, ask.who, ask.address)

@@ -179,7 +179,7 @@ def test_what_is_not_kept_is_sent_again_or_given_up(
         steps_until(node, counts)
         if "dead" in counts:
             assert f"0x{reason:04X}" in node.deliveries.errors(1)[0][3] and node.state == "made"
-            node.deliveries.retry()
+            node.deliveries.retry("pacs")
             steps_until(node, {"committed": 2})
         assert node.state == "filed" and len(peer.requests) == 2
 
@@ -220,7 +220,7 @@ def test_who_says_nothing_is_asked_again_and_given_up_in_the_end(
         assert node.counts == {"dead": 2} and "2 hours" in node.deliveries.errors(1)[0][3]
         monkeypatch.setattr(commitment_request, "LISTEN", 10.0)
         peer.report = all_kept
-        assert node.deliveries.retry() == 2
+        assert node.deliveries.retry("pacs") == 2
         steps_until(node, {"committed": 2})
         assert node.state == "filed"
 

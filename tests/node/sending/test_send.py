@@ -19,8 +19,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import Comprehensive3DSRStorage, ComprehensiveSRStorage, SecondaryCaptureImageStorage
 
 from edgecxr.infer.dicom.objects import DicomObject
+from edgecxr.node import check
+from edgecxr.node.audit.audit_events import Audit
+from edgecxr.node.check import describe, status
 from edgecxr.node.deliveries import LONGEST_PAUSE
-from edgecxr.node.node_config import Destination, Limits
+from edgecxr.node.node_config import Destination, Limits, NodeConfig
 from edgecxr.node.sending import association, send
 from edgecxr.node.sending.send import pause
 from tests.cli_workspace import edgecxr
@@ -134,7 +137,7 @@ def test_an_answer_decides_what_becomes_of_a_result(node: Node, status: int, cou
         if "sent" not in counts:
             assert f"0x{status:04X}" in node.deliveries.errors(1)[0][3]
             peer.answer = lambda dataset: 0
-            assert node.deliveries.retry() == counts.get("dead", 0)
+            assert node.deliveries.retry("pacs") == counts.get("dead", 0)
             node.again()
             assert (node.state, len(peer.kept)) == ("filed", 2)
 
@@ -162,6 +165,44 @@ def test_a_pacs_without_3d_reports_gets_the_same_content_as_a_comprehensive_repo
     said = run(dcmtk("dciodvfy"), tmp_path / "report.dcm")
     assert "ComprehensiveSR" in said.stderr
     assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+
+
+def test_a_result_whose_file_is_missing_is_given_up_and_holds_up_no_other(node: Node) -> None:
+    node.spool.result_path(1).unlink()
+    with pacs(port_of(node)) as peer:
+        assert node.step() and node.counts == {"dead": 1, "sent": 1} and len(peer.kept) == 1
+    assert "No such file" in node.deliveries.errors(1)[0][3]
+
+
+def test_what_waits_for_a_destination_that_is_gone_is_dropped_in_the_end_and_can_be_sent_again(
+    node: Node, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = NodeConfig(state=str(node.spool.folder), limits=Limits(give_up_hours=1.0))
+    audit = Audit(config, "send")
+    node.deliveries.set_failed(1, "pacs", "0xC000", None)
+    send.tidy(config, node.spool, audit)
+    assert node.counts == {"dead": 1, "waiting": 1} and node.deliveries.removed(()) == {"pacs": 2}
+    assert node.deliveries.removed(("pacs",)) == {}
+    told = describe(status(config))
+    assert "2 results wait for pacs" in told and any("pacs" in line for line in check._removed(config))
+    with node.spool.transaction() as run_:
+        run_("UPDATE delivery SET begun = begun - 3601")
+    send.tidy(config, node.spool, audit)
+    assert (node.state, node.counts, node.deliveries.removed(())) == ("filed", {"dropped": 2}, {})
+    assert "2 results for pacs" in capsys.readouterr().err
+    with pacs(port_of(node)) as peer:
+        assert node.deliveries.retry("pacs") == 2 and node.state == "made"
+        node.again()
+        assert (node.state, len(peer.kept)) == ("filed", 2)
+
+
+def test_results_of_a_dropped_delivery_are_forgotten_in_time(node: Node) -> None:
+    config = NodeConfig(state=str(node.spool.folder), limits=Limits(give_up_hours=1.0))
+    with node.spool.transaction() as run_:
+        run_("UPDATE delivery SET begun = begun - 3601")
+    send.tidy(config, node.spool, Audit(config, "send"))
+    assert node.spool.forget(-1, -1) > 0 and node.state == "forgotten"
+    assert node.deliveries.retry("pacs") == 0, "there is nothing to send"
 
 
 def test_a_pacs_that_takes_no_report_at_all_gets_the_picture(node: Node) -> None:

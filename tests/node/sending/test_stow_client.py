@@ -177,7 +177,7 @@ def test_an_answer_decides_what_becomes_of_a_result(
     if "sent" not in counts:
         assert str(status) in node.deliveries.errors(1)[0][3]
         peer.status, peer.reason = 200, 0
-        assert node.deliveries.retry() == counts.get("dead", 0)
+        assert node.deliveries.retry("pacs") == counts.get("dead", 0)
         node.again()
         assert node.state == "filed"
 

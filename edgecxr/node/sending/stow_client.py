@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import re
 import secrets
 import socket
 import ssl
@@ -28,7 +29,8 @@ from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.storage.json_values import parse_json
 
 _LARGEST_ANSWER = 1 << 20
-_DUPLICATE, _NO_SUCH_CLASS = 0x0111, 0x0122
+_PROCESSING_FAILED, _DUPLICATE, _NO_SUCH_CLASS = 0x0110, 0x0111, 0x0122
+_TAG = re.compile(r"[0-9A-Fa-f]{8}")
 _FAILED, _REASON, _WARNING = "00081198", "00081197", "00081196"
 _OTHERS, _STORED = "0008119A", "00081199"
 _LATER = (408, 425, 500, 502, 504)  # of this result; 429 and 503 speak of the destination as a whole
@@ -99,7 +101,7 @@ class StowClient:
         """Send a file, and return the failure reason and the destination's remark.
 
         Raises:
-            Unreachable: it takes nothing now.
+            Unreachable: it takes nothing now, or the answer is not that of a DICOMweb service.
             Refused: the answer has no failure reason.
         """
         boundary = secrets.token_hex(24)
@@ -125,6 +127,11 @@ class StowClient:
         if reason is not None and (200 <= status < 300 or status == 409):
             return reason, words
         if 200 <= status < 300:
+            if status != 204 and not data_set:
+                self.was_established = False  # the result is not the cause
+                raise Unreachable(
+                    f"{self._destination.place} answers HTTP {status} without DICOM, as a proxy's page does"
+                )
             warning = _code(data_set, _STORED, _WARNING)
             return None, None if warning is None else f"HTTP {status}, warning 0x{warning:04X}"
         raise Refused(words, transient=status in _LATER or status > 504)
@@ -229,14 +236,22 @@ def _end(connection: socket.socket, ended: threading.Event) -> None:
 
 
 def _data_set(answer: bytes) -> dict[str, Any]:
-    """Return an answer in DICOM JSON, or an empty one."""
+    """Return an answer in DICOM JSON, or an empty one.
+
+    Of one in XML (PS3.19, A.1), for which the node does not ask, the failure reason alone is kept.
+    """
+    if b"NativeDicomModel" in answer:
+        failed = any(sequence.encode() in answer for sequence in (_FAILED, _OTHERS))
+        code = re.search(rb"00081197.*?Value[^>]*>([0-9]{1,5})<", answer, re.DOTALL)
+        reason = {_REASON: {"Value": [int(code[1]) if code else _PROCESSING_FAILED]}}
+        return {_FAILED: {"Value": [reason]}} if failed else {_STORED: {}}
     try:
-        found = parse_json(answer)
+        values = parse_json(answer)
     except ValueError:
         return {}
-    if isinstance(found, list):
-        found = found[0] if found else {}
-    return found if isinstance(found, dict) else {}
+    if isinstance(values, list):
+        values = values[0] if values else {}
+    return values if isinstance(values, dict) and any(map(_TAG.fullmatch, values)) else {}
 
 
 def _code(data_set: dict[str, Any], sequence: str, tag: str) -> int | None:

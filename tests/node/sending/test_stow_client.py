@@ -60,6 +60,7 @@ class Archive:
         self.kept, self.requests, self.connections = list[Dataset](), list[tuple[str, Message]](), set[Any]()
         self.status, self.reason, self.headers = 200, 0, dict[str, str]()
         self.closes = False
+        self.page: bytes | None = None
         archive = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -98,6 +99,7 @@ class Archive:
             content = json.dumps({"00081198" if reason else "00081199": {"vr": "SQ", "Value": [item]}}).encode()
         else:
             status = self.status
+        content = content if self.page is None else self.page
         handler.send_response(status)
         length = {} if status == 204 else {"Content-Length": str(len(content))}
         for name, value in {**length, **self.headers}.items():
@@ -203,6 +205,38 @@ def test_who_takes_nothing_now_is_asked_once_and_again_when_it_says(
     peer.status = 200
     node.again()
     assert node.state == "filed"
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>Log in</html>", b'{"error": "log in"}', b"[]", b"", b"7"])
+def test_a_page_that_is_no_dicom_is_not_taken_for_filed(node: Node, peer: Archive, page: bytes) -> None:
+    peer.page, peer.headers = page, {"Content-Type": "text/html"}
+    node.step()
+    assert node.counts == {"waiting": 2} and len(peer.requests) == 1, "the results are not the cause"
+    assert "HTTP 200" in node.deliveries.errors(1)[0][3]
+    peer.page = None
+    node.again()
+    assert node.state == "filed"
+
+
+XML = '<NativeDicomModel><DicomAttribute tag="{}" vr="SQ"><Item>{}</Item></DicomAttribute></NativeDicomModel>'
+WHY = '<DicomAttribute tag="00081197" vr="US"><Value number="1">{}</Value></DicomAttribute>'
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "counts"),
+    [
+        (200, XML.format("00081199", ""), {"sent": 2}),
+        (202, XML.format("00081198", WHY.format(0xA700)), {"waiting": 2}),
+        (409, XML.format("00081198", WHY.format(0x0111)), {"sent": 2}),
+        (202, XML.format("0008119A", WHY.format(0xC000)), {"dead": 2}), (202, XML.format("00081198", ""), {"dead": 2}),
+    ],
+)  # fmt: skip
+def test_an_answer_in_xml_is_understood(
+    node: Node, peer: Archive, status: int, content: str, counts: dict[str, int]
+) -> None:
+    peer.status, peer.page = status, content.encode()
+    node.step()
+    assert node.counts == counts
 
 
 def test_one_result_that_breaks_connections_holds_up_no_other(node: Node, peer: Archive) -> None:

@@ -25,6 +25,14 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_node_runs_as_a_user_whom_its_page_makes() -> None:
+    lines = (UNITS / "edgecxr-node.service").read_text().splitlines()
+    (user,) = [line.partition("=")[2] for line in lines if line.startswith("User=")]
+    # The state folder of a dynamic user is a link, and the node trusts no link.
+    assert not any(line.startswith("DynamicUser") for line in lines)
+    assert re.search(rf"^sudo useradd --system .*\b{user}$", (UNITS.parent / "node.md").read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize("place", ["systemd/edgecxr-infer.service", "all-day.md"])
 def test_the_command_of_the_page_has_options_that_infer_has(place: str) -> None:
     text = (UNITS.parent / place).read_text().replace("\\\n", " ")

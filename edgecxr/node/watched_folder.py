@@ -7,6 +7,7 @@ have rested; it is never deleted unless the configuration says so.
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import threading
 import time
@@ -43,10 +44,14 @@ Known = dict[str, tuple[int, int]]  # path -> size, time of the last change in n
 
 @contextmanager
 def watching(config: NodeConfig, spool: Spool, stop: Stop) -> Iterator[None]:
-    """Look through the folders in a thread of this process, until `stop`."""
+    """Look through the folders in a thread of this process, until `stop`.
+
+    Raises:
+        sqlite3.Error: the database cannot be read.
+    """
+    folders = [WatchedFolder(watch, config, spool) for watch in config.watch]
 
     def look() -> None:
-        folders = [WatchedFolder(watch, config, spool) for watch in config.watch]
         while not stop.wait(EVERY):
             for folder in folders:
                 folder.look(time.monotonic())
@@ -100,7 +105,7 @@ class WatchedFolder:
             self._problem = ""
         except NotTaken as error:  # of the node, not of a file: the same file is tried again
             self._complain(str(error))
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:  # it passes, and the next look takes what is left
             self._complain(brief(error))
         return taken
 

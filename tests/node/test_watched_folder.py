@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,21 @@ def test_without_room_a_film_waits_and_is_taken_later(
     assert rest(watched(folder, spool, Limits(free_percent=100))) == 0
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert rest(watched(folder, spool)) == 1
+
+
+def test_a_database_that_fails_is_said_once_and_tried_again(
+    folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    scan(folder, "1.1")
+    looker = watched(folder, spool)
+    with monkeypatch.context() as patched:
+        patched.setattr(spool, "transaction", fails)
+        assert rest(looker) == 0 and looker.look(2 * REST) == 0
+    assert capsys.readouterr().err.count("disk I/O error") == 1
+    assert looker.look(3 * REST) == 1 and uids(spool) == ["1.1"]
 
 
 def test_a_folder_that_is_away_is_said_once_and_looked_for_again(

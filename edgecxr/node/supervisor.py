@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgecxr.errors import brief
 from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop
@@ -91,21 +92,37 @@ class _Process:
         now = time.monotonic()
         if self.popen is None:
             if now >= self.due:
-                # The process ends when the other end of its standard input is closed: when this one ends.
-                self.popen = subprocess.Popen(
-                    self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment()
-                )
-                self.began = now
+                self._start(now)
             return
         code = self.popen.poll()
         if code is None:
             return
         why = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-        fresh = code < 0 or now - self.began > _LONGEST_PAUSE
+        self.popen = None
+        self._rest(now, f"ended {why}", fresh=code < 0 or now - self.began > _LONGEST_PAUSE)
+
+    def _start(self, now: float) -> None:
+        self.began = now
+        try:
+            # The process ends when the other end of its standard input is closed: when this one ends.
+            self.popen = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment()
+            )
+        except OSError as error:  # such as no memory for a further process
+            self._rest(now, f"did not start: {brief(error)}", fresh=False)
+
+    def _rest(self, now: float, what: str, fresh: bool) -> None:
+        """Pause until the next start.
+
+        Args:
+            now: seconds of `time.monotonic`.
+            what: what has happened, in words.
+            fresh: whether the pause is the first one again.
+        """
         self.pause = _FIRST_PAUSE if fresh else min(_LONGEST_PAUSE, 2 * self.pause)
-        self.due, self.popen = now + self.pause, None
-        self.audit.ended(self.role, f"ended {why}")
-        say(f"serve: {self.role} ended {why}, and is started again in {self.pause:g} s")
+        self.due = now + self.pause
+        self.audit.ended(self.role, what)
+        say(f"serve: {self.role} {what}, and is started again in {self.pause:g} s")
 
 
 def _end(processes: list[_Process]) -> None:

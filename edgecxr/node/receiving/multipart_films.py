@@ -9,6 +9,7 @@ import contextlib
 import email.message
 import logging
 import re
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,7 @@ class FilmParts:
             self._path, self._file = self._spool.new_file()
         except NotTaken as error:
             raise BadRequest(str(error), 503) from error
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise self._no_room(error) from error
         self._size = 0
 
@@ -215,9 +216,10 @@ class FilmParts:
     def _body_ends(self) -> None:
         self._ended = True
 
-    def _no_room(self, error: OSError) -> BadRequest:
+    def _no_room(self, error: OSError | sqlite3.Error) -> BadRequest:
         say(f"stow: no film from {self._source}: {brief(error)}")
-        return BadRequest(intake.REASONS["no-space"] if intake.is_full(error) else "the disk fails", 503)
+        full = isinstance(error, OSError) and intake.is_full(error)
+        return BadRequest(intake.REASONS["no-space"] if full else "the disk fails", 503)
 
     def _discard(self) -> None:
         """Close a film's file, and remove it unless it was moved."""

@@ -7,6 +7,7 @@ import http.client
 import io
 import json
 import socket
+import sqlite3
 import ssl
 import threading
 import time
@@ -405,6 +406,24 @@ def test_no_room_is_503_with_the_time_to_wait(tmp_path: Path) -> None:
             assert [answer.status for answer in answers] == [200 if limit.startswith("queue") else 503, 503]
             assert int(answers[1].headers["Retry-After"]) > 0
         assert is_empty(folder / "state")
+
+
+def test_a_database_that_fails_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecxr.node.node_config import Limits, NodeConfig
+    from edgecxr.node.receiving import stow
+    from edgecxr.node.receiving.stow_settings import Stow
+
+    config = NodeConfig(state=str(tmp_path / "state"), limits=Limits(free_mib=0, free_percent=0))
+    with Spool(tmp_path / "state") as spool, stow.listening(config, Stow(port=0), spool) as listener:
+
+        def fails(*_: Any) -> Any:
+            raise sqlite3.OperationalError("disk I/O error")
+
+        monkeypatch.setattr(spool, "read", fails)
+        answer = post(listener.server_address[1], multipart(scan(tmp_path, "1.4.20")))
+        assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
+        monkeypatch.undo()
+        assert post(listener.server_address[1], multipart(scan(tmp_path, "1.4.20"))).status == 200
 
 
 def test_more_films_than_a_request_may_have_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ class Audit:
 
     config: NodeConfig
     process: str
-    _refusals: dict[tuple[str, str, str], _Refusals] = field(default_factory=dict)
+    _refusals: dict[tuple[str, str, str, str], _Refusals] = field(default_factory=dict)
     _lost: int = 0
     _lock: Any = field(default_factory=threading.Lock)
 
@@ -122,10 +122,22 @@ class Audit:
             source: who asked for it.
             why: the cause, in words.
         """
-        key, now = (source.name, source.address or "", why), time.monotonic()
+        self._count("association-refused", source.name, source.address or "", why)
+
+    def login_too_early(self, address: str) -> None:
+        """Note that a login was refused, and its password not looked at.
+
+        Args:
+            address: where from.
+        """
+        self._count("login", "unknown", address, "it came too early after failures")
+
+    def _count(self, kind: str, name: str, address: str, why: str) -> None:
+        """Write the first refusal of a stranger, and count the further ones."""
+        key, now = (kind, name, address, why), time.monotonic()
         with self._lock:
             if key not in self._refusals and len(self._refusals) >= _MOST_STRANGERS:
-                key = ("", "", "associations of many others were refused")
+                key = (kind, "", "", "many others were refused")
             known = self._refusals.setdefault(key, _Refusals(now))
             known.count += 1
             if known.count > 1:
@@ -133,7 +145,7 @@ class Audit:
         self._refused(*key, 1)
 
     def write_counts(self, now: float | None = None) -> None:
-        """Write how many further associations were refused.
+        """Write how many further associations and logins were refused.
 
         To be called now and then, and at the end.
 
@@ -148,10 +160,10 @@ class Audit:
             if each.count > 1:
                 self._refused(*key, each.count - 1)
 
-    def _refused(self, name: str, address: str, why: str, count: int) -> None:
+    def _refused(self, kind: str, name: str, address: str, why: str, count: int) -> None:
         stranger = participant(name, requestor=True, role="source", address=address)
         more = f" ({count} times more)" if count > 1 else ""
-        self._write("association-refused", [stranger, self._self(requestor=False)], None, MINOR, why + more)
+        self._write(kind, [stranger, self._self(requestor=False)], None, MINOR, why + more)
 
     def read(self, film: Subject, remark: str = "") -> None:
         """Note that the model has read a film, and results were made.

@@ -264,9 +264,13 @@ def sign_in(ask: Ask) -> Response:
     name, sessions = ask.form.get("name", "")[:_LONGEST_TEXT], ask.site.sessions
     wait = sessions.wait(name, ask.address)
     token = sessions.sign_in(name, ask.form.get("password", ""), ask.address) if wait <= 0 else None
-    ask.site.audit.login(name, ask.address, token is not None)
+    if wait > 0:  # anybody can ask any number of times
+        ask.site.audit.login_too_early(ask.address)
+    else:
+        ask.site.audit.login(name, ask.address, token is not None)
     if token is None:
-        say(f"web: wrong password, or too early, for {printable(name)!r} from {ask.address}")
+        if wait <= 0:
+            say(f"web: wrong password for {printable(name)!r} from {ask.address}")
         wait = sessions.wait(name, ask.address)
         if wait > 0:
             seconds = math.ceil(wait)

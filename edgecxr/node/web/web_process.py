@@ -10,6 +10,7 @@ import asyncio.constants
 import logging
 import ssl
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,10 +41,11 @@ def main() -> None:
 def _web(config: NodeConfig, stop: Stop) -> None:
     check_web(config)
     stop.follow_supervisor()
+    audit = Audit(config, "web")
     with listener(config.web) as sock, Spool(config.folder) as spool:
         web = replace(config.web, port=sock.getsockname()[1])
         context = tls_context(web)
-        server = made_server(replace(config, web=web), spool, context)
+        server = made_server(replace(config, web=web), spool, context, audit)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])), daemon=True)
         thread.start()
         say(f"web: the page is at {web.url}")
@@ -51,26 +53,29 @@ def _web(config: NodeConfig, stop: Stop) -> None:
         waited = 0.0
         while not stop.wait(_LOOK) and thread.is_alive():
             waited += _LOOK
+            audit.write_counts(time.monotonic())
             if context is not None and waited >= _CERTIFICATES:
                 last, waited = _renewed(web, context, last), 0.0
         if not stop.requested:
             raise EdgeCxrError(f"the page at {web.url} has ended: it is started again")
         server.should_exit = True
         thread.join()
+        audit.write_counts()
 
 
-def made_server(config: NodeConfig, spool: Spool, context: ssl.SSLContext | None) -> uvicorn.Server:
+def made_server(config: NodeConfig, spool: Spool, context: ssl.SSLContext | None, audit: Audit) -> uvicorn.Server:
     """Return the server of the page.
 
     Args:
         config: the node's, with the port that it listens on.
         spool: the node's.
         context: TLS settings; None for plain HTTP.
+        audit: where it is noted who looked at what; its counts are the caller's to write.
     """
     for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they would print text of strangers
     asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS
-    site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.is_open), Audit(config, "web"))
+    site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.is_open), audit)
     settings = uvicorn.Config(
         application(site, routes()),
         http=BoundedHttp,

@@ -142,7 +142,8 @@ def served(folder: Path, web: Web = NO_PORT, **config: Any) -> Iterator[Browser]
     with listener(web) as sock, Spool(folder) as spool:
         web = dataclasses.replace(web, port=sock.getsockname()[1])
         settings = NodeConfig(state=str(folder), web=web, **{"destination": (PACS,), **config})
-        server = made_server(settings, spool, None)
+        audit = Audit(settings, "web")
+        server = made_server(settings, spool, None, audit)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
         thread.start()
         try:
@@ -150,3 +151,4 @@ def served(folder: Path, web: Web = NO_PORT, **config: Any) -> Iterator[Browser]
         finally:
             server.should_exit = True
             thread.join()
+            audit.write_counts()

@@ -280,6 +280,16 @@ def test_after_five_failures_even_the_right_password_waits(staffed: Path, monkey
         assert browser.sign_in("viewer", PASSWORD).status == 303
 
 
+def test_a_flood_of_attempts_is_two_lines_of_the_audit_trail(staffed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with served(staffed) as browser:
+        form = browser.form_token()
+        for number in range(FREE_FAILURES + 20):
+            browser.post("/sign-in", form=form, name=f"nobody{number}", password="wrong password")
+    logins = [told for told in map(describe, entries(staffed)) if told[2] == "login"]
+    assert len(logins) == FREE_FAILURES + 2 and "19 times more" in logins[-1][5]
+    assert capsys.readouterr().err.count("wrong password") == FREE_FAILURES
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1000.0

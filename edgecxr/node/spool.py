@@ -279,6 +279,8 @@ class Spool:
         return removed
 
     def _create(self) -> None:
+        if self.read("PRAGMA user_version")[0][0] == len(_TABLES):
+            return  # nothing is written, so that whoever only looks waits for nobody
         with self.transaction() as run:
             version = run("PRAGMA user_version").fetchone()[0]
             if version > len(_TABLES):

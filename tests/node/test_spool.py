@@ -247,6 +247,14 @@ def test_whatever_was_acknowledged_is_there_after_a_kill_before_any_change(tmp_p
         assert len(results) == 2 * len([row for row in rows.values() if row["state"] == "made"])
 
 
+def test_a_spool_is_opened_while_another_process_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgecxr.node import spool as module
+
+    monkeypatch.setattr(module, "_BUSY", 0.1)
+    with Spool(tmp_path / "state") as writing, writing.transaction(), Spool(tmp_path / "state") as looking:
+        assert looking.read("SELECT count(*) FROM film")[0][0] == 0
+
+
 def test_a_spool_of_before_the_web_page_gets_what_it_lacks(tmp_path: Path) -> None:
     import sqlite3
 

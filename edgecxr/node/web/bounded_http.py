@@ -1,7 +1,7 @@
 """HTTP of uvicorn with bounds for silent, slow and many clients.
 
 uvicorn waits for ever for a request that does not end. `connection_made`, `data_received` and `connection_lost` are
-asyncio's; `conn` and `connections` are uvicorn's own names.
+asyncio's; `client`, `conn` and `connections` are uvicorn's own names.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS, MOST_PER_ADDRESS = 32, 16
+"""Connections at one time: of all clients, and from one address."""
 
 REQUEST_SECONDS = 10.0
 """From the beginning of a connection or a request to the request's end."""
@@ -33,7 +34,7 @@ class BoundedHttp(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, unless there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MOST_CONNECTIONS or self._of_the_address() > MOST_PER_ADDRESS:
             transport.abort()
             return
         self._expect()
@@ -52,6 +53,11 @@ class BoundedHttp(H11Protocol):
         """Forget the connection."""
         self._stop()
         super().connection_lost(exc)
+
+    def _of_the_address(self) -> int:
+        """Return the number of connections from this one's address, with it."""
+        address = self.client and self.client[0]
+        return sum(each.client is not None and each.client[0] == address for each in self.connections)
 
     def _expect(self, idle: bool = False) -> None:
         """Start or stop the clock.

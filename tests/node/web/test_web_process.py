@@ -166,7 +166,8 @@ def test_a_byte_now_and_then_does_not_keep_a_connection(state: Path, monkeypatch
         thread.join()
 
 
-def test_there_are_so_many_connections_and_no_more(state: Path) -> None:
+def test_there_are_so_many_connections_and_no_more(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_http, "MOST_PER_ADDRESS", 100)
     with served(state) as browser, contextlib.ExitStack() as stack:
         held = [
             stack.enter_context(socket.create_connection(("127.0.0.1", browser.port)))
@@ -177,6 +178,19 @@ def test_there_are_so_many_connections_and_no_more(state: Path) -> None:
         for connection in held[:8]:
             connection.close()
         eventually(lambda: answers(browser.port), "others are served again")
+
+
+def test_one_address_leaves_connections_for_others(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_http, "MOST_PER_ADDRESS", 4)
+    with served(state) as browser, contextlib.ExitStack() as stack:
+        place, other = ("127.0.0.1", browser.port), ("127.0.0.2", 0)
+        for _ in range(4):
+            stack.enter_context(socket.create_connection(place, source_address=other))
+        late = stack.enter_context(socket.create_connection(place, PATIENCE, source_address=other))
+        with contextlib.suppress(ConnectionError):
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert late.recv(4096) == b""
+        assert answers(browser.port)
 
 
 def answers(port: int) -> bool:

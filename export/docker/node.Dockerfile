@@ -26,9 +26,8 @@ USER 1000
 WORKDIR /var/lib/edgecxr
 VOLUME /var/lib/edgecxr
 EXPOSE 11112
-# The node answers at its DICOM port; another `port` of node.toml is to be set here, too.
-ENV EDGECXR_PORT=11112
+# The node answers at the DICOM address and port of its node.toml.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import os, socket; socket.create_connection(('127.0.0.1', int(os.environ['EDGECXR_PORT'])), 5)"]
+    CMD ["python", "-c", "import pathlib, socket; from edgecxr.node.node_config import read_config; node = read_config(pathlib.Path('/etc/edgecxr/node.toml')); socket.create_connection(({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(node.address, node.address), node.port), 5)"]
 ENTRYPOINT ["edgecxr"]
 CMD ["serve", "--config", "/etc/edgecxr/node.toml"]

@@ -19,7 +19,8 @@ OPEN_STATES = ("received", "reading", "predicted")
 MOST_ENDED = 5
 """Number of processes that may end while they have a film, until it is rejected."""
 
-_OPEN = ", ".join(f"'{state}'" for state in OPEN_STATES)
+OPEN = ", ".join(f"'{state}'" for state in OPEN_STATES)
+"""The same as SQL."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,16 @@ class FilmQueue:
 
     def waiting(self) -> int:
         """Return the number of films that wait for results."""
-        return int(self._spool.read(f"SELECT count(*) FROM film WHERE state IN ({_OPEN})")[0][0])
+        return int(self._spool.read(f"SELECT count(*) FROM film WHERE state IN ({OPEN})")[0][0])
+
+    def oldest(self) -> float | None:
+        """Return when the film that waits longest was received.
+
+        Returns:
+            Seconds since the epoch; None if none waits.
+        """
+        oldest: float | None = self._spool.read(f"SELECT min(received) FROM film WHERE state IN ({OPEN})")[0][0]
+        return oldest
 
     def claim(self, lease: str, alone: bool) -> Film | None:
         """Return the next film to read, which is then the caller's.
@@ -122,7 +132,7 @@ class FilmQueue:
             alone: whether the caller has no other film.
         """
         next_film = (
-            f"SELECT * FROM film WHERE state IN ({_OPEN}) AND lease IS NULL AND ended <= ? ORDER BY ended, id LIMIT 1"
+            f"SELECT * FROM film WHERE state IN ({OPEN}) AND lease IS NULL AND ended <= ? ORDER BY ended, id LIMIT 1"
         )
         ended = MOST_ENDED if alone else 0
         if not self._spool.read(next_film, ended):  # asked many times a second, so that nobody else is to wait

@@ -23,6 +23,7 @@ from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.node_config import Limits
 from edgecxr.node.receiving.answers import CLASSES
 from edgecxr.node.spool import Spool
+from edgecxr.node.surroundings import disk_space
 from edgecxr.storage.reading import open_file
 from edgecxr.terminal import printable
 
@@ -75,9 +76,7 @@ def check_room(spool: Spool, queue: FilmQueue, limits: Limits) -> None:
         NotTaken: there is not.
         OSError: the disk cannot be asked.
     """
-    disk = os.statvfs(spool.folder)
-    free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    if free < max(limits.free_mib << 20, whole * limits.free_percent / 100):
+    if disk_space(spool.folder, limits).low:
         raise NotTaken("no-space")
     if queue.waiting() >= limits.queue:
         raise NotTaken("queue-full")

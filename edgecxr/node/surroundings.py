@@ -12,7 +12,7 @@ from typing import Any
 from edgecxr import extras
 from edgecxr.errors import UsageError
 from edgecxr.machine.clock import synchronised
-from edgecxr.node.node_config import NodeConfig
+from edgecxr.node.node_config import Limits, NodeConfig
 from edgecxr.node.tls.certificates import end_of, ending
 from edgecxr.storage.reading import BadFile, open_file
 
@@ -38,6 +38,40 @@ class Finding:
     value: str
     remedy: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """Space on the disk of the state folder, in bytes.
+
+    Attributes:
+        free: what the node can use.
+        total: of the disk.
+        reserve: below it new films are refused.
+    """
+
+    free: int
+    total: int
+    reserve: int
+
+    @property
+    def low(self) -> bool:
+        """Whether new films are refused."""
+        return self.free < self.reserve
+
+
+def disk_space(folder: Path, limits: Limits) -> DiskSpace:
+    """Return the space that is left for films.
+
+    Args:
+        folder: of the node's state.
+        limits: the node's.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    total, _, free = shutil.disk_usage(folder)
+    return DiskSpace(free, total, max(limits.free_mib << 20, int(total * limits.free_percent / 100)))
 
 
 def findings(config: NodeConfig) -> Iterator[Finding]:
@@ -80,11 +114,10 @@ def clock() -> Finding:
 def disk(config: NodeConfig) -> Finding:
     """Return the space that is free for the node's state."""
     place = next(each for each in (config.folder, *config.folder.absolute().parents) if os.path.isdir(each))
-    whole, _, free = shutil.disk_usage(place)
-    kept = max(config.limits.free_mib << 20, int(whole * config.limits.free_percent / 100))
-    facts = {"path": str(config.folder), "free_bytes": free, "kept_bytes": kept}
-    value = f"{free / _GIB:.1f} GiB free for {config.folder}, of which {kept / _GIB:.1f} GiB stay free"
-    if free <= kept:
+    space = disk_space(place, config.limits)
+    facts = {"path": str(config.folder), "free_bytes": space.free, "kept_bytes": space.reserve}
+    value = f"{space.free / _GIB:.1f} GiB free for {config.folder}, of which {space.reserve / _GIB:.1f} GiB stay free"
+    if space.low:
         remedy = "make room, or give a `state` on another disk: films are answered 0xA700 until then"
         return Finding("disk", value, remedy, facts)
     return Finding("disk", value, facts=facts)

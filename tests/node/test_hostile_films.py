@@ -221,15 +221,7 @@ def test_the_whole_corpus_comes_to_its_end(tmp_path: Path, corpus: list[Path]) -
         with Spool(tmp_path / "state") as spool:
             listed = f"SELECT count(*) FROM watched WHERE path LIKE '{folder}/%'"
             eventually(lambda: spool.read(listed)[0][0] == len(corpus), "all files of the folder are looked at")
-        before = -1
-
-        def done() -> bool:
-            nonlocal before
-            left = sum(state not in FINAL for state, _ in states(tmp_path).values())
-            before = left
-            return left == 0
-
-        eventually(done, f"all films are done with, {before} are left")
+        eventually(lambda: all_final(tmp_path, 1), "all films are done with")
         last = Modality(port)
         assert last.send(DX, "1.5.9999", *encoded(good(9999), tmp_path)) == 0
         eventually(lambda: states(tmp_path).get("1.5.9999") == ("filed", None), "a good film after all of them")

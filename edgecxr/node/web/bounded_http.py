@@ -56,8 +56,8 @@ class BoundedHttp(H11Protocol):
 
     def _of_the_address(self) -> int:
         """Return the number of connections from this one's address, with it."""
-        address = self.client and self.client[0]
-        return sum(each.client is not None and each.client[0] == address for each in self.connections)
+        clients = [getattr(each, "client", None) for each in self.connections]
+        return sum(client is not None and self.client is not None and client[0] == self.client[0] for client in clients)
 
     def _expect(self, idle: bool = False) -> None:
         """Start or stop the clock.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import re
-import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +16,6 @@ from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.supervisor import roles
 
 _PACKAGES = ("pynetdicom", "pydicom", "highdicom", "onnxruntime", "numpy", "Pillow", "starlette", "uvicorn")
-_TIME_ERROR = 5  # what adjtimex(2) returns while nothing disciplines the clock
 
 
 @dataclass(frozen=True)
@@ -36,51 +33,12 @@ class ProcessState:
     bytes: int
 
 
-@dataclass(frozen=True)
-class Disk:
-    """Space on the disk of the state folder, in bytes.
-
-    Attributes:
-        free: what the node can use.
-        total: of the disk.
-        reserve: below it new films are refused.
-    """
-
-    free: int
-    total: int
-    reserve: int
-
-    @property
-    def low(self) -> bool:
-        """Whether new films are refused."""
-        return self.free < self.reserve
-
-
 def processes(config: NodeConfig) -> list[ProcessState]:
     """Return the processes of a node.
 
     Each holds a lock in the state folder, which names it.
     """
     return [_process(config.folder, name) for name in ("serve", *roles(config))]
-
-
-def disk(config: NodeConfig) -> Disk:
-    """Return the space that is left for films.
-
-    Raises:
-        OSError: the state folder is gone.
-    """
-    usage, limits = shutil.disk_usage(config.folder), config.limits
-    return Disk(usage.free, usage.total, int(max(limits.free_mib << 20, usage.total * limits.free_percent / 100)))
-
-
-def clock_is_kept() -> bool:
-    """Return whether something keeps the machine's clock right."""
-    try:
-        # A zeroed struct timex asks and changes nothing; it has 208 bytes on 64-bit machines.
-        return int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))) not in (-1, _TIME_ERROR)
-    except (OSError, AttributeError):
-        return False
 
 
 def versions() -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from edgecxr import __version__
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.spool import Spool
-from edgecxr.node.surroundings import all_certificate_files
+from edgecxr.node.surroundings import all_certificate_files, disk_space
 from edgecxr.node.tls.certificates import days_left
 from edgecxr.node.web import node_health, queries
 
@@ -109,7 +109,7 @@ def _of_results(spool: Spool, destinations: list[str]) -> list[Metric]:
 
 
 def _of_machine(config: NodeConfig) -> list[Metric]:
-    disk, states = node_health.disk(config), node_health.processes(config)
+    disk, states = disk_space(config.folder, config.limits), node_health.processes(config)
     free = Metric("disk_free_bytes", "gauge", "Free space on the disk of the state folder.")
     free.add(disk.free)
     reserve = Metric("disk_reserve_bytes", "gauge", "Free space below which new films are refused.")

@@ -6,6 +6,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+from edgecxr.node.deliveries import Deliveries
+from edgecxr.node.film_queue import OPEN, FilmQueue
 from edgecxr.node.spool import Spool
 from edgecxr.storage.json_values import parse_json
 
@@ -21,7 +23,7 @@ _DEAD = (
 )
 FILTERS = {
     "all": "1",
-    "waiting": "film.state IN ('received', 'reading', 'predicted')",
+    "waiting": f"film.state IN ({OPEN})",
     "flagged": "page.abnormal = 1",
     "not-flagged": "page.abnormal = 0",
     "not-analysed": "film.state IN ('refused', 'rejected')",
@@ -175,11 +177,8 @@ def queue(spool: Spool) -> tuple[int, float | None, dict[str, dict[str, int]]]:
         Number of films that wait for results; when the oldest came, seconds since the epoch; destination -> state ->
         number of results.
     """
-    count, oldest = spool.read(f"SELECT count(*), min(received) FROM film WHERE {FILTERS['waiting']}")[0]
-    counts: dict[str, dict[str, int]] = {}
-    for row in spool.read("SELECT destination, state, count(*) FROM delivery GROUP BY 1, 2 ORDER BY 1, 2"):
-        counts.setdefault(row[0], {})[row[1]] = row[2]
-    return count, oldest, counts
+    films = FilmQueue(spool)
+    return films.waiting(), films.oldest(), Deliveries(spool).counts()
 
 
 def notes(spool: Spool) -> dict[str, tuple[Any, float]]:

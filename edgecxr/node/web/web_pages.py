@@ -11,11 +11,12 @@ from urllib.parse import urlencode
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from edgecxr.machine.clock import synchronised
 from edgecxr.node.audit import audit_reading
 from edgecxr.node.audit.audit_events import Subject
 from edgecxr.node.audit.audit_syslog import is_behind
 from edgecxr.node.deliveries import Deliveries
-from edgecxr.node.surroundings import all_certificate_files
+from edgecxr.node.surroundings import all_certificate_files, disk_space
 from edgecxr.node.web import node_health, queries, views
 from edgecxr.node.web.node_metrics import CONTENT_TYPE, exposition, node_metrics
 from edgecxr.node.web.strings import DELIVERIES, FILTERS, PROCESSES, TEXT
@@ -169,13 +170,13 @@ def retry(ask: Ask) -> Response:
 def health(ask: Ask, template: str) -> Response:
     """Return how the node is."""
     site, audited = ask.site, ask.site.config.audit
-    notes, disk = queries.notes(site.spool), node_health.disk(site.config)
+    notes, disk = queries.notes(site.spool), disk_space(site.config.folder, site.config.limits)
     states = node_health.processes(site.config)
     dead = sum(counts.get("dead", 0) for counts in queries.queue(site.spool)[2].values())
     model: dict[str, Any] = notes["model"][0] if "model" in notes else {}
     certificates = views.certificates(all_certificate_files(site.config))
     words = TEXT["disk_low" if disk.low else "disk_free"]
-    kept = TEXT["clock_synchronised" if node_health.clock_is_kept() else "clock_free"]
+    kept = TEXT["clock_synchronised" if synchronised() else "clock_free"]
     return ask.page(
         template,
         "health",
@@ -223,7 +224,7 @@ def problems(ask: Ask) -> list[str]:
     # The start of the machine, from which that of a process counts, is known to a second.
     if since is not None and (model is None or model[1] < since - 2):
         found.append(TEXT["model_loading"])
-    if node_health.disk(site.config).low:
+    if disk_space(site.config.folder, site.config.limits).low:
         found.append(TEXT["disk_problem"])
     return found
 

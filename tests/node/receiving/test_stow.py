@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import io
 import json
+import re
 import socket
 import sqlite3
 import ssl
@@ -424,6 +425,18 @@ def test_a_database_that_fails_is_503(tmp_path: Path, monkeypatch: pytest.Monkey
         assert answer.status == 503 and int(answer.headers["Retry-After"]) > 0
         monkeypatch.undo()
         assert post(listener.server_address[1], multipart(scan(tmp_path, "1.4.20"))).status == 200
+
+
+def test_the_page_of_the_node_names_each_status_of_a_refusal() -> None:
+    from edgecxr.node.receiving import http_connections, stow
+
+    raised: set[str] = {"400", "408"}
+    for module in (http_connections, multipart_films, stow):
+        raised |= set(re.findall(r"BadRequest\(.*, (\d{3})\)", Path(str(module.__file__)).read_text()))
+    page = (Path(__file__).parents[3] / "docs" / "node.md").read_text()
+    table = page.partition("| status | |")[2].partition("\n\n")[0]
+    named = {status for row in table.splitlines() for status in re.findall(r"\d{3}", row.split("|")[1] if row else "")}
+    assert raised <= named
 
 
 def test_more_films_than_a_request_may_have_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

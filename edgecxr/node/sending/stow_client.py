@@ -90,6 +90,8 @@ class StowClient:
         # A service that only stores cannot be searched.
         if status >= 500 or status in (401, 403, 404, 407, 429) or 300 <= status < 400:
             self._unreachable(status, headers)
+        if status == 200 and headers.get_content_type() == "text/html":
+            raise self._without_dicom(status)
 
     def release(self) -> None:
         """Close the connection if there is one."""
@@ -128,10 +130,7 @@ class StowClient:
             return reason, words
         if 200 <= status < 300:
             if status != 204 and not data_set:
-                self.was_established = False  # the result is not the cause
-                raise Unreachable(
-                    f"{self._destination.place} answers HTTP {status} without DICOM, as a proxy's page does"
-                )
+                raise self._without_dicom(status)
             warning = _code(data_set, _STORED, _WARNING)
             return None, None if warning is None else f"HTTP {status}, warning 0x{warning:04X}"
         raise Refused(words, transient=status in _LATER or status > 504)
@@ -139,6 +138,10 @@ class StowClient:
     def _unreachable(self, status: int, headers: http.client.HTTPMessage) -> None:
         self.was_established = False  # the result is not the cause
         raise Unreachable(f"{self._destination.place} answers HTTP {status}", _wait(headers.get("Retry-After", "")))
+
+    def _without_dicom(self, status: int) -> Unreachable:
+        self.was_established = False  # the result is not the cause
+        return Unreachable(f"{self._destination.place} answers HTTP {status} without DICOM, as a proxy's page does")
 
     def _answered(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]

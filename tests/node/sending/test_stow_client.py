@@ -366,6 +366,8 @@ def test_send_and_echo_take_a_url(tmp_path: Path, made: Any, peer: Archive) -> N
     for status, code in ((200, 0), (405, 0), (404, 6), (401, 6), (500, 6)):
         peer.status = status
         assert edgecxr("node", "echo", "pacs", "--config", config, runs=tmp_path).code == code
+    peer.status, peer.headers = 200, {"Content-Type": "text/html"}
+    assert edgecxr("node", "echo", "pacs", "--config", config, runs=tmp_path).code == 6
 
 
 ORTHANC, PLUGIN = Path("/usr/sbin/Orthanc"), Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

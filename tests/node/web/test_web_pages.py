@@ -254,6 +254,13 @@ def test_every_page_asks_for_a_role_but_those_for_everybody() -> None:
     assert free == {"/sign-in", "/sign-out", "/static/{name:str}", "/healthz", "/readyz", "/metrics"}
 
 
+def test_the_queue_says_which_destination_is_gone_and_sends_nothing_there(state: Path) -> None:
+    with served(state, destination=()) as browser:
+        text = browser.get("/queue").text
+        assert "NOT FILED" in text and "no longer" in text and "Send again" not in text
+        assert browser.post("/queue/retry", form=browser.form_token(), destination="pacs").status == 404
+
+
 def test_health_names_who_was_asked_by_echo_and_who_asked(state: Path) -> None:
     config = configured(
         state.parent, f'[[destination]]\nname = "pacs"\nae_title = "P"\nhost = "127.0.0.1"\nport = {free_port()}\n'

@@ -101,7 +101,10 @@ class Modality:
             _, answer = self._association.dimse.get_msg(block=True)
         finally:
             self._association._reactor_checkpoint.set()
-        return None if answer is None else int(answer.Status)
+        if answer is None:  # it is being aborted, and may not know so far
+            self._association = None
+            return None
+        return int(answer.Status)
 
     def close(self) -> None:
         if self._association is not None and self._association.is_established:

@@ -127,6 +127,7 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
         server.shutdown()
         for association in entity.active_associations:
             association.abort(block=False)
+        scp.write_counts()
 
 
 def receives_by_tls(config: NodeConfig) -> bool:
@@ -169,6 +170,10 @@ class _StorageProvider:
             with suppress(sqlite3.Error):  # C-ECHO works on a full disk, and the page does without it
                 self._spool.note(f"echo.{self._echoes.pop()}", "asked_us")
         self._audit.write_counts(time.monotonic())
+
+    def write_counts(self) -> None:
+        """Write what was counted, at the end."""
+        self._audit.write_counts()
 
     def requested(self, event: Any) -> None:
         """Reject an association of an unknown peer, or one too many."""

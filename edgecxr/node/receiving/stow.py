@@ -83,6 +83,7 @@ def listening(config: NodeConfig, stow: Stow, spool: Spool) -> Iterator[BoundedL
     finally:
         listener.shutdown()
         listener.server_close()
+        audit.write_counts()
 
 
 def _certificates(tls: Tls) -> Renewed:

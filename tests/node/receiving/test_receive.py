@@ -17,6 +17,7 @@ pytest.importorskip("pynetdicom", reason="pynetdicom is not installed (extra nod
 from pynetdicom import AE
 from pynetdicom.sop_class import DigitalXRayImageStorageForPresentation as DX
 
+from edgecxr.node.audit.audit_reading import describe, entries
 from edgecxr.node.intake import identify
 from edgecxr.node.spool import Spool
 from tests.films.dicom_files import film, write
@@ -235,3 +236,14 @@ def test_hashes_are_of_the_content(tmp_path: Path) -> None:
     content = path.read_bytes()
     start = content.index(b"\x08\x00", content.index(EXPLICIT.encode()))
     assert identify(path).digest == hashlib.sha256(EXPLICIT.encode() + b"/" + content[start:]).hexdigest()
+
+
+def test_refusals_that_were_only_counted_are_in_the_trail_once_it_stops(tmp_path: Path) -> None:
+    with role("receive", configured(tmp_path)) as process:
+        port = int(process.says(r"listens on 127.0.0.1 port (\d+)")[1])
+        for _ in range(4):
+            assert send(port, Dataset(), calling="STRANGER") is None
+        assert process.stop() == 0
+    told = [describe(entry) for entry in entries(tmp_path / "state")]
+    refused = [row[-1] for row in told if row[2] == "association-refused"]
+    assert len(refused) == 2 and "3 times more" in refused[1]

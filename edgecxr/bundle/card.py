@@ -30,6 +30,7 @@ PLAIN_NAME = re.compile(r"\w[\w.+-]{0,127}")
 
 _LONGEST = 1000
 _MOST_LABELS = 1000
+_MOST_LIMITS = 8
 _MOST_RULES = 50
 _MOST_FILES = 32
 _MOST_COMPONENTS = 1000
@@ -69,6 +70,7 @@ class ModelCard:
             for any device.
         gate: how to tell whether a film is like the training films, and how well that works, as made by
             `edgecxr.export.fit_gate`; empty in older bundles.
+        limits: what the model must not be used for, and what its results hide; each prediction repeats them.
         sha256: checksum of the weights (best.safetensors) that everything was made from.
         version: version of edgecxr that wrote the card.
         format: version of this record.
@@ -96,6 +98,7 @@ class ModelCard:
     artefacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     target: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
     sha256: str = ""
     version: str = ""
     notice: str = NOTICE
@@ -157,7 +160,7 @@ class ModelCard:
                 raise ModelError(f"{source} was written by a newer edgecxr ({newer}): upgrade edgecxr")
             known = {f.name for f in dataclasses.fields(cls)}
             values = {key: value for key, value in values.items() if key in known}
-            card = cls(**values | {"labels": tuple(values["labels"])})
+            card = cls(**values | {key: tuple(values.get(key, ())) for key in ("labels", "limits")})
             _check(card)
             return card
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -258,6 +261,7 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
         yield not _is_text(getattr(card, key)), f"{key} is not a text"
     yield card.teacher is not None and not _is_text(card.teacher), "teacher is not a text"
     yield not all(map(_is_text, card.labels)), "labels are not texts"
+    yield not all(map(_is_text, card.limits)) or len(card.limits) > _MOST_LIMITS, "limits are not a few texts"
     yield len(card.labels) > _MOST_LABELS, f"more than {_MOST_LABELS} labels"
     names = {*card.labels, ABNORMAL}
     yield len(names) != len(card.labels) + 1, "labels are not different"

@@ -62,6 +62,7 @@ def describe(bundle: Bundle, rule: str | None = None) -> str:
         *_readable("training", lambda: _training(card)),
         *_readable("target", lambda: _target(card)),
         *_readable("result", lambda: _results(card)),
+        *[("limit", brief(limit, 300)) for limit in card.limits],
         *[row for name in card.artefacts for row in _readable("file", partial(_file, bundle, name))],
     ]
     lines = [f"{name:8} {text}" for name, text in rows]

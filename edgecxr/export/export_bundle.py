@@ -84,7 +84,7 @@ def export_bundle(
     recipe = recipe or Recipe()
     model, card = load_run(run)
     recipe.check(card)
-    card = replace(card, name=name or card.name, target=asdict(target) if target else {})
+    card = replace(card, name=name or card.name, target=asdict(target) if target else {}, limits=recipe.limits)
     images = _some_images(prepared, card)
     reference = TorchBackend(model)
     profile = target.profile if target else "modern"

@@ -19,6 +19,7 @@ METHODS = ("minmax", "percentile", "entropy")
 _MOST_IMAGES = 1_000_000
 _MOST_CHOICES = 20
 _MOST_LAYERS = 10_000
+_MOST_LIMITS, _LONGEST_LIMIT = 8, 300
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Recipe:
         keep_float: number of layers that stay floating point: those that lose most by INT8.
         size: side of the input in px that this recipe is for; None for any.
         tokens: number of patch tokens that this recipe is for; None for any.
+        limits: sentences for the card, which each prediction repeats: what the model must not be used for.
     """
 
     precisions: tuple[str, ...] = PRECISIONS
@@ -47,6 +49,7 @@ class Recipe:
     keep_float: int = 0
     size: int | None = None
     tokens: int | None = None
+    limits: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         lower = ("fp16", "int8")
@@ -85,6 +88,11 @@ class Recipe:
                 (
                     self.tokens is not None and not 1 <= self.tokens <= 224**2,
                     f"tokens {shown(self.tokens)}: a number of patches",
+                ),
+                (
+                    len(self.limits) > _MOST_LIMITS
+                    or not all(0 < len(limit) <= _LONGEST_LIMIT and limit.isprintable() for limit in self.limits),
+                    f"limits: {_MOST_LIMITS} sentences at most, each of 1 to {_LONGEST_LIMIT} printable characters",
                 ),
             )
             if wrong

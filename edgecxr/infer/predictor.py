@@ -99,6 +99,7 @@ class Predictor:
             )
         self._thresholds, self.warnings = thresholds_of(self.card, operating_point, self.bundle.path)
         self._operating_point = operating_point if self.card.operating_points else None
+        self.warnings += self.card.limits
         if self.card.phantom:
             self.warnings += (PHANTOM_WARNING,)
         self.doubts = rendering_doubts(self.card.renderings)

@@ -30,6 +30,9 @@ PLAIN = {
         {"input": "stretch"},
         {"labels": ["A", "A"]},
         {"labels": ["abnormal"]},
+        {"limits": "not for adults"},
+        {"limits": [1]},
+        {"limits": ["a"] * 9},
     ],
     ids=str,
 )

@@ -71,6 +71,8 @@ int8 = 0.02
         ("keep_float = -1", "keep_float -1"),
         ("size = 57", "size 57: one of 448, 224, 112, 56, 28"),
         ("tokens = 0", "tokens 0"),
+        ("limits = ['']", "limits"),
+        (f"limits = ['{'x' * 301}']", "limits"),
         ("seed = 1\nseed = 2", "cannot be read as TOML"),
     ],
 )

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import edgecxr
 from edgecxr.bundle.bundle import read_sums
+from edgecxr.bundle.describe import describe
 from edgecxr.engines.backend import Outputs
 from edgecxr.errors import InputError, ModelError, UsageError
 from edgecxr.films.image_file import from_array
@@ -394,3 +396,16 @@ def test_features_that_the_gate_cannot_use_are_an_error(predictor: Predictor, mo
         monkeypatch.setattr(predictor._backend, "run", changed)
         with pytest.raises(ModelError, match=r"features .*quality gate"):
             predictor.predict(DARK)
+
+
+def test_each_prediction_repeats_the_limits_on_the_card(tmp_path: Path) -> None:
+    limits = ("not for adults", "few films of oedema")
+    predictor = Predictor(tiny_bundle(tmp_path / "limited", limits=limits))
+    film = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+    assert set(limits) <= set(predictor.predict(film).warnings)
+    assert "not for adults" in describe(predictor.bundle)
+
+
+def test_the_bundle_that_comes_with_edgecxr_says_what_its_results_hide() -> None:
+    shipped = Path(edgecxr.__file__).parent / "bundles" / "research-28"
+    assert any("adults" in warning for warning in Predictor(shipped).warnings)

@@ -170,12 +170,17 @@ def test_a_service_that_is_ended_says_what_it_has_done(folder: Path, tmp_path: P
     results = tmp_path / "results.jsonl"
     bundle = tiny_bundle(tmp_path / "model").path
     command = [sys.executable, "-m", "edgecxr", "infer", str(folder), "--watch", "--json", "--resume", str(results)]
-    with subprocess.Popen([*command, "--model", str(bundle)], stderr=subprocess.PIPE, text=True) as process:
+    # What runs in the background of a script ignores SIGINT, and its children do.
+    ready = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen([*command, "--model", str(bundle)], stderr=subprocess.PIPE, text=True, **ready) as process:
         until = time.monotonic() + 120
         while not (results.exists() and results.read_text().endswith("\n")) and time.monotonic() < until:
             time.sleep(0.1)
         process.send_signal(end)
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "1 film: 1 predicted; " in err and err.splitlines()[-1] == "interrupted"
     assert json.loads(results.read_text())["status"] == "ok"

@@ -96,6 +96,7 @@ def contents(folder: Path) -> dict[str, str]:
     state=st.sampled_from(STATES),
 )
 @example(option=(("evaluate",), "--out"), value="/proc", state="trained")
+@pytest.mark.long
 def test_a_value_that_nobody_should_type_ends_in_one_line_and_loses_nothing(
     option: tuple[tuple[str, ...], str], value: str, state: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

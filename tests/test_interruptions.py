@@ -66,6 +66,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ],
     ids=["prepare", "prepare anew", "train", "distill", "export", "export anew"],
 )
+@pytest.mark.long
 def test_a_kill_at_any_moment_costs_nothing_but_time(
     stages: dict[str, Path], tmp_path: Path, stage: str, command: tuple[str, ...], step: int
 ) -> None:

@@ -80,6 +80,7 @@ def test_it_is_exported_for_both_generations_of_tensorrt(runs: Path, tmp_path: P
     assert bundle.card.target["name"] == target
 
 
+@pytest.mark.long
 def test_costs_of_its_layers_attention_and_speed(runs: Path, tmp_path: Path) -> None:
     again = copied(runs, tmp_path / "runs")
     teacher, student = names(runs)

@@ -19,9 +19,10 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "beside.py"
     ("ways", "limit", "code", "status"),
     [
         (["as typed"], "1e9", 0, "pass"),
-        pytest.param(["as typed", "spinning"], "0", 6, "fail", marks=pytest.mark.long),
+        (["as typed", "spinning"], "0", 6, "fail"),
     ],
 )
+@pytest.mark.long
 def test_training_alone_and_beside_other_work(
     tmp_path: Path, ways: list[str], limit: str, code: int, status: str
 ) -> None:

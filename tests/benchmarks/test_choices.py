@@ -17,6 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "choices.py"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_each_choice_is_measured_against_the_default(finished, tmp_path):
     root = tmp_path / "runs"
     shutil.copytree(finished.workspace.root, root)

@@ -114,6 +114,7 @@ def test_a_bundle_that_cannot_run_ends_the_benchmark(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_without_a_bundle_student_and_teacher_are_made_with_int8(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     out = tmp_path / "record.json"

@@ -13,6 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_speed_and_memory_are_measured(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "decode.py"), "--films", "12", "--side", "300", "--rounds", "1"]
     done = subprocess.run(

@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_speed_and_memory_are_measured(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "folder.py"), "--films", "6", "--side", "300", "--rounds", "1"]
     command += ["--few", "2", "--many", "4", "--out", str(tmp_path / "record.json")]

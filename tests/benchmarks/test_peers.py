@@ -176,6 +176,7 @@ def test_a_student_is_exported_plainly_and_can_be_scored(
     np.testing.assert_allclose(ours.findings, theirs.findings, atol=1e-4)
 
 
+@pytest.mark.long
 def test_peers_and_own_models_stand_in_one_record(models: ModuleType, made: Path, clinic: Any, tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     absent.mkdir()

@@ -38,6 +38,7 @@ def test_every_pair_is_measured_and_an_exceeded_limit_is_named(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_bare_script_does_the_same_work(tmp_path: Path) -> None:
     done = run(tmp_path / "record.json", *ANY, "--limit=infer-wall=1000")
     assert done.returncode == 0, done.stderr

@@ -40,6 +40,7 @@ def tables(root: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_grid_is_trained_once_and_stands_beside_the_paper(clinic, tmp_path):
     root = tmp_path / "runs"
     shutil.copytree(clinic.path, root / "data" / "clinic")

@@ -16,6 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "training_step.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("limit", "code", "status"), [("1", 0, "pass"), ("0", 6, "fail")])
+@pytest.mark.long
 def test_each_kind_of_training_has_its_share(tmp_path: Path, limit: str, code: int, status: str) -> None:
     out = tmp_path / "record.json"
     small = ["--steps", "3", "--batch", "2", "--depth", "2", "--limit", limit]

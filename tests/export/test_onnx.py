@@ -47,7 +47,7 @@ def test_an_upsampling_student_takes_small_films_and_answers_as_its_checkpoint_d
 
 
 @pytest.mark.parametrize("profile", OPSETS)
-@pytest.mark.parametrize(("size", "patch"), [(224, 32), (28, 4), (28, 2)])
+@pytest.mark.parametrize(("size", "patch"), [(224, 32), (28, 4), pytest.param(28, 2, marks=pytest.mark.long)])
 def test_a_convolutional_stem_is_exported_without_batch_norm_and_answers_as_its_checkpoint(
     tmp_path, profile, size, patch
 ):

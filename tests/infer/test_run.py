@@ -453,6 +453,7 @@ def test_options_of_the_gate_as_a_user_types_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_reads_films_as_this_machine_does(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     bundle = tiny_bundle(tmp_path / "model").path

@@ -122,7 +122,7 @@ def check_audit(config: Path, films: list[Path]) -> None:
     assert broken.code == 6 and re.search(r"line \d+ ", broken.error)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [5, pytest.param(200, marks=pytest.mark.long)])
 def test_nothing_acknowledged_is_lost_whichever_process_is_killed(tmp_path: Path, kills: int) -> None:
     chance = random.Random(kills)
     model = tiny_bundle(tmp_path / "model").path

@@ -210,6 +210,7 @@ def acknowledging(folder: Path, pipe: int, kill_before: int) -> None:
             add(spool, uid, b"other content")
 
 
+@pytest.mark.long
 def test_whatever_was_acknowledged_is_there_after_a_kill_before_any_change(tmp_path: Path) -> None:
     folder, acknowledged, killed = tmp_path / "state", [], 0
     for kill_before in range(1, 200):

@@ -137,6 +137,7 @@ def examined(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("use", [verified, replaced])
+@pytest.mark.long
 def test_a_bundle_with_deep_folders_is_used_as_ever(tmp_path: Path, use: Callable[[Path], None]) -> None:
     folder = tiny_bundle(tmp_path / "bundle").path
     deep(folder)
@@ -153,6 +154,7 @@ def test_doctor_looks_into_deep_folders(tmp_path: Path, monkeypatch: pytest.Monk
     emptied(folder)
 
 
+@pytest.mark.long
 def test_what_looks_like_a_left_over_is_removed_however_deep(tmp_path: Path) -> None:
     left = tmp_path / f".edgecxr-{'0' * 16}.tmp"
     left.mkdir()

@@ -192,6 +192,7 @@ def test_a_run_that_changes_the_number_of_its_processes_ends_as_any_other(start,
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_error_of_all_is_said_once_with_its_own_exit_code(start):
     code, out, err = ended(start(*PYTHON, *TEACHER, *QUICK, "--lr", "1e30", "--devices", "2"))
     assert (code, out) == (6, "")

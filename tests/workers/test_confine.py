@@ -325,6 +325,7 @@ def lies(item: tuple[str, str]) -> tuple[str, bytes]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.long
 def test_no_film_answers_for_another_or_ends_the_run(workers: int) -> None:
     items = [("first", "good")]
     for number, kind in enumerate([*LIES, "raises", "late"]):

@@ -154,7 +154,7 @@ def test_an_image_that_takes_too_long_twice_is_rejected_and_the_rest_goes_on(sou
 
 
 @pytest.mark.usefixtures("_told")
-@pytest.mark.parametrize("size", [224, 448])
+@pytest.mark.parametrize("size", [224, pytest.param(448, marks=pytest.mark.long)])
 def test_what_was_rejected_is_read_again_on_request_and_nothing_else(source: Path, tmp_path: Path, size: int) -> None:
     first = prepare(slow(source), tmp_path / "out", 2, time_limit=2, size=size)
     assert first.info["rejected"]["too-slow"] == 2

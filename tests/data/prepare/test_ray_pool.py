@@ -53,6 +53,7 @@ print("killed", len(killed))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole", "deadly", "unseen"])
+@pytest.mark.long
 def test_a_cluster_that_loses_a_process_gives_the_same_bytes(source: Path, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("ray")
     words = [str(word) for word in (source, tmp_path / "ray", kind)]
@@ -94,6 +95,7 @@ print("cores", cores, "nodes left", len([node for node in ray.nodes() if node["A
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_that_loses_a_node_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     done = ran([sys.executable, "-c", NODES, str(source), str(tmp_path / "ray")])

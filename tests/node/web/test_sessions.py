@@ -154,6 +154,7 @@ PROXY = Web(port=0, proxy="127.0.0.1", proxy_header="X-Remote")
 
 
 def test_whom_the_proxy_names_is_signed_in_with_the_role_of_that_user(staffed: Path) -> None:
+    before = len(list(entries(staffed)))
     with served(staffed, PROXY) as browser:
         for role in ROLES:
             page = browser.get("/films/1", **{"X-Remote": role, "X-Forwarded-For": "6.6.6.6, 10.0.0.9"})
@@ -170,7 +171,8 @@ def test_whom_the_proxy_names_is_signed_in_with_the_role_of_that_user(staffed: P
             assert browser.get("/films", **{"X-Remote": named}).status == 403, named[:20]
         for headers in ({}, {"X-Remote": ""}, {"Remote-User": "admin"}):
             assert browser.get("/films", **headers).status == 303  # to sign in with a password
-    looked = [describe(entry) for entry in entries(staffed) if "film-looked-at" in describe(entry)]
+    rows = [describe(entry) for entry in list(entries(staffed))[before:]]
+    looked = [row for row in rows if "film-looked-at" in row]
     assert [row[3].partition(",")[0] for row in looked] == [f"{role} at 10.0.0.9" for role in ROLES]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pynetdicom import evt
 from pynetdicom.transport import AssociationSocket
 
-from edgecxr.node.node_config import Limits
+from edgecxr.node.limits import Limits
 
 _ABORT = struct.pack(">BBLBBBB", 7, 0, 4, 0, 0, 2, 0)
 """A-ABORT by the service provider, reason not specified (PS3.8, 9.3.8)."""

@@ -56,7 +56,13 @@ class Deliveries:
         self._spool = spool
 
     def add(
-        self, film: int, objects: Sequence[DicomObject], destinations: Sequence[str], reason: str | None = None
+        self,
+        film: int,
+        objects: Sequence[DicomObject],
+        destinations: Sequence[str],
+        reason: str | None = None,
+        state: str | None = None,
+        record: str | None = None,
     ) -> None:
         """Store a film's results, and queue them for all destinations.
 
@@ -65,6 +71,8 @@ class Deliveries:
             objects: its results.
             destinations: names of those that get them.
             reason: why a result is lacking.
+            state: of the film from then on; by default that of one whose results are made.
+            record: what the model or the gate said of it, as JSON; by default what was noted before.
 
         Raises:
             OSError: they cannot be written.
@@ -87,8 +95,9 @@ class Deliveries:
                         *(number, destination, now, now),
                     )
             run(
-                "UPDATE film SET state = ?, reason = ?, lease = NULL, changed = ? WHERE id = ?",
-                *("made" if destinations else "filed", reason, now, film),
+                "UPDATE film SET state = ?, reason = ?, lease = NULL, changed = ?, prediction = coalesce(?, prediction)"
+                " WHERE id = ?",
+                *(state or ("made" if destinations else "filed"), reason, now, record, film),
             )
 
     def due(self, destination: str, most: int) -> list[Delivery]:

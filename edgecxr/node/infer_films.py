@@ -18,6 +18,7 @@ from edgecxr import resolve
 from edgecxr.errors import EdgeCxrError, InputError, brief
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.objects import Origin, dicom_objects, header_kind
+from edgecxr.infer.dicom.refusal import refusal_objects
 from edgecxr.infer.film_readers import Read, Readers, Request, renamed
 from edgecxr.infer.json_line import AskedModel, record_of, to_json
 from edgecxr.infer.prediction import Prediction, Rejection
@@ -147,7 +148,18 @@ class FilmInference:
         shown = result if self._config.phi else without_names(result)
         record = to_json(record_of(shown, self._model))
         self._written(lambda: add_page(self._spool, film.number, read, result, self._config.phi))
-        self._without_result(film, "rejected" if result.gate is None else "refused", result.reason, record)
+        state = "rejected" if result.gate is None else "refused"
+        if self._config.not_analysed and self._destinations:
+            header = read.header if read else result.header
+            asked, received = self._predictor.card.name, _second(film)
+            made = refusal_objects(header, result, asked, self._origin, received, self._config.phi)
+            if made.objects:
+                names, reason = self._destinations, result.reason
+                self._written(lambda: self._deliveries.add(film.number, made.objects, names, reason, state, record))
+                self._audit.without_result(film.subject, state, reason)
+                say(f"infer: film {film.number} is {state}: {reason}; a report says so")
+                return
+        self._without_result(film, state, result.reason, record)
 
     def _with_result(self, film: Film, read: FilmRead, prediction: Prediction) -> None:
         number = film.number
@@ -158,8 +170,7 @@ class FilmInference:
         record = to_json(record_of(shown, self._model, attention=True))
         self._written(lambda: add_page(self._spool, number, read, prediction, self._config.phi))
         self._written(lambda: self._queue.set_predicted(number, record))
-        received = datetime.fromtimestamp(film.received, timezone.utc).replace(microsecond=0)
-        made = dicom_objects(read, prediction, self._origin, received, self._config.phi)
+        made = dicom_objects(read, prediction, self._origin, _second(film), self._config.phi)
         if not made.objects:
             self._without_result(film, "rejected", made.reason or "not-made")
             return
@@ -195,6 +206,11 @@ class FilmInference:
 
 class _Stopped(Exception):
     """A request to stop while the disk cannot be written."""
+
+
+def _second(film: Film) -> datetime:
+    """Return when a film was received, to a second."""
+    return datetime.fromtimestamp(film.received, timezone.utc).replace(microsecond=0)
 
 
 def _boot_id() -> str:

@@ -20,7 +20,7 @@ from typing import IO
 from edgecxr.films.codestreams.pixel_data import SYNTAXES
 from edgecxr.node.audit.audit_events import Audit, Source, Subject
 from edgecxr.node.film_queue import FilmQueue, Identity
-from edgecxr.node.node_config import Limits
+from edgecxr.node.limits import Limits
 from edgecxr.node.receiving.answers import CLASSES
 from edgecxr.node.spool import Spool
 from edgecxr.node.surroundings import disk_space

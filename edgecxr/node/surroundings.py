@@ -12,7 +12,8 @@ from typing import Any
 from edgecxr import extras
 from edgecxr.errors import UsageError
 from edgecxr.machine.clock import synchronised
-from edgecxr.node.node_config import Limits, NodeConfig
+from edgecxr.node.limits import Limits
+from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.tls.certificates import end_of, ending
 from edgecxr.storage.reading import BadFile, open_file
 

@@ -18,6 +18,7 @@ from edgecxr.infer.predictor import Predictor
 from edgecxr.node import infer_films
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.audit.audit_reading import describe, entries
+from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import MOST_ENDED, FilmQueue
 from edgecxr.node.infer_films import TWIN, FilmInference
 from edgecxr.node.intake import take
@@ -108,6 +109,38 @@ def test_each_film_gets_its_results_or_its_reason(
         ((prediction,),) = spool.read("SELECT prediction FROM film WHERE id = ?", good)
         assert json.loads(prediction)["findings"]["Cardiomegaly"]["decision"] is True
         assert str(spool.folder) not in prediction + "".join(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("phi", [True, False])
+def test_a_report_says_why_a_film_was_not_analysed_where_that_is_asked_for(
+    tmp_path: Path, predictor: Predictor, phi: bool
+) -> None:
+    with Spool(tmp_path / "state") as spool:
+        lateral = arrive(spool, tmp_path, "1.2", ViewPosition="LL", BodyPartExamined="CHEST QUISPE", phi=phi)
+        without = arrive(spool, tmp_path, "1.3", StudyInstanceUID=None, phi=phi)
+        blank = put(spool, write(film(np.zeros((64, 64), np.uint8), **NAMED), tmp_path, "black.dcm").read_bytes(), phi)
+        infer(spool, predictor, not_analysed=True, phi=phi)
+        assert rows(spool) == [
+            (lateral, "refused", "view"),
+            (without, "rejected", "no-identifiers"),
+            (blank, "rejected", "blank"),
+        ]
+        assert [len(contents(spool, number)) for number in (lateral, without, blank)] == [1, 0, 1]
+        report = dcmread(spool.result_path(spool.read("SELECT id FROM result WHERE film = ?", lateral)[0][0]))
+        assert (report.Modality, str(report.PatientName)) == ("SR", NAMED["PatientName"] if phi else "")
+        assert phi or b"QUISPE" not in b"".join(contents(spool, lateral)).upper()
+        (state,) = {row[0] for row in spool.read("SELECT state FROM delivery")}
+        assert state == "waiting"
+        first = contents(spool, lateral)
+        for result in spool.read("SELECT id FROM result"):
+            Deliveries(spool).set_sent(result["id"], "pacs")
+        assert rows(spool)[0] == (lateral, "refused", "view")
+        with spool.transaction() as run:  # as if the process had been killed before it stored the report
+            run("DELETE FROM delivery")
+            run("DELETE FROM result")
+            run("UPDATE film SET state = 'reading', lease = 'no boot:1'")
+        infer(spool, predictor, not_analysed=True, phi=phi)
+        assert contents(spool, lateral) == first
 
 
 def test_a_film_read_again_after_a_kill_gets_the_same_bytes(tmp_path: Path, predictor: Predictor) -> None:

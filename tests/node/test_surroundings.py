@@ -12,7 +12,8 @@ from edgecxr.doctor import node_rows
 from edgecxr.errors import UsageError
 from edgecxr.machine import clock
 from edgecxr.node import check, surroundings
-from edgecxr.node.node_config import Limits, NodeConfig
+from edgecxr.node.limits import Limits
+from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.surroundings import disk, findings, tools, unfit
 from tests.cli_workspace import edgecxr
 from tests.node.running import configured, free_port

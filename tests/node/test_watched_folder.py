@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgecxr.node.node_config import Limits, NodeConfig, Watch
+from edgecxr.node.limits import Limits
+from edgecxr.node.node_config import NodeConfig, Watch
 from edgecxr.node.spool import Spool
 from edgecxr.node.watched_folder import REST, WatchedFolder
 from edgecxr.storage.walk import remove_tree

@@ -76,6 +76,9 @@ _SAME = {
 ABNORMAL_FILM = Code("ABNORMAL-FILM", PRIVATE, "Film is not normal")
 DECISION = Code("DECISION", PRIVATE, "Decision at the operating point")
 THRESHOLD = Code("THRESHOLD", PRIVATE, "Threshold of the operating point")
+ANALYSIS = Code("ANALYSIS", PRIVATE, "Analysis by the model")
+NOT_ANALYSED = Code("NOT-ANALYSED", PRIVATE, "Not analysed")
+REASON = Code("REASON", PRIVATE, "Reason why it was not analysed")
 PROBABILITY = Code("122157", "DCM", "Probability")
 NORMALITY = Code("121402", "DCM", "Normality")
 COMMENT = Code("121106", "DCM", "Comment")
@@ -85,6 +88,15 @@ ABNORMAL = Code("263654008", "SCT", "Abnormal")
 NORMAL = Code("17621005", "SCT", "Normal")
 CHEST_FILM = Code("399208008", "SCT", "Plain chest X-ray")
 NO_UNITS = Code("1", "UCUM", "no units")
+
+
+def reason(name: str) -> Code:
+    """Return the code of a reason why a film was not analysed.
+
+    Args:
+        name: one of `edgecxr.errors.REASONS`.
+    """
+    return Code(name.upper()[:16], PRIVATE, name)
 
 
 def finding(label: str) -> Code:

@@ -6,15 +6,12 @@ run in any process and be repeated after a crash.
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,7 +40,7 @@ from edgecxr.films.header import (
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.filled_report import filled_report
 from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, MadeBy
-from edgecxr.infer.dicom.uids import uid_of
+from edgecxr.infer.dicom.uids import digest_of, uid_of
 from edgecxr.infer.overlay import overlay, research_band
 from edgecxr.infer.prediction import Prediction
 from edgecxr.infer.predictor import Predictor
@@ -154,18 +151,15 @@ def dicom_objects(
         patient: whether results say who the patient is.
     """
     header = film.header or {}
-    lacking = tuple(keyword for keyword in REQUIRED if not is_uid(header.get(keyword, "")))
-    if lacking:
-        return DicomObjects(reason="no-identifiers", keywords=lacking)
-    lost = tuple(keyword for keyword in header[NOT_REPEATED].split() if keyword not in (*REQUIRED, *DESCRIPTIONS))
-    if set(WHOSE) & set(lost):
-        return DicomObjects(reason="no-patient-id", keywords=tuple(keyword for keyword in WHOSE if keyword in lost))
+    if (without := unidentified(header)) is not None:
+        return without
+    lost = _not_repeated(header)
     if not patient:
         # The reader's warnings may quote the film; the warning about an overruled gate names only reasons.
         forced = warnings_of(prediction.gate)[:1] if prediction.gate.verdict == "forced" else ()
         doubts = [warning for warning in prediction.warnings if warning in origin.doubts]
         prediction = replace(prediction, warnings=(*forced, *doubts, *origin.of_model))
-    when = _in_zone(when, header[ZONE])
+    when = in_zone(when, header[ZONE])
     uid = partial(_uid, _digest(film, prediction, origin, when, patient))
     objects, reasons, causes = [], [], []
     for kind, make in ((REPORT, _report), (PICTURE, _picture)):
@@ -174,12 +168,28 @@ def dicom_objects(
             reasons.append("may-show-names")
             continue
         try:
-            objects.append(_object(kind, make, film, prediction, origin, uid, when))
+            objects.append(as_file(kind, partial(make, film, prediction, origin, uid), header, uid, when))
         except Exception as error:  # of highdicom or Pillow, which know better than we what they cannot do
             reasons.append(_NOT_MADE[kind])
             causes.append((kind, f"{type(error).__name__}, {brief(error)}"))
     reason = ("not-made", *reasons)[1 if objects else 0] if reasons else None
     return DicomObjects(tuple(objects), reason, lost, tuple(causes))
+
+
+def unidentified(header: dict[str, str]) -> DicomObjects | None:
+    """Return that there is no result without identifiers.
+
+    None if the film has those that a result needs.
+    """
+    lacking = tuple(keyword for keyword in REQUIRED if not is_uid(header.get(keyword, "")))
+    if lacking:
+        return DicomObjects(reason="no-identifiers", keywords=lacking)
+    lost = tuple(keyword for keyword in WHOSE if keyword in _not_repeated(header))
+    return DicomObjects(reason="no-patient-id", keywords=lost) if lost else None
+
+
+def _not_repeated(header: dict[str, str]) -> tuple[str, ...]:
+    return tuple(keyword for keyword in header[NOT_REPEATED].split() if keyword not in (*REQUIRED, *DESCRIPTIONS))
 
 
 def _digest(film: FilmRead, prediction: Prediction, origin: Origin, when: datetime, patient: bool) -> str:
@@ -188,9 +198,7 @@ def _digest(film: FilmRead, prediction: Prediction, origin: Origin, when: dateti
     answer = {
         field.name: getattr(prediction, field.name) for field in fields(prediction) if field.name not in _NO_CONTENT
     }
-    stated = [__version__, header, when.isoformat(), origin, answer, patient]
-    text = json.dumps(stated, sort_keys=True, default=_as_dict)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
+    digest = digest_of([__version__, header, when.isoformat(), origin, answer, patient])
     for pixels in (film.image, film.display, prediction.attention):
         if pixels is not None:
             digest.update(f"/{pixels.dtype}/{pixels.shape}/".encode())
@@ -198,31 +206,33 @@ def _digest(film: FilmRead, prediction: Prediction, origin: Origin, when: dateti
     return digest.hexdigest()
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else dict(value)
-
-
 def _uid(digest: str, part: str) -> UID:
     return uid_of("edgecxr result", digest, part)
 
 
 def _report(
-    film: FilmRead, prediction: Prediction, origin: Origin, source: Dataset, uid: Callable[[str], UID]
+    film: FilmRead, prediction: Prediction, origin: Origin, uid: Callable[[str], UID], source: Dataset
 ) -> Dataset:
     point = prediction.operating_point
-    made_by = MadeBy(
-        model=_short(prediction.model),
-        version=f"model sha256 {origin.sha256[:16]}, edgecxr {__version__}",
-        parameter=f"operating point: {point}" if point else "no operating point: thresholds of 0.5",
-        device=uid_of("edgecxr device", origin.sha256),
-        description=_DESCRIPTION,
-    )
+    parameter = f"operating point: {point}" if point else "no operating point: thresholds of 0.5"
+    made_by = made_by_model(prediction.model, origin, parameter)
     comments = [*prediction.warnings, *filter(None, [prediction.doubtful])]
     return filled_report(source, prediction, tuple(printable(comment) for comment in comments), made_by, uid)
 
 
+def made_by_model(model: str, origin: Origin, parameter: str) -> MadeBy:
+    """Return what a report says of the model that made it."""
+    return MadeBy(
+        model=_short(model),
+        version=f"model sha256 {origin.sha256[:16]}, edgecxr {__version__}",
+        parameter=parameter,
+        device=uid_of("edgecxr device", origin.sha256),
+        description=_DESCRIPTION,
+    )
+
+
 def _picture(
-    film: FilmRead, prediction: Prediction, origin: Origin, source: Dataset, uid: Callable[[str], UID]
+    film: FilmRead, prediction: Prediction, origin: Origin, uid: Callable[[str], UID], source: Dataset
 ) -> Dataset:
     assert film.display is not None
     pixels = np.asarray(research_band(overlay(Image.fromarray(film.display), prediction)))
@@ -259,20 +269,18 @@ def _picture(
     return picture
 
 
-def _object(
-    kind: str,
-    make: Callable[..., Dataset],
-    film: FilmRead,
-    prediction: Prediction,
-    origin: Origin,
-    uid: Callable[[str], UID],
-    when: datetime,
+def as_file(
+    kind: str, make: Callable[[Dataset], Dataset], header: dict[str, str], uid: Callable[[str], UID], when: datetime
 ) -> DicomObject:
     """Return an object of a film as a file, with its patient.
 
-    `make` returns the object; the patient is that of the film's header.
+    Args:
+        kind: `REPORT` or `PICTURE`.
+        make: returns the object, given the film's identifiers.
+        header: of the film; the patient is that of it.
+        uid: returns the UID of a named part of the object.
+        when: date and time of the object, in the film's zone.
     """
-    header = film.header or {}
     source = Dataset()
     file = io.BytesIO()
     # pydicom warns of invalid UIDs of old films, which cannot be changed.
@@ -280,7 +288,7 @@ def _object(
         warnings.simplefilter("ignore")
         for keyword in (*REQUIRED, *PATIENT):
             setattr(source, keyword, header[keyword] if keyword in REQUIRED else "")
-        dataset = make(film, prediction, origin, source, uid)
+        dataset = make(source)
         # Set here and not in `source`, since highdicom's messages quote names that it finds odd.
         for keyword in PATIENT:
             setattr(dataset, keyword, header.get(keyword, ""))
@@ -296,7 +304,7 @@ def _object(
     return DicomObject(kind, str(sop_class), str(uid(kind)), file.getvalue())
 
 
-def _in_zone(when: datetime, zone: str) -> datetime:
+def in_zone(when: datetime, zone: str) -> datetime:
     """Return a time in the film's time zone, if stated.
 
     Else it is in this machine's.

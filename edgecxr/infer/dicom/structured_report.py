@@ -78,9 +78,6 @@ def report(
         made_by: what made the prediction.
         uid: returns the UID of a named part of this report, always the same for a name.
     """
-    observer = DeviceObserverIdentifyingAttributes(
-        uid=made_by.device, name="edgecxr", manufacturer_name="edgecxr", model_name=made_by.model
-    )
     algorithm = AlgorithmIdentification(made_by.model or "model", made_by.version, parameters=[made_by.parameter])
     source = SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)
     whole = our_codes.ABNORMAL if prediction.decisions[ABNORMAL] else our_codes.NORMAL
@@ -105,6 +102,15 @@ def report(
                 source_images=[source],
             )
         )
+    return _content(groups, made_by, comments)
+
+
+def _content(
+    groups: list[MeasurementsAndQualitativeEvaluations], made_by: MadeBy, comments: tuple[str, ...]
+) -> MeasurementReport:
+    observer = DeviceObserverIdentifyingAttributes(
+        uid=made_by.device, name="edgecxr", manufacturer_name="edgecxr", model_name=made_by.model
+    )
     content = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(codes.DCM.Device, observer),
@@ -116,6 +122,31 @@ def report(
     )
     _say(content, (NOTICE, *comments))
     return content
+
+
+def refusal_report(
+    film: Dataset, reason: str, comments: tuple[str, ...], made_by: MadeBy, uid: Callable[[str], str]
+) -> MeasurementReport:
+    """Return the content of a report of a film that was not analysed.
+
+    Args:
+        film: the film, with SOPInstanceUID.
+        reason: one of `edgecxr.errors.REASONS`.
+        comments: texts after the research notice.
+        made_by: what would have made a prediction.
+        uid: returns the UID of a named part of this report, always the same for a name.
+    """
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid("film"), our_codes.ANALYSIS.meaning),
+        finding_type=_concept(our_codes.ANALYSIS),
+        algorithm_id=AlgorithmIdentification(made_by.model or "model", made_by.version, parameters=[made_by.parameter]),
+        qualitative_evaluations=[
+            QualitativeEvaluation(_concept(our_codes.ANALYSIS), _concept(our_codes.NOT_ANALYSED)),
+            QualitativeEvaluation(_concept(our_codes.REASON), _concept(our_codes.reason(reason))),
+        ],
+        source_images=[SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)],
+    )
+    return _content([group], made_by, comments)
 
 
 def document(film: Dataset, content: MeasurementReport, made_by: MadeBy, uids: tuple[str, str]) -> Comprehensive3DSR:

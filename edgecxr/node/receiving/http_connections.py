@@ -14,7 +14,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from edgecxr.node.node_config import Limits
+from edgecxr.node.limits import Limits
 from edgecxr.node.tls.certificates import Renewed
 
 _LONGEST_READ = 5.0  # seconds after which a deadline is looked at again

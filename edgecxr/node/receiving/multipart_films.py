@@ -23,7 +23,7 @@ from edgecxr.node import intake
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.intake import NotTaken
-from edgecxr.node.node_config import Limits
+from edgecxr.node.limits import Limits
 from edgecxr.node.receiving.answers import FAILED, STATUSES
 from edgecxr.node.receiving.http_connections import BadRequest
 from edgecxr.node.spool import Spool

@@ -21,7 +21,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined, unused-ignore]
 from edgecxr.errors import UsageError, brief
 from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.node.bounded_socket import BoundedSocket
-from edgecxr.node.node_config import Limits, NodeConfig
+from edgecxr.node.limits import Limits
+from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable

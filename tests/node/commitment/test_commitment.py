@@ -29,7 +29,7 @@ from edgecxr.infer.dicom.objects import DicomObject
 from edgecxr.node.commitment import commitment_request
 from edgecxr.node.commitment.commitments import AGAIN, Commitments
 from edgecxr.node.deliveries import Deliveries
-from edgecxr.node.node_config import Limits
+from edgecxr.node.limits import Limits
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import Spool
 from edgecxr.node.supervisor import ROLES

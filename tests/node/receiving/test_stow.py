@@ -410,7 +410,8 @@ def test_no_room_is_503_with_the_time_to_wait(tmp_path: Path) -> None:
 
 
 def test_a_database_that_fails_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgecxr.node.node_config import Limits, NodeConfig
+    from edgecxr.node.limits import Limits
+    from edgecxr.node.node_config import NodeConfig
     from edgecxr.node.receiving import stow
     from edgecxr.node.receiving.stow_settings import Stow
 
@@ -442,7 +443,8 @@ def test_the_page_of_the_node_names_each_status_of_a_refusal() -> None:
 def test_more_films_than_a_request_may_have_is_413(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multipart_films, "MOST_FILMS", 2)
     from edgecxr.node.audit.audit_events import Audit, Source
-    from edgecxr.node.node_config import Limits, NodeConfig
+    from edgecxr.node.limits import Limits
+    from edgecxr.node.node_config import NodeConfig
 
     limits, audit = Limits(free_mib=0, free_percent=0), Audit(NodeConfig(state=str(tmp_path / "state")), "stow")
     body = [multipart(*(scan(tmp_path, f"1.4.16.{number}") for number in range(3)))]

@@ -23,7 +23,8 @@ from edgecxr.node import check
 from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.check import describe, status
 from edgecxr.node.deliveries import LONGEST_PAUSE
-from edgecxr.node.node_config import Destination, Limits, NodeConfig
+from edgecxr.node.limits import Limits
+from edgecxr.node.node_config import Destination, NodeConfig
 from edgecxr.node.sending import association, send
 from edgecxr.node.sending.send import pause
 from tests.cli_workspace import edgecxr

@@ -26,6 +26,7 @@ from edgecxr.data.tables.findings import (
     finding_columns,
     finding_doubts,
 )
+from edgecxr.data.tables.likely_columns import patients_hint, require_images
 from edgecxr.data.tables.other_columns import (
     counted_as_normal,
     metadata_warnings,
@@ -109,7 +110,8 @@ def folder(
     # Default columns may be missing; columns that the user names may not.
     usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
     asked = [column for column in (normal_column, abnormal_column) if column]
-    table.require((image_column, *usual, *asked, *(() if label_column else labels or ()), *ignore))
+    require_images(table, image_column)
+    table.require((*usual, *asked, *(() if label_column else labels or ()), *ignore))
     patient_column = table.called((patient_column.lower(),)) or patient_column
     split_column = table.called((split_column.lower(),)) or split_column
 
@@ -150,8 +152,7 @@ def folder(
         warnings += metadata_warnings(table, unused)
     if patient_column not in table.columns:
         warnings.append(
-            f"there is no column {patient_column!r}: each image counts as a patient of its own; name the "
-            "column of patients with --patient-column"
+            f"there is no column {patient_column!r}: each image counts as a patient of its own; {patients_hint(table)}"
         )
     if split_column in table.columns:
         splits = _named_splits(table, split_column)

@@ -171,6 +171,14 @@ def folder(
     if boxes is not None:
         listed, box_warnings = listed_boxes(read_table(Path(boxes)), table, image_column, files, findings)
         warnings += box_warnings
+    chosen = {
+        "images": str(Path(images).resolve()) if images and Path(images).resolve() != path.resolve().parent else None,
+        "image_column": None if image_column == "image" else image_column,
+        "patient_column": None if patient_column.lower() == "patient" else patient_column,
+        "label_column": label_column,
+        "ignore": ", ".join(sorted(set(ignore))) or None,
+        "uncertain": uncertain,
+    }
     provenance: dict[str, Any] = {
         "kind": "folder",
         "source": str(path.resolve()),
@@ -181,6 +189,8 @@ def folder(
         "seed": seed,
         "phantom": False,
         "warnings": warnings,
+        # Defaults are left out, so that sets prepared when no option was recorded stay as they are.
+        **{option: value for option, value in chosen.items() if value is not None},
     }
     # Unlisted files are not reported: users may keep any images beside a table.
     name = name or _default_name(path)

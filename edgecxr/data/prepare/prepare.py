@@ -132,6 +132,10 @@ def replaces(there: Prepared, dataset: Dataset) -> str:
     keys = [key for key in dict.fromkeys((*old, *new)) if key not in ("warnings", "labels_from", "cut")]
     changed = [key for key in keys if old.get(key) != new.get(key)]
     changes = [f"{key.replace('_', ' ')}: {_shown(old.get(key))}, now {_shown(new.get(key))}" for key in changed]
+    made_of = [origin.get("labels_from", {}) for origin in (old, new)]
+    others = [label for label in made_of[0] if made_of[0][label] != made_of[1].get(label)]
+    if others and "findings" not in changed:
+        changes.append(f"what findings are made of: {', '.join(others)}")
     if len(there.boxes) and not dataset.boxes:
         advice = "; --boxes FILE keeps them" if dataset.provenance.get("kind") == "folder" else ""
         changes.append(f"boxes: {len(there.boxes)}, now none{advice}")
@@ -141,6 +145,8 @@ def replaces(there: Prepared, dataset: Dataset) -> str:
 
 
 def _shown(value: object) -> str:
+    if value is None:
+        return "not given"
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

@@ -187,6 +187,48 @@ def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_p
     assert "--boxes" in replaces(made, folder(source))
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"patient_column": "copy"}, "patient column: not given, now copy"),
+        ({"ignore": ["Nodule"]}, "ignore: not given, now Nodule"),
+        ({"labels": ["Edema"]}, "findings: Edema, Nodule, now Edema"),
+        ({"uncertain": "ones"}, "uncertain: not given, now ones"),
+        ({"image_column": "copy"}, "image column: not given, now copy"),
+        ({"abnormal_column": "Edema"}, "abnormal: any finding, now Edema"),
+        ({"split_column": "fold"}, "split: split, now fold"),
+        ({"images": "elsewhere"}, "images: not given, now "),
+        ({"seed": 3}, "seed: 0, now 3"),
+    ],
+)
+def test_each_option_that_replaces_a_set_is_announced(
+    source: Path, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    header, *lines = (source / "labels.csv").read_text().splitlines()
+    wider = [f"{line},{line.split(',')[0]},{line.split(',')[2]}" for line in lines]
+    (source / "labels.csv").write_text("\n".join([f"{header},copy,fold", *wider]))
+    (source / "elsewhere").mkdir()
+    (source / "elsewhere" / "0.png").write_bytes((source / "0.png").read_bytes())
+    made = prepare(folder(source), tmp_path / "out", 1)
+    same = folder(source, images=source, patient_column="patient")
+    assert replaces(made, same) == "" and fingerprint(same) == made.info["inputs"]
+    given = options | ({"images": source / "elsewhere"} if "images" in options else {})
+    other = folder(source, **given)
+    assert said in replaces(made, other) and fingerprint(other) != made.info["inputs"]
+
+
+def test_findings_made_of_other_labels_are_announced(source: Path, tmp_path: Path) -> None:
+    plain = folder(source)
+    first, second = (
+        dataclasses.replace(
+            plain, provenance=plain.provenance | {"labels_from": {"Edema": parts, "Nodule": ["Nodule"]}}
+        )
+        for parts in (["Edema"], ["Edema", "Congestion"])
+    )
+    made = prepare(first, tmp_path / "out", 1)
+    assert replaces(made, first) == "" and "made of: Edema)" in replaces(made, second)
+
+
 def test_two_at_once_are_refused(source: Path, tmp_path: Path) -> None:
     def second(done: int, total: int) -> None:
         if done == 1:

@@ -52,7 +52,7 @@ def node_retry(
     config: Config = None,
     to: Annotated[str | None, typer.Option(metavar="NAME", help="Of this destination alone.")] = None,
 ) -> None:
-    """Send again what was given up or dropped."""
+    """Send again what was given up or dropped, and what waits."""
     from edgecxr.node.audit.audit_events import Audit
     from edgecxr.node.check import destination_of, opened
     from edgecxr.node.deliveries import Deliveries
@@ -64,9 +64,11 @@ def node_retry(
         destination_of(read, to)
     with opened(read) as spool:
         names = [each.name for each in read.destination] if to is None else [to]
-        count = sum(Deliveries(spool).retry(name) for name in names)
-        Audit(read, "command").retried(count, to)
-    show(f"{count} results are sent again")
+        deliveries = Deliveries(spool)
+        count = sum(deliveries.retry(name) for name in names)
+        waiting = sum(deliveries.hurry(name) for name in names)
+        Audit(read, "command").retried(count + waiting, to)
+    show(f"{count} results that were given up are sent again, {waiting} that waited for their next try are tried now")
 
 
 @nodes.command("echo", epilog="Example:  edgecxr node echo pacs --config node.toml")
@@ -106,7 +108,7 @@ def node_echo(
         noted(True)
     except Unreachable as error:
         noted(False)
-        raise CheckFailed(f"{name}: {error}: start it, or correct its entry in the configuration") from error
+        raise CheckFailed(f"{name}: {error}") from error
     finally:
         connection.release()
     show(f"{name}: {to.place} answers")

@@ -20,9 +20,10 @@ def send(
     to: Annotated[str, typer.Option(metavar="NAME", help="A destination of the configuration.")],
     config: Config = None,
 ) -> None:
-    """Send DICOM results to a PACS, each once.
+    """Send DICOM results to a PACS.
 
-    What it does not take is reported, and the others are still sent.
+    What it does not take is reported, and the others are still sent. A second call sends all of them again: they have
+    the same UIDs, so that a PACS keeps each once, and mostly answers with success.
     """
     from edgecxr.errors import MissingPackage
     from edgecxr.extras import installed

@@ -222,6 +222,31 @@ class Deliveries:
                 *(now, now, destination),
             ).rowcount
 
+    def hurry(self, destination: str) -> int:
+        """Have waiting results tried at once; return how many.
+
+        Args:
+            destination: its name.
+        """
+        now = time.time()
+        with self._spool.transaction() as run:
+            run("INSERT OR REPLACE INTO note VALUES (?, 'null', ?)", f"hurry.{destination}", now)
+            return run(
+                "UPDATE delivery SET due = ? WHERE destination = ? AND state = 'waiting' AND due > ?",
+                *(now, destination, now),
+            ).rowcount
+
+    def hurried(self, destination: str) -> float:
+        """Return when `hurry` was called last.
+
+        The time is in seconds since the epoch, 0 if it was never called.
+
+        Args:
+            destination: its name.
+        """
+        rows = self._spool.read("SELECT at FROM note WHERE name = ?", f"hurry.{destination}")
+        return float(rows[0]["at"]) if rows else 0.0
+
     def removed(self, configured: Collection[str]) -> dict[str, int]:
         """Return how many results are open for destinations no longer configured.
 

@@ -26,6 +26,7 @@ from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable
+from edgecxr.node.sending.no_connection import AssociationAttempt, no_connection
 from edgecxr.terminal import printable
 
 CONNECT, ANSWER = 5.0, 30.0
@@ -130,7 +131,7 @@ class Association:
         answer = self.associated().send_c_echo()
         if answer.get("Status") != 0:
             self.drop()
-            raise Unreachable("it does not answer C-ECHO")
+            raise Unreachable("it does not answer C-ECHO: its log says why")
 
     def release(self) -> None:
         """Release the association if there is one."""
@@ -152,6 +153,7 @@ class Association:
             tls = (self._tls.context(), to.tls_name or to.host) if to.tls else None
         except UsageError as error:
             raise Unreachable(str(error)) from error
+        attempt = AssociationAttempt(to, self._entity.ae_title)
         try:
             association = self._entity.associate(
                 to.host,
@@ -160,13 +162,14 @@ class Association:
                 tls_args=tls,
                 evt_handlers=[
                     (evt.EVT_CONN_OPEN, lambda event: BoundedSocket(event.assoc, self._limits)),
+                    *attempt.handlers,
                     *self._handlers,
                 ],
             )
         except (OSError, RuntimeError, ValueError) as error:  # such as a name that is not found
-            raise Unreachable(f"{to.host} port {to.port}: {brief(error)}") from error
+            raise Unreachable(no_connection(to.host, to.port, error, CONNECT)) from error
         if not association.is_established:
-            raise Unreachable(_why_not(association, to))
+            raise Unreachable(attempt.failure(association, tls, CONNECT))
         self._association, self.was_established = association, True
         return association
 
@@ -189,12 +192,3 @@ def as_comprehensive(report: Dataset) -> Dataset:
     report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
     report.SOPInstanceUID = report.file_meta.MediaStorageSOPInstanceUID = uid
     return report
-
-
-def _why_not(association: Any, to: Destination) -> str:
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        return f"{to.ae_title} rejects the association: {answer.reason_str if answer else 'no reason given'}"
-    if association.is_aborted:
-        return f"{to.ae_title} at {to.host} port {to.port} aborts the association, or takes none of what is sent"
-    return f"{to.host} port {to.port} takes no connection"

@@ -142,6 +142,7 @@ class Sender:
         self._deliveries, self._audit = Deliveries(spool), Audit(config, "send")
         self._connection = connection_to(destination, config)
         self._failures, self._not_before, self._last = 0, 0.0, 0.0
+        self._hurried = 0.0
         self._commitments, self._expired = Commitments(spool), float("-inf")
         self._commit_within = config.limits.commit_hours * _HOUR
         self._reports = Reports(self._commitments, self._audit, "send")
@@ -191,10 +192,9 @@ class Sender:
         Raises:
             sqlite3.Error: the database cannot be used.
         """
-        name, now = self._destination.name, time.monotonic()
-        due = self._deliveries.due(name, _AT_ONCE) if now >= self._not_before else []
+        name, due = self._destination.name, self._due()
         if not due:
-            if now - self._last > IDLE:
+            if time.monotonic() - self._last > IDLE:
                 self._connection.release()
             return False
         for delivery in due:
@@ -230,6 +230,17 @@ class Sender:
                 say(f"send: {name} has result {delivery.result}{f' ({remark})' if remark else ''}")
             self._last = time.monotonic()
         return True
+
+    def _due(self) -> list[Delivery]:
+        """Return what is to be sent now; nothing during a pause.
+
+        A pause ends at once when somebody asks for it.
+        """
+        hurried = self._deliveries.hurried(self._destination.name)
+        if hurried != self._hurried:
+            self._hurried, self._not_before = hurried, 0.0
+        paused = time.monotonic() < self._not_before
+        return [] if paused else self._deliveries.due(self._destination.name, _AT_ONCE)
 
     def _failed(self, delivery: Delivery, error: str, transient: bool) -> None:
         name = self._destination.name

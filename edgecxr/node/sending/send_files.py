@@ -17,7 +17,7 @@ from edgecxr.terminal import printable, say, show
 
 
 def send_files(paths: Iterable[Path], destination: Destination, config: NodeConfig) -> int:
-    """Send files once, and print a line for each.
+    """Send each file, and print a line for it.
 
     Args:
         paths: files, and folders whose *.dcm files are sent.
@@ -31,7 +31,7 @@ def send_files(paths: Iterable[Path], destination: Destination, config: NodeConf
         UsageError: a folder has none.
     """
     quiet()
-    connection, failed = connection_to(destination, config), 0
+    connection, sent, failed = connection_to(destination, config), 0, 0
     try:
         for path in _files(paths):
             name = printable(str(path))
@@ -44,9 +44,11 @@ def send_files(paths: Iterable[Path], destination: Destination, config: NodeConf
                 say(f"not sent: {name}: {destination.name}: {error}")
                 failed += 1
             else:
-                show(f"{name}{f' ({remark})' if remark else ''}")
+                show(f"sent: {name}{f' ({remark})' if remark else ''}")
+                sent += 1
     finally:
         connection.release()
+    say(f"{sent} files sent to {destination.name}{f', {failed} not sent' if failed else ''}")
     return failed
 
 

@@ -26,6 +26,7 @@ from edgecxr.node.sending.association import ANSWER, CONNECT, as_comprehensive
 from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable
+from edgecxr.node.sending.no_connection import http_remedy, no_connection
 from edgecxr.storage.json_values import parse_json
 
 _LARGEST_ANSWER = 1 << 20
@@ -137,11 +138,17 @@ class StowClient:
 
     def _unreachable(self, status: int, headers: http.client.HTTPMessage) -> None:
         self.was_established = False  # the result is not the cause
-        raise Unreachable(f"{self._destination.place} answers HTTP {status}", _wait(headers.get("Retry-After", "")))
+        raise Unreachable(
+            f"{self._destination.place} answers HTTP {status}: {http_remedy(status)}",
+            _wait(headers.get("Retry-After", "")),
+        )
 
     def _without_dicom(self, status: int) -> Unreachable:
         self.was_established = False  # the result is not the cause
-        return Unreachable(f"{self._destination.place} answers HTTP {status} without DICOM, as a proxy's page does")
+        return Unreachable(
+            f"{self._destination.place} answers HTTP {status} without DICOM, as a proxy's page does: "
+            f"{http_remedy(http.client.NOT_FOUND)}"
+        )
 
     def _answered(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -167,7 +174,7 @@ class StowClient:
             raise self._lost(error) from error
 
     def _lost(self, error: Exception) -> Unreachable:
-        return Unreachable(f"{self._destination.place}: {brief(error)}")
+        return Unreachable(f"{self._destination.place} breaks off the connection ({brief(error)}): its log says why")
 
     def _once(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str]
@@ -207,8 +214,11 @@ class StowClient:
                 connection = http.client.HTTPConnection(host, self._url.port, timeout=CONNECT)
             connection.connect()
             connection.sock.settimeout(ANSWER)
-        except (UsageError, OSError, http.client.HTTPException) as error:
+        except (UsageError, http.client.HTTPException) as error:
             raise Unreachable(f"{self._destination.place}: {brief(error)}") from error
+        except OSError as error:
+            port = self._url.port or (443 if self._url.scheme == "https" else 80)
+            raise Unreachable(f"{self._destination.place}: {no_connection(host, port, error, CONNECT)}") from error
         self._connection, self.was_established = connection, True
         return connection
 

@@ -161,7 +161,9 @@ def retry(ask: Ask) -> Response:
     destination = ask.form.get("destination", "")
     if destination not in [each.name for each in ask.site.config.destination]:
         return ask.message("not_found", 404)
-    count = Deliveries(ask.site.spool).retry(destination)
+    deliveries = Deliveries(ask.site.spool)
+    count = deliveries.retry(destination)
+    deliveries.hurry(destination)
     ask.site.audit.retried(count, destination, ask.who, ask.address)
     say(f"web: {ask.who} sends {count} results again to {destination}")
     return RedirectResponse(f"/queue?{urlencode({'again': count, 'to': destination})}", 303)

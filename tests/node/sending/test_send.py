@@ -197,6 +197,22 @@ def test_what_waits_for_a_destination_that_is_gone_is_dropped_in_the_end_and_can
         assert (node.state, len(peer.kept)) == ("filed", 2)
 
 
+def test_retry_ends_a_pause(node: Node, tmp_path: Path) -> None:
+    config = tmp_path / "node.toml"
+    port, state = port_of(node), node.spool.folder
+    table = f'[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n'
+    config.write_text(f'state = "{state}"\n{table}')
+    node.step()
+    assert node.counts == {"waiting": 2} and "nothing listens" in node.deliveries.errors(1)[0][3]
+    with pacs(port) as peer:
+        node.step()
+        assert peer.kept == [], "it is paused"
+        ended = edgecxr("node", "retry", "--config", config, runs=tmp_path)
+        assert ended.code == 0 and "0 results" in ended.out and ", 2 that waited" in ended.out
+        node.step()
+        assert len(peer.kept) == 2 and node.state == "filed"
+
+
 def test_results_of_a_dropped_delivery_are_forgotten_in_time(node: Node) -> None:
     config = NodeConfig(state=str(node.spool.folder), limits=Limits(give_up_hours=1.0))
     with node.spool.transaction() as run_:
@@ -275,13 +291,19 @@ def test_send_sends_what_infer_has_written_and_says_what_was_not_taken(
     config.write_text(f'[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n')
     typed = ("send", folder, "--to", "pacs", "--config", config)
     away = edgecxr(*typed, runs=tmp_path)
-    assert (away.code, len(away.err.splitlines()), away.out) == (3, 2, "")
+    assert (away.code, away.err.count("not sent: "), away.out) == (3, 2, "")
+    assert away.err.count("nothing listens") == 2 and "0 files sent to pacs, 2 not sent" in away.err
     with pacs(port) as peer:
-        assert edgecxr(*typed, runs=tmp_path).code == 0
+        ended = edgecxr(*typed, runs=tmp_path)
+        assert ended.code == 0 and "2 files sent to pacs" in ended.err and "not sent" not in ended.err
+        assert sorted(ended.out.splitlines()) == [f"sent: {folder / kind}.dcm" for kind in ("sc", "sr")]
         assert sorted(each.SOPInstanceUID for each in peer.kept) == sorted(each.uid for each in made)
         (folder / "page.dcm").write_text("<html>")
         mixed = edgecxr(*typed, runs=tmp_path)
-        assert (mixed.code, len(mixed.out.splitlines()), len(mixed.err.splitlines())) == (3, 2, 1)
+        assert (mixed.code, len(mixed.out.splitlines()), mixed.err.count("not sent: ")) == (3, 2, 1)
+        assert len(peer.kept) == 4 and len({each.SOPInstanceUID for each in peer.kept}) == 2, (
+            "a second call sends again"
+        )
         assert edgecxr("send", tmp_path / "gone", "--to", "pacs", "--config", config, runs=tmp_path).code == 3
     (tmp_path / "empty").mkdir()
     assert edgecxr("send", tmp_path / "empty", "--to", "pacs", "--config", config, runs=tmp_path).code == 2

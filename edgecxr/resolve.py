@@ -178,7 +178,7 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
     Args:
         workspace: where to look.
         name: name of a bundle there or of one that comes with edgecxr, or a path.
-        own: take none that comes with edgecxr.
+        own: take none that comes with edgecxr, unless it is named.
 
     Raises:
         ModelError: there is none.
@@ -199,7 +199,7 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
                 return folder
             raise ModelError(
                 f"no bundle in {workspace.root / 'export'}: name one, or set EDGECXR_MODEL"
-                f"{_bundles(workspace)}, or make one with `edgecxr export`"
+                f"{_bundles(workspace)}, or make one with `edgecxr export`{_shipped()}"
             ) from error
     try:
         exported = workspace.export_dir(name)
@@ -208,12 +208,12 @@ def bundle(workspace: Workspace, name: str | None, own: bool = False) -> Path:
     if os.path.exists(name):
         return Path(name)
     if not os.path.isdir(exported):
-        for folder in [] if own else shipped():
+        for folder in shipped():
             if folder.name == name:
                 return folder
         raise ModelError(
             f"{name} does not exist, nor is it a bundle in {workspace.root / 'export'}: name another"
-            f"{_bundles(workspace)}, or make one with `edgecxr export`"
+            f"{_bundles(workspace)}, or make one with `edgecxr export`{_shipped()}"
         )
     return exported
 
@@ -241,6 +241,12 @@ def shipped() -> list[Path]:
     return sorted(folder for folder in SHIPPED.glob("*") if os.path.isfile(folder / CARD))
 
 
+def _shipped() -> str:
+    """Return a message's ending: the bundles that come with edgecxr."""
+    names = ", ".join(folder.name for folder in shipped())
+    return f"; for a first try, name {names}, which comes with edgecxr" if names else ""
+
+
 def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
     """Return the folder of the run or bundle `name`.
 
@@ -261,7 +267,9 @@ def run_or_bundle(workspace: Workspace, name: str | None) -> Path:
             return folder
     _refuse_unfinished(places)
     searched = ", ".join(map(str, places))
-    raise ModelError(f"{name} is neither a finished run nor a bundle (looked at {searched}){_choice(workspace)}")
+    raise ModelError(
+        f"{name} is neither a finished run nor a bundle (looked at {searched}){_choice(workspace)}{_shipped()}"
+    )
 
 
 def runs_and_bundles(workspace: Workspace, name: str) -> list[Path]:

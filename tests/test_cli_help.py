@@ -44,6 +44,22 @@ def test_every_option_is_shown_once_and_can_be_read(tmp_path: Path, command: str
         assert "range>" not in text and "<=" not in text and "default: (" not in text and "[[" not in text, text
 
 
+@pytest.mark.parametrize(
+    ("typed", "least"),
+    [
+        (("evaluate", "--replicates"), 100), (("benchmark", "--replicates"), 100), (("demo", "--n"), 8),
+        (("prepare", "--n"), 8),
+    ],
+)  # fmt: skip
+def test_a_least_number_is_told(tmp_path: Path, typed: tuple[str, str], least: int) -> None:
+    command, option = typed
+    text = " ".join(edgecxr(command, "--help", runs=tmp_path, COLUMNS="100").out.split())
+    assert re.search(rf"{option} <int> [^-]*at least {least}\b", text), text
+    kind = ("phantom",) if command == "prepare" else ()
+    refused = edgecxr(command, *kind, option, str(least - 1), runs=tmp_path)
+    assert refused.code == 2 and str(least) in refused.err and not list(tmp_path.iterdir())
+
+
 def test_infer_says_what_it_does_without_an_option(tmp_path: Path) -> None:
     text = " ".join(edgecxr("infer", "--help", runs=tmp_path, COLUMNS="100").out.split())
     for option, default in (("--model", "EDGECXR_MODEL, else the latest"), ("--workers", "one per core")):

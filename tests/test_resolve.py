@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,12 @@ def test_a_bundle_that_comes_with_edgecxr_is_for_who_has_none(
     shipped = tiny_bundle(tmp_path / "shipped" / "first-try").path
     assert resolve.bundle(workspace, None) == resolve.bundle(workspace, "first-try") == shipped
     assert "first-try" in capsys.readouterr().err
-    for name in (None, "first-try"):
-        with pytest.raises(ModelError):
+    assert resolve.bundle(workspace, "first-try", own=True) == shipped, "it is named"
+    for name in (None, "nothing"):
+        with pytest.raises(ModelError, match="first-try"):
             resolve.bundle(workspace, name, own=True)
+    with pytest.raises(ModelError, match="first-try"):
+        resolve.run_or_bundle(workspace, "nothing")
     own = tiny_bundle(workspace.root / "export" / "own").path
     assert resolve.bundle(workspace, None) == own and capsys.readouterr().err.count("first-try") == 0
 
@@ -214,3 +218,26 @@ def test_what_comes_with_edgecxr_is_whole_small_and_says_what_it_is(folder: Path
 
 def test_there_is_a_bundle_that_comes_with_edgecxr() -> None:
     assert [folder.name for folder in SHIPPED] == ["research-28"]
+
+
+def test_every_command_that_takes_a_bundle_knows_the_one_that_comes_with_edgecxr(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = SHIPPED[0].name
+    place = tmp_path / "shipped" / name  # a copy, since an engine is written into its bundle
+    shutil.copytree(SHIPPED[0], place)
+    monkeypatch.setattr(resolve, "SHIPPED", place.parent)
+    shown = edgecxr("bundle", "show", name, runs=tmp_path)
+    assert shown.code == 0
+    assert "does not exist" not in edgecxr("build", name, runs=tmp_path).err  # TensorRT may be missing here
+    assert edgecxr("benchmark", name, "--backend", "nothing", runs=tmp_path).code == 2
+    signed = edgecxr("bundle", "sign", name, "--key", tmp_path / "a.key", runs=tmp_path)
+    assert signed.code == 2 and str(place) in signed.err
+    config = tmp_path / "node.toml"
+    config.write_text(f'model = "{name}"\nstate = "{tmp_path / "state"}"\n[web]\nenabled = false\n')
+    served = edgecxr("serve", "--check", "--config", config, runs=tmp_path)
+    assert served.code == 0 and f"model: {name}" in served.out, served
+    for other in ("", 'model = "nothing"\n'):
+        config.write_text(f'{other}state = "{tmp_path / "state"}"\n')
+        refused = edgecxr("serve", "--check", "--config", config, runs=tmp_path)
+        assert refused.code not in (0, 1) and name in refused.err

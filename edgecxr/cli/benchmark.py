@@ -46,7 +46,7 @@ def benchmark(
         str | None,
         typer.Option(metavar="MODEL", help="Print how much faster than this one; by default than the teacher."),
     ] = None,
-    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates, at least 100.")] = 1000,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record to write.", show_default="benchmark-DATE.json in runs/")
     ] = None,

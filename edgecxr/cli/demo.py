@@ -13,7 +13,7 @@ from edgecxr.cli.app import MAX_SEED, app
 @app.command(epilog="Example: edgecxr demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="Workspace to write to.")] = Path("runs"),
-    n: Annotated[int, typer.Option(help="Number of phantom films.")] = 2000,
+    n: Annotated[int, typer.Option(min=8, help="Number of phantom films, at least 8.")] = 2000,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of the teacher; the students take half as many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of films and training.")] = 0,
 ) -> None:

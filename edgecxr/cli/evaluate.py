@@ -32,7 +32,7 @@ def evaluate(
     precision: Annotated[
         str | None, typer.Option(help="Of a bundle's file: fp32, fp16 or int8.", show_default="fp32")
     ] = None,
-    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates, at least 100.")] = 1000,
     against: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Compare with this run or bundle, on the same films.")
     ] = None,

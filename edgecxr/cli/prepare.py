@@ -25,7 +25,8 @@ def prepare(
     path: Annotated[Path | None, typer.Argument(metavar="PATH", help="Where it lies; a phantom is made there.")] = None,
     name: Annotated[str | None, typer.Option(help="Of the prepared data set.")] = None,
     n: Annotated[
-        int | None, typer.Option(help="phantom: number of films.", rich_help_panel="Only for some data sets")
+        int | None,
+        typer.Option(help="phantom: number of films, at least 8.", rich_help_panel="Only for some data sets"),
     ] = None,
     labels: Annotated[
         str | None,

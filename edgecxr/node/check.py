@@ -47,7 +47,7 @@ def check(config: NodeConfig) -> list[str]:
     other = unfit()
     if other:
         raise UsageError(f"pynetdicom is {other[0]}, and serve needs {other[1]}: {extras.command('node')}")
-    bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=not config.model))
+    bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=True))
     bundle.artefact(config.precision)
     _check_port(config.address, config.port)
     _check_folder(config.folder)

@@ -56,7 +56,7 @@ def _infer(config: NodeConfig, stop: Stop) -> None:
     # The workers' template is forked before there is a thread or a database.
     with Readers(config.workers or cores(), fork=True, tries=_TRIES) as readers, Spool(config.folder) as spool:
         predictor = Predictor(
-            resolve.bundle(Workspace.default(), config.model, own=not config.model),
+            resolve.bundle(Workspace.default(), config.model, own=True),
             config.backend,
             config.operating_point,
             config.precision,

@@ -127,7 +127,7 @@ def _content(
 def refusal_report(
     film: Dataset, reason: str, comments: tuple[str, ...], made_by: MadeBy, uid: Callable[[str], str]
 ) -> MeasurementReport:
-    """Return the content of a report of a film that was not analysed.
+    """Return the content of a report without a prediction.
 
     Args:
         film: the film, with SOPInstanceUID.

@@ -17,7 +17,7 @@ def uid_of(*parts: str) -> UID:
 
 
 def digest_of(stated: list[Any]) -> hashlib._Hash:
-    """Return a digest of values that JSON or a data class can say."""
+    """Return a digest of JSON values and data classes."""
     text = json.dumps(stated, sort_keys=True, default=_as_dict)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass"))
 

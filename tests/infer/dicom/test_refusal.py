@@ -30,12 +30,7 @@ HEADER = {
 
 
 def rejected(reason: str = "view", message: str = "it is a lateral view") -> Rejection:
-    return Rejection(
-        "film 7",
-        reason,
-        message,
-        GateResult("reject", objections=(Objection(reason, message),), distance=None, threshold=None),
-    )
+    return Rejection("film 7", reason, message, GateResult("refuse", (Objection(reason, message),)))
 
 
 def made(result: Rejection, header: dict[str, str] | None = None, patient: bool = True) -> Dataset:

@@ -110,6 +110,10 @@ def archive(by: str) -> Iterator[None]:
         process.wait()
 
 
+STORED = b'{"00081199": {"vr": "SQ", "Value": [{}]}}'
+"""What a DICOMweb service answers of an object that it keeps: ReferencedSOPSequence, here of an empty item."""
+
+
 class Stow(http.server.BaseHTTPRequestHandler):
     """A DICOMweb service that takes everything."""
 
@@ -120,9 +124,10 @@ class Stow(http.server.BaseHTTPRequestHandler):
         """Read what comes, and say that it is stored."""
         self.rfile.read(int(self.headers["Content-Length"]))
         self.send_response(200)
-        self.send_header("Content-Length", "2")
+        self.send_header("Content-Type", "application/dicom+json")
+        self.send_header("Content-Length", str(len(STORED)))
         self.end_headers()
-        self.wfile.write(b"{}")
+        self.wfile.write(STORED)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

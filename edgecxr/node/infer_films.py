@@ -41,7 +41,7 @@ TWIN = "another film with this SOPInstanceUID and another content was received b
 _TRIES = 2
 """Readers that a film may end until it is rejected."""
 
-_LOOK = 0.1  # seconds between two looks for films
+_LOOK = 0.2  # seconds between two looks for films
 _AGAIN = 5.0  # seconds until something is written again
 
 T = TypeVar("T")

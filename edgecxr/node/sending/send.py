@@ -32,7 +32,7 @@ IDLE = 2.0
 """Seconds without work after which an association is released."""
 
 _FIRST_PAUSE = 5.0
-_LOOK = 0.1  # seconds between two looks for results
+_LOOK = 0.2  # seconds between two looks for results
 _AT_ONCE = 20
 LARGEST = 64 << 20
 """Bytes of a result that is sent."""

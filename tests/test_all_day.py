@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgecxr.cli import app
+from edgecxr.cli import app_of
 
 UNITS = Path(__file__).parents[1] / "docs" / "systemd"
 
@@ -37,7 +37,7 @@ def test_the_node_runs_as_a_user_whom_its_page_makes() -> None:
 def test_the_command_of_the_page_has_options_that_infer_has(place: str) -> None:
     text = (UNITS.parent / place).read_text().replace("\\\n", " ")
     command = next(line for line in text.splitlines() if "edgecxr infer " in line and "--watch" in line)
-    parameters = typer.main.get_command(app).commands["infer"].params  # type: ignore[attr-defined]
+    parameters = typer.main.get_command(app_of()).commands["infer"].params  # type: ignore[attr-defined]
     known = {option for parameter in parameters for option in parameter.opts}
     options = set(re.findall(r" (--?[a-z][a-z-]*)", command))
     assert {"--watch", "--resume"} <= options <= known

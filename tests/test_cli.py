@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 import edgecxr as package
 from edgecxr import NOTICE
-from edgecxr.cli import app
+from edgecxr.cli import app_of
 from edgecxr.errors import EdgeCxrError
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
@@ -27,7 +27,7 @@ from tests.cli_workspace import STUDENT, TEACHER, copied, edgecxr, image_folder,
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
-GROUP = typer.main.get_command(app)
+GROUP = typer.main.get_command(app_of())
 assert isinstance(GROUP, TyperGroup)
 TOP = GROUP.commands
 GROUPS = {

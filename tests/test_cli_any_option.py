@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.core import TyperGroup
 
-from edgecxr.cli import app
+from edgecxr.cli import app_of
 from tests.cli_workspace import STUDENT, copied, edgecxr, image_folder, trained
 from tests.test_cli import scan
 from tests.tiny_bundle import tiny_bundle
 
-GROUP = typer.main.get_command(app)
+GROUP = typer.main.get_command(app_of())
 assert isinstance(GROUP, TyperGroup)
 
 

@@ -16,7 +16,7 @@ from edgecxr.errors import MissingPackage
 from edgecxr.registry import DATASETS
 from tests.cli_workspace import edgecxr
 
-COMMANDS = typer.main.get_command(cli.app).commands
+COMMANDS = typer.main.get_command(cli.app_of()).commands
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import typer
 from typer.core import TyperGroup
 
 import edgecxr as package
-from edgecxr.cli import COMMANDS, app
+from edgecxr.cli import COMMANDS, app_of
 from edgecxr.errors import UsageError
 from tests.cli_workspace import edgecxr
 from tests.test_cli import scan
 from tests.tiny_bundle import tiny_bundle
 
-GROUP = typer.main.get_command(app)
+GROUP = typer.main.get_command(app_of())
 assert isinstance(GROUP, TyperGroup)
 
 

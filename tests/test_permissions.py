@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import typer
 
-from edgecxr.cli import app
+from edgecxr.cli import app_of
 from edgecxr.storage.permissions import PRIVATE
 from tests.cli_workspace import edgecxr, image_folder
 from tests.films.dicom_files import film, write
@@ -93,7 +93,7 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_each_command_that_writes_of_patients_says_who_may_read_it() -> None:
-    found = dict(commands(typer.main.get_command(app)))
+    found = dict(commands(typer.main.get_command(app_of())))
     private = {name for name, command in found.items() if any(each.name == "umask" for each in command.params)}
     assert private | NO_PATIENTS == set(found) and not private & NO_PATIENTS
     assert all(each.default == PRIVATE for name in private for each in found[name].params if each.name == "umask")

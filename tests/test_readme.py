@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from edgecxr.cli import app
+from edgecxr.cli import app_of
 from edgecxr.engines.tensorrt.library import MODULES
 from edgecxr.phantom.disease import LABELS
 from tests.cli_workspace import copied, edgecxr, image_folder, trained
@@ -55,9 +55,9 @@ def test_the_pages_show_commands():
 
 @pytest.mark.parametrize(("page", "command"), SHOWN, ids=lambda value: getattr(value, "name", value))
 def test_a_shown_command_is_understood(page, command):
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(app_of())
     arguments = shlex.split(command)[1:]
-    while isinstance(group, type(typer.main.get_command(app))):
+    while isinstance(group, type(typer.main.get_command(app_of()))):
         context = group.make_context("edgecxr", arguments[:1], resilient_parsing=True)
         _, group, _ = group.resolve_command(context, arguments[:1])
         arguments = arguments[1:]

@@ -9,6 +9,8 @@ import re
 import sys
 import time
 import types
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -24,6 +26,12 @@ from edgecxr.streams import flush_streams, open_streams, reader_gone
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 """Exit codes that a shell reports for processes ended by SIGINT and SIGPIPE."""
+
+COMMANDS = (
+    "prepare", "data", "demo", "train", "distill", "export", "evaluate", "explain", "build", "infer", "serve",
+    "node", "send", "bundle", "list", "doctor", "benchmark", "report",
+)  # fmt: skip
+"""Commands in the order of --help; each is in the module of its name."""
 
 MAX_SEED = 2**32 - 1
 
@@ -89,6 +97,32 @@ app = App(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 _debug = False
+
+
+def app_of(names: Iterable[str] = COMMANDS) -> App:
+    """Return the application with some commands.
+
+    Typer reads the annotations of all commands that it knows, which takes as long as all else of a short command.
+
+    Args:
+        names: of commands; those that were asked for before stay.
+    """
+    for name in names:
+        import_module(f"edgecxr.cli.{name}")
+    app.registered_commands.sort(key=lambda info: COMMANDS.index(str(info.callback.__module__).rpartition(".")[2]))
+    app.registered_groups.sort(key=lambda info: COMMANDS.index(str(info.name)))
+    return app
+
+
+def _typed(args: list[str]) -> Iterable[str]:
+    """Return the command that is typed, or all that could be meant."""
+    word = next((arg for arg in args if not arg.startswith("-")), None)
+    if "_EDGECXR_COMPLETE" in os.environ:
+        return COMMANDS
+    if word in COMMANDS:
+        return (str(word),)
+    return () if args == ["--version"] else COMMANDS
+
 
 # UsageError of the click that typer uses: its own copy or the installed one.
 _ParserError: Any = typer.BadParameter.__mro__[1]
@@ -160,7 +194,7 @@ def _command(args: list[str]) -> int:
     if empty:
         what = empty[0] if empty[0].startswith("--") else "an argument"
         raise UsageError(f"{what} is empty: give a value, or leave it out")
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(app_of(_typed(args)))
     if "_EDGECXR_COMPLETE" in os.environ:  # a shell asks what could be typed next
         command.main(args, prog_name="edgecxr")
     try:

@@ -331,7 +331,7 @@ def test_a_teacher_is_trusted_by_validation_beside_the_undistilled_student_of_th
 def test_the_defaults_that_the_help_shows_are_those_of_a_run(command):
     config = TrainConfig("data", "hash").to_dict()
     shown = {}
-    for option in typer.main.get_command(cli.app).commands[command].params:
+    for option in typer.main.get_command(cli.app_of()).commands[command].params:
         if isinstance(option.show_default, str) and option.name in config:
             shown[option.name] = option.show_default
     expected = {"epochs", "batch", "lr", "warmup", "augment"}

@@ -47,6 +47,7 @@ token_file = "token"
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_films_by_stow_are_filed_by_stow_and_committed(tmp_path: Path) -> None:
     if not (ORTHANC.exists() and PLUGIN.exists()):

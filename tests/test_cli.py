@@ -458,3 +458,22 @@ def test_an_error_stays_on_one_line_and_sends_no_commands_to_the_terminal(tmp_pa
     assert typed.code == 4
     (line,) = typed.err.splitlines()
     assert line.startswith("error: ") and "/a\\nb\\x1b[31m does not exist" in line
+
+
+@pytest.mark.parametrize("typed", [["--help", "infer"], ["-h"], ["--debug", "--help"], ["nothing"]])
+def test_all_commands_are_known_where_none_is_typed_first(typed: list[str]) -> None:
+    ended = subprocess.run([sys.executable, "-m", "edgecxr", *typed], capture_output=True, text=True, check=False)
+    text = ended.stdout + ended.stderr
+    assert ("distill" in text and "infer" in text) or (typed == ["nothing"] and ended.returncode == 2)
+
+
+def test_a_command_that_is_typed_is_loaded_alone() -> None:
+    code = (
+        "import sys; sys.argv = ['edgecxr', '--debug', 'doctor', '-h']\n"
+        "from edgecxr.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print(sorted(name for name in sys.modules if name.startswith('edgecxr.cli.')), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and "Show what this machine can do" in ended.stdout
+    assert "edgecxr.cli.doctor" in ended.stderr and "edgecxr.cli.train" not in ended.stderr

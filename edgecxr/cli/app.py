@@ -119,7 +119,7 @@ def _typed(args: list[str]) -> Iterable[str]:
     word = next((arg for arg in args if not arg.startswith("-")), None)
     if "_EDGECXR_COMPLETE" in os.environ:
         return COMMANDS
-    if word in COMMANDS:
+    if word in COMMANDS and not {"-h", "--help"} & set(args[: args.index(str(word))]):
         return (str(word),)
     return () if args == ["--version"] else COMMANDS
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgecxr import extras, resolve
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.engines.fastest_precision import chosen_precision
 from edgecxr.errors import MissingPackage, UsageError, brief
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
@@ -48,7 +49,8 @@ def check(config: NodeConfig) -> list[str]:
     if other:
         raise UsageError(f"pynetdicom is {other[0]}, and serve needs {other[1]}: {extras.command('node')}")
     bundle = Bundle.open(resolve.bundle(Workspace.default(), config.model, own=True))
-    bundle.artefact(config.precision)
+    precision = chosen_precision(config.precision, bundle, config.backend)
+    bundle.artefact(precision)
     _check_port(config.address, config.port)
     _check_folder(config.folder)
     by_tls = config.tls is not None and config.tls.dicom
@@ -65,7 +67,7 @@ def check(config: NodeConfig) -> list[str]:
         if not os.path.isdir(watch.folder):
             raise UsageError(f"[[watch]] {watch.folder} is no folder: make it, or name another")
         lines.append(f"films in: {watch.folder}{', from where they are removed' if watch.move else ''}")
-    lines.append(f"model: {bundle.card.name}, {config.precision}, by {config.backend}, {config.operating_point}")
+    lines.append(f"model: {bundle.card.name}, {precision}, by {config.backend}, {config.operating_point}")
     for to in config.destination:
         calling = "" if to.url else f", called by {to.calling or config.ae_title}"
         lines.append(f"results to: {to.name}, {to.place}{calling}")

@@ -279,10 +279,10 @@ class Deliveries:
             ]
             for result in dropped:
                 run("UPDATE delivery SET state = 'dropped' WHERE destination = ? AND result = ?", destination, result)
-            asked = [
-                row[0] for row in run("SELECT result FROM commitment WHERE destination = ?", destination).fetchall()
-            ]
-            run("DELETE FROM commitment WHERE destination = ?", destination)
+            late = (destination, time.time() - seconds)
+            rows = run("SELECT result FROM commitment WHERE destination = ? AND begun < ?", *late).fetchall()
+            asked = [row[0] for row in rows]
+            run("DELETE FROM commitment WHERE destination = ? AND begun < ?", *late)
             for result in {*dropped, *asked}:
                 set_filed(run, result)
         return len(dropped)

@@ -236,13 +236,15 @@ class Spool:
 
         Args:
             keep_films: seconds for which the file of a film stays after it was filed, refused or rejected.
-            keep_results: seconds for which its results stay.
+            keep_results: seconds for which its results stay; what a destination is still to get stays longer.
         """
         now, removed = time.time(), 0
         final = "film.state IN ('filed', 'refused', 'rejected', 'forgotten')"
         of_films = f"SELECT id FROM film WHERE spooled AND {final} AND changed < ?"
         of_results = (
             f"SELECT result.id FROM result JOIN film ON film.id = film WHERE result.spooled AND {final} AND changed < ?"
+            " AND result.id NOT IN (SELECT result FROM delivery WHERE state IN ('waiting', 'dead'))"
+            " AND result.id NOT IN (SELECT result FROM commitment)"
         )
         for table, path, select, keep in (
             ("film", self.film_path, of_films, keep_films),

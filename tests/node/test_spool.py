@@ -118,6 +118,23 @@ def test_a_failure_waits_and_a_clock_that_was_set_back_holds_nothing_up(
     assert [each.tries for each in deliveries.due("pacs", 10)] == [0]
 
 
+def test_a_report_that_a_destination_is_still_to_get_is_not_forgotten(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries = Deliveries(spool)
+    deliveries.add(add(spool, "1.1"), [result("2.25.1", "sr")], ["pacs"], "view", "refused")
+    now = __import__("time").time()
+    monkeypatch.setattr("time.time", lambda: now + 40 * 86_400)
+    spool.forget(7 * 86_400, 30 * 86_400)
+    assert len(list(spool.results.iterdir())) == 1
+    deliveries.set_failed(1, "pacs", "0xC000", None)
+    spool.forget(7 * 86_400, 30 * 86_400)
+    assert len(list(spool.results.iterdir())) == 1 and deliveries.retry("pacs") == 1
+    deliveries.set_sent(1, "pacs")
+    spool.forget(7 * 86_400, 30 * 86_400)
+    assert list(spool.results.iterdir()) == []
+
+
 def test_what_is_filed_is_forgotten_in_time_and_a_film_sent_again_is_still_known(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

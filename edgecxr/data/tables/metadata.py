@@ -6,7 +6,13 @@ import re
 from collections.abc import Sequence
 
 from edgecxr.data.tables.cells import is_answer, is_unsure
-from edgecxr.data.tables.finding_words import divided, finding_words, is_named_after_finding, words_of
+from edgecxr.data.tables.finding_words import (
+    divided,
+    finding_words,
+    is_named_after_finding,
+    is_named_after_report,
+    words_of,
+)
 from edgecxr.data.tables.table import is_unknown
 
 _METADATA = frozenset(
@@ -64,6 +70,35 @@ _NAMES = frozenset(
 )  # fmt: skip
 """Names of metadata that the words alone do not tell."""
 
+_YES_NO = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    smoker smoking pregnant pediatric paediatric deceased portable mobile bedside upright supine inpatient outpatient
+    emergency icu followup follow official male female insurance interpreter frontal lateral pa ap
+""",
+    )
+)
+"""Words of metadata that yes and no may answer; of others, such as examination, they are results."""
+
+_RESULTS = frozenset(
+    re.findall(
+        r"\S+",
+        """
+    positive negative pos neg positiv negativ positif negatif positivo negativo abnormal pathological pathologic
+    pathologisch pathologique patologico patologica anormal anormale anomalo unremarkable remarkable auffallig
+    unauffallig
+""",
+    )
+)
+"""Values that are results, whatever the column is called, in lower case and without accents."""
+
+_OF_REPORTS = frozenset(
+    ("id", "ids", "uid", "uids", "date", "time", "datum", "hour", "year", "timestamp", "code", "codes", "number", "nr",
+     "no", "num", "type", "status", "version", "photometric", "author", "signed", "verified", "language", "priority")
+)  # fmt: skip
+"""Words that make a report's name that of metadata."""
+
 _VALUES = (
     frozenset(("m", "f", "o", "u", "male", "female", "other", "man", "woman", "w", "d", "männlich", "weiblich")),
     frozenset(("pa", "ap", "ll", "lat", "lateral", "frontal", "rl", "rlat", "llat", "lld", "rld", "obl", "oblique",
@@ -96,9 +131,9 @@ def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
             dates, sizes or paths. No date, size or path may be missing then.
         cells: its cells.
     """
-    if is_named_after_finding(name):
-        return False
     spellings = [words_of(name), words_of(divided(name))]  # kVp, and ViewPosition
+    if is_named_after_finding(name) or _holds_results(spellings, cells):
+        return False
     if any(" ".join(words) in _NAMES for words in spellings):
         return True
     if any(set(words) & _METADATA and set(words) <= _METADATA | _PEOPLE | _NEUTRAL for words in spellings):
@@ -114,6 +149,26 @@ def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
     if any(map(is_unknown, cells)):  # a date that only some films have may be that of a finding
         return False
     return (named or any(words and set(words) <= _NEUTRAL for words in spellings)) and all(map(_FORMS.fullmatch, known))
+
+
+def _holds_results(spellings: Sequence[Sequence[str]], cells: Sequence[str]) -> bool:
+    """Return whether a column says how a film was read.
+
+    It is called after a report and not after its number or date, or it has results or answers where metadata has none.
+
+    Args:
+        spellings: the words of its name.
+        cells: its cells.
+    """
+    if any(" ".join(words) in _NAMES for words in spellings):
+        return False
+    if is_named_after_report(" ".join(spellings[-1])) and not any(set(words) & _OF_REPORTS for words in spellings):
+        return True
+    known = [cell for cell in dict.fromkeys(cells) if not is_unknown(cell)]
+    if any(set(words_of(cell)) & _RESULTS for cell in known):
+        return True
+    answers = any(len(cell) > 1 and is_answer(cell) for cell in known)
+    return answers and not any(set(words) & _YES_NO for words in spellings)
 
 
 def finding_words_in(cells: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ import ssl
 import struct
 import termios
 import time
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,13 @@ class AuditSyslog:
         """Send until `stop`."""
         wait = 0.0
         while not stop.wait(wait):
+            counted = self._counted
             try:
                 wait = 0.0 if self.step() else _LOOK
-                self._pause, self._failed = _FIRST_PAUSE, False
+                if self._counted > counted:
+                    if self._failed:
+                        say(f"send: the audit trail is sent to {self._repository.place} again")
+                    self._pause, self._failed = _FIRST_PAUSE, False
             except Exception as error:  # of the network, the disk, a certificate: this thread must not end
                 if not self._failed:
                     say(f"send: the audit trail cannot be sent to {self._repository.place}: {brief(error)}")
@@ -131,17 +136,19 @@ class AuditSyslog:
         Raises:
             OSError: it does not.
         """
-        if self._sent == self._counted or self._socket is None:
-            return
-        now = time.monotonic()
-        self._last = self._last or (self._sent, now)
-        if now - self._last[1] < _SETTLED or _unacknowledged(self._socket):
+        if self._socket is None:
             return
         self._socket.settimeout(0)
         with contextlib.suppress(ssl.SSLWantReadError):
             if not self._socket.recv(4096):
                 raise ConnectionError("it has closed the connection")
         self._socket.settimeout(CONNECT)
+        if self._sent == self._counted:
+            return
+        now = time.monotonic()
+        self._last = self._last or (self._sent, now)
+        if now - self._last[1] < _SETTLED or _unacknowledged(self._socket):
+            return
         atomic_write(self._folder / POSITION, f"{self._last[0]}\n")
         self._counted, self._last = self._last[0], None
 
@@ -189,8 +196,6 @@ class AuditSyslog:
             except BaseException:
                 plain.close()
                 raise
-            if self._failed:
-                say(f"send: the audit trail is sent to {to.place} again")
         return self._socket
 
     def _forget(self) -> None:
@@ -202,7 +207,7 @@ class AuditSyslog:
 
 
 def is_behind(state: Path) -> bool:
-    """Return whether lines wait, and none was sent for long.
+    """Return whether a line waits for long, and none was sent.
 
     Args:
         state: folder of the node's state.
@@ -212,9 +217,28 @@ def is_behind(state: Path) -> bool:
         position = folder / POSITION
         sent, changed = (read_bytes(position, 100), position.stat().st_mtime) if position.exists() else (b"0", 0.0)
         end = End.of(read_bytes(folder / HEAD, 200).decode("ascii", "replace"))
-        return end is not None and int(sent) < end.line and time.time() - changed > LATE
+        if end is None or int(sent) >= end.line or time.time() - changed <= LATE:
+            return False
+        return time.time() - _written(folder, int(sent) + 1) > LATE
     except (OSError, BadFile, ValueError):
         return False
+
+
+def _written(folder: Path, number: int) -> float:
+    """Return when a line was written, seconds since the epoch.
+
+    It is 0 if nothing says so.
+    """
+    name = max((name for name in file_names(folder) if first_line(name) <= number), default=None)
+    if name is None:
+        return 0.0
+    with open_file(folder / name) as file:
+        entry = entry_of(next(islice(file, number - first_line(name), None), b"").rstrip(b"\n"))
+    event = entry.get("EventIdentification") if entry else None
+    try:
+        return datetime.fromisoformat(str(event.get("EventDateTime"))).timestamp() if isinstance(event, dict) else 0.0
+    except (ValueError, OverflowError, OSError):
+        return 0.0
 
 
 def _unacknowledged(connection: socket.socket) -> int:

@@ -254,7 +254,7 @@ def _data_set(answer: bytes) -> dict[str, Any]:
     Of one in XML (PS3.19, A.1), for which the node does not ask, the failure reason alone is kept.
     """
     if b"NativeDicomModel" in answer:
-        failed = any(sequence.encode() in answer for sequence in (_FAILED, _OTHERS))
+        failed = any(re.search(rf"{sequence}[^>]*>\s*<Item".encode(), answer) for sequence in (_FAILED, _OTHERS))
         code = re.search(rb"00081197.*?Value[^>]*>([0-9]{1,5})<", answer, re.DOTALL)
         reason = {_REASON: {"Value": [int(code[1]) if code else _PROCESSING_FAILED]}}
         return {_FAILED: {"Value": [reason]}} if failed else {_STORED: {}}

@@ -193,7 +193,7 @@ async def _asked(site: Site, request: Request, role: str | None, page: Page) -> 
     token = request.cookies.get(name)
     visitor = await run_in_threadpool(site.sessions.visitor, token, "x-live" not in request.headers)
     web = site.config.web
-    if web.proxy is not None and request.client and request.client.host == web.proxy:
+    if web.proxy is not None and request.client and _same_address(request.client.host, web.proxy):
         named = request.headers.getlist(web.proxy_header)
         if len(named) == 1 and named[0]:
             visitor = await run_in_threadpool(site.sessions.named, visitor, named[0])
@@ -235,6 +235,19 @@ async def _body(request: Request) -> bytes | None:
         if len(body) > LARGEST_FORM:
             return None
     return body
+
+
+def _same_address(address: str, other: str) -> bool:
+    """Return whether two texts are one IP address.
+
+    IPv4 may be written within IPv6.
+    """
+    try:
+        addresses = [ipaddress.ip_address(text) for text in (address, other)]
+    except ValueError:
+        return False
+    first, second = (getattr(each, "ipv4_mapped", None) or each for each in addresses)
+    return bool(first == second)
 
 
 def _host_is_local(request: Request) -> bool:

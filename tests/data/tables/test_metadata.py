@@ -50,3 +50,38 @@ def test_a_date_that_only_some_films_have_is_no_metadata_by_its_values() -> None
 )
 def test_values_and_a_word_of_the_name_do(name: str, cells: list[str]) -> None:
     assert is_metadata(name, cells * 3)
+
+
+RESULTS = st.sampled_from(
+    [["positive", "negative"], ["pathological", "normal"], ["abnormal", "normal"], ["yes", "no"], ["ja", "nein"]]
+)
+
+
+@given(
+    name=st.sampled_from(["Examination", "Current", "Series 2", "Exam", "Study", "Acquisition", "Instance"]),
+    cells=RESULTS,
+)
+def test_a_column_with_results_is_no_metadata_whatever_it_is_called(name: str, cells: list[str]) -> None:
+    assert not is_metadata(name, cells * 3)
+
+
+@given(
+    word=st.sampled_from(["Study", "Exam", "Radiology", "Reader", "Series", "Patient"]),
+    text=st.sampled_from(["report", "interpretation", "Impression", "findings", "Befund"]),
+    cells=st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=4),
+)
+def test_the_text_of_a_report_is_no_metadata(word: str, text: str, cells: list[str]) -> None:
+    assert not is_metadata(f"{word} {text}", cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("Portable", ["yes", "no"]), ("Pregnant", ["ja", "nein"]), ("Smoker", ["Yes", "No"]), ("ICU", ["yes", "no"]),
+        ("report date", ["2024-01-05"]), ("Report ID", ["4711"]), ("PhotometricInterpretation", ["MONOCHROME2"]),
+        ("Exposure", ["normal", "over"]), ("report status", ["final", "preliminary"]), ("view", ["frontal", "lateral"]),
+        ("Examination date", ["2024-01-05"]), ("protocol", ["CHEST PA"]), ("batch", ["0", "1"]),
+    ],
+)  # fmt: skip
+def test_metadata_stay_metadata(name: str, cells: list[str]) -> None:
+    assert is_metadata(name, cells * 3)

@@ -73,7 +73,7 @@ def test_the_same_refusal_gives_the_same_bytes_and_another_one_another_uid() -> 
     others = [
         {"header": HEADER | {"PatientID": "other"}}, {"result": rejected("body-part")},
         {"result": rejected(message="it is an oblique view")}, {"patient": False},
-        {"origin": replace(ORIGIN, sha256="cd" * 32)}, {"when": WHEN.replace(second=16)},
+        {"origin": replace(ORIGIN, sha256="cd" * 32)}, {"when": WHEN.replace(second=16)}, {"model": "n"},
     ]  # fmt: skip
     assert len({first.uid, *(objects(**change).uid for change in others)}) == 1 + len(others)
 

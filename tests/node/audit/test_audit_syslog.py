@@ -8,7 +8,9 @@ import os
 import re
 import socket
 import ssl
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -57,9 +59,16 @@ class Collector:
 
     def __init__(self, keys: Path) -> None:
         self.context, self.received, self.close_after = server_context(tls(keys, "repository")), [], 0
-        self.closed, self.connections = threading.Event(), 0
+        self.open: list[ssl.SSLSocket] = []
+        self.connections = 0
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
+
+    def reset(self) -> None:
+        """Break all connections as a machine does that starts anew."""
+        for connection in self.open:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            socket.socket(fileno=connection.detach()).close()
 
     def serve(self) -> None:
         while True:
@@ -69,6 +78,7 @@ class Collector:
                 return
             with suppress(OSError, ssl.SSLError), self.context.wrap_socket(plain, server_side=True) as connection:
                 self.connections += 1
+                self.open.append(connection)
                 self._read(connection)
 
     def _read(self, connection: ssl.SSLSocket) -> None:
@@ -237,7 +247,7 @@ def test_lines_that_were_taken_away_before_they_were_sent_are_told(
     first, second, *_ = names = audit_trail.file_names(tmp_path / audit_trail.FOLDER)
     (tmp_path / audit_trail.FOLDER / first).unlink()
     gone = audit_trail.first_line(second) - 1
-    assert len(names) > 2 and audit_syslog.is_behind(tmp_path)
+    assert len(names) > 2
     with collecting(keys) as collector:
         asked = config(tmp_path, keys, collector.port)
         until(collector, 12 - gone, AuditSyslog(asked.audit, asked))
@@ -245,17 +255,39 @@ def test_lines_that_were_taken_away_before_they_were_sent_are_told(
     assert capsys.readouterr().err.count(f"{gone} lines") == 1
 
 
-def test_health_tells_of_a_repository_that_takes_nothing_for_long(tmp_path: Path) -> None:
+def test_health_tells_of_a_repository_that_takes_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines(tmp_path, 2)
-    assert audit_syslog.is_behind(tmp_path)
+    assert not audit_syslog.is_behind(tmp_path)
     position = tmp_path / audit_trail.FOLDER / audit_syslog.POSITION
     position.write_text("1\n")
     assert not audit_syslog.is_behind(tmp_path)
     os.utime(position, (1, 1))
+    assert not audit_syslog.is_behind(tmp_path), "nothing was to be sent for long, and the line is new"
+    later = time.time() + 2 * audit_syslog.LATE
+    monkeypatch.setattr(audit_syslog.time, "time", lambda: later)
     assert audit_syslog.is_behind(tmp_path)
     position.write_text("2\n")
     os.utime(position, (1, 1))
     assert not audit_syslog.is_behind(tmp_path) and not audit_syslog.is_behind(tmp_path / "none")
+
+
+def test_a_repository_that_resets_connections_is_told_and_nothing_counts_as_sent(
+    tmp_path: Path, keys: Path, settled: None
+) -> None:
+    lines(tmp_path, 3)
+    with collecting(keys) as collector:
+        asked = config(tmp_path, keys, collector.port)
+        sender = AuditSyslog(asked.audit, asked)
+        sender.step()
+        assert sender._socket is not None and sender._counted == 0
+        collector.reset()
+        with pytest.raises(OSError):
+            for _ in range(100):
+                sender.step()
+                threading.Event().wait(0.05)
+        assert sender._counted == 0
 
 
 def test_a_repository_of_another_authority_gets_nothing(

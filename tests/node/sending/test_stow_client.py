@@ -227,6 +227,7 @@ WHY = '<DicomAttribute tag="00081197" vr="US"><Value number="1">{}</Value></Dico
     [
         (200, XML.format("00081199", ""), {"sent": 2}),
         (202, XML.format("00081198", WHY.format(0xA700)), {"waiting": 2}),
+        (200, XML.format("00081199", "") + '<DicomAttribute tag="00081198" vr="SQ"></DicomAttribute>', {"sent": 2}),
         (409, XML.format("00081198", WHY.format(0x0111)), {"sent": 2}),
         (202, XML.format("0008119A", WHY.format(0xC000)), {"dead": 2}), (202, XML.format("00081198", ""), {"dead": 2}),
     ],

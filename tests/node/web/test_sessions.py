@@ -19,6 +19,7 @@ from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.audit.audit_reading import describe, entries
 from edgecxr.node.node_config import NodeConfig, Web
 from edgecxr.node.web import sessions as sessions_module
+from edgecxr.node.web import web_app
 from edgecxr.node.web.sessions import FREE_FAILURES, IDLE, LONGEST_DELAY, Sessions
 from edgecxr.node.web.users import FILE, ROLES, add_user, is_password, remove_user, users_of
 from tests.cli_workspace import edgecxr
@@ -174,6 +175,17 @@ def test_whom_the_proxy_names_is_signed_in_with_the_role_of_that_user(staffed: P
     rows = [describe(entry) for entry in list(entries(staffed))[before:]]
     looked = [row for row in rows if "film-looked-at" in row]
     assert [row[3].partition(",")[0] for row in looked] == [f"{role} at 10.0.0.9" for role in ROLES]
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "same"),
+    [
+        ("127.0.0.1", "127.0.0.1", True), ("::1", "0:0:0:0:0:0:0:1", True), ("::ffff:10.0.0.5", "10.0.0.5", True),
+        ("10.0.0.5", "10.0.0.50", False), ("unknown", "10.0.0.5", False), ("::ffff:10.0.0.6", "10.0.0.5", False),
+    ],
+)  # fmt: skip
+def test_the_proxy_is_known_however_its_address_is_written(address: str, other: str, same: bool) -> None:
+    assert web_app._same_address(address, other) is same
 
 
 @pytest.mark.parametrize("web", [Web(port=0), Web(port=0, proxy="10.0.0.5", proxy_header="X-Remote")])

@@ -30,7 +30,7 @@ PLAIN_NAME = re.compile(r"\w[\w.+-]{0,127}")
 
 _LONGEST = 1000
 _MOST_LABELS = 1000
-_MOST_LIMITS = 8
+MOST_LIMITS = 8
 _MOST_RULES = 50
 _MOST_FILES = 32
 _MOST_COMPONENTS = 1000
@@ -261,7 +261,7 @@ def _problems(card: ModelCard) -> Iterator[tuple[bool, str]]:
         yield not _is_text(getattr(card, key)), f"{key} is not a text"
     yield card.teacher is not None and not _is_text(card.teacher), "teacher is not a text"
     yield not all(map(_is_text, card.labels)), "labels are not texts"
-    yield not all(map(_is_text, card.limits)) or len(card.limits) > _MOST_LIMITS, "limits are not a few texts"
+    yield not all(map(_is_text, card.limits)) or len(card.limits) > MOST_LIMITS, "limits are not a few texts"
     yield len(card.labels) > _MOST_LABELS, f"more than {_MOST_LABELS} labels"
     names = {*card.labels, ABNORMAL}
     yield len(names) != len(card.labels) + 1, "labels are not different"

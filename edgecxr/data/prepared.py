@@ -223,9 +223,10 @@ class Prepared:
     def summary(self) -> dict[str, Any]:
         """Return the facts that a model card records about its training data.
 
-        The source and the warnings are left out, since local paths and names must not leave the machine.
+        Paths and the warnings are left out, since local paths and names must not leave the machine.
         """
-        provenance = {key: value for key, value in self.info["provenance"].items() if key not in ("source", "warnings")}
+        origin = self.info["provenance"].items()
+        provenance = {key: value for key, value in origin if key != "warnings" and not str(value).startswith("/")}
         return {
             **{key: self.info[key] for key in ("name", "hash", "phantom", "images", "rejected", "counts")},
             "provenance": provenance,

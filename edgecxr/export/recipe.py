@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgecxr.bundle.card import ModelCard
+from edgecxr.bundle.card import MOST_LIMITS, ModelCard
 from edgecxr.engines.target import Target
 from edgecxr.errors import UsageError
 from edgecxr.films.resize import INPUT_SIZES
@@ -19,7 +19,7 @@ METHODS = ("minmax", "percentile", "entropy")
 _MOST_IMAGES = 1_000_000
 _MOST_CHOICES = 20
 _MOST_LAYERS = 10_000
-_MOST_LIMITS, _LONGEST_LIMIT = 8, 300
+_LONGEST_LIMIT = 300
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class Recipe:
                     f"tokens {shown(self.tokens)}: a number of patches",
                 ),
                 (
-                    len(self.limits) > _MOST_LIMITS
+                    len(self.limits) > MOST_LIMITS
                     or not all(0 < len(limit) <= _LONGEST_LIMIT and limit.isprintable() for limit in self.limits),
-                    f"limits: {_MOST_LIMITS} sentences at most, each of 1 to {_LONGEST_LIMIT} printable characters",
+                    f"limits: {MOST_LIMITS} sentences at most, each of 1 to {_LONGEST_LIMIT} printable characters",
                 ),
             )
             if wrong

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from edgecxr.bundle.bundle import Bundle
+from edgecxr.data.prepared import Prepared
 from edgecxr.resolve import shipped
 from tests.cli_workspace import copied, edgecxr, trained
 
@@ -63,3 +66,23 @@ def test_no_record_names_a_folder_of_a_machine() -> None:
     records = [path for path in (ROOT / "benchmarks" / "results").rglob("*.json") if not path.is_symlink()]
     assert records
     assert [path.name for path in records if OF_A_MACHINE.search(path.read_text())] == []
+
+
+def test_what_a_card_says_of_its_films_names_no_folder_whatever_option_named_it(tmp_path: Path) -> None:
+    films, table = tmp_path / "films of ward 7", tmp_path / "elsewhere" / "ours.csv"
+    films.mkdir()
+    table.parent.mkdir()
+    for number in range(12):
+        Image.fromarray(np.full((64, 64), 5 + number, np.uint8) + np.eye(64, dtype=np.uint8)).save(
+            films / f"{number}.png"
+        )
+    rows = [f"{number}.png,p{number},{number % 2},note" for number in range(12)]
+    table.write_text("\n".join(["file,person,Edema,remark", *rows]) + "\n")
+    columns = ("--image-column", "file", "--patient-column", "person", "--ignore", "remark")
+    typed = edgecxr("prepare", "folder", table, "--images", films, *columns, runs=tmp_path / "runs")
+    assert typed.code == 0, typed
+    (facts,) = (tmp_path / "runs").rglob("dataset.json")
+    prepared = Prepared.open(facts.parent)
+    assert prepared.info["provenance"]["images"] == str(films), "the data set itself knows where they lie"
+    assert [text for text in texts(prepared.summary()) if str(tmp_path) in text] == []
+    assert prepared.summary()["provenance"]["patient_column"] == "person"

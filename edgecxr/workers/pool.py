@@ -33,6 +33,12 @@ _START_LIMIT = 120.0
 AHEAD = 2
 """Items that a worker holds: the current and the next, so that it need not wait for this process."""
 
+_WAIT = 1.0
+"""Seconds of one wait.
+
+One that takes twice as long tells that this process was stopped, such as by a snapshot of its machine.
+"""
+
 _SMALL = 60_000
 """Bytes of an item that fit into a channel's buffer while nobody reads from it."""
 
@@ -212,8 +218,13 @@ class Pool(Generic[T, R]):
 
     def _wait(self, busy: list[Worker], until: float) -> None:
         soonest = min(until, *(self._deadline(worker) for worker in busy))
-        left = max(0.0, min(soonest - time.monotonic(), LONGEST_WAIT))
+        start = time.monotonic()
+        left = max(0.0, min(soonest - start, _WAIT))
         readable([worker.channel for worker in busy], math.ceil(1000 * left))
+        late = time.monotonic() - start - left
+        if late > _WAIT:  # so were the workers
+            for worker in busy:
+                worker.began += late
 
     @staticmethod
     def _deadline(worker: Worker) -> float:

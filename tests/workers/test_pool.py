@@ -339,6 +339,32 @@ def test_an_item_may_have_a_limit_of_its_own() -> None:
         assert pool.poll(20) + pool.poll(20) == [(0.6, 0.6), (0.6, "too-slow")]
 
 
+STOPPED = """
+from tests.workers.test_pool import pool_of, slept
+with pool_of(slept, seconds=3.0, tries=1) as pool:
+    pool.submit(0.0)
+    pool.poll(60)
+    print(*pool.pids, flush=True)
+    pool.submit(1.5)
+    print(pool.poll(60), flush=True)
+"""
+
+
+def test_time_in_which_all_processes_were_stopped_is_not_an_items() -> None:
+    command = [sys.executable, "-c", STOPPED]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": ROOT})
+    assert parent.stdout
+    processes = [parent.pid, *map(int, parent.stdout.readline().split())]
+    time.sleep(0.5)
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    time.sleep(5)
+    for process in processes:  # this one first, so that it looks before the worker can answer
+        os.kill(process, signal.SIGCONT)
+        time.sleep(0.3)
+    assert parent.stdout.read() == "[(1.5, 1.5)]\n" and parent.wait() == 0
+
+
 def _allocates(mib: int) -> tuple[int, bytes]:
     return int(np.ones(mib << 20, np.uint8)[-1]), b""
 

@@ -1,4 +1,4 @@
-"""benchmarks/node.py as a person runs it, on few small films: that it measures and judges, not how fast."""
+"""node.py, soak.py and kills.py of benchmarks/, on few small films: that they measure and judge, not how fast."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ pytestmark = [
 ]
 
 
-def measured(out: Path, *options: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / "node.py"), *options, "--out", str(out)]
+def measured(script: str, out: Path, *options: str) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / script), *options, "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode in (0, 6), done.stderr
     return {result["name"]: result for result in json.loads(out.read_text())["results"]}
@@ -35,7 +35,7 @@ def measured(out: Path, *options: str) -> dict[str, Any]:
 
 def test_each_part_is_measured_and_judged(tmp_path: Path) -> None:
     few = ("--films", "2", "--mib", "1.5", "--senders", "1", "--idle", "1")
-    parts = measured(tmp_path / "record.json", *few)
+    parts = measured("node.py", tmp_path / "record.json", *few)
     assert list(parts) == ["start", "sustained", "delay", "hostile"]
     checks = {check["name"]: check["ratio"] for part in parts.values() for check in part["checks"]}
     assert set(checks) == {
@@ -49,8 +49,20 @@ def test_each_part_is_measured_and_judged(tmp_path: Path) -> None:
 
 
 def test_a_soak_loses_no_film_and_no_descriptor(tmp_path: Path) -> None:
-    soak = measured(tmp_path / "record.json", "--parts", "soak", "--films", "200")["soak"]
+    soak = measured("soak.py", tmp_path / "record.json", "--films", "200")["soak"]
     checks = {check["name"]: check for check in soak["checks"]}
     assert checks["acknowledged and lost"]["pass"] and soak["points"][-1]["films"] == 200
+    assert set(soak["points"][-1]["roles"]) == {"serve", "receive", "infer_films", "send", "web_process"}
     # Memory settles later than after so few films.
-    assert checks["soak descriptors"]["ratio"] < 1.1 and checks["soak memory"]["ratio"] < 1.3
+    assert checks["descriptors"]["ratio"] < 1.1 and checks["memory"]["ratio"] < 1.3
+
+
+def test_kills_of_all_processes_at_one_time_lose_nothing(tmp_path: Path) -> None:
+    kills = measured("kills.py", tmp_path / "record.json", "--kills", "5", "--life", "4")["kills"]
+    assert kills["kills"] == dict.fromkeys(("receive", "stow", "infer", "send", "web"), 5)
+    assert all(count >= 5 for count in kills["acknowledged"].values()) and all(map(passed, kills["checks"]))
+    assert kills["states"] == {"filed": sum(kills["acknowledged"].values())}
+
+
+def passed(check: dict[str, Any]) -> bool:
+    return bool(check["pass"])

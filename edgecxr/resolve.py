@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgecxr.bundle.bundle import SUMS
 from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.storage.folders import CARD
+from edgecxr.storage.folders import CARD, atomic_folder
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
@@ -234,6 +235,26 @@ def chosen_bundle(workspace: Workspace, name: str | None, own: bool = False) -> 
             + f" in {folder.parent}"
         )
     return folder
+
+
+def changeable(workspace: Workspace, folder: Path) -> Path:
+    """Return a bundle to which files may be added.
+
+    It is the same, or the workspace's copy of one that comes with edgecxr, which is made if it is missing.
+
+    Raises:
+        UsageError: the workspace cannot be written.
+    """
+    if folder not in shipped():
+        return folder
+    copied = workspace.export_dir(folder.name)
+    if not os.path.isdir(copied):
+        with atomic_folder(copied) as building:
+            for file in folder.iterdir():
+                if file.is_file():
+                    shutil.copyfile(file, building / file.name)
+        say(f"{folder.name}, which comes with edgecxr, is copied to {copied}")
+    return copied
 
 
 def shipped() -> list[Path]:

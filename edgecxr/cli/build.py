@@ -55,7 +55,8 @@ def build(
     if images is not None and not verify:
         raise UsageError("--images goes with --verify")
     device = load_target(target) if target is not None else None
-    opened = Bundle.open(resolve.chosen_bundle(Workspace.default(), bundle, own=True))
+    workspace = Workspace.default()
+    opened = Bundle.open(resolve.changeable(workspace, resolve.chosen_bundle(workspace, bundle, own=True)))
     chosen = precision or choose_precision(opened, device)
     if verify:
         from edgecxr.engines.tensorrt.compare_with_onnx import check_gpu, differences

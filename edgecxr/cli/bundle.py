@@ -105,12 +105,10 @@ def bundle_sign(
     from edgecxr import resolve
     from edgecxr.bundle.bundle import checked_sums
     from edgecxr.bundle.signature import SIGNATURE, sign
-    from edgecxr.errors import UsageError
     from edgecxr.terminal import show
     from edgecxr.workspace import Workspace
 
-    folder = resolve.bundle(Workspace.default(), bundle, own=True)
-    if folder in resolve.shipped():
-        raise UsageError(f"{folder} comes with edgecxr, whose files stay as they are: copy the folder, sign the copy")
+    workspace = Workspace.default()
+    folder = resolve.changeable(workspace, resolve.bundle(workspace, bundle, own=True))
     name = sign(folder, checked_sums(folder), key)
     show(f"{folder / SIGNATURE}: signed with key {name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -234,13 +235,14 @@ def test_every_command_that_takes_a_bundle_knows_the_one_that_comes_with_edgecxr
     assert resolve.bundle(Workspace(tmp_path), name) == copied
     assert "copied" not in edgecxr("build", name, runs=tmp_path).err
     assert edgecxr("benchmark", name, "--backend", "nothing", runs=tmp_path).code == 2
-    assert edgecxr("bundle", "keygen", tmp_path / "a.key", runs=tmp_path).code == 0
+    assert edgecxr("bundle", "keygen", tmp_path / "a", runs=tmp_path).code == 0
     signed = edgecxr("bundle", "sign", name, "--key", tmp_path / "a.key", runs=tmp_path)
     assert signed.code == 0 and str(copied) in signed.out
     config = tmp_path / "node.toml"
     config.write_text(f'model = "{name}"\nstate = "{tmp_path / "state"}"\n[web]\nenabled = false\n')
     served = edgecxr("serve", "--check", "--config", config, runs=tmp_path)
     assert served.code == 0 and f"model: {name}" in served.out, served
+    shutil.rmtree(copied)
     for other in ("", 'model = "nothing"\n'):
         config.write_text(f'{other}state = "{tmp_path / "state"}"\n')
         refused = edgecxr("serve", "--check", "--config", config, runs=tmp_path)

@@ -12,6 +12,9 @@ from edgecxr.registry import METHODS
 from edgecxr.storage.settings import read_toml
 from edgecxr.vocabulary import STEMS
 
+STARTS = (None, "random", "teacher", "pretrained")
+"""Values of `start`, besides the id of a run whose weights are the start; None: the default of the commands."""
+
 _OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against")
 _SETTINGS = {
     "start": str, "stem": str, "arch": str, "depth": int, "tokens": int, "epochs": int, "batch": int, "lr": float,
@@ -56,8 +59,10 @@ class Run:
 
     @property
     def needs(self) -> list[str]:
-        """Ids of the runs whose weights it needs: its teacher, and whom its teacher's voice is weighed against."""
-        return [name for name in (self.teacher, self.settings.get("undistilled")) if name is not None]
+        """Ids of the runs whose weights it needs: teacher, start, and whom its teacher's voice is weighed against."""
+        start = self.settings.get("start")
+        named = (self.teacher, None if start in STARTS else start, self.settings.get("undistilled"))
+        return [name for name in named if name is not None]
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -150,7 +155,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
                 turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
                 against=entry.get("against"),
                 keep_weights=any(
-                    f"{entry['name']}-s{seed}" in (other.get("teacher"), other.get("undistilled"))
+                    f"{entry['name']}-s{seed}" in (other.get(key) for key in ("teacher", "undistilled", "start"))
                     for other in values["run"]
                 ),
                 settings=settings,
@@ -169,12 +174,14 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
             ("res", run.res, INPUT_SIZES if run.method == "teacher" else SIZES),
             ("tokens", run.settings.get("tokens", 49), (196, 49, 16)),
             ("stem", run.settings.get("stem", "patch"), STEMS),
-            ("start", run.settings.get("start", "random"), ("random", "teacher", "pretrained")),
+            ("start", run.settings.get("start"), (*STARTS, *({*ids} - {run.id}))),
             ("arch", run.settings.get("arch", "tiny"), ("tiny", "small", "base")),
             ("precision", run.settings.get("precision", "auto"), ("auto", "fp32", "bf16", "fp16")),
         ):
             if value not in known:
-                raise ValueError(f"{what} of {run.name} is {value!r}, none of {', '.join(map(str, known))}")
+                raise ValueError(
+                    f"{what} of {run.name} is {value!r}, none of {', '.join(str(word) for word in known if word)}"
+                )
         if ids.count(run.id) > 1:
             raise ValueError(f"there are two runs {run.id}")
         if not run.name.replace("-", "").replace("_", "").replace(".", "").isalnum():

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from evidence_plan import STARTS
 from ratios import machine
 from safetensors.torch import load, save
 
@@ -115,8 +116,8 @@ def _write(records: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
 
 def _train(spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None) -> Path:
     typed = dict(spec["spec"]["settings"]) | {"res": spec["spec"]["res"], "seed": spec["spec"]["seed"]}
-    typed["init"] = typed.pop("start", None)
-    undistilled = typed.pop("undistilled", None)
+    start, undistilled = typed.pop("start", None), typed.pop("undistilled", None)
+    typed["init"] = start if start in STARTS else str(_taught(Path(spec["folder"]), Path(spec["records"]), start))
     method = spec["spec"]["method"]
     if method == "teacher":
         tokens = typed.pop("tokens", None)

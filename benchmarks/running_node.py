@@ -82,6 +82,11 @@ class Stow(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     look: Callable[[bytes], None]
 
+    def handle(self) -> None:
+        """Answer until the connection ends, as when its sender is killed."""
+        with contextlib.suppress(ConnectionError):
+            super().handle()
+
     def do_POST(self) -> None:
         """Read what comes, and say that it is stored."""
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -43,7 +43,7 @@ def recommend(record: Record, tolerance: float) -> Recommendation:
     row = choice.row
     model, backend = shlex.quote(row["model"]), shlex.quote(row["backend"])  # users copy it into a shell
     command = f"edgecxr infer FILM --model {model} --backend {backend} --precision {row['precision']}"
-    doubt = " BUT THE TIMES ARE DOUBTFUL, see the warnings: measure again." if record["warnings"] else ""
+    doubt = " The times are doubtful, see the warnings: measure again." if record["warnings"] else ""
     hint = f" (`{command}`)." if row["backend"] not in OF_CHECKPOINTS else "."
     return Recommendation(row, choice.why + hint + doubt)
 

@@ -82,5 +82,5 @@ def test_it_comes_with_the_command_and_with_doubts_about_the_times() -> None:
     rows[1]["against_reference"] |= {"row": REFERENCE["id"]}
     found = recommend(record(rows), 0.02)
     assert f"`edgecxr infer FILM --model {STUDENT} --backend openvino --precision int8`" in found.why
-    assert "DOUBTFUL" not in found.why
-    assert "TIMES ARE DOUBTFUL" in recommend(record(rows, warnings=["2 cores were at work"]), 0.02).why
+    assert "doubtful" not in found.why
+    assert "times are doubtful" in recommend(record(rows, warnings=["2 cores were at work"]), 0.02).why

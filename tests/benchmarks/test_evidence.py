@@ -89,9 +89,16 @@ def test_runs_come_by_turn_and_then_seed_by_seed(plan):
     assert [run.keep_weights for run in plan().runs] == [True, *[False] * 6]
 
 
+def test_a_run_may_start_from_the_weights_of_another(plan):
+    runs = {run.id: run for run in plan('method = "none"\n', 'method = "none"\nstart = "teacher-s0"\n').runs}
+    assert runs["none-s1"].needs == ["teacher-s0"] and runs["teacher-s0"].needs == []
+    assert runs["teacher-s0"].keep_weights and runs["mlcak-s0"].needs == ["teacher-s0"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
+        ('start = "random"', 'start = "teacher-s0"', "start of teacher is 'teacher-s0'"),
         ("[data.films]", "[data.films", "cannot be read as TOML"),
         ('"teacher-s0"', '"teacher-s1"', "teacher of mlcak is 'teacher-s1'"),
         ('"teacher-s0"', '"none-s0"', "teacher of mlcak is no teacher"),
@@ -321,11 +328,15 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     # A plan of another name has runs of its own, though they are called the same.
     (repository / "other.toml").write_text(
         PLAN.replace("epochs = 30", "epochs = 1").replace("seeds = [0, 1]", "seeds = [0]")
+        + 'start = "teacher-s0"\n'  # of the last run, none
     )
     other = run(repository, plan="other.toml")
     assert other.returncode == 0, other.stderr
     theirs = json.loads((records.parent / "other" / "mlcak-s0.json").read_text())
     assert len(theirs["history"]) == 1 and theirs["teacher"]["sha256"] != made["teacher-s0"]["weights"]["sha256"]
+    started = json.loads((records.parent / "other" / "none-s0.json").read_text())
+    assert started["spec"]["settings"]["start"] == "teacher-s0" and started["status"] == "done"
+    assert started["test"] != made["none-s0"]["test"]
 
     # A commit that fails is not held on to.
     shutil.rmtree(folder.parent / "other" / "work" / "mlcak-s0")

@@ -118,6 +118,8 @@ def in_background(args: argparse.Namespace) -> int:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, close_fds=True
         )
+    with suppress(OSError):  # Linux may share time among sessions first, whatever the priority of their processes
+        Path(f"/proc/{process.pid}/autogroup").write_text(str(NICE))
     try:
         code = process.wait(timeout=5)
     except subprocess.TimeoutExpired:

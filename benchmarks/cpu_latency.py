@@ -90,7 +90,9 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=21, help="turns of each candidate")
     parser.add_argument("--threads", type=int, action="append", help="of every candidate; else 1, and all cores")
     parser.add_argument("--model", type=Path, action="append", help="a bundle instead of the untrained ones")
-    parser.add_argument("--limit", type=float, help="largest ratio of the best engine at FP32; else 1.15 of one thread")
+    parser.add_argument(
+        "--limit", type=float, help="largest ratio of the best FP32 engine; else 1.15 for one thread, 1.6 for more"
+    )
     parser.add_argument("--depth", type=int, default=12, help="blocks of the untrained models")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -23,6 +23,9 @@ _SETTINGS = {
 }  # fmt: skip
 
 
+_WITH_WEIGHTS = ("teacher", "undistilled", "start")  # keys that may name a run whose weights are needed
+
+
 @dataclass(frozen=True)
 class Run:
     """One training.
@@ -60,9 +63,14 @@ class Run:
     @property
     def needs(self) -> list[str]:
         """Ids of the runs whose weights it needs: teacher, start, and whom its teacher's voice is weighed against."""
-        start = self.settings.get("start")
-        named = (self.teacher, None if start in STARTS else start, self.settings.get("undistilled"))
+        named = (self.teacher, self.start, self.settings.get("undistilled"))
         return [name for name in named if name is not None]
+
+    @property
+    def start(self) -> str | None:
+        """Id of the run whose weights it starts from; None if it starts from none."""
+        start: str | None = self.settings.get("start")
+        return None if start in STARTS else start
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -155,7 +163,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
                 turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
                 against=entry.get("against"),
                 keep_weights=any(
-                    f"{entry['name']}-s{seed}" in (other.get(key) for key in ("teacher", "undistilled", "start"))
+                    f"{entry['name']}-s{seed}" in ((common | other).get(key) for key in _WITH_WEIGHTS)
                     for other in values["run"]
                 ),
                 settings=settings,
@@ -174,7 +182,7 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
             ("res", run.res, INPUT_SIZES if run.method == "teacher" else SIZES),
             ("tokens", run.settings.get("tokens", 49), (196, 49, 16)),
             ("stem", run.settings.get("stem", "patch"), STEMS),
-            ("start", run.settings.get("start"), (*STARTS, *({*ids} - {run.id}))),
+            ("start", run.settings.get("start"), (*STARTS, *(name for name in ids if name != run.id))),
             ("arch", run.settings.get("arch", "tiny"), ("tiny", "small", "base")),
             ("precision", run.settings.get("precision", "auto"), ("auto", "fp32", "bf16", "fp16")),
         ):
@@ -202,6 +210,17 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
         teacher = next((other for other in runs if other.id == run.teacher), None)
         if teacher and (teacher.data != run.data or teacher.method != "teacher"):
             raise ValueError(f"the teacher of {run.name} is no teacher on {run.data}")
+    _check_order(runs)
+
+
+def _check_order(runs: tuple[Run, ...]) -> None:
+    """Refuse runs that wait for each other."""
+    needs = {run.id: set(run.needs) for run in runs}
+    while able := [name for name, needed in needs.items() if not needed & needs.keys()]:
+        for name in able:
+            del needs[name]
+    if needs:
+        raise ValueError(f"{', '.join(needs)} wait for each other's weights")
 
 
 def _no_others(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:

@@ -46,7 +46,7 @@ def record_of(records: Path, name: str) -> dict[str, Any] | None:
 
 
 def check_records(plan: Plan, records: Path, hashes: dict[str, str]) -> None:
-    """Refuse to go on where the records are of other settings, data or teachers than the plan's.
+    """Refuse to go on where the records are of other settings, data, teachers or starts than the plan's.
 
     Args:
         plan: what is asked for.
@@ -65,6 +65,8 @@ def check_records(plan: Plan, records: Path, hashes: dict[str, str]) -> None:
             differs.append(f"data set {run.data}")
         if run.teacher and record["teacher"] != {"run": run.teacher, "sha256": weights_of(records, run.teacher)}:
             differs.append(f"weights of {run.teacher}")
+        if run.start and record["start"] != {"run": run.start, "sha256": weights_of(records, run.start)}:
+            differs.append(f"weights of {run.start}")
         if differs:
             raise UsageError(
                 f"{records / run.id}.json was made with another {', another '.join(differs)}: a changed protocol is a "

@@ -76,6 +76,8 @@ def work(spec: dict[str, Any]) -> None:
     if prepared.hash != spec["data_hash"]:
         raise InputError(f"{prepared.path} is not the data set that {spec['id']} began with", "dataset")
     teacher = _taught(folder, records, spec["teacher"]) if spec["teacher"] else None
+    named = spec["spec"]["settings"].get("start")
+    start = None if named in STARTS else _taught(folder, records, named)
     workspace = Workspace(folder / "work" / spec["id"])
     begun = {
         "run": spec["id"],
@@ -83,15 +85,20 @@ def work(spec: dict[str, Any]) -> None:
         "commit": spec["commit"],
         "data": prepared.summary(),
         "teacher": teacher and {"run": spec["teacher"], "sha256": checkpoint.finished_card(teacher).sha256},
+        "start": start and {"run": named, "sha256": checkpoint.finished_card(start).sha256},
     }
     try:
-        run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher)
+        run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher, start)
     except CheckFailed as error:
         _write(records, spec, begun | {"status": "diverged", "message": str(error)})
         return
     trained = checkpoint.finished_card(run).training
-    if (trained["data_hash"], trained["teacher_sha256"]) != (prepared.hash, teacher and begun["teacher"]["sha256"]):
-        raise ModelError(f"{run} was trained on other data or by another teacher: remove {workspace.root}")
+    if (trained["data_hash"], trained["teacher_sha256"], trained["init_sha256"]) != (
+        prepared.hash,
+        teacher and begun["teacher"]["sha256"],
+        start and begun["start"]["sha256"],
+    ):
+        raise ModelError(f"{run} was trained on other data, by another teacher or start: remove {workspace.root}")
     if spec["spec"]["keep_weights"]:
         _halve(run, prepared, records / f"{spec['id']}.safetensors")
     model, card = checkpoint.load_run(run)
@@ -114,10 +121,12 @@ def _write(records: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
     atomic_write(records / f"{spec['id']}.json", json.dumps(record, indent=1) + "\n")
 
 
-def _train(spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None) -> Path:
+def _train(
+    spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None, start: Path | None
+) -> Path:
     typed = dict(spec["spec"]["settings"]) | {"res": spec["spec"]["res"], "seed": spec["spec"]["seed"]}
-    start, undistilled = typed.pop("start", None), typed.pop("undistilled", None)
-    typed["init"] = start if start in STARTS else str(_taught(Path(spec["folder"]), Path(spec["records"]), start))
+    named, undistilled = typed.pop("start", None), typed.pop("undistilled", None)
+    typed["init"] = str(start) if start else named
     method = spec["spec"]["method"]
     if method == "teacher":
         tokens = typed.pop("tokens", None)

@@ -59,8 +59,11 @@ def archive(by: str, look: Callable[[bytes], None] = lambda content: None) -> It
         Stow.look = staticmethod(look)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", ARCHIVE), Stow)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield
-        server.shutdown()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
         return
     process = subprocess.Popen(["/usr/bin/storescp", "--fork", "--ignore", "-aet", "ARCHIVE", str(ARCHIVE)])
     try:
@@ -162,13 +165,13 @@ class Node:
         return sum(self.pss_of_roles().values())
 
     def pss_of_roles(self) -> dict[str, float]:
-        """Return the memory of the supervisor ("serve") and of each role with its workers, MiB."""
+        """Return the memory of the supervisor ("serve") and of each role with the workers that it has forked, MiB."""
         mib: dict[str, float] = {}
         for pid in self.pids():
             with contextlib.suppress(OSError):
                 rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
                 module = re.search(r"edgecxr\.node\.(?:\w+\.)*(\w+)", Path(f"/proc/{pid}/cmdline").read_text())
-                role = module[1] if module else "serve"
+                role = module[1] if module else "serve" if pid == self.process.pid else "workers"
                 mib[role] = mib.get(role, 0.0) + int(rollup.partition("\nPss:")[2].split()[0]) / 1024
         return mib
 
@@ -235,6 +238,8 @@ def running(scratch: Path, by: str, more: str = "") -> Iterator[Node]:
     node = Node(folder, by, more)
     try:
         while echo() is None:
+            if node.process.poll() is not None:
+                sys.exit(f"the node has ended with exit code {node.process.returncode}")
             time.sleep(0.02)
         yield node
     finally:
@@ -294,9 +299,10 @@ def stream(template: Any, numbers: range) -> None:
         while True:
             if association is None or not association.is_established:
                 association = entity.associate("127.0.0.1", PORT, ae_title="EDGECXR")
-            answer: Any = association.send_c_store(film) if association.is_established else {}
-            if answer.get("Status") == 0:
-                break
+            with contextlib.suppress(RuntimeError, ValueError):  # the association has just ended
+                answer: Any = association.send_c_store(film) if association.is_established else {}
+                if answer.get("Status") == 0:
+                    break
             time.sleep(0.5)
     if association is not None and association.is_established:
         association.release()

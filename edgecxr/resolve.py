@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgecxr.bundle.bundle import SUMS
 from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import InputError, ModelError, UsageError
-from edgecxr.storage.folders import CARD, atomic_folder
+from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
@@ -237,24 +237,19 @@ def chosen_bundle(workspace: Workspace, name: str | None, own: bool = False) -> 
     return folder
 
 
-def changeable(workspace: Workspace, folder: Path) -> Path:
-    """Return a bundle to which files may be added.
-
-    It is the same, or the workspace's copy of one that comes with edgecxr, which is made if it is missing.
+def refuse_shipped(workspace: Workspace, folder: Path) -> None:
+    """Refuse to add files to a bundle that comes with edgecxr.
 
     Raises:
-        UsageError: the workspace cannot be written.
+        UsageError: it is one; says how to copy it.
     """
-    if folder not in shipped():
-        return folder
-    copied = workspace.export_dir(folder.name)
-    if not os.path.isdir(copied):
-        with atomic_folder(copied) as building:
-            for file in folder.iterdir():
-                if file.is_file():
-                    shutil.copyfile(file, building / file.name)
-        say(f"{folder.name}, which comes with edgecxr, is copied to {copied}")
-    return copied
+    if folder.resolve() in [each.resolve() for each in shipped()]:
+        exports = workspace.root / "export"
+        place, copied = shlex.quote(str(exports)), shlex.quote(str(exports / f"my-{folder.name}"))
+        raise UsageError(
+            f"{folder.name} comes with edgecxr, whose files stay as they are: take a copy "
+            f"(`mkdir -p {place} && cp -r {shlex.quote(str(folder))} {copied}`)"
+        )
 
 
 def shipped() -> list[Path]:

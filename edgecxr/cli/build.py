@@ -56,7 +56,8 @@ def build(
         raise UsageError("--images goes with --verify")
     device = load_target(target) if target is not None else None
     workspace = Workspace.default()
-    opened = Bundle.open(resolve.changeable(workspace, resolve.chosen_bundle(workspace, bundle, own=True)))
+    opened = Bundle.open(resolve.chosen_bundle(workspace, bundle, own=True))
+    resolve.refuse_shipped(workspace, opened.path)
     chosen = precision or choose_precision(opened, device)
     if verify:
         from edgecxr.engines.tensorrt.compare_with_onnx import check_gpu, differences

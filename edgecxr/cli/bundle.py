@@ -109,6 +109,7 @@ def bundle_sign(
     from edgecxr.workspace import Workspace
 
     workspace = Workspace.default()
-    folder = resolve.changeable(workspace, resolve.bundle(workspace, bundle, own=True))
+    folder = resolve.bundle(workspace, bundle, own=True)
+    resolve.refuse_shipped(workspace, folder)
     name = sign(folder, checked_sums(folder), key)
     show(f"{folder / SIGNATURE}: signed with key {name}")

@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 class OpenVinoBackend:
     """A thread-safe OpenVINO backend for FP32 and Q/DQ ONNX files.
 
-    The model is compiled when it is needed: for one image alone, and for any number of images. With all shapes known, a
-    small model takes a tenth less time. Each holds weights of its own, laid out for its products.
+    The model is compiled for one image alone, and for any number of images when such a batch first comes. With all
+    shapes known, a small model takes a tenth less time. Each of the two holds weights of its own, laid out for its
+    products.
 
     Args:
         path: an ONNX file of edgecxr, read or to be read, with the input "image" and the outputs "findings",
@@ -65,11 +67,9 @@ class OpenVinoBackend:
             self._graph: openvino.Model | None = reader.convert(reader.load(io.BytesIO(model.content)))
         self._shape = _shape(path, self._graph)
         self._outputs = outputs_of({name for port in self._graph.outputs for name in port.names})
-        self._lock = threading.Lock()
-        # Whether it is for one image alone -> the compiled model, and its idle requests. Each request holds the memory
-        # of one run; the list grows to the number of concurrent runs.
-        self._compiled: dict[bool, tuple[openvino.CompiledModel, list[openvino.InferRequest]]] = {}
-        self._largest = 0  # batch that has come back
+        self._lock = threading.Lock()  # of compiling
+        self._closed = False
+        self._compiled: dict[bool, _Compiled] = {}  # whether it is for one image alone -> the model
         self._of_batch(1)
 
     def run(self, images: FloatArray) -> Outputs:
@@ -81,16 +81,16 @@ class OpenVinoBackend:
         Raises:
             ModelError: the images do not fit the model, or OpenVINO failed.
         """
-        if self._graph is None:
+        if self._closed:
             raise ModelError(f"{self.path} has been closed: open it again")
         check_images(self.path, images, self._shape)
-        compiled, idle = self._of_batch(len(images))
+        compiled = self._of_batch(len(images))
         try:
             try:
-                request = idle.pop()
+                request = compiled.idle.pop()
             except IndexError:
-                request = compiled.create_infer_request()
-            with watchdog.watched_run(self.path, len(images), self._largest):
+                request = compiled.model.create_infer_request()
+            with watchdog.watched_run(self.path, len(images), compiled.largest):
                 results = request.infer({INPUT: images})
             outputs = Outputs(*(results[name] for name in self._outputs))
         except Exception as error:
@@ -98,37 +98,59 @@ class OpenVinoBackend:
                 f"{self.path} failed on {len(images)} images ({_reason(error)}): "
                 "give fewer at a time, or export the model again"
             ) from error
-        self._largest = max(self._largest, len(images))
-        if self._graph is not None:
-            idle.append(request)
+        compiled.largest = max(compiled.largest, len(images))
+        if not self._closed:
+            compiled.idle.append(request)
         return outputs
 
-    def _of_batch(self, count: int) -> tuple[openvino.CompiledModel, list[openvino.InferRequest]]:
-        """Return the model compiled for batches of `count`, and its idle requests.
+    def _of_batch(self, count: int) -> _Compiled:
+        """Return the model compiled for batches of `count`.
 
         Raises:
             ModelError: OpenVINO cannot compile it, or it has been closed.
         """
+        alone = count == 1
+        compiled = self._compiled.get(alone)  # without the lock: the other one may be compiled just now
+        if compiled is not None:
+            return compiled
+        with self._lock:
+            if alone not in self._compiled:
+                if self._graph is None:
+                    raise ModelError(f"{self.path} has been closed: open it again")
+                self._compiled[alone] = self._compile(self._graph, alone)
+                if len(self._compiled) == 2:
+                    self._graph = None  # its weights are no longer needed
+            return self._compiled[alone]
+
+    def _compile(self, graph: openvino.Model, alone: bool) -> _Compiled:
         import openvino
 
-        alone = count == 1
-        with self._lock:  # another thread may compile or close it meanwhile
-            if self._graph is None:
-                raise ModelError(f"{self.path} has been closed: open it again")
-            if alone not in self._compiled:
-                with _loading(self.path):
-                    graph = self._graph
-                    if alone:
-                        graph = graph.clone()
-                        graph.reshape([1, *self._shape])
-                    self._compiled[alone] = openvino.Core().compile_model(graph, "CPU", self._config), []
-            return self._compiled[alone]
+        with _loading(self.path):
+            if alone:
+                graph = graph.clone()
+                graph.reshape([1, *self._shape])
+            return _Compiled(openvino.Core().compile_model(graph, "CPU", self._config))
 
     def close(self) -> None:
         """Free the model; runs in other threads still finish."""
         with self._lock:
-            self._graph = None
+            self._closed, self._graph = True, None
             self._compiled.clear()
+
+
+@dataclass
+class _Compiled:
+    """A compiled model.
+
+    Attributes:
+        model: OpenVINO's.
+        idle: requests that nobody uses, as many as there were concurrent runs; each holds the memory of one run.
+        largest: number of images in the largest batch that has come back.
+    """
+
+    model: openvino.CompiledModel
+    idle: list[openvino.InferRequest] = field(default_factory=list)
+    largest: int = 0
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Worker:
         began: when it began its job, or began to load its work.
         ready: whether it has loaded its work.
         answered: number of jobs answered so far.
+        stops: number of times that time was forgiven since it began.
         jobs: jobs sent and not answered yet.
     """
 
@@ -53,6 +54,7 @@ class Worker:
     began: float = field(default_factory=time.monotonic)
     ready: bool = False
     answered: int = 0
+    stops: int = 0
     jobs: deque[Job[Any]] = field(default_factory=deque)
     _numbers: deque[int] = field(default_factory=deque)
 
@@ -65,7 +67,7 @@ class Worker:
         number = secrets.randbelow(1 << 62) + 1
         self.channel.send(packed(number, job.request), seconds)
         if not self.jobs and self.ready:
-            self.began = time.monotonic()
+            self._begins()
         self.jobs.append(job)
         self._numbers.append(number)
 
@@ -93,14 +95,23 @@ class Worker:
 
     def begin(self) -> None:
         """Note that the worker has loaded its work."""
-        self.ready, self.began = True, time.monotonic()
+        self.ready = True
+        self._begins()
 
     def finish(self) -> Job[Any]:
         """Remove and return the first job, which was answered."""
         self._numbers.popleft()
-        self.began = time.monotonic()
+        self._begins()
         self.answered += 1
         return self.jobs.popleft()
+
+    def forgive(self, seconds: float, most: int) -> None:
+        """Let seconds not count towards the time of its job, at most so many times."""
+        if self.stops < most:
+            self.began, self.stops = self.began + seconds, self.stops + 1
+
+    def _begins(self) -> None:
+        self.began, self.stops = time.monotonic(), 0
 
     def has_more(self) -> bool:
         """Return whether it has sent something, or has ended, without being asked."""

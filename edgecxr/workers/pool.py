@@ -34,10 +34,13 @@ AHEAD = 2
 """Items that a worker holds: the current and the next, so that it need not wait for this process."""
 
 _WAIT = 1.0
-"""Seconds of one wait.
+"""Longest seconds of one wait.
 
-One that takes twice as long tells that this process was stopped, such as by a snapshot of its machine.
+If it ends later than that by as much again, this process was stopped meanwhile, such as by a snapshot of its machine.
 """
+
+_MOST_STOPS = 5
+"""Such waits that do not count towards the time of an item: it might only be that this process gets no memory."""
 
 _SMALL = 60_000
 """Bytes of an item that fit into a channel's buffer while nobody reads from it."""
@@ -222,9 +225,9 @@ class Pool(Generic[T, R]):
         left = max(0.0, min(soonest - start, _WAIT))
         readable([worker.channel for worker in busy], math.ceil(1000 * left))
         late = time.monotonic() - start - left
-        if late > _WAIT:  # so were the workers
+        if late > _WAIT:
             for worker in busy:
-                worker.began += late
+                worker.forgive(late, _MOST_STOPS)
 
     @staticmethod
     def _deadline(worker: Worker) -> float:

@@ -95,6 +95,21 @@ def test_a_run_may_start_from_the_weights_of_another(plan):
     assert runs["teacher-s0"].keep_weights and runs["mlcak-s0"].needs == ["teacher-s0"]
 
 
+def test_all_runs_but_one_may_start_from_that_one(tmp_path):
+    of_all = PLAN.replace('start = "random"', 'start = "none-s0"') + 'start = "random"\n'
+    (tmp_path / "plan.toml").write_text(of_all.replace("seeds = [0, 1]", "seeds = [0]"))
+    runs = {run.id: run for run in read_plan(tmp_path / "plan.toml").runs}
+    assert runs["none-s0"].keep_weights and runs["none-s0"].needs == []
+    assert runs["teacher-s0"].needs == ["none-s0"] and runs["mlcak-s0"].needs == ["teacher-s0", "none-s0"]
+
+
+def test_runs_that_wait_for_each_other_are_named(tmp_path):
+    circle = PLAN.replace("res = 224", 'res = 224\nstart = "mlcak-s0"')
+    (tmp_path / "plan.toml").write_text(circle)
+    with pytest.raises(UsageError, match=r"teacher-s0, .*mlcak-s0, .*wait for each other"):
+        read_plan(tmp_path / "plan.toml")
+
+
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
@@ -335,8 +350,10 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     theirs = json.loads((records.parent / "other" / "mlcak-s0.json").read_text())
     assert len(theirs["history"]) == 1 and theirs["teacher"]["sha256"] != made["teacher-s0"]["weights"]["sha256"]
     started = json.loads((records.parent / "other" / "none-s0.json").read_text())
-    assert started["spec"]["settings"]["start"] == "teacher-s0" and started["status"] == "done"
-    assert started["test"] != made["none-s0"]["test"]
+    taught = json.loads((records.parent / "other" / "teacher-s0.json").read_text())["weights"]["sha256"]
+    assert started["start"] == {"run": "teacher-s0", "sha256": taught}
+    (config,) = (repository / "build" / "evidence" / "other" / "work" / "none-s0").glob("*/config.json")
+    assert json.loads(config.read_text())["init_sha256"] == taught
 
     # A commit that fails is not held on to.
     shutil.rmtree(folder.parent / "other" / "work" / "mlcak-s0")

@@ -87,6 +87,32 @@ def test_a_bundle_is_predicted_alike_by_both(tmp_path: Path) -> None:
         assert ours.predict(pixels).findings == pytest.approx(theirs.predict(pixels).findings, abs=1e-6)
 
 
+def test_one_image_alone_gets_what_it_gets_among_others(model: Path) -> None:
+    backend, images = OpenVinoBackend(model, threads=1), films(3)
+    alone = [backend.run(images[number : number + 1]).findings[0] for number in range(3)]
+    np.testing.assert_allclose(alone, backend.run(images).findings, atol=1e-6)
+    np.testing.assert_array_equal(backend.run(images[:1]).findings[0], alone[0])
+    backend.close()
+    for count in (1, 3):
+        with pytest.raises(ModelError, match="has been closed"):
+            backend.run(images[:count])
+
+
+def test_a_model_that_does_not_compile_for_a_batch_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    backend = OpenVinoBackend(model, threads=1)
+
+    class Broken:
+        def compile_model(self, *_: object) -> None:
+            raise RuntimeError("no memory is left")
+
+    monkeypatch.setattr(openvino, "Core", Broken)
+    with pytest.raises(ModelError, match="no memory is left"):
+        backend.run(films(2))
+    assert np.isfinite(backend.run(films(1)).findings).all()
+
+
 def test_threads_get_what_one_gets_alone(model: Path) -> None:
     backend = OpenVinoBackend(model, threads=2)
     batches = [films(1 + seed % 3, seed) for seed in range(8)]

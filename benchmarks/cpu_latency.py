@@ -30,7 +30,7 @@ from typing import Any
 from flops import count
 from ratios import finish, judged, record, spread
 
-LIMIT, LIMIT_ALONE = 1.6, 1.15  # of several threads, whose cores may be shared with others, and of one
+LIMIT, LIMIT_ALONE = 2.0, 1.6  # of several threads, whose cores may be shared with others, and of one
 BACKENDS = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "int8")
 MODELS = (("student", 28, 4), ("teacher", 224, 16))
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, action="append", help="of every candidate; else 1, and all cores")
     parser.add_argument("--model", type=Path, action="append", help="a bundle instead of the untrained ones")
     parser.add_argument(
-        "--limit", type=float, help="largest ratio of the best FP32 engine; else 1.15 for one thread, 1.6 for more"
+        "--limit", type=float, help="largest ratio of the best FP32 engine; else 1.6 for one thread, 2 for more"
     )
     parser.add_argument("--depth", type=int, default=12, help="blocks of the untrained models")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)

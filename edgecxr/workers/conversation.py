@@ -106,7 +106,7 @@ class Worker:
         return self.jobs.popleft()
 
     def forgive(self, seconds: float, most: int) -> None:
-        """Let seconds not count towards the time of its job, at most so many times."""
+        """Add to the time of its job, at most so many times."""
         if self.stops < most:
             self.began, self.stops = self.began + seconds, self.stops + 1
 

@@ -30,7 +30,7 @@ from typing import Any
 from flops import count
 from ratios import finish, judged, record, spread
 
-LIMIT, LIMIT_ALONE = 2.0, 1.6  # of several threads, whose cores may be shared with others, and of one
+LIMIT = 1.6
 BACKENDS = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "int8")
 MODELS = (("student", 28, 4), ("teacher", 224, 16))
@@ -90,9 +90,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=21, help="turns of each candidate")
     parser.add_argument("--threads", type=int, action="append", help="of every candidate; else 1, and all cores")
     parser.add_argument("--model", type=Path, action="append", help="a bundle instead of the untrained ones")
-    parser.add_argument(
-        "--limit", type=float, help="largest ratio of the best FP32 engine; else 1.6 for one thread, 2 for more"
-    )
+    parser.add_argument("--limit", type=float, default=LIMIT, help="largest ratio of the best engine at FP32")
     parser.add_argument("--depth", type=int, default=12, help="blocks of the untrained models")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -101,14 +99,12 @@ def main() -> int:
         return 0
     engines = [name for name in BACKENDS if importlib.util.find_spec(name)]
     threads = args.threads or sorted({1, cores()})
-    own = {number: LIMIT_ALONE if number == 1 else LIMIT for number in threads}
-    limits = own if args.limit is None else dict.fromkeys(threads, args.limit)
     with tempfile.TemporaryDirectory(prefix="edgecxr-latency-") as folder:
         if not args.model:
             subprocess.run([sys.executable, __file__, "--make", folder, "--depth", str(args.depth)], check=True)
         bundles = [path.resolve() for path in args.model or [Path(folder, kind) for kind, _, _ in MODELS]]
         results = [
-            measured(bundle, number, engines, args.rounds, limits[number]) for bundle in bundles for number in threads
+            measured(bundle, number, engines, args.rounds, args.limit) for bundle in bundles for number in threads
         ]
     settings = {"threads": threads, "rounds": args.rounds, "runs": RUNS, "made": not args.model}
     settings |= {} if args.model else {"depth": args.depth}

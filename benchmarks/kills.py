@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from ratios import finish, judged, record
-from receive import PORT, make
-from running_node import Node, archive, inside, picture, running
+from receive import PORT, inside, make
+from running_node import Node, archive, picture, running
 
 BY_STORE, BY_STOW = 4, 2  # senders
 STOW_PORT = 11114

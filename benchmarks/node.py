@@ -29,8 +29,8 @@ from typing import Any
 
 import receive
 from ratios import finish, judged, record, spread
-from receive import PORT, make, wait_for
-from running_node import DESTINATIONS, archive, echo, inside, picture, running, send, warm
+from receive import PORT, inside, make, wait_for
+from running_node import DESTINATIONS, archive, echo, picture, running, send, warm
 
 PARTS = ("start", "sustained", "delay", "hostile")
 # Seconds, MiB and shares on two cores.

@@ -56,11 +56,7 @@ def main() -> int:
     parser.add_argument("--senders", type=int, default=8, help="at one time, in the second part")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each receiver")
     args = parser.parse_args()
-    if not os.environ.get(INSIDE):
-        unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
-        command = [*unshare, sys.executable, *sys.argv]
-        return subprocess.run(command, env={**os.environ, INSIDE: "1"}).returncode
-    loopback()
+    inside()
     with tempfile.TemporaryDirectory(prefix="edgecxr-receive-") as scratch:
         place = Path(scratch)
         folders = [make(place / f"from-{sender}", sender, args.films, args.mib) for sender in range(args.senders)]
@@ -73,6 +69,15 @@ def main() -> int:
             results.append(summary(name, runs, len(senders) * args.films))
     settings = {key: getattr(args, key) for key in ("films", "mib", "senders", "rounds")}
     return finish(record("receive", settings, results), args.out)
+
+
+def inside() -> None:
+    """Run this program again in a network of its own with nothing but loopback, unless it is there."""
+    if not os.environ.get(INSIDE):
+        unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+        command = [*unshare, sys.executable, *sys.argv]
+        sys.exit(subprocess.run(command, env={**os.environ, INSIDE: "1"}).returncode)
+    loopback()
 
 
 def loopback() -> None:

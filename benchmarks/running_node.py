@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import receive
 from receive import PORT, make, wait_for
 
 ARCHIVE = 11113
@@ -41,15 +40,6 @@ DESTINATIONS = {
     "store": f'ae_title = "ARCHIVE"\nhost = "127.0.0.1"\nport = {ARCHIVE}\n',
 }
 _PATIENCE = 3600.0
-
-
-def inside() -> None:
-    """Run this program again in a network of its own with nothing but loopback, unless it is there."""
-    if not os.environ.get(receive.INSIDE):
-        unshare = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
-        command = [*unshare, sys.executable, *sys.argv]
-        sys.exit(subprocess.run(command, env={**os.environ, receive.INSIDE: "1"}).returncode)
-    receive.loopback()
 
 
 @contextmanager

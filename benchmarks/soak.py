@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from ratios import finish, judged, record
-from receive import make
-from running_node import DESTINATIONS, Node, archive, inside, picture, running, stream
+from receive import inside, make
+from running_node import DESTINATIONS, Node, archive, picture, running, stream
 
 GOALS = {"memory": 1.05, "descriptors": 1.02, "not filed": 0}
 SENDERS = 8

@@ -32,8 +32,8 @@ class OpenVinoBackend:
     """A thread-safe OpenVINO backend for FP32 and Q/DQ ONNX files.
 
     The model is compiled for one image alone, and for any number of images when such a batch first comes. With all
-    shapes known, a small model takes a tenth less time. Each of the two holds weights of its own, laid out for its
-    products.
+    shapes known, a small model takes about a tenth less time. Each of the two holds weights of its own, laid out for
+    its products.
 
     Args:
         path: an ONNX file of edgecxr, read or to be read, with the input "image" and the outputs "findings",

@@ -17,6 +17,7 @@ _INT8 = {
     "avx_vnni": "AVX-VNNI", "avx512_vnni": "AVX512-VNNI", "amx_int8": "AMX-INT8",
     "asimddp": "ASIMD dot product", "i8mm": "I8MM",
 }  # fmt: skip
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _VECTORS = {"avx2": "AVX2", "avx512f": "AVX-512", "asimd": "ASIMD", "sve": "SVE"}
 
 
@@ -57,10 +58,23 @@ def cores(root: Path = Path("/")) -> int:
     return max(1, min(affinity, math.ceil(quota))) if quota else affinity
 
 
+def lacks_bfloat16(root: Path = Path("/")) -> bool:
+    """Tell whether the CPU has no instructions for products of bfloat16.
+
+    Args:
+        root: root of the file system that describes the machine; tests pass another one.
+
+    Returns:
+        False if the system does not list the CPU's instructions.
+    """
+    flags = _flags(text_of(root / "proc/cpuinfo"))
+    return bool(flags) and not flags & _BFLOAT16
+
+
 def cpu(root: Path = Path("/")) -> Cpu:
     """Describe the CPU."""
     text = text_of(root / "proc/cpuinfo")
-    flags = set(" ".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", text, flags=re.MULTILINE)).split())
+    flags = _flags(text)
     model = re.search(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     return Cpu(
         model=model[1].strip() if model else _arm_name() or platform.machine(),
@@ -70,6 +84,10 @@ def cpu(root: Path = Path("/")) -> Cpu:
         vectors=[name for flag, name in _VECTORS.items() if flag in flags],
         int8=[name for flag, name in _INT8.items() if flag in flags],
     )
+
+
+def _flags(cpuinfo: str) -> set[str]:
+    return set(" ".join(re.findall(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, flags=re.MULTILINE)).split())
 
 
 def _arm_name() -> str | None:

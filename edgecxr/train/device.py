@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,8 @@ from torch.amp.grad_scaler import GradScaler
 
 from edgecxr.errors import UsageError, brief
 from edgecxr.launcher import place
+from edgecxr.machine.cores import lacks_bfloat16
+from edgecxr.train.bfloat16 import Float32Products
 from edgecxr.train.float32 import full_float32
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -147,9 +149,15 @@ class Device:
             torch.distributed.all_gather(gathered, value)
         return torch.stack(gathered)
 
-    def autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Return a context in which matrix products run in the chosen precision."""
-        return torch.autocast(self.torch.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+        context = ExitStack()
+        context.enter_context(
+            torch.autocast(self.torch.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
+        )
+        if self.torch.type == "cpu" and self.precision == "bf16" and not self.compiled and lacks_bfloat16():
+            context.enter_context(Float32Products())
+        return context
 
     def scaler(self) -> GradScaler:
         """Return the gradient scaler; it does nothing unless the precision is fp16."""

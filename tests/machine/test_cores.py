@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgecxr.machine.cores import cores
+from edgecxr.machine.cores import cores, lacks_bfloat16
 
 
 def grant(root: Path, maximum: str) -> Path:
@@ -43,6 +43,27 @@ def test_a_quota_of_the_first_generation_counts(tmp_path: Path, monkeypatch: pyt
     (box / "cpu.cfs_quota_us").write_text("250000\n")
     (box / "cpu.cfs_period_us").write_text("100000\n")
     assert cores(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("flags\t\t: fpu avx2", True),
+        ("flags\t\t: avx2 avx512f avx512_vnni", True),
+        ("flags\t\t: avx512f avx512_bf16", False),
+        ("flags\t\t: avx512f amx_bf16 amx_tile", False),
+        ("Features\t: fp asimd i8mm", True),
+        ("Features\t: fp asimd i8mm bf16", False),
+        ("model name\t: bf16 of nothing", False),
+        ("", False),
+    ],
+)
+def test_a_cpu_lacks_bfloat16_only_where_the_system_lists_its_instructions(
+    tmp_path: Path, line: str, expected: bool
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert lacks_bfloat16(tmp_path) is expected
 
 
 def test_every_part_that_starts_processes_or_threads_asks_here() -> None:

@@ -3,8 +3,8 @@
     python benchmarks/nih_films.py DATA/nih_dev DATA/nih_more --out build/films/nih
     EDGECXR_RUNS=build/evidence/real-films edgecxr prepare folder build/films/nih/labels.csv --name nih
 
-Each folder holds labels.csv (columns `image`, `split`, `patient` ...) and its films. The first keeps its splits; all films of
-the second become training films, but for those of patients whom the first one validates or tests on.
+Each folder holds labels.csv (columns `image`, `split`, `patient` ...) and its films. The first keeps its splits; films
+of the second train, but for those of patients whom the first one validates or tests on.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ interval of about 70 to 97 %; with 10 the interval begins at 60 %, too wide to j
 PRECISIONS = ("fp32", "fp16", "int8")
 """Precisions of a bundle's model files."""
 
+AUTO = "auto"
+"""What stands for the faster precision."""
+
 INPUTS = ("native", "upsample")
 """How an image enters the model: cut into patches as it is, or enlarged to 224 px first."""
 

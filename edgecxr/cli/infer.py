@@ -11,6 +11,7 @@ from edgecxr.cli.app import app
 from edgecxr.cli.options import FILMS, MODEL, RESULTS, Umask
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
 from edgecxr.storage.permissions import PRIVATE
+from edgecxr.vocabulary import AUTO
 
 
 @app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
@@ -157,12 +158,15 @@ def infer(
     from edgecxr import resolve
     from edgecxr.films.find import Search, find_inputs
     from edgecxr.infer.predictor import Predictor
+    from edgecxr.infer.resume import precision_of
     from edgecxr.infer.run import Asked, infer_paths, readers_for
     from edgecxr.terminal import quieted
     from edgecxr.workspace import Workspace
 
     asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor, csv)
     asked.check()
+    if precision == AUTO and resume is not None:
+        precision = precision_of(resume) or AUTO  # today's choice may be another one
     with quieted(quiet):
         bundle = resolve.chosen_bundle(Workspace.default(), model)
     search = Search(leave_out=asked.outputs)

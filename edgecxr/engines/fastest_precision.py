@@ -26,10 +26,7 @@ from edgecxr.storage.json_values import read_json
 from edgecxr.storage.private import state_folder
 from edgecxr.storage.reading import BadFile
 from edgecxr.terminal import say
-from edgecxr.vocabulary import PRECISIONS
-
-AUTO = "auto"
-"""What stands for the faster precision."""
+from edgecxr.vocabulary import AUTO, PRECISIONS
 
 CHOICES = ("fp32", "int8")
 

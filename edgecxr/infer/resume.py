@@ -14,6 +14,8 @@ from edgecxr.infer.json_line import stamp_of
 from edgecxr.infer.predictor import Predictor
 from edgecxr.storage.appended import LineFile, appended
 from edgecxr.storage.json_values import parse_json
+from edgecxr.storage.reading import open_file
+from edgecxr.vocabulary import PRECISIONS
 
 AGAIN = ("too-slow", "too-large", "crash", "not-found")
 """Reasons that may not apply the next time: such files are tried again."""
@@ -132,6 +134,19 @@ def resumed(path: Path, predictor: Predictor, wanted: Wanted) -> Iterator[Result
         done, end = _read(path, file.read(), predictor, wanted)
         file.cut(end)  # remove a last line that was not written completely
         yield ResultsFile(file, done)
+
+
+def precision_of(path: Path) -> str | None:
+    """Return the precision of a file's first result.
+
+    None if there is none that says it; what is wrong with the file is found when it is opened to be appended to.
+    """
+    try:
+        with open_file(path) as file:
+            precision = parse_json(file.readline()).get("precision")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return precision if precision in PRECISIONS else None
 
 
 def _read(path: Path, content: bytes, predictor: Predictor, wanted: Wanted) -> tuple[dict[str, Done], int]:

@@ -17,6 +17,7 @@ from edgecxr.bundle.bundle import Bundle, write_bundle
 from edgecxr.engines import fastest_precision as module
 from edgecxr.engines.fastest_precision import LARGEST_SHARE, fastest_precision
 from edgecxr.errors import UsageError
+from edgecxr.infer.resume import precision_of
 from edgecxr.machine.cores import Cpu
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
@@ -148,3 +149,30 @@ def test_infer_says_what_it_takes_once_and_names_it_in_each_line(
     assert (first.err.count("precision: "), second.err.count("precision: ")) == (1, 0)
     wrong = edgecxr("infer", path, "--model", whole.path, "--precision", "fp8", runs=tmp_path)
     assert wrong.code == 2 and "auto" in wrong.err
+
+
+@pytest.mark.parametrize("kept", ["fp32", "int8"])
+def test_a_file_of_results_goes_on_in_its_precision(
+    tmp_path: Path, whole: Bundle, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    (tmp_path / "state").write_text("a file, so that no choice is kept")
+    monkeypatch.setenv("EDGECXR_STATE", str(tmp_path / "state"))
+    pixels = np.tile(np.linspace(0, 200, 80), (70, 1)).astype(np.uint8)
+    films = [write(film(pixels), tmp_path, name) for name in ("a.dcm", "b.dcm")]
+    results = tmp_path / "results.jsonl"
+    asked = ("--model", whole.path, "--json", "--resume", results)
+    assert edgecxr("infer", films[0], *asked, "--precision", kept, runs=tmp_path).code == 0
+    monkeypatch.setattr(
+        module, "_measured", lambda *_: {kept: 9.0} | {other: 1.0 for other in module.CHOICES if other != kept}
+    )
+    assert edgecxr("infer", *films, *asked, "--precision", "auto", runs=tmp_path).code == 0
+    assert [json.loads(line)["precision"] for line in results.read_text().splitlines()] == [kept, kept]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]\n", b'{"precision": "fp64"}\n', b'{"precision": ["fp32"]}\n', b"\xff\n"]
+)
+def test_a_file_without_a_precision_decides_nothing(tmp_path: Path, content: bytes) -> None:
+    assert precision_of(tmp_path / "missing") is None
+    (tmp_path / "results.jsonl").write_bytes(content)
+    assert precision_of(tmp_path / "results.jsonl") is None

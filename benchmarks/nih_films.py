@@ -1,7 +1,7 @@
-"""Joins two folders of NIH films, as the plan real-films wants them: what is new in the second trains, too.
+"""Joins two folders of NIH films for the plan kermany-then-nih: those of the second train, too.
 
     python benchmarks/nih_films.py DATA/nih_dev DATA/nih_more --out build/films/nih
-    EDGECXR_RUNS=build/evidence/real-films edgecxr prepare folder build/films/nih/labels.csv --name nih
+    EDGECXR_RUNS=build/evidence/kermany-then-nih edgecxr prepare folder build/films/nih/labels.csv --name nih
 
 Each folder holds labels.csv (columns `image`, `split`, `patient` ...) and its films. The first keeps its splits; films
 of the second train, but for those of patients whom the first one validates or tests on.

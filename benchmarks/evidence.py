@@ -49,9 +49,12 @@ def main() -> int:
     args = options()
     try:
         plan = read_plan(args.plan)
-        args.records = args.records or HERE / "benchmarks" / "results" / "evidence" / plan.name
+        default = HERE / "benchmarks" / "results" / "evidence" / plan.name
+        args.records = args.records or default
         args.folder = folder_of(plan, args.folder)
         if args.status:
+            if not args.records.is_dir() and args.records != default:
+                raise UsageError(f"there is no folder of records {args.records}: name one with --records")
             from evidence_status import status  # numpy, and a second of work
 
             print(status(plan, args.folder, args.records, args.replicates))
@@ -143,10 +146,11 @@ def stop(folder: Path) -> int:
             with locked(lock, "holds it"):  # left by a process that was killed
                 break
         except UsageError:
-            words = lock.read_text(errors="replace").split()
-            if process is None and words[:1] == ["process"]:
-                process = int(words[1])
-                os.kill(process, signal.SIGTERM)
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                words = lock.read_text(errors="replace").split()
+                if process is None and words[:1] == ["process"]:
+                    process = int(words[1])
+                    os.kill(process, signal.SIGTERM)
             time.sleep(0.1)
     else:
         raise UsageError(f"process {process} does not stop: kill -9 {process} ends it, and loses no more")
@@ -199,6 +203,7 @@ class Runner:
         finally:
             for process in self.at_work.values():
                 process.kill()
+                process.wait()
         if left:
             say(f"not begun, since a run that they need failed: {', '.join(run.id for run in left)}")
         if self.failed:
@@ -240,6 +245,7 @@ class Runner:
                 code = process.wait()
             finally:
                 process.kill()
+                process.wait()
             if code:
                 raise InputError(f"edgecxr {' '.join(words)} ended with {code}", "dataset")
         return data_hash(entry, self.folder)

@@ -103,12 +103,14 @@ class Plan:
         data: name -> data set.
         runs: in their order.
         commit: whose code trains them, so that all machines take the same; None: that of the first start.
+        fewest_positives: test films with and without it that a finding needs to be told of and to count in the macro.
     """
 
     name: str
     data: dict[str, DataSet]
     runs: tuple[Run, ...]
     commit: str | None = None
+    fewest_positives: int = 1
 
     def named(self, name: str) -> list[Run]:
         """Return the runs of a name, one for each seed."""
@@ -129,7 +131,7 @@ def read_plan(file: Path) -> Plan:
 
 
 def _plan(name: str, values: dict[str, Any]) -> Plan:
-    _no_others(values, ("commit", "data", "settings", "run"), "the file")
+    _no_others(values, ("commit", "fewest_positives", "data", "settings", "run"), "the file")
     common = values.get("settings", {})
     for key, kind in (("settings", dict), ("data", dict), ("run", list)):
         _typed(key, values.get(key, kind()), kind)
@@ -171,7 +173,8 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
             placed.append((run.turn, seed, place, run))
     runs = tuple(run for *_, run in sorted(placed, key=lambda entry: entry[:3]))
     _check(data, runs)
-    return Plan(name, data, runs, _typed("commit", values["commit"], str) if "commit" in values else None)
+    commit = _typed("commit", values["commit"], str) if "commit" in values else None
+    return Plan(name, data, runs, commit, _typed("fewest_positives", values.get("fewest_positives", 1), int))
 
 
 def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
@@ -203,14 +206,24 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
         undistilled = next((other for other in runs if other.id == run.settings.get("undistilled")), None)
         if "undistilled" in run.settings and (undistilled is None or undistilled.method != "none"):
             raise ValueError(f"undistilled of {run.name} is {run.settings['undistilled']!r}, no run of method none")
+        teacher = next((other for other in runs if other.id == run.teacher), None)
+        if teacher and (teacher.data != run.data or teacher.method != "teacher"):
+            raise ValueError(f"the teacher of {run.name} is no teacher on {run.data}")
+    _check_comparisons(runs)
+    _check_order(runs)
+
+
+def _check_comparisons(runs: tuple[Run, ...]) -> None:
+    """Refuse comparisons with nothing, and of several teachers with several students."""
+    for run in runs:
         others = {other.name for other in runs if other.data == run.data} - {run.name}
         if run.against is not None and run.against not in others:
             known_names = ", ".join(sorted(others)) or "no other run"
             raise ValueError(f"{run.name} is against {run.against!r}; on {run.data} there is {known_names}")
-        teacher = next((other for other in runs if other.id == run.teacher), None)
-        if teacher and (teacher.data != run.data or teacher.method != "teacher"):
-            raise ValueError(f"the teacher of {run.name} is no teacher on {run.data}")
-    _check_order(runs)
+        ours, theirs = ([other for other in runs if other.name == name] for name in (run.name, run.against))
+        unlike = theirs and (run.method == "teacher") != (theirs[0].method == "teacher")
+        if unlike and min(len(ours), len(theirs)) > 1:
+            raise ValueError(f"{run.name} is against {run.against}, both with several seeds: compare one teacher")
 
 
 def _check_order(runs: tuple[Run, ...]) -> None:

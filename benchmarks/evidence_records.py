@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
+import numpy as np
 from evidence_plan import DataSet, Plan
 
 from edgecxr.data.prepared import Prepared
-from edgecxr.errors import InputError, UsageError
+from edgecxr.engines.backend import Outputs
+from edgecxr.errors import InputError, UsageError, brief
+
+ROUNDED = 1e-4
+"""By which an AUROC of a record may differ from that of the answers beside it: it is rounded."""
 
 
 def result(record: dict[str, Any]) -> str:
@@ -30,14 +37,17 @@ def record_of(records: Path, name: str) -> dict[str, Any] | None:
     path = records / f"{name}.json"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        assert record["run"] == name and record["status"] in ("done", "diverged")
-        assert isinstance(record["spec"], dict) and isinstance(record["data"]["hash"], str) and record["commit"]
+        whole = record["run"] == name and record["status"] in ("done", "diverged") and record["commit"]
+        whole = whole and isinstance(record["spec"], dict) and isinstance(record["data"]["hash"], str)
         if record["status"] == "done":
-            assert record["weights"]["sha256"] and (records / f"{name}.npz").exists()
+            whole = whole and record["weights"]["sha256"] and {"findings", "abnormal"} <= record["test"].keys()
+            whole = whole and (records / f"{name}.npz").exists()
+        if not whole:
+            raise ValueError("something is missing")
         return dict(record)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is no whole record of a training ({type(error).__name__}): restore it and the .npz beside it, or "
             "remove both",
@@ -61,16 +71,69 @@ def check_records(plan: Plan, records: Path, hashes: dict[str, str]) -> None:
         if record is None:
             continue
         differs = [key for key, value in run.spec.items() if record["spec"].get(key) != value]
-        if record["data"]["hash"] != hashes.get(run.data, record["data"]["hash"]):
+        if record["data"]["hash"] != (hashes.get(run.data) or plan.data[run.data].hash or record["data"]["hash"]):
             differs.append(f"data set {run.data}")
-        if run.teacher and record["teacher"] != {"run": run.teacher, "sha256": weights_of(records, run.teacher)}:
-            differs.append(f"weights of {run.teacher}")
-        if run.start and record["start"] != {"run": run.start, "sha256": weights_of(records, run.start)}:
-            differs.append(f"weights of {run.start}")
+        undistilled = run.settings.get("undistilled")
+        for key, needed in (("teacher", run.teacher), ("start", run.start), ("undistilled", undistilled)):
+            if needed and record[key] != {"run": needed, "sha256": weights_of(records, needed)}:
+                differs.append(f"weights of {needed}")
         if differs:
             raise UsageError(
                 f"{records / run.id}.json was made with another {', another '.join(differs)}: a changed protocol is a "
                 "plan of another name"
+            )
+
+
+def answers(records: Path, name: str, images: int, labels: int) -> Outputs:
+    """Return what a finished run answers for the test films; its attention is 1 where it is strongest, else 0.
+
+    Args:
+        records: where it is.
+        name: id of the run.
+        images: number of the test films.
+        labels: number of findings.
+
+    Raises:
+        InputError: it is damaged, or is not of these films.
+    """
+    path = records / f"{name}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            grid, strongest = int(file["grid"]), file["strongest"]
+            findings, abnormal = file["findings"], file["abnormal"]
+        if findings.shape != (images, labels) or abnormal.shape != (images,) or strongest.shape != (images,):
+            raise ValueError(f"it has findings of shape {findings.shape}, not ({images}, {labels})")
+        if not (np.isfinite(findings).all() and np.isfinite(abnormal).all()):
+            raise ValueError("it has logits that are no finite numbers")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise InputError(
+            f"{path} is not what a run answers for these films ({brief(error)}): restore it, or remove it and "
+            f"{name}.json",
+            "malformed",
+        ) from error
+    attention = strongest[:, None] == np.arange(grid * grid)
+    return Outputs(findings, abnormal, attention.reshape(-1, grid, grid).astype(np.float32))
+
+
+def check_answers(records: Path, name: str, findings: float, abnormal: float) -> None:
+    """Refuse answers of another run: their AUROCs are not those of the record.
+
+    Args:
+        records: where both are.
+        name: id of the run.
+        findings: macro AUROC of its answers.
+        abnormal: AUROC of its answers.
+
+    Raises:
+        InputError: they differ.
+    """
+    test = (record_of(records, name) or {})["test"]
+    for task, value in (("findings", findings), ("abnormal", abnormal)):
+        if (test[task] is None) != math.isnan(value) or (test[task] is not None and abs(test[task] - value) > ROUNDED):
+            raise InputError(
+                f"{records / name}.npz gives an AUROC of {value:.5f} in {task} and {name}.json says {test[task]}: they "
+                "are not of the same run; restore both, or remove both",
+                "malformed",
             )
 
 

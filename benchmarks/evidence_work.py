@@ -32,6 +32,7 @@ from edgecxr.engines.backend import Outputs
 from edgecxr.errors import CheckFailed, EdgeCxrError, InputError, ModelError
 from edgecxr.evaluate.comparison import aurocs
 from edgecxr.evaluate.scores import predict
+from edgecxr.machine.cores import lacks_bfloat16
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.folders import CARD
 from edgecxr.terminal import say
@@ -79,6 +80,8 @@ def work(spec: dict[str, Any]) -> None:
     named = spec["spec"]["settings"].get("start")
     start = None if named in STARTS else _taught(folder, records, named)
     workspace = Workspace(folder / "work" / spec["id"])
+    undistilled = spec["spec"]["settings"].get("undistilled")
+    weighed = _taught(folder, records, undistilled) if undistilled else None
     begun = {
         "run": spec["id"],
         "spec": spec["spec"],
@@ -86,9 +89,11 @@ def work(spec: dict[str, Any]) -> None:
         "data": prepared.summary(),
         "teacher": teacher and {"run": spec["teacher"], "sha256": checkpoint.finished_card(teacher).sha256},
         "start": start and {"run": named, "sha256": checkpoint.finished_card(start).sha256},
+        "undistilled": weighed and {"run": undistilled, "sha256": checkpoint.finished_card(weighed).sha256},
+        "products": products(spec["spec"]["settings"].get("precision", "auto")),
     }
     try:
-        run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher, start)
+        run = next(iter(workspace.finished_runs()), None) or _train(spec, workspace, prepared, teacher, start, weighed)
     except CheckFailed as error:
         _write(records, spec, begun | {"status": "diverged", "message": str(error)})
         return
@@ -122,10 +127,16 @@ def _write(records: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
 
 
 def _train(
-    spec: dict[str, Any], workspace: Workspace, prepared: Prepared, teacher: Path | None, start: Path | None
+    spec: dict[str, Any],
+    workspace: Workspace,
+    prepared: Prepared,
+    teacher: Path | None,
+    start: Path | None,
+    undistilled: Path | None,
 ) -> Path:
     typed = dict(spec["spec"]["settings"]) | {"res": spec["spec"]["res"], "seed": spec["spec"]["seed"]}
-    named, undistilled = typed.pop("start", None), typed.pop("undistilled", None)
+    named = typed.pop("start", None)
+    typed.pop("undistilled", None)
     typed["init"] = str(start) if start else named
     method = spec["spec"]["method"]
     if method == "teacher":
@@ -138,8 +149,15 @@ def _train(
         typed | {"method": method},
         str(teacher) if teacher else None,
         "cpu",
-        undistilled=str(_taught(Path(spec["folder"]), Path(spec["records"]), undistilled)) if undistilled else None,
+        undistilled=str(undistilled) if undistilled else None,
     )
+
+
+def products(precision: str) -> str:
+    """Return what multiplies a run's matrices on this CPU, for its record."""
+    if precision != "bf16":
+        return "float32"
+    return "bfloat16 by float32 instructions" if lacks_bfloat16() else "bfloat16"
 
 
 def _taught(folder: Path, records: Path, name: str) -> Path:

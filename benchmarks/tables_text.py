@@ -45,18 +45,16 @@ class Grid:
 
     def student(self, arch: str, method: str, size: int, task: str) -> Sample | None:
         """Return the mean over the seeds that are there."""
-        seeds = self.students.get((arch, method, size))
-        if not seeds:
-            return None
-        return over_seeds([scored[task] for scored in seeds.values()], _draw(method, size))
+        seeds = self.by_seed(arch, method, size, task)
+        return over_seeds(list(seeds.values()), _draw(method, size)) if seeds else None
+
+    def by_seed(self, arch: str, method: str, size: int, task: str) -> dict[int, Sample]:
+        """Return seed -> score of the students that are there."""
+        return {seed: scored[task] for seed, scored in self.students.get((arch, method, size), {}).items()}
 
     def against_none(self, arch: str, method: str, size: int, task: str) -> tuple[Interval, int] | None:
         """Return the method minus the undistilled student, paired by seed, and the number of pairs."""
-        ours, theirs = (
-            {seed: scored[task] for seed, scored in self.students.get((arch, name, size), {}).items()}
-            for name in (method, "none")
-        )
-        pairs = paired(ours, theirs)
+        pairs = paired(self.by_seed(arch, method, size, task), self.by_seed(arch, "none", size, task))
         return (over_seeds(pairs, _draw(method, size)).interval, len(pairs)) if pairs else None
 
 
@@ -71,7 +69,7 @@ def rows(grid: Grid) -> Iterator[dict[str, Any]]:
         for task in paper.TASKS:
             yield _row(arch, task, 224, "teacher", teacher[task], 1) | {"paper": paper.TEACHER.get((arch, task))}
             for size in paper.RESOLUTIONS:
-                plain = grid.student(arch, "none", size, task)
+                plain = grid.by_seed(arch, "none", size, task)
                 for method in paper.METHODS:
                     taught = grid.student(arch, method, size, task)
                     if taught is None:
@@ -79,11 +77,12 @@ def rows(grid: Grid) -> Iterator[dict[str, Any]]:
                     seeds = len(grid.students[arch, method, size])
                     row = _row(arch, task, size, method, taught, seeds)
                     row["paper"] = paper.student(arch, task, method, size)
-                    if plain is not None:
-                        row |= _spread("gap", gap(teacher[task], plain))
+                    if plain:
+                        row |= _spread("gap", gap(teacher[task], plain, _draw("none", size)))
                         if method != "none":
                             row["paper_share"] = paper.share(arch, task, method, size)
-                            row |= _spread("share", share(teacher[task], plain, taught))
+                            ours = grid.by_seed(arch, method, size, task)
+                            row |= _spread("share", share(teacher[task], plain, ours, _draw(method, size)))
                             difference = grid.against_none(arch, method, size, task)
                             if difference is not None:
                                 row |= _spread("minus_none", difference[0]) | {"pairs": difference[1]}

@@ -170,7 +170,7 @@ def test_the_figure_shows_each_run_at_its_difference():
         name: {row: Sample(value, draw(value, 0.01, 500)) for row in ("findings (macro)", "Nodule/Mass")}
         for name, value in (("teacher", 0.08), ("mlcak", -0.02))
     }
-    (axes,) = picture(samples, "none", "films").axes
+    (axes,) = picture(samples, "films").axes
     points = {tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "o"}
     assert points == {(0.08,), (-0.02,)} and len([line for line in axes.lines if line.get_marker() == "o"]) == 4
     assert axes.get_legend_handles_labels()[1] == ["teacher", "mlcak"]
@@ -192,6 +192,7 @@ def recorded(plan, tmp_path):
             record = {
                 "run": run.id, "status": "done", "spec": run.spec, "data": {"hash": "films"}, "teacher": teacher,
                 "weights": {"sha256": f"weights of {run.id}"}, "commit": "c",
+                "test": {"findings": 0.5, "abnormal": 0.5},
             }  # fmt: skip
             (tmp_path / f"{run.id}.npz").touch()
             (tmp_path / f"{run.id}.json").write_text(json.dumps(record))
@@ -309,8 +310,9 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     status = run(repository, "--status", "--replicates", "50")
     assert status.returncode == 0, status.stderr
     assert "7 of 7 done" in status.stdout
+    table = status.stdout.partition("share of the gap")[0]
     for row in ("findings (macro)", "normal/abnormal", "attention hits"):
-        (line,) = (line for line in status.stdout.splitlines() if line.startswith(row))
+        (line,) = (line for line in table.splitlines() if line.startswith(row))
         assert line.count("[none, 2 seeds]") == 3 and not math.isnan(float(line.split("  ")[-1].split()[0])), line
 
     # On a machine that has the records alone, the teacher is made of what lies beside its own.

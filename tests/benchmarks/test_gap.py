@@ -13,34 +13,67 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import paper
 from gap import Sample, gap, over_seeds, paired, share
 
+from edgecxr.metrics import Interval
+
 
 def sample(value: float, spread: float = 0.0, seed: int = 0) -> Sample:
     return Sample(value, value + spread * np.random.default_rng(seed).normal(size=2000))
 
 
+def shared(teacher: Sample, plain: Sample, taught: Sample) -> Interval | None:
+    return share(teacher, {0: plain}, {0: taught}, seed=0)
+
+
 def test_a_share_by_hand():
-    found = share(sample(0.80), sample(0.70), sample(0.76))
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((0.6, 0.6, 0.6))
-    worse = share(sample(0.80), sample(0.70), sample(0.69))
+    closed = shared(sample(0.80), sample(0.70), sample(0.76))
+    assert closed is not None
+    assert (closed.value, closed.low, closed.high) == pytest.approx((0.6, 0.6, 0.6))
+    worse = shared(sample(0.80), sample(0.70), sample(0.69))
     assert worse is not None and worse.value == pytest.approx(-0.1)
 
 
 def test_a_gap_that_may_be_none_has_no_share():
     teacher, plain = sample(0.75, 0.02, 1), sample(0.74, 0.02, 2)
-    assert gap(teacher, plain).low < 0 < gap(teacher, plain).high
-    assert share(teacher, plain, sample(0.745, 0.02, 3)) is None
-    assert share(sample(0.70), sample(0.75), sample(0.76)) is None  # the student is better than its teacher
+    difference = gap(teacher, {0: plain}, seed=0)
+    assert difference.low < 0 < difference.high
+    assert shared(teacher, plain, sample(0.745, 0.02, 3)) is None
+    assert shared(sample(0.70), sample(0.75), sample(0.76)) is None  # the student is better than its teacher
+    assert share(sample(0.80), {0: sample(0.70)}, {1: sample(0.76)}, seed=0) is None  # no seed in common
 
 
 def test_the_interval_of_a_share_is_paired():
     # All three move together from one replicate to the other: the share hardly does.
     shift = 0.03 * np.random.default_rng(0).normal(size=2000)
     teacher, plain, taught = (Sample(v, v + shift) for v in (0.80, 0.70, 0.76))
-    found = share(teacher, plain, taught)
-    assert found is not None and found.high - found.low < 1e-9
-    apart = share(sample(0.80, 0.03, 1), sample(0.60, 0.03, 2), sample(0.72, 0.03, 3))
+    together = shared(teacher, plain, taught)
+    assert together is not None and together.high - together.low < 1e-9
+    apart = shared(sample(0.80, 0.03, 1), sample(0.60, 0.03, 2), sample(0.72, 0.03, 3))
     assert apart is not None and apart.low < 0.6 < apart.high and apart.high - apart.low > 0.2
+
+
+@pytest.mark.parametrize("correlation", [-0.8, 0.0, 0.9])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_a_share_holds_the_truth_as_often_as_it_says(seeds, correlation):
+    rng = np.random.default_rng(0)
+    spread = 0.01**2 * np.array([[1, correlation], [correlation, 1]])
+    teacher = Sample(0.9, np.full(20, 0.9))
+    held = []
+    for trial in range(400):
+        students = rng.multivariate_normal([0.7, 0.8], spread, seeds)
+        plain, taught = (
+            {number: Sample(value, np.full(20, value)) for number, value in enumerate(side)} for side in students.T
+        )
+        closed = share(teacher, plain, taught, seed=trial)
+        assert closed is not None
+        held.append(closed.low <= 0.5 <= closed.high)
+    assert np.mean(held) == pytest.approx(0.95, abs=0.035)
+
+
+def test_the_ends_of_an_interval_do_not_depend_on_the_draw():
+    students = [sample(value, 0.005, number) for number, value in enumerate((0.80, 0.82, 0.85, 0.81, 0.84))]
+    ends = [over_seeds(students, seed).interval for seed in range(40)]
+    width = ends[0].high - ends[0].low
+    assert np.std([end.low for end in ends]) < 0.01 * width and np.std([end.high for end in ends]) < 0.01 * width
 
 
 def test_seeds_are_averaged_and_widen_the_interval():
@@ -75,7 +108,9 @@ def test_a_difference_is_paired_by_seed():
     # The seeds differ by 0.09, their differences by nothing: the interval is as narrow as the films allow.
     found = over_seeds(pairs, seed=0).interval
     assert found.low == pytest.approx(0.01) and found.high == pytest.approx(0.01)
-    assert len(paired(ours, theirs, unlike=True)) == 9
+    assert len(paired({3: sample(0.9)}, theirs, unlike=True)) == 3
+    with pytest.raises(ValueError, match="several teachers"):
+        paired(ours, theirs, unlike=True)
 
 
 def test_the_paper_s_shares_that_the_project_is_held_to():

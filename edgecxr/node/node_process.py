@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecxr.errors import EdgeCxrError
+from edgecxr.errors import EdgeCxrError, brief
 from edgecxr.node.audit.audit_events import Audit
 from edgecxr.node.node_config import NodeConfig, read_config
 from edgecxr.storage.locks import locked
@@ -29,6 +29,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._failure: str | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.request())
 
@@ -48,6 +49,40 @@ class Stop:
             seconds: longest time to wait; None is for ever.
         """
         return self._event.wait(seconds)
+
+    def background(self, name: str, work: Callable[[], object]) -> threading.Thread:
+        """Do work in a thread of this process, which does not go on without it.
+
+        If the work ends before this process is to stop, the process stops and `check` raises, so that the supervisor
+        starts it again.
+
+        Args:
+            name: of what is done, for the message.
+            work: runs until this process is to stop.
+        """
+
+        def run() -> None:
+            reason = ""
+            try:
+                work()
+            except Exception as error:
+                reason = f" ({type(error).__name__}: {brief(error)})"
+            if not self.requested:
+                self._failure = f"{name} has ended{reason}: the process is started again"
+                self.request()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    def check(self) -> None:
+        """Raise if work of the background has ended too early.
+
+        Raises:
+            EdgeCxrError: names it.
+        """
+        if self._failure is not None:
+            raise EdgeCxrError(self._failure)
 
     def follow_supervisor(self) -> None:
         """Stop when the supervisor ends, however it ends.
@@ -85,6 +120,7 @@ def run_role(role: str, work: Callable[[NodeConfig, Stop], None]) -> None:
                 audit = Audit(config, role)
                 audit.started()
                 work(config, stop)
+                stop.check()
                 audit.stopped()
         code = 0
     except EdgeCxrError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,12 +55,12 @@ def watching(config: NodeConfig, spool: Spool, stop: Stop) -> Iterator[None]:
             for folder in folders:
                 folder.look(time.monotonic())
 
-    thread = threading.Thread(target=look, daemon=True)
-    if config.watch:
-        thread.start()
-    yield
-    if config.watch:
-        thread.join(timeout=EVERY)
+    thread = stop.background("the look at watched folders", look) if config.watch else None
+    try:
+        yield
+    finally:
+        if thread is not None:
+            thread.join(timeout=EVERY)
 
 
 class WatchedFolder:

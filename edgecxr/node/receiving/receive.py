@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -56,14 +55,14 @@ def _receive(config: NodeConfig, stop: Stop) -> None:
     with Spool(config.folder) as spool:
         spool.sweep()
         stop.follow_supervisor()
-        with listening(config, spool) as server, watching(config, spool, stop):
+        with listening(config, spool, stop) as server, watching(config, spool, stop):
             by = " by TLS" if receives_by_tls(config) else ""
             say(f"receive: {config.ae_title} listens on {config.address} port {server.server_address[1]}{by}")
             stop.wait()
 
 
 @contextmanager
-def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
+def listening(config: NodeConfig, spool: Spool, stop: Stop) -> Iterator[GuardedServer]:
     """Receive films in threads of this process, until the block ends.
 
     Raises:
@@ -119,8 +118,7 @@ def listening(config: NodeConfig, spool: Spool) -> Iterator[GuardedServer]:
         ) from error
     scp.server = server
     entity._servers.append(server)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    stop.background("the listener", server.serve_forever)
     try:
         yield server
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hmac
 import json
 import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,14 +43,14 @@ def _stow(config: NodeConfig, stop: Stop) -> None:
         raise UsageError("the configuration has no [stow]: add it")
     with Spool(config.folder) as spool:
         stop.follow_supervisor()
-        with listening(config, config.stow, spool) as listener:
+        with listening(config, config.stow, spool, stop) as listener:
             by = "https" if config.tls else "http"
             say(f"stow: listens on {by}://{config.stow.address}:{listener.server_address[1]}/dicomweb/studies")
             stop.wait()
 
 
 @contextmanager
-def listening(config: NodeConfig, stow: Stow, spool: Spool) -> Iterator[BoundedListener]:
+def listening(config: NodeConfig, stow: Stow, spool: Spool, stop: Stop) -> Iterator[BoundedListener]:
     """Receive films in threads of this process, until the block ends.
 
     Raises:
@@ -76,8 +75,7 @@ def listening(config: NodeConfig, stow: Stow, spool: Spool) -> Iterator[BoundedL
             f"{stow.address} port {stow.port} cannot be listened on ({error.strerror}): end what listens there, or "
             "give another `port` in [stow]"
         ) from error
-    thread = threading.Thread(target=listener.serve_forever, daemon=True)
-    thread.start()
+    stop.background("the listener", listener.serve_forever)
     try:
         yield listener
     finally:

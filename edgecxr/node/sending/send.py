@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import threading
 import time
 from typing import Protocol
 
@@ -51,13 +50,12 @@ def _send(config: NodeConfig, stop: Stop) -> None:
     with Spool(config.folder) as spool:
         stop.follow_supervisor()
         threads = [
-            threading.Thread(target=Sender(destination, config, spool, stop).run, daemon=True)
+            stop.background(f"sending to {destination.name}", Sender(destination, config, spool, stop).run)
             for destination in config.destination
         ]
         if config.audit is not None:
-            threads.append(threading.Thread(target=AuditSyslog(config.audit, config).run, args=(stop,), daemon=True))
-        for thread in threads:
-            thread.start()
+            syslog = AuditSyslog(config.audit, config)
+            threads.append(stop.background("sending the audit trail", lambda: syslog.run(stop)))
         say(f"send: {', '.join(each.name for each in config.destination) or 'no destinations'}")
         audit = Audit(config, "send")
         while True:

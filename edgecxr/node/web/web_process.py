@@ -9,28 +9,24 @@ import asyncio
 import asyncio.constants
 import logging
 import ssl
-import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import uvicorn
 
-from edgecxr.errors import EdgeCxrError, UsageError, brief
 from edgecxr.node.audit.audit_events import Audit
-from edgecxr.node.node_config import NodeConfig, Web
+from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
 from edgecxr.node.spool import Spool
+from edgecxr.node.tls.certificates import Renewed
 from edgecxr.node.web.bounded_http import HANDSHAKE_SECONDS, LARGEST_HEADER, BoundedHttp
 from edgecxr.node.web.sessions import Sessions
 from edgecxr.node.web.web_app import Site, application
 from edgecxr.node.web.web_pages import routes
-from edgecxr.node.web.web_settings import check_web, listener, tls_context
+from edgecxr.node.web.web_settings import check_web, listener, web_certificates
 from edgecxr.terminal import say
 
 _LOOK = 0.2
-_CERTIFICATES = 5.0  # seconds between two looks at the certificate
 
 
 def main() -> None:
@@ -44,20 +40,16 @@ def _web(config: NodeConfig, stop: Stop) -> None:
     audit = Audit(config, "web")
     with listener(config.web) as sock, Spool(config.folder) as spool:
         web = replace(config.web, port=sock.getsockname()[1])
-        context = tls_context(web)
+        certificates = web_certificates(web)
+        context = None if certificates is None else following(certificates)
         server = made_server(replace(config, web=web), spool, context, audit)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])), daemon=True)
-        thread.start()
+        thread = stop.background("the page", lambda: asyncio.run(server.serve([sock])))
         say(f"web: the page is at {web.url}")
-        last = _stamp(web)
-        waited = 0.0
-        while not stop.wait(_LOOK) and thread.is_alive():
-            waited += _LOOK
+        while not stop.wait(_LOOK):
             audit.write_counts(time.monotonic())
-            if context is not None and waited >= _CERTIFICATES:
-                last, waited = _renewed(web, context, last), 0.0
-        if not stop.requested:
-            raise EdgeCxrError(f"the page at {web.url} has ended: it is started again")
+            if certificates is not None:
+                certificates.context()
+                certificates.remind()
         server.should_exit = True
         thread.join()
         audit.write_counts()
@@ -95,22 +87,12 @@ def made_server(config: NodeConfig, spool: Spool, context: ssl.SSLContext | None
     return uvicorn.Server(settings)
 
 
-def _stamp(web: Web) -> tuple[int, ...]:
-    stamp = []
-    for path in (web.certificate, web.key):
-        with suppress(OSError):
-            stamp.append(Path(path or "").stat().st_mtime_ns)
-    return tuple(stamp)
+def following(certificates: Renewed) -> ssl.SSLContext:
+    """Return a context whose connections each take the certificate of their time."""
+    context = certificates.context()
 
+    def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        connection.context = certificates.context()
 
-def _renewed(web: Web, context: ssl.SSLContext, last: tuple[int, ...]) -> tuple[int, ...]:
-    """Use a certificate that has changed; return when it did."""
-    stamp = _stamp(web)
-    if stamp != last and web.certificate is not None:
-        try:
-            tls_context(web)
-            context.load_cert_chain(web.certificate, web.key)
-            say("web: read the certificate again")
-        except (UsageError, OSError) as error:  # also while it is being replaced
-            say(f"web: the certificate of before is used on: {brief(error)}")
-    return stamp
+    context.sni_callback = renew  # called for each handshake, with or without a name
+    return context

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 
 from edgecxr import extras
 from edgecxr.errors import MissingPackage, UsageError
 from edgecxr.node.node_config import NodeConfig, Web
-from edgecxr.node.tls.certificates import Tls, ending, server_context
+from edgecxr.node.tls.certificates import Renewed, Tls, ending, server_context
 from edgecxr.node.web.users import users_of
 from edgecxr.storage.settings import shown
 
@@ -29,7 +28,7 @@ def check_web(config: NodeConfig) -> list[str]:
     for package in _PACKAGES:
         if extras.installed(package) is None:
             raise MissingPackage(package, "node", "the web page of edgecxr serve")
-    tls_context(web)
+    web_certificates(web)
     users = users_of(config.folder)
     if not users and web.proxy is not None:
         raise UsageError(
@@ -71,10 +70,13 @@ def listener(web: Web) -> socket.socket:
     return sock
 
 
-def tls_context(web: Web) -> ssl.SSLContext | None:
-    """Return the TLS settings of the page; None without a certificate.
+def web_certificates(web: Web) -> Renewed | None:
+    """Return what the page proves itself with; None without a certificate.
 
     Raises:
         UsageError: the certificate or its key cannot be used.
     """
-    return None if web.certificate is None or web.key is None else server_context(Tls(web.certificate, web.key))
+    if web.certificate is None or web.key is None:
+        return None
+    own = Tls(web.certificate, web.key)
+    return Renewed(lambda: server_context(own), [own.certificate, own.key], "web")

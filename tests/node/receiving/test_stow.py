@@ -412,11 +412,12 @@ def test_no_room_is_503_with_the_time_to_wait(tmp_path: Path) -> None:
 def test_a_database_that_fails_is_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgecxr.node.limits import Limits
     from edgecxr.node.node_config import NodeConfig
+    from edgecxr.node.node_process import Stop
     from edgecxr.node.receiving import stow
     from edgecxr.node.receiving.stow_settings import Stow
 
     config = NodeConfig(state=str(tmp_path / "state"), limits=Limits(free_mib=0, free_percent=0))
-    with Spool(tmp_path / "state") as spool, stow.listening(config, Stow(port=0), spool) as listener:
+    with Spool(tmp_path / "state") as spool, stow.listening(config, Stow(port=0), spool, Stop()) as listener:
 
         def fails(*_: Any) -> Any:
             raise sqlite3.OperationalError("disk I/O error")

@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 from edgecxr.errors import UsageError
 from edgecxr.node.node_config import NodeConfig, Web
 from edgecxr.node.tls.authority import certify
-from edgecxr.node.web import bounded_http, web_process
+from edgecxr.node.web import bounded_http
 from edgecxr.node.web.users import add_user
 from edgecxr.node.web.web_settings import check_web
 from tests.node.running import PATIENCE, configured, eventually, free_port, role
@@ -116,7 +116,7 @@ def test_tls_is_1_2_or_later_and_a_new_certificate_is_used(tmp_path: Path) -> No
         with pytest.raises((ssl.SSLError, ConnectionError)):
             over_tls(port, ca, old)
         certify(tmp_path, "node", ("127.0.0.1",), 90, renew=True)
-        process.says("read the certificate again")
+        process.says("read certificates again")
         with over_tls(port, ca) as connection:
             assert connection.getpeercert(binary_form=True) != first
 
@@ -223,13 +223,36 @@ def test_what_is_no_proper_request_harms_nothing(state: Path, monkeypatch: pytes
         assert browser.get("/healthz").status == 200
 
 
-def test_the_certificate_of_before_is_used_while_the_new_one_does_not_fit(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def shown_certificate(port: int) -> bytes:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
+        context.wrap_socket(connection) as secured,
+    ):
+        shown = secured.getpeercert(binary_form=True)
+    assert shown is not None
+    return shown
+
+
+def test_a_certificate_that_fits_is_taken_at_once_and_another_never(tmp_path: Path) -> None:
     _, pem, key = certificate(tmp_path)
-    web = Web(certificate=str(pem), key=str(key))
-    context = web_process.tls_context(web)
-    assert context is not None
-    key.write_text("half a key")
-    web_process._renewed(web, context, (0, 0))
-    assert "certificate of before" in capsys.readouterr().err
+    other = tmp_path / "other"
+    other.mkdir()
+    _, new_pem, new_key = certificate(other)
+    config = configured(tmp_path, f'[web]\ncertificate = "{pem}"\nkey = "{key}"\n')
+    with role("web", config) as process:
+        port = int(process.says(r"the page is at https://127.0.0.1:(\d+)/")[1])
+        before = shown_certificate(port)
+        key.write_bytes(new_key.read_bytes())
+        process.says("the certificates of before are used on")
+        assert shown_certificate(port) == before
+        pem.write_bytes(new_pem.read_bytes())
+        eventually(lambda: shown_certificate(port) == ssl.PEM_cert_to_DER_cert(first(new_pem)), "it is taken")
+        assert process.stop() == 0
+
+
+def first(pem: Path) -> str:
+    """Return the first certificate of a file."""
+    end = "-----END CERTIFICATE-----"
+    return pem.read_text().partition(end)[0] + end

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -217,12 +217,13 @@ class Spool:
             run("INSERT OR REPLACE INTO note VALUES (?, ?, ?)", name, json.dumps(value), time.time())
 
     def sweep(self) -> int:
-        """Remove what kills have left; return how many files no row named."""
+        """Remove what kills have left; return how many files no row keeps."""
         sweep(self.incoming)
         removed = 0
         with self.transaction() as run:  # nobody else is between moving a file and committing its row
             for place, table in ((self.films, "film"), (self.results, "result"), (self.pictures, "film")):
-                known = {str(row[0]) for row in run(f"SELECT id FROM {table}")}
+                kept = "" if place is self.pictures else " WHERE spooled"
+                known = {str(row[0]) for row in run(f"SELECT id FROM {table}{kept}")}
                 for path in place.iterdir():
                     if path.name.partition(".")[0] not in known:
                         path.unlink()
@@ -250,12 +251,12 @@ class Spool:
             ("film", self.film_path, of_films, keep_films),
             ("result", self.result_path, of_results, keep_results),
         ):
-            numbers = [row[0] for row in self.read(select, now - keep)]
-            for number in numbers:
-                path(number).unlink(missing_ok=True)
-            with self.transaction() as run:
+            with self.transaction() as run:  # a retry that asks for a result meanwhile finds it, or none of it
+                numbers = [row[0] for row in run(select, now - keep)]
                 for number in numbers:
                     run(f"UPDATE {table} SET spooled = 0 WHERE id = ?", number)
+            for number in numbers:
+                path(number).unlink(missing_ok=True)  # what a kill leaves here, `sweep` removes
             removed += len(numbers)
         return removed + self._forget_pages(now - keep_results)
 
@@ -294,6 +295,25 @@ class Spool:
                 for statement in statements.split(";\n"):
                     run(statement)
             run(f"PRAGMA user_version = {len(_TABLES)}")
+
+
+class Noted:
+    """A fact for the web page that is written when it changes.
+
+    Args:
+        spool: where.
+        name: as that of `Spool.note`.
+    """
+
+    def __init__(self, spool: Spool, name: str) -> None:
+        self._spool, self._name, self._last = spool, name, None
+
+    def update(self, value: Any) -> None:
+        """Note a value unless it is noted already; a database that fails is tried again the next time."""
+        if value != self._last:
+            with suppress(sqlite3.Error):
+                self._spool.note(self._name, value)
+                self._last = value
 
 
 def moved(building: Path, target: Path) -> None:

@@ -152,6 +152,35 @@ def test_what_is_filed_is_forgotten_in_time_and_a_film_sent_again_is_still_known
     assert spool.forget(7 * 86_400, 30 * 86_400) == 0
 
 
+def test_a_file_is_given_up_in_the_database_before_it_is_removed(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliveries = Deliveries(spool)
+    film = add(spool, "1.1")
+    deliveries.add(film, [result("2.25.1", "sr")], ["pacs"])
+    deliveries.drop("pacs", -1)
+    assert spool.forget(-1, 1e9) == 1  # the film's file
+    unlink = Path.unlink
+    again: list[int] = []
+
+    def retried_first(path: Path, missing_ok: bool = False) -> None:
+        again.append(deliveries.retry("pacs"))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", retried_first)
+    assert spool.forget(-1, -1) == 1
+    assert again == [0], "a result whose file goes is not to be sent again"
+
+
+def test_what_a_kill_left_of_a_forgotten_film_is_swept(spool: Spool) -> None:
+    deliveries = Deliveries(spool)
+    filed, waits = add(spool, "1.1"), add(spool, "1.2")
+    deliveries.add(filed, [result("2.25.1", "sr")], [])
+    spool.forget(-1, -1)
+    spool.film_path(filed).write_bytes(b"film")
+    spool.result_path(1).write_bytes(b"result")
+    assert spool.sweep() == 2
+    assert [path.name for path in spool.films.iterdir()] == [f"{waits}.dcm"] and not list(spool.results.iterdir())
+
+
 def test_what_another_process_is_writing_is_not_swept(spool: Spool, tmp_path: Path) -> None:
     with spool.written(b"result") as building:
         child = os.fork()

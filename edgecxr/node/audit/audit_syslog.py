@@ -159,6 +159,8 @@ class AuditSyslog:
             end = End.of(read_bytes(self._folder / HEAD, 200).decode("ascii", "replace"))
             if end is not None and re.fullmatch("[0-9]{1,18}", text) and int(text) <= end.line:
                 return int(text)
+        if (self._folder / POSITION).exists():
+            say(f"send: {self._folder / POSITION} does not say what was sent: the whole audit trail is sent again")
         return 0
 
     def _following(self) -> list[bytes]:
@@ -207,7 +209,7 @@ class AuditSyslog:
 
 
 def is_behind(state: Path) -> bool:
-    """Return whether a line waits for long, and none was sent.
+    """Return whether a line waits for long, and none was sent, or nobody can tell.
 
     Args:
         state: folder of the node's state.
@@ -220,8 +222,10 @@ def is_behind(state: Path) -> bool:
         if end is None or int(sent) >= end.line or time.time() - changed <= LATE:
             return False
         return time.time() - _written(folder, int(sent) + 1) > LATE
+    except FileNotFoundError:
+        return False  # there is no trail yet
     except (OSError, BadFile, ValueError):
-        return False
+        return True
 
 
 def _written(folder: Path, number: int) -> float:

@@ -25,11 +25,11 @@ from pynetdicom.transport import ThreadedAssociationServer
 from edgecxr.errors import brief
 from edgecxr.node.bounded_socket import BoundedSocket
 from edgecxr.node.limits import Limits
+from edgecxr.node.throttle import Throttle
 from edgecxr.node.tls.certificates import Renewed
 from edgecxr.terminal import say
 
 _ACCEPTING = 5.0
-_SAY_EVERY, _MOST_SAID = 600.0, 1000  # seconds between two lines about an address, and most addresses
 
 
 class Incoming:
@@ -165,7 +165,7 @@ class GuardedServer(ThreadedAssociationServer):
         **options: Any,
     ) -> None:
         self._limits, self._each_second, self._tls = limits, each_second, tls
-        self._said: dict[str, float] = {}
+        self._throttle = Throttle()
         self._connections: dict[socket.socket, _Connection] = {}
         self._counting = threading.Lock()
         self.refused: Counter[str] = Counter()
@@ -218,9 +218,7 @@ class GuardedServer(ThreadedAssociationServer):
         except (OSError, ValueError) as error:  # a ValueError if it was closed meanwhile
             with self._counting:
                 self.refused["tls"] += 1
-                now = time.monotonic()
-                if now - self._said.get(address, float("-inf")) > _SAY_EVERY and len(self._said) < _MOST_SAID:
-                    self._said[address] = now
+                if self._throttle.allows(address):
                     say(f"receive: no TLS with {address}: {brief(error)}")
                 if secured in self._connections:
                     self._close(secured)

@@ -239,6 +239,9 @@ class BoundedListener(socketserver.ThreadingTCPServer):
         limits: the bounds.
         tls: for connections by TLS; None for plain ones.
         each_second: called now and then, between connections.
+
+    Attributes:
+        refused: cause -> number of connections that were closed at once.
     """
 
     daemon_threads = True
@@ -256,6 +259,7 @@ class BoundedListener(socketserver.ThreadingTCPServer):
     ) -> None:
         self._limits, self._tls, self._each_second = limits, tls, each_second
         self._open: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         self._counting = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
@@ -264,13 +268,14 @@ class BoundedListener(socketserver.ThreadingTCPServer):
         """Return whether there is room for a connection from this address."""
         address = str(client_address[0])
         with self._counting:
-            room = (
-                self._open[address] < self._limits.http_per_address
-                and self._open.total() < self._limits.http_connections
-            )
-            if room:
-                self._open[address] += 1
-            return room
+            if self._open[address] >= self._limits.http_per_address:
+                self.refused["address"] += 1
+                return False
+            if self._open.total() >= self._limits.http_connections:
+                self.refused["connections"] += 1
+                return False
+            self._open[address] += 1
+            return True
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Answer the requests of a connection, in its own thread."""
@@ -305,6 +310,8 @@ class BoundedListener(socketserver.ThreadingTCPServer):
         try:
             secured.do_handshake()
         except BaseException:
+            with self._counting:
+                self.refused["tls"] += 1
             secured.close()
             raise
         return secured

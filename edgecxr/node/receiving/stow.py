@@ -21,7 +21,8 @@ from edgecxr.node.receiving.http_connections import BadRequest, BoundedHandler, 
 from edgecxr.node.receiving.multipart_films import FilmParts, Outcome, boundary_of
 from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.secret_file import read_secret
-from edgecxr.node.spool import Spool
+from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.throttle import Throttle
 from edgecxr.node.tls.certificates import Renewed, Tls, server_context
 from edgecxr.terminal import say
 
@@ -30,7 +31,6 @@ RETRY_SECONDS = 60
 
 _PATH = re.compile(r"/dicomweb/studies(?:/([0-9.]{1,64}))?/?")
 _HERE = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECASE)
-_SAY_EVERY, _MOST_SAID = 600.0, 1000
 
 
 def main() -> None:
@@ -62,7 +62,10 @@ def listening(config: NodeConfig, stow: Stow, spool: Spool, stop: Stop) -> Itera
     audit = Audit(config, "stow")
     handler = type("Handler", (_Handler,), {"limits": config.limits, "spool": spool, "stow": stow, "audit": audit})
 
+    refused = Noted(spool, "refused.stow")
+
     def each_second() -> None:
+        refused.update(dict(listener.refused))
         audit.write_counts(time.monotonic())
         if tls is not None:
             tls.context()
@@ -99,7 +102,7 @@ class _Handler(BoundedHandler):
     spool: Spool
     stow: Stow
     audit: Audit
-    _said: dict[str, float] = {}  # noqa: RUF012  # of all clients
+    throttle = Throttle()  # of all clients
 
     def do_POST(self) -> None:
         """Store the films of a request."""
@@ -166,9 +169,7 @@ class _Handler(BoundedHandler):
 
     def _say(self, address: str, words: str) -> None:
         """Say what was refused; an address is named once in ten minutes."""
-        now = time.monotonic()
-        if now - self._said.get(address, float("-inf")) > _SAY_EVERY and len(self._said) < _MOST_SAID:
-            self._said[address] = now
+        if self.throttle.allows(address):
             say(f"stow: refused a request{f' of {address}' if address else ''}: {words}")
 
 

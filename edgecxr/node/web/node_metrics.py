@@ -59,6 +59,7 @@ def node_metrics(spool: Spool, config: NodeConfig) -> list[Metric]:
         *_of_films(spool),
         *_of_results(spool, [destination.name for destination in config.destination]),
         *_of_machine(config),
+        *_of_connections(spool),
     ]
 
 
@@ -122,11 +123,22 @@ def _of_machine(config: NodeConfig) -> list[Metric]:
     build = Metric("build_info", "gauge", "Version of edgecxr.")
     build.add(1, version=__version__)
     certificates = Metric("certificate_days", "gauge", "Days until a certificate ends; below 0 if it has.")
+    readable = Metric("certificate_readable", "gauge", "Whether a certificate can be read.")
     for path in all_certificate_files(config):
         days = days_left(path)
+        readable.add(days is not None, file=path)
         if days is not None:
             certificates.add(days, file=path)
-    return [free, reserve, up, memory, build, certificates]
+    return [free, reserve, up, memory, build, certificates, readable]
+
+
+def _of_connections(spool: Spool) -> list[Metric]:
+    refused = Metric("connections_refused_total", "counter", "Connections closed at once, by process and cause.")
+    for name, (counts, _) in queries.notes(spool).items():
+        role, _, process = name.partition(".")
+        for cause, count in counts.items() if role == "refused" else ():
+            refused.add(count, process=process, cause=cause)
+    return [refused]
 
 
 def _escaped(text: str) -> str:

@@ -183,6 +183,7 @@ TEXT = {
     # Errors
     "error": "Something is wrong",
     "not_found": "There is no such page or film.",
+    "unreadable": "The picture is there, but cannot be read: look at the disk of the node.",
     "forbidden": "Your role may not do that. Ask an admin of this node.",
     "old_form": "The form was too old or came from another site, so nothing was done. Go back, reload the page, "
     "and try again.",

@@ -21,7 +21,7 @@ from edgecxr.node.web import node_health, queries, views
 from edgecxr.node.web.node_metrics import CONTENT_TYPE, exposition, node_metrics
 from edgecxr.node.web.strings import DELIVERIES, FILTERS, PROCESSES, TEXT
 from edgecxr.node.web.web_app import Ask, Page, basic_visitor
-from edgecxr.storage.reading import read_bytes
+from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import printable, say
 
 _STATIC = {"node.css": "text/css", "node.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -122,8 +122,10 @@ def picture(ask: Ask) -> Response:
         try:
             content = read_bytes(ask.site.spool.picture_path(number, kind), _LARGEST_PICTURE)
             return Response(content, media_type="image/png")
-        except OSError:
+        except FileNotFoundError:
             pass
+        except (OSError, BadFile):
+            return ask.message("unreadable", 500)
     return ask.message("not_found", 404)
 
 

@@ -68,7 +68,8 @@ class Collector:
         """Break all connections as a machine does that starts anew."""
         for connection in self.open:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            socket.socket(fileno=connection.detach()).close()
+            with socket.socket(fileno=connection.detach()) as plain:
+                plain.shutdown(socket.SHUT_RD)  # else a thread that reads holds the connection open
 
     def serve(self) -> None:
         while True:
@@ -273,6 +274,25 @@ def test_health_tells_of_a_repository_that_takes_nothing_for_long(
     assert not audit_syslog.is_behind(tmp_path) and not audit_syslog.is_behind(tmp_path / "none")
 
 
+@pytest.mark.parametrize("name", [audit_syslog.POSITION, audit_trail.HEAD])
+def test_a_trail_of_which_nobody_can_tell_what_was_sent_is_behind(tmp_path: Path, name: str) -> None:
+    lines(tmp_path, 2)
+    (tmp_path / audit_trail.FOLDER / audit_syslog.POSITION).write_text("1\n")
+    assert not audit_syslog.is_behind(tmp_path)
+    (tmp_path / audit_trail.FOLDER / name).write_bytes(b"\xff" * 1000)
+    assert audit_syslog.is_behind(tmp_path)
+
+
+def test_a_position_that_says_nothing_is_told(tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines(tmp_path, 2)
+    asked = config(tmp_path, keys, 6514)
+    AuditSyslog(asked.audit, asked)
+    assert "whole audit trail" not in capsys.readouterr().err
+    (tmp_path / audit_trail.FOLDER / audit_syslog.POSITION).write_text("garbage")
+    AuditSyslog(asked.audit, asked)
+    assert "whole audit trail is sent again" in capsys.readouterr().err
+
+
 def test_a_repository_that_resets_connections_is_told_and_nothing_counts_as_sent(
     tmp_path: Path, keys: Path, settled: None
 ) -> None:
@@ -282,6 +302,8 @@ def test_a_repository_that_resets_connections_is_told_and_nothing_counts_as_sent
         sender = AuditSyslog(asked.audit, asked)
         sender.step()
         assert sender._socket is not None and sender._counted == 0
+        while len(collector.received) < 3:  # until then the collector may not know the connection
+            threading.Event().wait(0.02)
         collector.reset()
         with pytest.raises(OSError):
             for _ in range(100):

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
-from edgecxr.node.node_config import NodeConfig
-from edgecxr.node.spool import Spool
+from edgecxr.node.node_config import NodeConfig, Web
+from edgecxr.node.spool import Noted, Spool
 from edgecxr.node.web.node_metrics import BUCKETS, Metric, exposition, node_metrics
 from tests.node.web.pages import PACS
 
@@ -71,6 +71,28 @@ def test_a_new_node_has_numbers(tmp_path: Path) -> None:
     assert (
         found["edgecxr_queue_age_seconds", ""] == 0 and found["edgecxr_results", 'destination="pacs",state="sent"'] == 0
     )
+
+
+def test_refused_connections_are_counted_by_process_and_cause(tmp_path: Path) -> None:
+    with Spool(tmp_path / "state") as spool:
+        noted = Noted(spool, "refused.receive")
+        for counts in ({}, {"address": 2}, {"address": 2, "tls": 1}):
+            noted.update(counts)
+        Noted(spool, "refused.stow").update({"connections": 5})
+        spool.note("model", {"name": "x"})
+    counted = {key: value for key, value in numbers(tmp_path / "state").items() if "refused" in key[0]}
+    assert counted == {
+        ("edgecxr_connections_refused_total", 'process="receive",cause="address"'): 2,
+        ("edgecxr_connections_refused_total", 'process="receive",cause="tls"'): 1,
+        ("edgecxr_connections_refused_total", 'process="stow",cause="connections"'): 5,
+    }
+
+
+def test_a_certificate_that_cannot_be_read_is_a_number_too(tmp_path: Path) -> None:
+    web = Web(certificate=str(tmp_path / "gone.pem"), key=str(tmp_path / "gone.key"))
+    with Spool(tmp_path / "state") as spool:
+        text = exposition(node_metrics(spool, NodeConfig(state=str(tmp_path / "state"), web=web)))
+    assert samples(text)["edgecxr_certificate_readable", f'file="{web.certificate}"'] == 0
 
 
 def test_texts_are_escaped() -> None:

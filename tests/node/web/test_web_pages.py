@@ -237,6 +237,16 @@ def test_health_and_metrics_say_when_certificates_end(state: Path, tmp_path: Pat
         assert "certificate" not in browser.get("/readyz").text
 
 
+def test_a_picture_that_cannot_be_read_is_no_missing_page(state: Path) -> None:
+    with Spool(state) as spool:
+        (path,) = spool.pictures.glob("1.film.png")
+    path.unlink()
+    path.mkdir()
+    with served(state) as browser:
+        assert browser.get("/films/1/film.png").status == 500
+        assert browser.get("/films/99/film.png").status == 404
+
+
 def test_forgotten_films_leave_no_name_and_no_picture(state: Path) -> None:
     with Spool(state) as spool:
         spool.forget(-1, -1)

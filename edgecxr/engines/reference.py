@@ -83,23 +83,23 @@ class Reference:
             ModelError: a file cannot be run, or has no features although the bundle has a quality gate.
             CheckFailed: the file itself gives values that are not numbers.
         """
-        onnx = bundle.artefact(precision)
+        model = bundle.model(precision)
         images = check_films(bundle.card.size) if images is None else images
-        outputs = _run_file(onnx, images)
+        outputs = _run_file(model, images)
         gate = None
         with suppress(ModelError):  # a gate that cannot be read keeps the bundle from being used at all
             gate = load_gate(bundle, precision)
         if gate is not None and (outputs.features is None or outputs.features.shape[1:] != gate.mean.shape):
-            raise ModelError(f"{onnx} has no features for the quality gate of its bundle: export the model again")
+            raise ModelError(f"{model.path} has no features for the quality gate of its bundle: export the model again")
         has_fp32 = any(entry.get("precision") == "fp32" for entry in bundle.card.artefacts.values())
         of_fp32 = None
         if has_fp32:
-            of_fp32 = outputs if precision == "fp32" else _run_file(bundle.artefact("fp32"), images)
+            of_fp32 = outputs if precision == "fp32" else _run_file(bundle.model("fp32"), images)
         allowed = _floors(outputs, bundle.card.labels, gate)
         if of_fp32 is not None and _misfit(of_fp32, outputs) is None:
             rounding = _differences(outputs, of_fp32, bundle.card.labels, gate)
             allowed = {key: least + MULTIPLES[precision] * float(rounding[key].max()) for key, least in allowed.items()}
-        return cls(onnx, name, images, outputs, of_fp32, allowed, bundle.card.labels, gate)
+        return cls(model.path, name, images, outputs, of_fp32, allowed, bundle.card.labels, gate)
 
     @classmethod
     def of_file(cls, model: ModelFile, size: int) -> Reference:
@@ -190,15 +190,14 @@ class Reference:
 _OTHERS = ("attention", "features", "gate", "gate distance")
 
 
-def _run_file(file: Path | ModelFile, images: FloatArray) -> Outputs:
-    onnx = file if isinstance(file, Path) else file.path
-    with closing(OnnxRuntimeBackend(file)) as backend:
+def _run_file(model: ModelFile, images: FloatArray) -> Outputs:
+    with closing(OnnxRuntimeBackend(model)) as backend:
         parts = [_arrays(backend.run(images[i : i + _AT_A_TIME])) for i in range(0, len(images), _AT_A_TIME)]
     outputs = _outputs({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     for name, values in _arrays(outputs).items():
         if not np.isfinite(values).all():
             raise CheckFailed(
-                f"{onnx} gives values of {name} that are not numbers, on ONNX Runtime too: no engine of it can be "
+                f"{model.path} gives values of {name} that are no numbers, on ONNX Runtime too: no engine of it can be "
                 "used; export the model again"
             )
     return outputs

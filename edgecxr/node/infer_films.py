@@ -20,7 +20,7 @@ from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.objects import Origin, dicom_objects, header_kind
 from edgecxr.infer.dicom.refusal import refusal_objects
 from edgecxr.infer.film_readers import Read, Readers, Request, renamed
-from edgecxr.infer.json_line import AskedModel, record_of, to_json
+from edgecxr.infer.json_line import record_of, to_json
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
 from edgecxr.machine.cores import cores
@@ -84,7 +84,7 @@ class FilmInference:
         self._audit = Audit(config, "infer")
         origin = Origin.of(predictor)
         self._origin = replace(origin, doubts=(*origin.doubts, TWIN))
-        self._model = AskedModel(predictor.card.name, predictor.precision, origin.sha256, predictor.operating_point)
+        self._model = predictor.asked
         self._destinations = [destination.name for destination in config.destination]
         self._boot = _boot_id()
         self._lease = f"{self._boot}:{uuid.uuid4()}"

@@ -183,17 +183,20 @@ _OTHER_CHARACTERS = re.compile(
     )
 )
 
+_SIDE = "(?:LEFT|RIGHT|LT|RT|LI|RE|[LR])"
 _LATERAL = _words(
     "[LR]L",
     r"L[-/]L",
-    "[LR]?LAT",
-    "LATERAL(?:E|IS|NI|NA)?",
+    f"{_SIDE}?LAT{_SIDE}?",
+    f"{_SIDE}?LATERAL(?:E|IS|NI|NA|{_SIDE})?",
+    r"(?:CHEST|THORAX|TORAX|CXR|THX)(?:LAT(?:ERAL)?|LL)",  # typed as one word
     "LATERO",
     r"LATERO.?LATERAL\w*",
     r"SEITL\w*",
     "SEITENAUFNAHME",
     "SEITENBILD",
-    r"(?:2|ZWEITE|2ND|SECOND)[. ]{0,2}(?:EBENE|PLANE)",
+    r"(?:2|II|ZWEITE|2ND|SECOND)[. ]{0,2}(?:EBENE|PLANE)",
+    r"(?:2|II)\. ?EB",  # "2 Eb." are two
     "PERFIL",
     "PROFILO?",
     "DE COTE",
@@ -217,8 +220,9 @@ _FRONTAL = re.compile(
 # "Chest 2 views" and "chest with lateral" name no view of one film.
 _SEVERAL = re.compile(
     r"\b([2-9]|TWO|ZWEI|BOTH|DEUX|DOS|DUE|ДВУХ|ДВЕ)([ -]?\u0425)?[ -]?(OR MORE )?"
-    r"(V|VIEWS?|VWS?|VUES?|EBENEN|PROJ\w*|PLANES|PROYEC\w*|INCIDENC\w*|ПРОЕКЦ\w*)\b"
-    r"|\b(1|ERSTE|FIRST)\W*(EBENE |PLANE )?(U|UND|AND|&|\+|/|,)\W*(2|ZWEITE|SECOND)\b|正[側侧]|正.?[、+/].?[側侧]"
+    r"(V|VIEWS?|VWS?|VUES?|EB|EBENEN|PROJ\w*|PLANES|PROYEC\w*|INCIDENC\w*|ПРОЕКЦ\w*)\b"
+    r"|\b(1|I|ERSTE|FIRST)\W*(EB\W*|EBENE |PLANE )?(U|UND|AND|&|\+|/|,)\W*(2|II|ZWEITE|SECOND)\b"
+    "|正[側侧]|正.?[、+/].?[側侧]"
 )
 _JOINED = re.compile(r"(\b(W|WITH|MIT|AND|UND|ET|Y|E|I|И|PLUS)\b|[&+])\W*$")
 

@@ -20,7 +20,6 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from edgecxr import NOTICE, __version__
-from edgecxr.bundle.bundle import sha256_of
 from edgecxr.bundle.gate import warnings_of
 from edgecxr.errors import brief
 from edgecxr.films.header import (
@@ -78,7 +77,7 @@ class Origin:
     def of(cls, predictor: Predictor) -> Origin:
         """Return the origin of a predictor's results."""
         return cls(
-            sha256_of(predictor.bundle.artefact(predictor.precision)),
+            predictor.asked.sha256,
             predictor.backend,
             predictor.card.temperature,
             predictor.warnings,

@@ -30,7 +30,7 @@ CHESTS = st.sampled_from([
 ])  # fmt: skip
 LATERALS = st.sampled_from([
     "seitlich", "seitl.", "perfil", "profil", "LAT", "Lat.", "LL", "L-L", "lateral", "2. Ebene", "侧位", "側面",
-    "latérale", "boczne", "боковая",
+    "latérale", "boczne", "боковая", "II. Ebene", "II Ebene", "2.Eb.", "LATL", "lateralleft", "RightLateral", "LTLAT",
 ])  # fmt: skip
 FRONTALS = st.sampled_from(["PA", "AP", "p.a.", "A.P.", "de face", "frente", "frontal", "decubitus", "正面"])
 
@@ -147,10 +147,17 @@ def test_lateral_in_any_language_is_heard_unless_both_are_named_or_it_is_of_a_st
     assert stated_view(statement(**{element: f"{chest} {frontal}", "ViewPosition": "PA"})) == ("PA", [])
 
 
+@pytest.mark.parametrize("text", ["ChestLateral", "CHESTLAT", "Chest_Lat", "ThoraxLL", "CXRLAT", "TORAXLATERAL"])
+@pytest.mark.parametrize("element", ["SeriesDescription", "ProtocolName", "ViewPosition"])
+def test_chest_and_lateral_typed_as_one_word_are_heard(element: str, text: str) -> None:
+    assert stated_view(statement(**{element: text}))[0] == "LL"
+
+
 @given(
     text=st.sampled_from([
         "Thorax 1. und 2. Ebene", "XR CHEST W LATERAL", "CHEST AND LATERAL", "CHEST W/ LAT", "胸部正侧位", "胸部正側位",
         "Thorax PA+LAT", "ОГК 2 проекции боковая", "ОГК в двух проекциях, боковая", "Thorax mit seitlich",
+        "Thorax I. und II. Ebene", "Thorax 1.Eb. u. 2.Eb.", "Thorax 1.+2.Eb.", "Thorax II Ebenen", "Thorax in 2 Eb.",
     ]),
     element=ELEMENTS, series=st.sampled_from(["W Chest", "DR"]),
 )  # fmt: skip

@@ -28,6 +28,7 @@ from edgecxr.films.codestreams.pixel_data import (
     transfer_syntax,
     without_broken_offsets,
 )
+from edgecxr.films.codestreams.row_length import other_row_length
 from edgecxr.films.codestreams.tail import tail
 from edgecxr.films.elements import read_elements
 from edgecxr.films.grayscale import display_table, luminance, thin
@@ -101,6 +102,8 @@ def read_dicom(path: Path) -> Radiograph:
                 frame = first_frame(dataset, syntax)
             except NoDecoderError as error:
                 raise InputError(f"{path}: {error}, which is not installed: install it", "undecodable") from error
+            if not describes_itself(syntax):
+                _check_rows(path, frame)
         with _faults(path, "has malformed lookup tables", "malformed"):
             held, more = _grey(dataset, frame, syntax)
             size, aspect = (int(dataset.Rows), int(dataset.Columns)), aspect_of(dataset)
@@ -173,6 +176,17 @@ def _check(path: Path, dataset: Dataset) -> None:
         raise InputError(f"{path} claims {rows} x {columns} pixels: no radiograph has that size", "unsupported")
     if int(dataset.BitsAllocated) == 1 or int(dataset.BitsStored) > 16:
         raise InputError(f"{path} has {dataset.BitsStored}-bit pixels: a radiograph has 8 to 16 bits", "unsupported")
+
+
+def _check_rows(path: Path, frame: NDArray[Any]) -> None:
+    """Refuse pixels that were cut into rows of the wrong length."""
+    length = other_row_length(frame if frame.ndim == 2 else np.ascontiguousarray(frame[..., 0]))
+    if length is not None:
+        raise InputError(
+            f"{path} has rows of {frame.shape[1]} pixels by its header, but its pixels line up in rows of {length}: "
+            f"Rows and Columns are exchanged or wrong: {AGAIN}",
+            "malformed",
+        )
 
 
 def _notes(dataset: Dataset) -> list[str]:

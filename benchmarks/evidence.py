@@ -57,7 +57,7 @@ def main() -> int:
                 raise UsageError(f"there is no folder of records {args.records}: name one with --records")
             from evidence_status import status  # numpy, and a second of work
 
-            print(status(plan, args.folder, args.records, args.replicates))
+            print(status(plan, args.folder, args.records, args.replicates), flush=True)
             return 0
         if args.stop:
             return stop(args.folder)
@@ -69,6 +69,9 @@ def main() -> int:
     except EdgeCxrError as error:
         say(f"error: {error}")
         return error.exit_code
+    except BrokenPipeError:  # nobody reads on, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         say("stopped: the same command goes on")
         return 130

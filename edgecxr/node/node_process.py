@@ -51,7 +51,7 @@ class Stop:
         return self._event.wait(seconds)
 
     def background(self, name: str, work: Callable[[], object]) -> threading.Thread:
-        """Do work in a thread of this process, which does not go on without it.
+        """Do work in a thread that this process cannot do without.
 
         If the work ends before this process is to stop, the process stops and `check` raises, so that the supervisor
         starts it again.

@@ -309,7 +309,7 @@ class Noted:
         self._spool, self._name, self._last = spool, name, None
 
     def update(self, value: Any) -> None:
-        """Note a value unless it is noted already; a database that fails is tried again the next time."""
+        """Note a value if it is new; a failure is tried again."""
         if value != self._last:
             with suppress(sqlite3.Error):
                 self._spool.note(self._name, value)

@@ -1,4 +1,4 @@
-"""Refusal of films whose pixels line up in rows of another length than Columns says.
+"""Films whose pixels line up in rows of another length.
 
 Rows and Columns that are exchanged, or that are others with the same product, fit the number of pixels, so that the
 length of the pixel data tells nothing. But a film hardly changes from one row to the next.
@@ -24,10 +24,13 @@ _SHORTEST, _MOST_UNEQUAL = 32, 4  # of rows, in pixels; and of both sides
 
 
 def other_row_length(pixels: NDArray[np.generic]) -> int | None:
-    """Return the number of columns by which pixels line up; None if it is theirs, or unclear.
+    """Return the length of rows by which pixels line up.
 
     Args:
         pixels: (H, W), as they are stored.
+
+    Returns:
+        None if it is W, or unclear.
     """
     rows, columns = pixels.shape
     lengths = list(_lengths(rows * columns, columns))

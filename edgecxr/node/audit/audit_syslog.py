@@ -209,7 +209,7 @@ class AuditSyslog:
 
 
 def is_behind(state: Path) -> bool:
-    """Return whether a line waits for long, and none was sent, or nobody can tell.
+    """Return whether lines wait for long, or nobody can tell.
 
     Args:
         state: folder of the node's state.

@@ -25,7 +25,7 @@ from pynetdicom.transport import ThreadedAssociationServer
 from edgecxr.errors import brief
 from edgecxr.node.bounded_socket import BoundedSocket
 from edgecxr.node.limits import Limits
-from edgecxr.node.throttle import Throttle
+from edgecxr.node.receiving.throttle import Throttle
 from edgecxr.node.tls.certificates import Renewed
 from edgecxr.terminal import say
 

@@ -20,9 +20,9 @@ from edgecxr.node.node_process import Stop, run_role
 from edgecxr.node.receiving.http_connections import BadRequest, BoundedHandler, BoundedListener
 from edgecxr.node.receiving.multipart_films import FilmParts, Outcome, boundary_of
 from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
+from edgecxr.node.receiving.throttle import Throttle
 from edgecxr.node.secret_file import read_secret
 from edgecxr.node.spool import Noted, Spool
-from edgecxr.node.throttle import Throttle
 from edgecxr.node.tls.certificates import Renewed, Tls, server_context
 from edgecxr.terminal import say
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecxr.node import throttle
-from edgecxr.node.throttle import EVERY, Throttle
+from edgecxr.node.receiving import throttle
+from edgecxr.node.receiving.throttle import EVERY, Throttle
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ MOST = 1000
 
 
 class Throttle:
-    """A gate that lets a key through once in ten minutes, in any thread."""
+    """A gate that lets a key through once in ten minutes."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}  # the oldest first

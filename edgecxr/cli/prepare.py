@@ -30,7 +30,7 @@ def prepare(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Findings, A,B,C; or (not for a folder) vindr14, nih14, chexpert5 ... or a TOML file."),
+        typer.Option(help="Findings, A,B,C; or a TOML file; or (not for a folder) vindr14, nih14, chexpert5 ..."),
     ] = None,
     merge: Annotated[
         str | None,
@@ -94,6 +94,17 @@ def prepare(
     abnormal_column: Annotated[
         str | None, typer.Option(help="Column that is 1 where anything is wrong.", rich_help_panel="Only for folder")
     ] = None,
+    normal_names: Annotated[
+        str | None,
+        typer.Option(
+            help="Names in --label-column, classes or columns that mean that nothing is wrong, A,B,C.",
+            rich_help_panel="Only for folder",
+        ),
+    ] = None,
+    unknown_names: Annotated[
+        str | None,
+        typer.Option(help="Cells of labels that mean that nothing is known, A,B,C.", rich_help_panel="Only for folder"),
+    ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="CSV of boxes around findings.", rich_help_panel="Only for folder")
     ] = None,
@@ -140,6 +151,7 @@ def prepare(
     from edgecxr.data.adapters.open import open_source
     from edgecxr.data.prepare.prepare import opened, replaces
     from edgecxr.data.prepare.prepare import prepare as prepare_cache
+    from edgecxr.data.show import not_known
     from edgecxr.terminal import progress, say, show_text, with_rate
     from edgecxr.workspace import Workspace
 
@@ -151,7 +163,7 @@ def prepare(
         "abnormal_column": abnormal_column, "boxes": boxes, "uncertain": uncertain, "labeler": labeler,
         "any_view": any_view or None, "manual_test": manual_test or None,
     }  # fmt: skip
-    listed = {"labels": labels, "ignore": ignore}
+    listed = {"labels": labels, "ignore": ignore, "normal_names": normal_names, "unknown_names": unknown_names}
     check(DATASETS, dataset, "data set")
     if dataset != "phantom" and path is not None:
         say(f"looking for the films of {path}")  # may take minutes on a network file system
@@ -172,4 +184,6 @@ def prepare(
         say(f"read again: {before} films, of which {before - after} can be used now")
     for warning in (*source.provenance.get("warnings", []), *prepared.info.get("left", []), *prepared.film_warnings()):
         say(f"warning: {warning}")
+    if unknown_labels := not_known(prepared):
+        say(unknown_labels)
     show_text(replace(prepared, path=out).describe())  # a path from here, not from the root

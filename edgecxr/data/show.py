@@ -42,6 +42,14 @@ def show(prepared: Prepared) -> str:
     return joined(lines)
 
 
+def not_known(prepared: Prepared) -> str:
+    """Return how many labels are not known; "" if all are."""
+    labels, films = int(np.isnan(prepared.targets).sum()), int(np.isnan(prepared.abnormal).sum())
+    if not (labels or films):
+        return ""
+    return f"not known: {labels} of {prepared.targets.size} labels of findings, and whether {films} films are normal"
+
+
 def _files(place: Path) -> list[Path]:
     """Return the files of a data set; a pack is one file."""
     return list(place.iterdir()) if place.is_dir() else [place]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from edgecxr.data.adapters.checks import outside
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
 from edgecxr.data.tables.cells import is_unsure
-from edgecxr.data.tables.classes import NORMAL, class_folders, spread
+from edgecxr.data.tables.classes import class_folders, spread
 from edgecxr.data.tables.findings import (
     check_columns,
     check_uncertain,
@@ -25,17 +25,20 @@ from edgecxr.data.tables.findings import (
     decided,
     finding_columns,
     finding_doubts,
+    normal_differs,
+    refuse_no_findings,
+    refuse_none,
+    require_named,
+    unknown_words,
+    wanted_labels,
+    without,
 )
+from edgecxr.data.tables.labels import choose, merged, unknown_warnings
 from edgecxr.data.tables.likely_columns import patients_hint, require_images
-from edgecxr.data.tables.other_columns import (
-    counted_as_normal,
-    metadata_warnings,
-    refuse_doubts,
-    unused_doubts,
-    unused_warnings,
-)
+from edgecxr.data.tables.other_columns import derived_warnings, unused_warnings
 from edgecxr.data.tables.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
-from edgecxr.data.tables.table import Table, read_table
+from edgecxr.data.tables.statements import is_normal
+from edgecxr.data.tables.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.vocabulary import FloatArray
 
@@ -46,7 +49,7 @@ _RESERVED = ("id", "patient", "split", "abnormal")
 def folder(
     csv: Path,
     images: Path | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Sequence[str] | str | None = None,
     image_column: str = "image",
     patient_column: str = "patient",
     split_column: str = "split",
@@ -60,6 +63,8 @@ def folder(
     boxes: Path | None = None,
     uncertain: str | None = None,
     label_column: str | None = None,
+    normal_names: Sequence[str] = (),
+    unknown_names: Sequence[str] = (),
 ) -> Dataset:
     """Open images (PNG, JPEG, DICOM ...) that a CSV table lists.
 
@@ -71,12 +76,13 @@ def folder(
         csv: the table, or the folder that holds it as labels.csv; or a folder of class folders, see `class_folders`.
         images: folder that holds the images, to which their paths are relative; by default the table's folder.
         labels: the columns of the findings, in order; by default all columns that hold only label values, except those
-            named below.
+            named below. Or the path of a TOML file that says what findings are made of.
         image_column: paths of images, which are also their ids.
         patient_column: if it is missing, each image is its own patient.
         split_column: train, val or test, or a synonym. If it is missing, patients are divided at random. If it names no
             validation images, they are cut from the training patients.
-        normal_column: 1 if nothing is wrong; by default found by its name ("normal", "No finding").
+        normal_column: 1 if nothing is wrong; by default all whose name says so ("normal", "No finding"): a film is
+            normal if one of them says so.
         abnormal_column: the opposite; by default found by its name.
         ignore: columns that are not findings although they hold label values.
         val_fraction: share of the patients for "val".
@@ -91,15 +97,18 @@ def folder(
         uncertain: what a cell such as -1 or ? of a finding counts as: "ignore" (not known), "ones" or "zeros"; None
             refuses such cells.
         label_column: a column that names the findings of an image, Pneumonia|Effusion, or says yes or no, see `spread`.
+        normal_names: other names of columns, classes and in `label_column` that mean that nothing is wrong.
+        unknown_names: cells of labels that mean that nothing is known.
 
     Raises:
         InputError: a table is not as expected; reason "dataset" or "malformed".
         UsageError: the options contradict each other.
     """
     path = Path(csv)
+    label_file, labels, as_written = wanted_labels(labels)
     classes = None
     if os.path.isdir(path):
-        classes = None if (path / "labels.csv").exists() else class_folders(path)
+        classes = None if (path / "labels.csv").exists() else class_folders(path, normal_names, as_written)
         path = path / "labels.csv"
     if classes and (images or label_column):
         raise UsageError(
@@ -115,41 +124,46 @@ def folder(
     patient_column = table.called((patient_column.lower(),)) or patient_column
     split_column = table.called((split_column.lower(),)) or split_column
 
+    warnings = []
+    films = {image_column, patient_column, split_column}
+    require_named(table, normal_names, unknown_names)
+    table = without(table, [name for name in table.columns if name not in films], unknown_names)
     if label_column:
         table.require((label_column,))
-        special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
+        warnings += unknown_words(table, (label_column,), normal_names)
+        special = {*films, normal_column, abnormal_column, *ignore}
         others = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
         if uncertain is not None:
             check_uncertain(uncertain)
-        table = spread(table, label_column, others, uncertain)
+        table = spread(table, label_column, others, uncertain, normal_names, as_written)
     table.require(labels or ())
     taken = {*(labels or ()), *ignore}
-    normal_column = normal_column or table.called(NORMAL, taken)
+    called_normal = [name for name in table.columns if is_normal(name, normal_names) and name not in taken | films]
+    normal_columns = [normal_column] if normal_column else called_normal
     abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
-    special = {image_column, patient_column, split_column, normal_column, abnormal_column, *ignore}
+    special = {*films, *normal_columns, abnormal_column, *ignore}
     candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
     stated = [name for name in (abnormal_column, *(labels or ())) if name]
-    doubted = [name for name in (normal_column, abnormal_column) if name]
+    doubted = [name for name in (*normal_columns, abnormal_column) if name]
     doubtful = np.array([any(is_unsure(table.columns[name][row]) for name in doubted) for row in range(len(table))])
-    table = decided(table, {*candidates, *stated}, uncertain, normal_column)
-    findings = _findings(table, labels, special, candidates)
+    table = decided(table, {*candidates, *stated}, uncertain, normal_columns)
+    findings = _findings(table, labels, special, candidates, as_written)
+    refuse_none(table, [*findings, *doubted])
+    if not label_column:
+        warnings += unknown_words(table, [*findings, *doubted])
+    warnings += normal_differs(table, normal_columns)
     ids = np.array(table.columns[image_column])
     files = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
-    abnormal = _abnormal(table, normal_column, abnormal_column, targets)
+    abnormal = _abnormal(table, normal_columns, abnormal_column, targets)
     # An uncertain cell of "abnormal" that counts as 0 must not make a film normal that has a finding.
     abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)
     named = table.columns.get(patient_column, [""] * len(table))
     patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
 
     unused = [name for name in candidates if name not in findings]
-    warnings = []
-    if not (normal_column or abnormal_column):
-        if labels is None:  # else the user has said which columns hold findings
-            refuse_doubts(table, unused_doubts(table, unused))
-        others = [name for name in (*unused, *ignore) if name.lower() not in (*NORMAL, *_ABNORMAL)]
-        warnings += counted_as_normal(table, others, abnormal)
-        warnings += metadata_warnings(table, unused)
+    if not doubted:
+        warnings += derived_warnings(table, unused, ignore, abnormal, labels is None)
     if patient_column not in table.columns:
         warnings.append(
             f"there is no column {patient_column!r}: each image counts as a patient of its own; {patients_hint(table)}"
@@ -162,8 +176,11 @@ def folder(
         fractions = {"val": val_fraction, "test": test_fraction}
         splits = split_by_patient(patients, abnormal, fractions, seed)
     warnings += leak_warnings(patients, splits)
-    refuse_unlearnable(path, findings, targets, abnormal, splits)
-    if labels is None:
+    sources = choose(label_file, findings, str(path))
+    warnings += unknown_warnings(sources, findings, str(path))
+    targets, findings = merged(targets, findings, sources), tuple(sources)
+    refuse_unlearnable(path, findings, targets, abnormal, splits, *_no_normal_film(abnormal, findings))
+    if labels is None and label_file is None:
         warnings += finding_doubts(table, findings)
     warnings += unused_warnings(table, unused)
     warnings += contradictions(findings, targets, abnormal)
@@ -177,12 +194,15 @@ def folder(
         "patient_column": None if patient_column.lower() == "patient" else patient_column,
         "label_column": label_column,
         "ignore": ", ".join(sorted(set(ignore))) or None,
+        "normal_names": ", ".join(sorted(set(normal_names))) or None,
+        "unknown_names": ", ".join(sorted(set(unknown_names))) or None,
+        "labels_from": {label: list(parts) for label, parts in sources.items()} if label_file else None,
         "uncertain": uncertain,
     }
     provenance: dict[str, Any] = {
         "kind": "folder",
         "source": str(path.resolve()),
-        "abnormal": abnormal_column or (normal_column and f"not {normal_column}") or "any finding",
+        "abnormal": abnormal_column or (normal_columns and f"not {' or '.join(normal_columns)}") or "any finding",
         "split": split_column if split_column in table.columns else "random, by patient",
         "val_fraction": val_fraction,
         "test_fraction": test_fraction,
@@ -203,11 +223,19 @@ def _default_name(path: Path) -> str:
 
 
 def _findings(
-    table: Table, labels: Sequence[str] | None, special: set[str | None], candidates: Sequence[str]
+    table: Table,
+    labels: Sequence[str] | None,
+    special: Collection[str | None],
+    candidates: Sequence[str],
+    as_written: Collection[str],
 ) -> tuple[str, ...]:
     if labels is None:
-        return finding_columns(table, candidates)
-    clash = [label for label in labels if label in special or label.lower() in (*_RESERVED, *NORMAL, *_ABNORMAL)]
+        findings = finding_columns(table, candidates)
+        refuse_no_findings(table, [name for name in findings if name not in as_written])
+        return findings
+    clash = [
+        label for label in labels if label in special or label.lower() in (*_RESERVED, *_ABNORMAL) or is_normal(label)
+    ]
     if clash or not labels or len(set(labels)) < len(labels):
         raise UsageError(
             f"labels must be different findings (given: {', '.join(labels)})"
@@ -247,19 +275,33 @@ def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
     return tuple(map(Path, files))
 
 
-def _abnormal(table: Table, normal_column: str | None, abnormal_column: str | None, targets: FloatArray) -> FloatArray:
+def _no_normal_film(abnormal: FloatArray, findings: Sequence[str]) -> tuple[str, ...]:
+    """Return what to do if each film is abnormal.
+
+    A finding may mean that nothing is wrong.
+    """
+    if not (abnormal >= 0.5).all():
+        return ()
+    names = listing(findings, 6)
+    return (f"no film counts as normal: if one of {names} means that nothing is wrong, name it with --normal-names",)
+
+
+def _abnormal(
+    table: Table, normal_columns: Sequence[str], abnormal_column: str | None, targets: FloatArray
+) -> FloatArray:
     """Return (N,) in [0, 1], NaN if it is not known."""
     unknown = np.full(len(table), np.nan, np.float32)
-    from_normal = 1 - table.values(normal_column) if normal_column else unknown
+    from_normal = 1 - np.fmax.reduce([table.values(name) for name in normal_columns]) if normal_columns else unknown
     stated = table.values(abnormal_column) if abnormal_column else unknown
     against = np.flatnonzero(np.abs(stated - from_normal) > 1e-3)
     if len(against):
+        names = f"{listing(map(repr, normal_columns))} and {abnormal_column!r}"
         raise InputError(
-            f"line {table.lines[against[0]]} of {table.path}: {normal_column!r} and {abnormal_column!r} contradict "
-            f"each other, on {len(against)} lines in all: correct them, or leave one column out with --ignore",
+            f"line {table.lines[against[0]]} of {table.path}: {names} contradict each other, on {len(against)} lines "
+            "in all: correct them, or leave one column out with --ignore",
             "dataset",
         )
-    if normal_column or abnormal_column:
+    if normal_columns or abnormal_column:
         return np.where(np.isnan(stated), from_normal, stated)
     known = np.fmax.reduce(targets, axis=1)
     # If no finding is positive but one is unknown, the image may be abnormal or not.

@@ -49,7 +49,7 @@ def open_source(
     for key, text in listed.items():
         if text is not None:
             items = [item.strip() for item in text.split(",") if item.strip()]
-            given[key] = items[0] if key == "labels" and kind not in _OWN_LABELS and _is_label_set(items) else items
+            given[key] = items[0] if key == "labels" and _is_label_set(kind, items) else items
     name = given.pop("name", "phantom") if kind == "phantom" else ""
     known = inspect.signature(adapter).parameters
     wrong = [f"--{key.replace('_', '-')}" for key in given if key not in known]
@@ -63,9 +63,12 @@ def open_source(
     return adapter(path, **given, **({"seed": seed} if "seed" in known else {}))
 
 
-def _is_label_set(items: list[str]) -> bool:
+def _is_label_set(kind: str, items: list[str]) -> bool:
     """Return whether the items name a label set or a file.
 
-    Any single item that is not a known finding counts, since it may be a mistyped name of a set.
+    Any single item that is not a known finding counts, since it may be a mistyped name of a set. For a folder only a
+    file does.
     """
+    if kind in _OWN_LABELS:
+        return kind == "folder" and len(items) == 1 and items[0].lower().endswith(".toml")
     return len(items) == 1 and not is_finding(items[0])

@@ -5,40 +5,43 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from edgecxr.data.tables.cells import NEGATIVE, POSITIVE, UNCERTAIN, UNSURE, is_unsure
-from edgecxr.data.tables.labels import is_finding, plain_name
+from edgecxr.data.tables.labels import SETS, is_finding, plain_name
 from edgecxr.data.tables.splits import SYNONYMS
+from edgecxr.data.tables.statements import is_normal, objection, parts_of, signs, without_remarks
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
 from edgecxr.films.signatures import SUFFIXES
 from edgecxr.storage.settings import shown
 from edgecxr.storage.walk import names_below
 
-NORMAL = ("normal", "no finding", "no findings", "no_finding", "no_findings", "nofinding", "healthy")
-"""Names of a class or column of films on which nothing is wrong, in lower case."""
+_NORMAL = "normal"
+"""Key of the one class for all names that say that nothing is wrong."""
+
+_MAP = "a file for --labels lists it under a finding if it is one"
 
 _YES, _NO = (*POSITIVE, "1"), (*NEGATIVE, "0")
 
 _DOUBT = re.compile(
     r"\( *\?+ *\)|\((?:likely|possible|probable|suspected|uncertain)\)|"
-    r"\?+|\b(?:possibl[ey]|probabl[ey]|likely|suspected|suspicious (?:of|for)|suspicion of|questionable|query|rule out|"
-    r"maybe|may be|cannot exclude|uncertain|equivocal|verdacht auf)\b|\br/o\b|\bv\.? ?a\.",
+    r"\?+|\b(?:possibl[ey]|probabl[ey]|(?:un)?likely|suspected|suspicious (?:of|for)|suspicion of|questionable|query|"
+    r"rule out|maybe|may be|cannot exclude|uncertain|equivocal|verdacht auf|ddx?|fraglich\w*|m\u00f6glich\w*|"
+    r"wahrscheinlich\w*|posible|sospecha de|sospetto?)\b|\br/o\b|\bv\.? ?a\.",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(
-    r"(?:no|not|without|negative for|absent|keine?n?|ohne|sin|sans|pas de|aucune?|senza|sem|geen)[ _-].*|"
-    # "Non specific opacity" says what an opacity is like; "non pneumonia" says that there is none.
-    r"non[ _-](?!(?:specific|calcified|calcific|displaced|obstructive|obstructing|occlusive|segmental|solid|"
-    r"cardiogenic|tuberculous|infectious|inflammatory|traumatic|malignant|acute|united|healed|small|hodgkin)[ _-]).*",
-    re.IGNORECASE,
-)
-_JOINED = re.compile(r"[/+&]|\b(?:and|und|et|with|mit|y)\b", re.IGNORECASE)
+_JOINED = re.compile(r"[/+&\\·、\uff0c\uff1b]| [-\u2013] |\b(?:and|und|et|with|mit|y|plus|sowie)\b", re.IGNORECASE)
+_EMPTY_LISTS = ("[]", "{}", "()", "set()")
+_NOT_STATED = ("none", "nil", "nothing", "-", "--", "\u2013", "\u2014", *_EMPTY_LISTS)
+"""Cells of a column of names that may mean that nothing is wrong as well as that nothing is known."""
 
 
-def class_folders(root: Path) -> Table | None:
+def class_folders(root: Path, normal: Collection[str] = (), as_written: Collection[str] = ()) -> Table | None:
     """Return the table that folders of images stand for.
 
     They are called after a class, CLASS/*.jpg, and may lie in folders called after a split, train/CLASS/*.jpg. Each
@@ -46,14 +49,16 @@ def class_folders(root: Path) -> Table | None:
 
     Args:
         root: the folder that holds them.
+        normal: other names that mean that nothing is wrong. All such classes are one.
+        as_written: names that are those of findings whatever they say.
 
     Returns:
         A table with "image" (paths below `root`), "split" if there are folders of splits, and a column for each class;
         None if there are no two classes.
 
     Raises:
-        InputError: folders of splits lie beside folders of classes, or a class is the absence of something; reason
-            "dataset".
+        InputError: folders of splits lie beside folders of classes, or a class may be that of films on which
+            nothing is wrong, or something absent; reason "dataset".
     """
     inner = _folders(root)
     of_split = {name: SYNONYMS[name.lower()] for name in inner if name.lower() in SYNONYMS}
@@ -64,7 +69,7 @@ def class_folders(root: Path) -> Table | None:
         for name in _folders(place):
             images = _films(place / name)
             if images:
-                label = spelt.setdefault(name.lower(), name)
+                label = spelt.setdefault("normal" if is_normal(name, normal) else name.lower(), name)
                 films += [(str(path.relative_to(root)), split, label) for path in images]
     classes = list(dict.fromkeys(label for _, _, label in films))
     if len(classes) < 2:
@@ -76,11 +81,11 @@ def class_folders(root: Path) -> Table | None:
             "kind",
             "dataset",
         )
-    denied = [name for name in classes if name.lower() not in NORMAL and _NEGATED.fullmatch(name)]
+    denied = [name for name in classes if not is_normal(name, normal) and name not in as_written and objection(name)]
     if denied:
         raise InputError(
-            f"{root} has folders that say what is absent ({listing(denied)}): call one Normal if nothing is wrong on "
-            "its films, or list the films in a labels.csv",
+            f"{root} has folders of images {objection(denied[0])} ({listing(denied)}): call one Normal if nothing is "
+            f"wrong on its films, or say so with {_option('normal-names', denied[0])}; {_MAP}",
             "dataset",
         )
     columns = {"image": [image for image, _, _ in films]}
@@ -98,14 +103,21 @@ def _films(place: Path) -> list[Path]:
     return sorted(path for path in map(place.joinpath, names_below(place)) if path.suffix.lower() in SUFFIXES)
 
 
-def spread(table: Table, column: str, others: list[str], uncertain: str | None = None) -> Table:
+def spread(
+    table: Table,
+    column: str,
+    others: list[str],
+    uncertain: str | None = None,
+    normal: Collection[str] = (),
+    as_written: Collection[str] = (),
+) -> Table:
     """Return a table with a column for each finding.
 
     These columns of 0 and 1 replace the column that names the findings.
 
-    A cell holds the names of all findings on an image, Pneumonia|Effusion (or with ; or , between them), or one of
-    `NORMAL`; an empty one is not known. A column of yes and no becomes one finding with the column's name. Names that
-    differ only in case, blanks and underscores are one.
+    A cell holds the names of all findings on an image, Pneumonia|Effusion (or with ; or , between them), or says that
+    nothing is wrong; an empty one is not known. A column of yes and no becomes one finding with the column's name.
+    Names that differ only in case, blanks and underscores are one.
 
     Args:
         table: the user's table.
@@ -113,10 +125,12 @@ def spread(table: Table, column: str, others: list[str], uncertain: str | None =
         others: columns that may be findings, too.
         uncertain: what a name with a doubt, such as "Pneumonia?", counts as: a key of `findings.UNCERTAIN`; None
             refuses it.
+        normal: other names that mean that nothing is wrong.
+        as_written: names that are those of findings whatever they say.
 
     Raises:
-        InputError: another column holds labels, a cell contradicts itself, doubts, denies or joins findings, or a name
-            is that of another column; reason "dataset".
+        InputError: another column holds labels, a cell contradicts itself, doubts, denies or joins findings or may say
+            that nothing is wrong, or a name is that of another column; reason "dataset".
     """
     both = [name for name in others if name != column and _is_labels(table.columns[name])]
     if both:
@@ -126,18 +140,21 @@ def spread(table: Table, column: str, others: list[str], uncertain: str | None =
             "dataset",
         )
     cells = table.columns[column]
-    known = [cell.lower() for cell in cells if not is_unknown(cell)]
     rest = {name: values for name, values in table.columns.items() if name != column}
+    names = _Names(uncertain, normal, as_written, any(is_normal(cell) or cell.lower() in _NO for cell in cells))
+    places = [_Place(table, line, column, cell) for line, cell in zip(table.lines, cells, strict=True)]
+    known = [cell.lower() for cell in cells if not is_unknown(cell) and cell not in normal]
     if any(cell in (*_YES, *_NO) for cell in known) and all(cell in (*_YES, *_NO, *UNSURE) for cell in known):
-        answers = ["1" if cell.lower() in _YES else "0" if cell.lower() in _NO else cell for cell in cells]
+        no = {cell for cell in cells if cell.lower() in _NO or cell in normal}
+        for place in places:
+            if place.cell not in no:
+                names.refuse_not_stated(place)
+        answers = ["1" if cell.lower() in _YES else "0" if cell in no else cell for cell in cells]
         return dataclasses.replace(table, columns=rest | {column: answers})
-    spelt: dict[str, str] = {}
-    read = [
-        _read(_Place(table, line, column, cell), spelt, uncertain)
-        for line, cell in zip(table.lines, cells, strict=True)
-    ]
-    labels = list(spelt.values())
-    _refuse_joined(table, column, labels)
+    read = [names.read(place) for place in places]
+    labels = list(names.spelt.values())
+    names.refuse_alike()
+    names.refuse_joined()
     taken = [name for name in labels if name in rest]
     if taken:
         raise InputError(
@@ -145,15 +162,15 @@ def spread(table: Table, column: str, others: list[str], uncertain: str | None =
             f"({listing(taken)}): rename these columns",
             "dataset",
         )
-    columns = {label: [_value(of, label) for of in read] for label in labels}
+    columns = {label: [_value(of, label, label == names.spelt.get(_NORMAL)) for of in read] for label in labels}
     return dataclasses.replace(table, columns=rest | columns)
 
 
-def _value(named: dict[str, str] | None, label: str) -> str:
+def _value(named: dict[str, str] | None, label: str, of_normal: bool) -> str:
     """Return the cell of a class."""
     if named is None:
         return ""
-    if label.lower() in NORMAL and "1" not in named.values():
+    if of_normal and "1" not in named.values():
         # The cell names only uncertain findings. If they count as absent, the film is normal; if they count as
         # unknown, it is unknown whether it is normal.
         return "" if "" in named.values() else "1"
@@ -174,60 +191,145 @@ class _Place(NamedTuple):
             f"line {self.line} of {self.table.path}: column {self.column!r} holds {shown(self.cell)}, {what}", "dataset"
         )
 
+    def is_no_finding(self, why: str, name: str) -> InputError:
+        """Return the error that names the options which settle a meaning."""
+        option = _option("normal-names", name)
+        return self.wrong(f"{why}: write No finding or say {option} if nothing is wrong, empty the cell or say "
+                          f"{_option('unknown-names', name)} if nothing is known; {_MAP}")  # fmt: skip
 
-def _read(place: _Place, spelt: dict[str, str], uncertain: str | None) -> dict[str, str] | None:
-    """Return the findings that a cell names, and their values.
 
-    Args:
-        place: the cell.
-        spelt: plain name -> the class; new ones are added.
+@dataclass
+class _Names:
+    """The names of findings in a column.
+
+    Attributes:
         uncertain: see `spread`.
-
-    Returns:
-        Class -> "1" or what a doubt counts as; None if nothing is known.
+        normal: see `spread`.
+        as_written: see `spread`.
+        states_normal: whether a cell says in words that nothing is wrong; None is that of pandas for no value then.
+        spelt: plain name, or `_NORMAL` -> the class.
+        first: class -> the first cell that names it.
     """
-    if is_unknown(place.cell):
-        return None
-    names = [name for name in (part.strip(" []'\"") for part in re.split(r"[|;,\n]", place.cell)) if name]
-    values: dict[str, str] = {}
-    for name in names:
+
+    uncertain: str | None
+    normal: Collection[str]
+    as_written: Collection[str]
+    states_normal: bool
+    spelt: dict[str, str] = field(default_factory=dict)
+    first: dict[str, _Place] = field(default_factory=dict)
+
+    def refuse_not_stated(self, place: _Place) -> None:
+        """Refuse a cell such as none, which may mean two things."""
+        if place.cell.lower() in _NOT_STATED and not (place.cell == "None" and self.states_normal):
+            raise place.is_no_finding("which may say that nothing is wrong, or that nothing is known", place.cell)
+
+    def read(self, place: _Place) -> dict[str, str] | None:
+        """Return the findings that a cell names, and their values.
+
+        Returns:
+            Class -> "1" or what a doubt counts as; None if nothing is known.
+        """
+        if is_normal(place.cell, self.normal):
+            return {self._class(_NORMAL, place.cell, place): "1"}
+        self.refuse_not_stated(place)
+        if is_unknown(place.cell):
+            return None
+        parts = [place.cell] if place.cell in self.as_written else re.split(r"[|;,\n]", _inner(place.cell))
+        names = [name for name in map(_inner, parts) if name]
+        if not names:
+            raise place.is_no_finding("which names nothing", place.cell)
+        values: dict[str, str] = {}
+        for name in names:
+            sure, doubted = self._without_doubt(name, place, len(names) > 1)
+            if not sure:
+                return None
+            is_of_normal = is_normal(sure, self.normal)
+            if not is_of_normal and sure not in self.as_written:
+                self._refuse(sure, place)
+            label = self._class(_NORMAL if is_of_normal else plain_name(sure), sure, place)
+            values[label] = max(values.get(label, ""), UNCERTAIN[self.uncertain] if doubted and self.uncertain else "1")
+        of_normal = self.spelt.get(_NORMAL)
+        if len(values) > 1 and of_normal in values:
+            others = listing(name for name in values if name != of_normal)
+            raise place.wrong(f"which says that nothing is wrong, but names {others}, too: keep one of the two")
+        return values
+
+    def refuse_alike(self) -> None:
+        """Refuse names of one finding that would become several classes.
+
+        They differ in punctuation, or in words that say when a finding was there or that it is.
+        """
+        others = {label: place for label, place in self.first.items() if self._is_judged(label)}
+        plain: dict[tuple[str, ...], str] = {}
+        for label, place in others.items():
+            if plain.setdefault(signs(label), label) != label:
+                raise self._alike(place, plain[signs(label)])
+        for label, place in others.items():
+            if plain.get(signs(without_remarks(label)), label) != label:
+                raise self._alike(place, plain[signs(without_remarks(label))])
+
+    def refuse_joined(self) -> None:
+        """Refuse a class that is two of the other classes in one."""
+        known = {signs(label) for labels in SETS.values() for label in labels}
+        for label, place in self.first.items():
+            if is_finding(label) or not self._is_judged(label):
+                continue
+            own = {signs(other) for other in self.first if other != label}
+            parts = {plain_name(part.strip()) for part in _JOINED.split(label)}
+            if (len(parts) > 1 and parts & set(self.spelt)) or len(parts_of(label, known | own - {signs(label)})) > 1:
+                raise place.wrong(f"which names more than one finding: write | between them; {_MAP}")
+
+    def _is_judged(self, label: str) -> bool:
+        return label not in self.as_written and label != self.spelt.get(_NORMAL)
+
+    def _alike(self, place: _Place, other: str) -> InputError:
+        return place.wrong(
+            f"and line {self.first[other].line} holds {shown(other)}: write both alike if they are the same finding; "
+            f"{_MAP}"
+        )
+
+    def _class(self, key: str, name: str, place: _Place) -> str:
+        label = self.spelt.setdefault(key, name)
+        self.first.setdefault(label, place)
+        return label
+
+    def _without_doubt(self, name: str, place: _Place, beside_others: bool) -> tuple[str, bool]:
+        """Return a name without a doubt, and whether there was one.
+
+        The name is "" if nothing is known.
+        """
+        if name in self.as_written:
+            return name, False
         sure = " ".join(_DOUBT.sub(" ", name).split())
-        doubted = sure != " ".join(name.split()) or is_unsure(name)
-        if doubted and uncertain is None:
+        if sure == " ".join(name.split()) and not is_unsure(name):
+            return sure, False
+        if self.uncertain is None:
             raise place.wrong(
                 "which is uncertain: say with --uncertain ignore, ones or zeros what such findings count as"
             )
-        if doubted and (not sure or is_unsure(sure) or sure.lower() in NORMAL):
-            if uncertain != "ignore" or len(names) > 1:
+        if not sure or is_unsure(sure) or is_normal(sure, self.normal):
+            if self.uncertain != "ignore" or beside_others:
                 raise place.wrong(
                     "which does not say what finding is uncertain: name it (Pneumonia?), or empty the cell"
                 )
-            return None
-        if sure.lower() not in NORMAL and _NEGATED.fullmatch(sure):
-            raise place.wrong("which says what is absent: name what is present, or write No finding")
-        if sure.lower() in (*_YES, *_NO) or is_label_value(sure):
+            return "", True
+        return sure, True
+
+    def _refuse(self, name: str, place: _Place) -> None:
+        """Refuse a name that is not that of a finding."""
+        if why := objection(name):
+            raise place.is_no_finding(why, name)
+        if name.lower() in _YES or is_label_value(name):
             raise place.wrong("which names no finding: write the names of findings, or only yes and no")
-        label = spelt.setdefault(plain_name(sure), sure)
-        values[label] = max(values.get(label, ""), UNCERTAIN[uncertain] if doubted and uncertain else "1")
-    if len(values) > 1 and any(name.lower() in NORMAL for name in values):
-        raise InputError(
-            f"line {place.line} of {place.table.path}: column {place.column!r} says that nothing is wrong, but names "
-            f"{listing(name for name in values if name.lower() not in NORMAL)}, too: keep one of the two",
-            "dataset",
-        )
-    return values or None
 
 
-def _refuse_joined(table: Table, column: str, labels: list[str]) -> None:
-    """Refuse a class that is two of the other classes in one."""
-    for label in labels:
-        parts = [plain_name(part.strip()) for part in _JOINED.split(label)]
-        if len(parts) > 1 and not is_finding(label) and any(part in map(plain_name, labels) for part in parts):
-            raise InputError(
-                f"column {column!r} of {table.path} holds {shown(label)}, and elsewhere a part of that alone: if it is "
-                "more than one finding, write | between them",
-                "dataset",
-            )
+def _inner(text: str) -> str:
+    """Return a text without quotation marks and the brackets of a list."""
+    return text.strip(" []{}'\"")
+
+
+def _option(option: str, name: str) -> str:
+    return f"--{option} {shlex.quote(name)}" if not name.startswith("-") else f"--{option}={name}"
 
 
 def _is_labels(cells: list[str]) -> bool:

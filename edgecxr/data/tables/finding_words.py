@@ -56,12 +56,17 @@ _TERMS = tuple(f" {' '.join(re.findall('[a-z]+', name))} " for name in sorted(_N
 
 def words_of(text: str) -> list[str]:
     """Return the words of a text in lower case and without accents."""
-    return re.findall(r"[^\W\d_]+", _plain(text))
+    return re.findall(r"[^\W\d_]+", unaccented(text))
 
 
 def divided(name: str) -> str:
     """Return a name such as ViewPosition with blanks between its words."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    if not re.search(r"[^\W_A-Z][^\W_a-z]", name):
+        return name
+    signs = zip(f" {name}", name, strict=False)
+    return "".join(
+        f" {sign}" if sign.isupper() and before.isalpha() and not before.isupper() else sign for before, sign in signs
+    )
 
 
 def is_named_after_finding(name: str) -> bool:
@@ -78,7 +83,7 @@ def is_named_after_report(name: str) -> bool:
 
 def finding_words(texts: Iterable[str]) -> list[str]:
     """Return the words of texts that name findings, each once."""
-    words = dict.fromkeys(word for text in texts for word in words_of(_NO_FINDING.sub(" ", _plain(text))))
+    words = dict.fromkeys(word for text in texts for word in words_of(_NO_FINDING.sub(" ", unaccented(text))))
     return [word for word in words if _WORD.fullmatch(word)]
 
 
@@ -87,7 +92,8 @@ def lists_findings(cell: str) -> bool:
     return any(plain_name(part.strip(" []'\"")) in _NAMES for part in re.split(r"[|;,]", cell))
 
 
-def _plain(text: str) -> str:
+def unaccented(text: str) -> str:
+    """Return a text in lower case and without accents."""
     if text.isascii():
         return text.lower()
     return "".join(sign for sign in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(sign))

@@ -177,10 +177,11 @@ def plain_name(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
 
-def _from_file(path: Path, own: Sequence[str], where: str) -> Sources:
-    """Read the table `[labels]` of a TOML file.
+def read_parts(path: Path) -> Sources:
+    """Return what a TOML file says that findings are made of.
 
-    It has a list of the data set's own findings for each wanted finding.
+    Raises:
+        UsageError: it has no table `[labels]` of lists.
     """
     table = read_toml(path).get("labels")
     lists = isinstance(table, dict) and all(isinstance(parts, list) for parts in table.values())
@@ -188,7 +189,15 @@ def _from_file(path: Path, own: Sequence[str], where: str) -> Sources:
         raise UsageError(
             f'{path} is no file of labels: write [labels] and below it lines such as "Pleural effusion" = ["Effusion"]'
         )
-    chosen = {label: tuple(map(str, parts)) for label, parts in table.items()}
+    return {label: tuple(map(str, parts)) for label, parts in table.items()}
+
+
+def _from_file(path: Path, own: Sequence[str], where: str) -> Sources:
+    """Read the table `[labels]` of a TOML file.
+
+    It has a list of the data set's own findings for each wanted finding.
+    """
+    chosen = read_parts(path)
     unknown = sorted({part for parts in chosen.values() for part in parts} - set(own))
     if unknown:
         raise UsageError(

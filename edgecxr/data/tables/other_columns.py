@@ -15,10 +15,11 @@ import numpy as np
 from edgecxr.data.tables.cells import is_answer, is_clear, is_positive, is_unsure
 from edgecxr.data.tables.finding_words import is_named_after_finding, is_named_after_report, lists_findings
 from edgecxr.data.tables.metadata import finding_words_in, is_metadata
+from edgecxr.data.tables.statements import is_normal
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
 from edgecxr.storage.settings import shown
-from edgecxr.vocabulary import FloatArray
+from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 LABELLED = 0.5
 """Least share of labels among the known cells of a column of labels; its other cells are mistakes or uncertain."""
@@ -58,6 +59,27 @@ def refuse_doubts(table: Table, doubts: Sequence[str]) -> None:
             f"with --labels, or leave these columns out with {leave_out(doubts)}",
             "dataset",
         )
+
+
+def derived_warnings(
+    table: Table, unused: Sequence[str], ignore: Sequence[str], abnormal: FloatArray, refuse: bool
+) -> list[str]:
+    """Return warnings about columns left out where abnormal is derived.
+
+    Args:
+        table: the user's table.
+        unused: columns without a meaning.
+        ignore: columns that the user leaves out.
+        abnormal: (N,) in [0, 1] or NaN, derived from the findings.
+        refuse: whether columns that may hold findings are refused; not if the user named those that do.
+
+    Raises:
+        InputError: there are such columns; reason "dataset".
+    """
+    if refuse:
+        refuse_doubts(table, unused_doubts(table, unused))
+    others = [name for name in (*unused, *ignore) if name.lower() != ABNORMAL and not is_normal(name)]
+    return counted_as_normal(table, others, abnormal) + metadata_warnings(table, unused)
 
 
 def unused_warnings(table: Table, unused: Sequence[str]) -> list[str]:

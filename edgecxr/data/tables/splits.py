@@ -108,7 +108,12 @@ def class_warnings(
 
 
 def refuse_unlearnable(
-    source: Path, labels: Sequence[str], targets: FloatArray, abnormal: FloatArray, splits: NDArray[np.str_]
+    source: Path,
+    labels: Sequence[str],
+    targets: FloatArray,
+    abnormal: FloatArray,
+    splits: NDArray[np.str_],
+    remedy: str = "check the labels and the split",
 ) -> None:
     """Refuse training images from which nothing can be learnt.
 
@@ -120,6 +125,7 @@ def refuse_unlearnable(
         targets: (N, L) in [0, 1] or NaN.
         abnormal: (N,) in [0, 1] or NaN.
         splits: (N,) names.
+        remedy: what to do, for the message.
 
     Raises:
         InputError: nothing can be learnt; reason "dataset".
@@ -127,8 +133,7 @@ def refuse_unlearnable(
     single = _of_one_class(labels, targets, abnormal, splits)
     if len(single) > len(labels):
         raise InputError(
-            f"{source}: no label has both positive and negative training images ({single[0]}): "
-            "check the labels and the split",
+            f"{source}: no label has both positive and negative training images ({single[0]}): {remedy}",
             "dataset",
         )
 

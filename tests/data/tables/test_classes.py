@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgecxr.data.adapters.folder import folder
-from edgecxr.data.tables.classes import class_folders
+from edgecxr.data.prepared import Prepared
+from edgecxr.data.tables.classes import class_folders, spread
+from edgecxr.data.tables.table import Table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.storage.walk import remove_tree
 from tests.cli_workspace import edgecxr
+from tests.data.tables.test_statements import NORMAL, SPELLINGS
 from tests.storage.test_walk import deep
 
 
@@ -213,3 +216,95 @@ def test_class_folders_may_be_deep(tmp_path: Path) -> None:
     finally:
         for name in ("NORMAL", "Pneumonia"):
             remove_tree(tmp_path / name)
+
+
+def spread_out(cells: list[str], **options: object) -> dict[str, list[str]]:
+    """Return the columns that a column of names becomes."""
+    lines = list(range(2, 2 + len(cells)))
+    return spread(Table(Path("labels.csv"), {"dx": cells}, lines), "dx", [], **options).columns  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    normal=st.lists(st.sampled_from(NORMAL), min_size=1, max_size=4),
+    spelling=st.sampled_from(SPELLINGS),
+    films=st.lists(st.sampled_from(FINDINGS), min_size=1, max_size=5),
+)
+def test_all_words_for_normal_are_one_class(
+    normal: list[str], spelling: Callable[[str], str], films: list[str]
+) -> None:
+    columns = spread_out([*films, *map(spelling, normal)])
+    (of_normal,) = columns.keys() - set(films)
+    assert columns[of_normal] == ["0"] * len(films) + ["1"] * len(normal)
+    assert all(
+        columns[name] == ["1" if name == film else "0" for film in films] + ["0"] * len(normal) for name in films
+    )
+
+
+@pytest.mark.parametrize("cell", ["None", "none", "nil", "-", "--", "nothing", "[]", "{}", "()", "NIL", "['None']"])
+def test_none_means_what_the_user_says(cell: str) -> None:
+    with pytest.raises(InputError, match=r"line 3 .*--normal-names.*--unknown-names") as caught:
+        spread_out(["Effusion", cell])
+    assert caught.value.reason == "dataset" and cell.strip("[']") in str(caught.value)
+    assert spread_out(["Effusion", cell], normal=[cell]) == {"Effusion": ["1", "0"], cell: ["0", "1"]}
+
+
+def test_none_of_pandas_beside_normal_is_not_known() -> None:
+    assert spread_out(["Effusion", "None", "Normal"]) == {"Effusion": ["1", "", "0"], "Normal": ["0", "", "1"]}
+    for cell in ("none", "nil", "-"):
+        with pytest.raises(InputError, match="line 3"):
+            spread_out(["Effusion", cell, "Normal"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    form=st.sampled_from(
+        ["{}.", "({})", "<{}>", "{} positive", "{}: yes", "{}=1", "{} +", "old {}", "Status post {}", "s/p {}",
+         "{} (left)", "healed {}", "post {}", "{} \\ Effusion", "{} Effusion", "{}\u3001Effusion", "{} plus Effusion"]
+    ),
+    finding=st.sampled_from(("Pneumonia", "Mass", "Hernia")),
+    order=st.permutations(range(3)),
+)  # fmt: skip
+def test_another_form_of_a_finding_is_no_class_of_its_own(form: str, finding: str, order: list[int]) -> None:
+    name = form.format(finding)
+    cells = [(finding, name, "Effusion")[place] for place in order]
+    with pytest.raises(InputError, match=r"line [234] ") as caught:
+        spread_out(cells)
+    assert caught.value.reason == "dataset" and repr(name) in str(caught.value) and "--labels" in str(caught.value)
+    assert set(spread_out(cells, as_written=[name])) == set(cells)
+
+
+@pytest.mark.parametrize("name", ["Old fracture", "COVID+", "Pneumonia (viral)", "s/p surgery", "{Mass}", "Mass, old"])
+def test_the_only_form_of_a_finding_is_its_name(name: str) -> None:
+    columns = spread_out(["Effusion", name, "Normal", "Pneumonia (bacterial)"])
+    assert columns["Effusion"] == ["1", "0", "0", "0"] and len(columns) >= 4
+
+
+def test_class_folders_that_mean_normal_are_one_and_others_need_an_option(tmp_path: Path) -> None:
+    for name in ("Normals", "No Finding", "Pneumonia", "Clear lungs"):
+        image(tmp_path / name / "a.png")
+    with pytest.raises(InputError, match=r"Clear lungs.*--normal-names"):
+        class_folders(tmp_path)
+    dataset = folder(tmp_path, normal_names=["clear_lungs"], val_fraction=0, test_fraction=0)
+    assert dataset.labels == ("Pneumonia",) and dataset.abnormal.tolist() == [0, 0, 0, 1]
+
+
+def test_a_file_says_what_cells_mean_and_unknown_names_are_told(tmp_path: Path) -> None:
+    place = table(tmp_path, "dx", ["Effusion", "Pneumonia (resolved)", "o.B.", "ok", "n.k.", "Pneumonia"])
+    parts = tmp_path / "labels.toml"
+    parts.write_text('[labels]\nPneumonia = ["Pneumonia", "Pneumonia (resolved)"]\nFluid = ["Effusion"]\n')
+    typed = edgecxr("prepare", "folder", place, "--label-column", "dx", "--labels", parts, "--normal-names", "ok",
+                    "--unknown-names", "n.k.", "--name", "mapped", runs=tmp_path / "runs")  # fmt: skip
+    assert typed.code == 0, typed.err
+    prepared = Prepared.open(tmp_path / "runs" / "data" / "mapped")
+    assert prepared.labels == ("Pneumonia", "Fluid") and prepared.info["provenance"]["normal_names"] == "ok"
+    nan = np.nan
+    np.testing.assert_array_equal(prepared.targets, [[0, 1], [1, 0], [0, 0], [0, 0], [nan, nan], [1, 0]])
+    np.testing.assert_array_equal(prepared.abnormal, [1, 1, 0, 0, nan, 1])
+    assert "2 of 12" in typed.err
+    for option in ("--normal-names", "--unknown-names"):
+        typed = edgecxr("prepare", "folder", place, "--label-column", "dx", option, "gesundd", runs=tmp_path / "runs")
+        assert typed.code == 3 and f"{option} gesundd" in typed.error
+    parts.write_text('[labels]\nNormal = ["o.B."]\n')
+    typed = edgecxr("prepare", "folder", place, "--label-column", "dx", "--labels", parts, runs=tmp_path / "runs")
+    assert typed.code == 2 and "--normal-names" in typed.error

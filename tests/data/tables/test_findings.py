@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgecxr.data.adapters.folder import folder
 from edgecxr.data.dataset import Dataset
 from edgecxr.data.tables.table import is_label_value
 from edgecxr.errors import InputError, UsageError
+from tests.data.tables.test_statements import NORMAL, SPELLINGS
 
 ODD = ("-1", "-1.0", "?", "2", "0,5", "yes", "1?", "uncertain", "positive")
 UNSURE = ("-1", "-1.0", "?", "uncertain", "U")
@@ -146,3 +148,54 @@ def test_one_minus_one_among_the_labels_of_phantoms_is_named(tmp_path: Path) -> 
     assert folder(cases / "labels_plain.csv", tmp_path, val_fraction=0).labels == ("Cardiomegaly", "Effusion")
     with pytest.raises(InputError, match="holds '-1'"):
         folder(cases / "labels_minus1.csv", tmp_path, val_fraction=0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    names=st.lists(st.sampled_from(NORMAL), min_size=1, max_size=3, unique=True),
+    spelling=st.sampled_from(SPELLINGS[:6]),
+    cells=st.lists(st.sampled_from(["0", "1", ""]), min_size=24, max_size=24),
+)
+def test_columns_that_mean_normal_are_no_findings(
+    names: list[str], spelling: Callable[[str], str], cells: list[str]
+) -> None:
+    cells = ["1", "0", *cells[2:]]
+    inverse = {"0": "1", "1": "0", "": ""}
+    first, *others = [spelling(name).strip() for name in names]
+    columns = {"Edema": ["0", "1"] * 12, first: cells, **{name: [inverse[cell] for cell in cells] for name in others}}
+    dataset = opened(columns)
+    normal = [any(columns[name][row] == "1" for name in (first, *others)) for row in range(24)]
+    known = np.array([cell != "" for cell in cells])
+    assert dataset.labels == ("Edema",)
+    np.testing.assert_array_equal(dataset.abnormal[known], 1 - np.array(normal)[known])
+    assert np.isnan(dataset.abnormal[~known]).all()
+    films = f"{int(known.sum())};"
+    assert any(films in warning and first in warning for warning in dataset.provenance["warnings"]) == bool(others)
+
+
+@pytest.mark.parametrize("name", ["Healthy lungs", "negative", "no_pneumonia", "Edema: no", "None", "normal_0", "nan"])
+def test_a_column_that_may_mean_normal_needs_an_option(name: str) -> None:
+    columns = {"Edema": ["0", "1"] * 12, name: ["1", "0"] * 12}
+    with pytest.raises(InputError, match=r"--normal-column.*--ignore.*--labels") as caught:
+        opened(columns)
+    assert caught.value.reason == "dataset" and repr(name) in str(caught.value)
+    assert opened(columns, labels=["Edema", name]).labels == ("Edema", name)
+    for options in ({"ignore": [name]}, {"normal_column": name}, {"normal_names": [name]}):
+        dataset = opened(columns, **options)
+        assert dataset.labels == ("Edema",) and dataset.abnormal.tolist() == [0, 1] * 12
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    words=st.lists(st.sampled_from(["None", "none", "N/A", "NaN", "null", "."]), min_size=1, max_size=9),
+    zero=st.booleans(),
+)
+def test_words_for_not_known_are_counted(words: list[str], zero: bool) -> None:
+    columns = {"Edema": ["0", "1"] * 12, "Mass": [*words, *["1", "0" if zero else ""] * 12][:24]}
+    if not zero and {"None", "none"} & set(words):
+        with pytest.raises(InputError, match=r"--unknown-names"):
+            opened(columns)
+    else:
+        (warning,) = opened(columns).provenance["warnings"]
+        assert all(f"{word!r} {words.count(word)}" in warning for word in words) and "Mass" in warning
+    assert opened(columns, unknown_names=list(words)).provenance["warnings"] == []

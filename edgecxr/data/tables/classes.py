@@ -32,7 +32,7 @@ _DOUBT = re.compile(
     r"\( *\?+ *\)|\((?:likely|possible|probable|suspected|uncertain)\)|"
     r"\?+|\b(?:possibl[ey]|probabl[ey]|(?:un)?likely|suspected|suspicious (?:of|for)|suspicion of|questionable|query|"
     r"rule out|maybe|may be|cannot exclude|uncertain|equivocal|verdacht auf|ddx?|fraglich\w*|m\u00f6glich\w*|"
-    r"wahrscheinlich\w*|posible|sospecha de|sospetto?)\b|\br/o\b|\bv\.? ?a\.",
+    r"wahrscheinlich\w*|posible|sospecha de|sospetto?)\b|\br/o\b|\bsusp\b\.?|\bv\.? ?a\.",
     re.IGNORECASE,
 )
 _JOINED = re.compile(r"[/+&\\·、\uff0c\uff1b]| [-\u2013] |\b(?:and|und|et|with|mit|y|plus|sowie)\b", re.IGNORECASE)
@@ -141,7 +141,7 @@ def spread(
         )
     cells = table.columns[column]
     rest = {name: values for name, values in table.columns.items() if name != column}
-    names = _Names(uncertain, normal, as_written, any(is_normal(cell) or cell.lower() in _NO for cell in cells))
+    names = _Names(uncertain, normal, as_written, any(is_normal(cell) or cell.lower() in _NO for cell in set(cells)))
     places = [_Place(table, line, column, cell) for line, cell in zip(table.lines, cells, strict=True)]
     known = [cell.lower() for cell in cells if not is_unknown(cell) and cell not in normal]
     if any(cell in (*_YES, *_NO) for cell in known) and all(cell in (*_YES, *_NO, *UNSURE) for cell in known):
@@ -151,7 +151,9 @@ def spread(
                 names.refuse_not_stated(place)
         answers = ["1" if cell.lower() in _YES else "0" if cell in no else cell for cell in cells]
         return dataclasses.replace(table, columns=rest | {column: answers})
-    read = [names.read(place) for place in places]
+    first = {place.cell: place for place in reversed(places)}
+    values = {cell: names.read(first[cell]) for cell in dict.fromkeys(cells)}
+    read = [values[cell] for cell in cells]
     labels = list(names.spelt.values())
     names.refuse_alike()
     names.refuse_joined()
@@ -317,7 +319,8 @@ class _Names:
 
     def _refuse(self, name: str, place: _Place) -> None:
         """Refuse a name that is not that of a finding."""
-        if why := objection(name):
+        why = objection(name) or ("" if without_remarks(name) else "which names no finding")
+        if why:
             raise place.is_no_finding(why, name)
         if name.lower() in _YES or is_label_value(name):
             raise place.wrong("which names no finding: write the names of findings, or only yes and no")
@@ -325,7 +328,8 @@ class _Names:
 
 def _inner(text: str) -> str:
     """Return a text without quotation marks and the brackets of a list."""
-    return text.strip(" []{}'\"")
+    listed = re.fullmatch(r"\((['\"].*)\)", text)
+    return (listed[1] if listed else text).strip(" []{}'\"")
 
 
 def _option(option: str, name: str) -> str:

@@ -69,7 +69,8 @@ _DENIED_AFTER = re.compile(
     r"(?!\w+(?:[ai]d|ic|os)[oa]s?\b)(.+)"
 )
 _DENIED_BEFORE = re.compile(
-    r".* (?:negativ[aeo]?|negatif|neg|absente?|ausente|assente|excluded|resolved|ruled out|none|nil|ausgeschlossen|"
+    r"(?:.* )?(?:negativ[aeo]?|negatif|neg|absente?|ausente|assente|excluded|resolved|ruled out|none|nil|"
+    r"ausgeschlossen|"
     r"descartad[ao]|excluid[ao]|exclue?|esclus[ao]|verneint|fehlt|nicht (?:vorhanden|nachweisbar|nachgewiesen)|"
     rf"not (?!(?:{_ADJECTIVES}|specified|classified)$)\w+|no (?:longer \w+|evidence|signs?))"
 )

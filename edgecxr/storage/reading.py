@@ -76,13 +76,13 @@ def read_bytes(path: Path, largest: int) -> bytes:
 def read_text(path: Path, largest: int) -> str:
     """Return the content of a regular file in UTF-8.
 
-    Arguments and errors are those of `read_bytes`.
+    A byte order mark is left out. Arguments and errors are those of `read_bytes`.
 
     Raises:
         BadFile: it is not UTF-8.
     """
     try:
-        return read_bytes(path, largest).decode("utf-8")
+        return read_bytes(path, largest).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadFile(f"it is no text in UTF-8 ({error.reason} at byte {error.start})") from error
 

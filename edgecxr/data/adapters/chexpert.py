@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,19 @@ from typing import Any
 import numpy as np
 
 from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
+from edgecxr.data.adapters.keys import refuse_repeats
 from edgecxr.data.dataset import Dataset
-from edgecxr.data.tables.findings import UNCERTAIN, check_uncertain
+from edgecxr.data.tables.cells import UNCERTAIN, is_unsure
+from edgecxr.data.tables.findings import check_uncertain
 from edgecxr.data.tables.labels import SETS, choose, merged, unknown_warnings
-from edgecxr.data.tables.table import Table, read_table
+from edgecxr.data.tables.table import Table, is_unknown, listing, read_table
 from edgecxr.errors import InputError
 from edgecxr.vocabulary import FloatArray
 
 OWN = SETS["chexpert13"]
 NORMAL = "No Finding"
 PICTURES = "equalised"  # by cv2.equalizeHist, as the authors answered in their labeler's repository
-_DOUBT = ("-1", "-1.0")
+FRONTAL = "frontal"
 _TABLES = {"train": "train.csv", "valid": "valid.csv"}
 _TEST_TABLES = ("test_labels.csv", "groundtruth.csv")
 _FIRST_BATCH = "CheXpert-v1.0 batch 1 (validate & csv)"
@@ -79,11 +82,16 @@ def chexpert(
     if test is not None:
         tables["test"] = test
     listed: list[str] = []  # lateral films too
-    parts = [_rows(table, split, uncertain, any_view, listed) for split, table in tables.items()]
+    other_views: Counter[str] = Counter()
+    parts = [_rows(table, split, uncertain, any_view, listed, other_views) for split, table in tables.items()]
     places, own, abnormal, splits = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if len(np.unique(places)) < len(places):
-        names = " and ".join(table.path.name for table in tables.values())
-        raise InputError(f"{folder}: an image is listed twice in {names}: remove one line", "dataset")
+    if not len(places):
+        raise InputError(
+            f"{folder}: of {len(listed)} listed images none is frontal (Frontal/Lateral: {_views(other_views)}): "
+            "correct that column, or take all views with --any-view",
+            "dataset",
+        )
+    notes += _view_notes(other_views)
     files = tuple(films.file(place) for place in places.tolist())
     any_there(folder, files)
     patients = np.array([place.split("/")[1] for place in places.tolist()])
@@ -103,6 +111,22 @@ def chexpert(
         name, tuple(sources), places, targets, abnormal, patients, splits, files, provenance,
         unlisted=unlisted, pictures=PICTURES,
     )  # fmt: skip
+
+
+def _views(views: Counter[str]) -> str:
+    return listing((f"{view or 'nothing'}: {count}" for view, count in views.most_common()), 5)
+
+
+def _view_notes(left_out: Counter[str]) -> list[str]:
+    """Return warnings about the views that are left out."""
+    lateral = left_out.pop("lateral", 0)
+    notes = [f"lateral images, left out: {lateral}; --any-view takes them"] if lateral else []
+    if left_out:
+        notes.append(
+            f"images whose view is neither frontal nor lateral, left out: {left_out.total()} ({_views(left_out)}); "
+            "correct Frontal/Lateral, or take all views with --any-view"
+        )
+    return notes
 
 
 def _tables(folder: Path) -> dict[str, Table]:
@@ -193,36 +217,46 @@ def observations(table: Table, uncertain: str) -> tuple[FloatArray, FloatArray]:
     table.require((*OWN, NORMAL))
     columns = dict(table.columns)
     for label in (*OWN, NORMAL):
-        cells = [cell or "0" for cell in columns[label]]
-        columns[label] = [UNCERTAIN[uncertain] if cell in _DOUBT else cell for cell in cells]
-    given, table = table, dataclasses.replace(table, columns=columns)
-    own = np.stack([table.values(label) for label in OWN], axis=1)
-    abnormal = 1 - table.values(NORMAL)
-    findings = [label for label in OWN if label != "Support Devices"]
-    doubts = np.array([[cell in _DOUBT for cell in given.columns[label]] for label in findings]).any(axis=0)
-    sure = np.array([[cell in ("1", "1.0") for cell in given.columns[label]] for label in findings]).any(axis=0)
-    doubtful = doubts & ~sure & (abnormal == 1)
+        cells = ["0" if is_unknown(cell) else cell for cell in table.columns[label]]
+        columns[label] = [UNCERTAIN[uncertain] if is_unsure(cell) else cell for cell in cells]
+    filled = dataclasses.replace(table, columns=columns)
+    own = np.stack([filled.values(label) for label in OWN], axis=1)
+    abnormal = 1 - filled.values(NORMAL)
+    findings = np.array([place for place, label in enumerate(OWN) if label != "Support Devices"])
+    doubts = np.stack([list(map(is_unsure, table.columns[OWN[place]])) for place in findings], axis=1)
+    sure = (own[:, findings] >= 0.5) & ~doubts
+    doubtful = doubts.any(axis=1) & ~sure.any(axis=1) & (abnormal == 1)
     abnormal[doubtful] = float(UNCERTAIN[uncertain] or "nan")
     return own, abnormal
 
 
 def _rows(
-    table: Table, split: str, uncertain: str, any_view: bool, listed: list[str]
+    table: Table, split: str, uncertain: str, any_view: bool, listed: list[str], other_views: Counter[str]
 ) -> tuple[np.ndarray, FloatArray, FloatArray, np.ndarray]:
     """Return places, findings, abnormality and splits of a table's films.
 
-    All places, also of films that are left out, are appended to `listed`.
+    All places, also of films that are left out, are appended to `listed`, and what is left out is counted in
+    `other_views`.
     """
     table.require(("Path",) if split == "test" else ("Path", "Frontal/Lateral"))
     own, abnormal = observations(table, uncertain)
     if split != "train":
         own, abnormal = as_read(own, abnormal)
-    places = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
-    listed += places
+    placed = [_placed(table, row, path) for row, path in enumerate(table.columns["Path"])]
+    refuse_repeats(dataclasses.replace(table, columns={"Path": placed}), ("Path",))
+    listed += placed
     # Tables of the test set have no column of views.
-    views = table.columns.get("Frontal/Lateral") or ["Frontal" if "_frontal" in place else "" for place in places]
-    rows = [row for row, view in enumerate(views) if any_view or view == "Frontal"]
-    return np.array([places[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
+    views = table.columns.get("Frontal/Lateral", [""] * len(table))
+    shown = [_view_of(place) if is_unknown(view) else view.lower() for view, place in zip(views, placed, strict=True)]
+    rows = [row for row, view in enumerate(shown) if any_view or view == FRONTAL]
+    if not any_view:
+        other_views.update(view for view in shown if view != FRONTAL)
+    return np.array([placed[row] for row in rows], str), own[rows], abnormal[rows], np.full(len(rows), split, "<U5")
+
+
+def _view_of(place: str) -> str:
+    """Return the view in a film's name, such as view1_frontal.jpg."""
+    return Path(place).stem.rpartition("_")[2].lower()
 
 
 def as_read(own: FloatArray, abnormal: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ import numpy as np
 
 from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
 from edgecxr.data.adapters.chexpert import OWN, as_read, observations
+from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, respelt, whole_number
 from edgecxr.data.dataset import Dataset
 from edgecxr.data.tables.labels import choose, merged, unknown_warnings
 from edgecxr.data.tables.splits import SYNONYMS
-from edgecxr.data.tables.table import Table, listing, read_table
+from edgecxr.data.tables.table import Table, is_unknown, listing, read_table
 from edgecxr.errors import InputError, UsageError
 
 LABELERS = ("chexpert", "negbio")
@@ -76,39 +78,56 @@ def mimic(
     metadata.require(("dicom_id", "ViewPosition"))
     own, abnormal = observations(labelled, uncertain)
     rows_of = dict.fromkeys(("train", "val", "test"), _by_study(labelled))
+    notes = []
     if manual_test:
         manual = _renamed(read_table(existing[paths["manual"]]))
         manual_own, manual_abnormal = as_read(*observations(manual, uncertain))
         rows_of["test"] = {study: len(labelled) + row for study, row in _by_study(manual).items()}
         own, abnormal = np.concatenate([own, manual_own]), np.concatenate([abnormal, manual_abnormal])
 
+    listed = respelt(respelt(listed, ("dicom_id",), film_id), ("study_id", "subject_id"), whole_number)
+    refuse_repeats(listed, ("dicom_id",))
     dicoms, studies, subjects = (listed.columns[key] for key in ("dicom_id", "study_id", "subject_id"))
     splits = _splits(listed)
-    views = dict(zip(metadata.columns["dicom_id"], metadata.columns["ViewPosition"], strict=True))
-    kept, labels_at, unlabelled, other_views = [], [], 0, 0
+    views = lookup(respelt(metadata, ("dicom_id",), film_id), "dicom_id", _views(metadata))
+    kept, labels_at, unlabelled, without_line = [], [], 0, 0
+    other_views: Counter[str] = Counter()
     for row, (dicom, study, split) in enumerate(zip(dicoms, studies, splits.tolist(), strict=True)):
-        if not any_view and views.get(dicom, "").upper() not in FRONTAL:
-            other_views += 1
+        if not any_view and dicom not in views:
+            without_line += 1
+        elif not any_view and views[dicom] not in FRONTAL:
+            other_views[views[dicom] or "not given"] += 1
         elif study not in rows_of[split]:
             unlabelled += 1
         else:
             kept.append(row)
             labels_at.append(rows_of[split][study])
+    if manual_test:
+        test = {study for study, split in zip(studies, splits.tolist(), strict=True) if split == "test"}
+        unused = len(rows_of["test"].keys() - test)
+        notes += [f"studies labelled by hand that are not in the test split, not used: {unused}"] if unused else []
     if not kept:
         raise InputError(
             f"{folder}: of {len(listed)} listed images none is frontal and labelled "
-            f"(ViewPosition: {listing(sorted(set(views.values())), 8)}): take all tables of one download",
+            f"({without_line} have no line in {metadata.path.name}, ViewPosition of others: "
+            f"{listing(sorted(set(views.values())), 8)}): take all tables of one download",
             "dataset",
         )
     all_files = _files(folder, subjects, studies, dicoms)
     files = tuple(all_files[row] for row in kept)
     any_there(folder, files)
     own, abnormal, splits = own[labels_at], abnormal[labels_at], splits[kept]
-    patients, targets = np.array([subjects[row] for row in kept]), merged(own, OWN, sources)
+    targets = merged(own, OWN, sources)
+    patients, patient_notes = known_patients([subjects[row] for row in kept], [dicoms[row] for row in kept])
     cut = [] if "val" in splits else ["val"]
     splits = divided(splits, patients, abnormal, val_fraction, seed)
-    notes = [f"images of studies without labels, left out: {unlabelled}"] if unlabelled else []
-    notes += [f"images that are neither PA nor AP, left out: {other_views}"] if other_views else []
+    notes += [f"images of studies without labels, left out: {unlabelled}"] if unlabelled else []
+    if other_views:
+        which = listing((f"{view}: {count}" for view, count in other_views.most_common()), 8)
+        notes.append(f"images whose view ({which}) is neither PA nor AP, left out: {other_views.total()}")
+    if without_line:
+        notes.append(f"images without a line in {metadata.path.name}, left out: {without_line}; --any-view takes them")
+    notes += patient_notes
     provenance: dict[str, Any] = {
         "kind": "mimic-cxr", "source": str(folder.resolve()), "labeler": labeler, "uncertain": uncertain,
         "any_view": any_view, "val_fraction": val_fraction, "seed": seed, "cut": cut, "phantom": False,
@@ -144,10 +163,13 @@ def _renamed(table: Table) -> Table:
 def _by_study(table: Table) -> dict[str, int]:
     """Map each study to its row."""
     table.require(("study_id",))
-    rows = {study: row for row, study in enumerate(table.columns["study_id"])}
-    if len(rows) < len(table):
-        raise InputError(f"{table.path} lists a study twice: download it again", "dataset")
-    return rows
+    table = respelt(table, ("study_id",), whole_number)
+    refuse_repeats(table, ("study_id",))
+    return {study: row for row, study in enumerate(table.columns["study_id"])}
+
+
+def _views(metadata: Table) -> list[str]:
+    return ["" if is_unknown(view) else view.upper() for view in metadata.columns["ViewPosition"]]
 
 
 def _splits(listed: Table) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
+from edgecxr.data.adapters.keys import known_patients, refuse_repeats
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
@@ -68,11 +69,12 @@ def nih(
     table = _only(table, listed)
     own, abnormal = _targets(table)
     targets = merged(own, OWN, sources)
-    patients = np.array(table.columns["Patient ID"])
+    patients, patient_notes = known_patients(table.columns["Patient ID"], table.columns["Image Index"])
     files = _files(folder, table.columns["Image Index"])
     any_there(folder, files)
     boxes, notes = _boxes(folder, table, files, sources)
     splits = divided(splits[listed], patients, abnormal, val_fraction, seed)
+    notes += patient_notes
     if lacking:
         notes.append(f"images of {paths[_ENTRIES].name} in neither list, left out: {len(lacking)}")
     provenance: dict[str, Any] = {
@@ -91,9 +93,8 @@ def nih(
 
 def _splits(table: Table, lists: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
     """Return the split of each row, and whether a list has it."""
+    refuse_repeats(table, ("Image Index",))
     place = {image: row for row, image in enumerate(table.columns["Image Index"])}
-    if len(place) < len(table):
-        raise InputError(f"{table.path} lists an image twice: remove one of the lines", "dataset")
     splits = np.full(len(table), "", "<U5")
     for split, path in lists.items():
         try:
@@ -147,8 +148,8 @@ def _files(folder: Path, images: list[str]) -> tuple[Path, ...]:
         for parent in (place, place / "images"):
             if parent.is_dir():
                 for entry in parent.iterdir():
-                    by_name.setdefault(entry.name, entry)
-    return tuple(by_name.get(image, folder / "images" / image) for image in images)
+                    by_name.setdefault(entry.name.lower(), entry)
+    return tuple(by_name.get(image.lower(), folder / "images" / image) for image in images)
 
 
 def _places(folder: Path) -> list[Path]:

@@ -28,6 +28,7 @@ from edgecxr.data.adapters.checks import (
     warned,
     without_a_line,
 )
+from edgecxr.data.adapters.keys import film_id, lookup, respelt
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import CORNERS, film_corners
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
@@ -74,6 +75,7 @@ def vinbigdata(
     paths = expected(folder, ("train.csv", "train"), "VinBigData")
     table = read_table(paths["train.csv"])
     table.require(("image_id", "class_name", "class_id", "rad_id", *CORNERS))
+    table = respelt(table, ("image_id",), film_id)
     sources = choose(labels, OWN, "VinBigData")
     classes = _classes(table)
     # A reading, of one image by one reader, has a row per box, or one row for "No finding".
@@ -125,9 +127,9 @@ def _classes(table: Table) -> np.ndarray:
 
 def _files(folder: Path, ids: list[str]) -> tuple[Path, ...]:
     by_name: dict[str, Path] = {}
-    for entry in folder.iterdir():
+    for entry in sorted(folder.iterdir()):
         if entry.suffix.lower() in IMAGES:
-            by_name.setdefault(entry.stem, entry)
+            by_name.setdefault(film_id(entry.name), entry)
     return tuple(by_name.get(name, folder / f"{name}.dicom") for name in ids)
 
 
@@ -180,12 +182,15 @@ def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
     if path.exists():
         table = read_table(path)
         table.require(("image_id", *names))
+        table = respelt(table, ("image_id",), film_id)
     elif {"height", "width"} <= set(table.columns):
         names = ("height", "width")
     else:
         return {}
-    rows, columns = (table.numbers(name).tolist() for name in names)
-    return dict(zip(table.columns["image_id"], zip(rows, columns, strict=True), strict=True))
+    # 0 stands for an empty cell.
+    rows, columns = (np.nan_to_num(table.numbers(name)).tolist() for name in names)
+    shapes = lookup(table, "image_id", list(zip(rows, columns, strict=True)))
+    return {image: shape for image, shape in shapes.items() if min(shape) > 0}
 
 
 def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -200,6 +205,6 @@ def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float]
     from edgecxr.films.image_file import sides_of
 
     sides = sides_of(file)
-    if sides is None or not all(shape):  # `prepare` rejects it
+    if sides is None:  # `prepare` rejects it
         return 1.0, 1.0
     return sides[0] / shape[1], sides[1] / shape[0]

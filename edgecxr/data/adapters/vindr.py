@@ -12,19 +12,20 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgecxr.data.adapters.checks import refuse_outside, warned, without_a_line
+from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, respelt
 from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import CORNERS, film_corners
-from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
+from edgecxr.data.tables.boxes import CORNERS, film_corners, left_out_warnings
+from edgecxr.data.tables.labels import SETS, Sources, choose, merged, plain_name, unknown_warnings, wanted_of
 from edgecxr.data.tables.readers import check_merge, merge_readers
 from edgecxr.data.tables.splits import cut_validation
-from edgecxr.data.tables.table import Table, listing, read_table
+from edgecxr.data.tables.table import listing, read_table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.vocabulary import FloatArray
 
@@ -76,16 +77,17 @@ def vindr(
     refuse_outside(folder, files)
     _check_images(folder, split_ids[0], split_ids[1], files)
 
-    boxes = tuple(
-        box
-        for split in ("train", "test")
-        for box in _boxes(folder / "annotations" / f"annotations_{split}.csv", ids, sources, targets)
-    )
+    boxes: list[Box] = []
+    notes: list[str] = []
+    for split in ("train", "test"):
+        of_split, left_out = _boxes(folder / "annotations" / f"annotations_{split}.csv", ids, sources, targets)
+        boxes += of_split
+        notes += left_out
     unlisted = without_a_line((folder / "train", folder / "test"), files)
-    patients = _patients(folder, ids)
+    patients, patient_notes = _patients(folder, ids)
     splits = np.repeat(["train", "test"], [len(part) for part in split_ids])
     splits = cut_validation(splits, patients, abnormal, val_fraction, seed)
-    warnings = unknown_warnings(sources, own, "VinDr-CXR")
+    warnings = notes + patient_notes + unknown_warnings(sources, own, "VinDr-CXR")
     warnings += warned(folder, tuple(sources), targets, abnormal, patients, splits)
     facts: dict[str, Any] = {
         "kind": "vindr",
@@ -97,7 +99,7 @@ def vindr(
         "phantom": False,
         "warnings": warnings,
     } | (provenance or {})
-    return Dataset(name, tuple(sources), ids, targets, abnormal, patients, splits, files, facts, boxes, unlisted)
+    return Dataset(name, tuple(sources), ids, targets, abnormal, patients, splits, files, facts, tuple(boxes), unlisted)
 
 
 def _sources(labels: str | Sequence[str]) -> Sources:
@@ -120,32 +122,23 @@ def _read_split(
     columns = {_ALIASES.get(name, name): cells for name, cells in table.columns.items()}
     table = dataclasses.replace(table, columns=columns)
     table.require(("image_id", *labels, NORMAL))
-    _check_rows(table)
+    table = respelt(table, ("image_id",), film_id)
+    refuse_repeats(table, ("image_id", "rad_id") if "rad_id" in columns else ("image_id",))
     ids, image = np.unique(table.columns["image_id"], return_inverse=True)
     values = np.stack([table.values(label) for label in (*labels, NORMAL)], axis=1)
     return ids, merge_readers(values, image, len(ids), merge), _files(folder / split, ids)
 
 
-def _check_rows(table: Table) -> None:
-    """Refuse a table that lists an image or a reading twice."""
-    readers = table.columns.get("rad_id", [""] * len(table))
-    seen: set[tuple[str, str]] = set()
-    for row in zip(table.columns["image_id"], readers, strict=True):
-        if row in seen:
-            reader = f" for reader {row[1]}" if row[1] else ""
-            raise InputError(f"{table.path} lists image {row[0]} twice{reader}: remove one of the lines", "dataset")
-        seen.add(row)
-
-
 def _files(folder: Path, ids: np.ndarray) -> tuple[Path, ...]:
     try:
-        by_name = {entry.stem: entry for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS}
+        entries = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS)
     except OSError as error:
         raise InputError(
             f"{folder} with its .dicom files is not there ({error.strerror}): give the folder that holds train/, test/ "
             "and annotations/",
             "dataset",
         ) from error
+    by_name = {film_id(entry.name): entry for entry in reversed(entries)}
     return tuple(by_name.get(name, folder / f"{name}.dicom") for name in ids.tolist())
 
 
@@ -162,31 +155,47 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
         )
 
 
-def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -> Iterator[Box]:
-    """Yield the boxes of positive findings."""
+def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -> tuple[list[Box], list[str]]:
+    """Return the boxes of positive findings, and warnings about those left out."""
     if not path.exists():
-        return
+        return [], []
     table = read_table(path)
     table.require(("image_id", "class_name", *CORNERS))
     rows = {name: row for row, name in enumerate(ids.tolist())}
     places = {label: place for place, label in enumerate(sources)}
     wanted = wanted_of(sources)
+    wanted = {plain_name(name): labels for name, labels in wanted.items()}
+    known = {plain_name(name) for name in (*SETS["all"], *_ALIASES, NORMAL)}
+    boxes = []
+    left_out: dict[str, list[str]] = {"images": [], "findings": []}
     names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
     for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
-        row = rows.get(image)
         # Corners are empty for "No finding" and for diagnoses of the whole film.
-        if row is None or math.isnan(corners[0]):
+        if math.isnan(corners[0]):
             continue
-        for label in wanted.get(_ALIASES.get(finding, finding), []):
+        row = rows.get(film_id(image))
+        if row is None:
+            left_out["images"].append(image)
+            continue
+        if plain_name(finding) not in known:
+            left_out["findings"].append(finding)
+        for label in wanted.get(plain_name(_ALIASES.get(finding, finding)), []):
             if targets[row, places[label]] >= 0.5:
-                yield Box(row, label, *corners)
+                boxes.append(Box(row, label, *corners))
+    return boxes, left_out_warnings(left_out, "VinDr-CXR")
 
 
-def _patients(folder: Path, ids: np.ndarray) -> np.ndarray:
+def _patients(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the patients, and warnings about lines that match no image."""
     path = folder / "annotations" / "patients.csv"
     if not path.exists():
-        return ids
+        return ids, []
     table = read_table(path)
     table.require(("image_id", "patient"))
-    known = dict(zip(table.columns["image_id"], table.columns["patient"], strict=True))
-    return np.array([known.get(name) or name for name in ids.tolist()])
+    table = respelt(table, ("image_id",), film_id)
+    known = lookup(table, "image_id", table.columns["patient"])
+    unknown = sorted(known.keys() - set(ids.tolist()))
+    patients, notes = known_patients([known.get(name, "") for name in ids.tolist()], ids.tolist())
+    if unknown:
+        notes.append(f"lines of {path.name} about images that are not listed: {len(unknown)} ({listing(unknown, 3)})")
+    return patients, notes

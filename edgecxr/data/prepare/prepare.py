@@ -22,7 +22,7 @@ from edgecxr.data.prepare.journal import Journal, read_mark
 from edgecxr.data.prepare.write import adopt, has_unlisted, write, write_unlisted
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared
 from edgecxr.data.tables.table import read_table
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import InputError, UsageError, brief
 from edgecxr.films.resize import BASE_SIZE, LARGE_SIZE
 from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS
@@ -223,7 +223,8 @@ def _check(dataset: Dataset) -> None:
     if not count or not labels:
         problem = "has no images or no labels"
     elif len(np.unique(dataset.ids)) < count:
-        problem = "has two images with the same id"
+        twice = Counter(dataset.ids.tolist()).most_common(1)[0][0]
+        problem = f"has two images with the same id ({brief(twice, 80)})"
     elif not np.isin(dataset.splits, SPLITS).all():
         problem = f"has other splits than {', '.join(SPLITS)}"
     elif len(set(labels)) < len(labels) or set(labels) & set(FIXED_COLUMNS):

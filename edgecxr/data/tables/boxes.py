@@ -113,7 +113,8 @@ def listed_boxes(
     for (image, finding), corners in zip(names, _listed_corners(listed).tolist(), strict=True):
         if math.isnan(corners[0]):
             continue
-        row = rows.get(image, rows.get(os.path.normpath(here / table.path.parent / image)))
+        spellings = (image, *(os.path.normpath(here / table.path.parent / path) for path in _slashes(image)))
+        row = next((rows[spelling] for spelling in spellings if spelling in rows), None)
         label = finding if finding in labels else ALIASES.get(finding, finding)
         if row is None:
             left_out["images"].append(image)
@@ -121,11 +122,25 @@ def listed_boxes(
             left_out["findings"].append(finding)
         else:
             boxes.append(Box(row, label, *corners))
-    return tuple(boxes), [
-        f"boxes left out: {len(unknown)}; {table.path.name} has no such {kind} ({listing(dict.fromkeys(unknown), 3)})"
+    return tuple(boxes), left_out_warnings(left_out, table.path.name)
+
+
+def left_out_warnings(left_out: Mapping[str, Sequence[str]], where: str) -> list[str]:
+    """Return a warning for each reason why boxes are left out.
+
+    Args:
+        left_out: "images" or "findings" -> the unknown ones, one for each box.
+        where: what does not know them.
+    """
+    return [
+        f"boxes left out: {len(unknown)}; {where} has no such {kind} ({listing(dict.fromkeys(unknown), 3)})"
         for kind, unknown in left_out.items()
         if unknown
     ]
+
+
+def _slashes(image: str) -> tuple[str, str]:
+    return image, image.replace("\\", "/")
 
 
 def _listed_corners(listed: Table) -> NDArray[np.float64]:

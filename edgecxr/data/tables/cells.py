@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from edgecxr.data.tables.table import is_label_value, is_unknown, label_value
+from edgecxr.data.tables.table import is_label_value, is_unknown, label_value, number
 
 POSITIVE = (
     *("yes", "y", "true", "t", "positive", "pos", "present", "+", "x"),
@@ -53,9 +54,13 @@ def is_answer(cell: str) -> bool:
     return cell.lower() in (*POSITIVE, *NEGATIVE) or bool(_DECIMAL_COMMA.fullmatch(cell))
 
 
+@lru_cache(maxsize=1024)
 def is_unsure(cell: str) -> bool:
     """Return whether a cell says that a finding is uncertain."""
-    return cell.lower() in UNSURE
+    try:
+        return number(cell) == -1
+    except ValueError:
+        return cell.lower() in UNSURE
 
 
 def is_positive(cell: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgecxr.data.tables.title_lines import is_header, refuse_title, title_error
 from edgecxr.errors import InputError, brief
 from edgecxr.storage.reading import BadFile, open_file, read_bytes
 from edgecxr.storage.settings import shown
@@ -66,6 +67,10 @@ class Table:
         missing = [name for name in names if name not in self.columns]
         if not missing:
             return
+        for row, line in enumerate(self.lines[:_LOOKED_AT]):
+            cells = [column[row] for column in self.columns.values()]
+            if set(missing) <= set(cells):
+                raise title_error(self.path, line, cells)
         near = [match for name in missing for match in difflib.get_close_matches(name, self.columns, n=1)]
         hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
         raise InputError(
@@ -120,7 +125,7 @@ class Table:
             if is_unknown(cell):
                 continue
             with contextlib.suppress(ValueError):
-                result[row] = _number(cell)
+                result[row] = number(cell)
             if not np.isfinite(result[row]):
                 raise InputError(
                     f"line {self.lines[row]} of {self.path}: column {shown(column)} holds {shown(cell)}, which is no "
@@ -144,13 +149,18 @@ def label_value(cell: str) -> float:
     """
     if is_unknown(cell):
         return float("nan")
-    value = _number(cell)
+    value = number(cell)
     if not 0 <= value <= 1:
         raise ValueError(cell)
     return value
 
 
-def _number(cell: str) -> float:
+def number(cell: str) -> float:
+    """Return the number in a cell.
+
+    Raises:
+        ValueError: it holds none.
+    """
     if "_" in cell:  # Python would read 0_1 as 1
         raise ValueError(cell)
     return float(cell)
@@ -189,12 +199,17 @@ def read_table(path: Path, written: bool = False) -> Table:
         if stated:
             next(reader)
         header = [name if written else name.strip() for name in next(filter(any, reader), [])]
+        if not written and not stated and sum(map(bool, header)) == 1:
+            refuse_title(path, lambda: _text(content), _SEPARATORS)
         _check_size(path, len(header), _MOST_COLUMNS, "columns")
-        rows, lines = [], []
+        rows: list[list[str]] = []
+        lines: list[int] = []
         for row in reader:
             if not any(row):
                 continue
             if len(row) != len(header):
+                if not rows and len(row) > len(header) and is_header(row):
+                    raise title_error(path, reader.line_num, row)
                 raise InputError(
                     f"line {reader.line_num} of {path} has {len(row)} cells where the header has {len(header)}: "
                     "correct the line",

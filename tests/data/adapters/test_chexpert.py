@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgecxr.data.adapters import chexpert as chexpert_module
 from edgecxr.data.adapters.chexpert import chexpert
 from edgecxr.data.tables.labels import SETS
+from edgecxr.data.tables.table import Table
 from edgecxr.errors import InputError, UsageError
 from tests.data.layouts import (
+    CHEXPERT,
     CHEXPERT_ROWS,
     CHEXPERT_TEST,
     chexpert_batches,
@@ -118,7 +123,7 @@ def test_what_chexpert_cannot_hold_is_refused(tmp_path: Path) -> None:
     content = (folder / "train.csv").read_text()
     for old, new, said in (
         ("patient00003/study1/view1_frontal.jpg", "../../secret.jpg", r"line 6 of .*train\.csv: .* is no path"),
-        ("patient00003/", "patient00002/", "an image is listed twice"),
+        ("patient00003/", "patient00002/", r"line 6 of .* again, after line 4"),
         (",-1.0", ",-2.0", r"holds '-2\.0'"),
         ("Lung Lesion", "Lesion", r"has no column 'Lung Lesion'; did you mean 'Lesion'\?"),
     ):
@@ -129,3 +134,45 @@ def test_what_chexpert_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is not CheXpert: train\.csv or .*csv should .*\(it holds: train"):
         chexpert(folder)
     assert set(chexpert_module.UNCERTAIN) == {"ignore", "ones", "zeros"}
+
+
+SPELLINGS = {
+    "": ("", "nan", "NaN", "NA", "<NA>", "null"),
+    "1": ("1", "1.0", "1.000", "1e0", "+1"),
+    "0": ("0", "0.0", "0.000"),
+    "-1": ("-1", "-1.0", "-1.00", "-1e0"),
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    meant=st.lists(st.lists(st.sampled_from(sorted(SPELLINGS)), min_size=14, max_size=14), min_size=1, max_size=4),
+    uncertain=st.sampled_from(["ignore", "ones", "zeros"]),
+    draw=st.randoms(use_true_random=False),
+)
+def test_how_a_number_is_written_changes_no_label(meant: list[list[str]], uncertain: str, draw: random.Random) -> None:
+    def observed(rows: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
+        columns = dict(zip(CHEXPERT, map(list, zip(*rows, strict=True)), strict=True))
+        return chexpert_module.observations(Table(Path("a.csv"), columns, list(range(2, 2 + len(rows)))), uncertain)
+
+    written = [[draw.choice(SPELLINGS[cell]) for cell in row] for row in meant]
+    for result, expected in zip(observed(written), observed(meant), strict=True):
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_views_are_read_in_any_case_and_those_left_out_are_counted(tmp_path: Path) -> None:
+    folder = chexpert_layout(tmp_path)
+    whole = chexpert(folder)
+    assert any(text.startswith("lateral images, left out: 1;") for text in whole.provenance["warnings"])
+    text = (folder / "train.csv").read_text()
+    for view in ("frontal", "FRONTAL", "nan", ""):
+        (folder / "train.csv").write_text(text.replace(",Frontal,", f",{view},").replace(",Lateral,", ",LATERAL,"))
+        assert chexpert(folder).ids.tolist() == whole.ids.tolist()
+        assert chexpert(folder).provenance["warnings"] == whole.provenance["warnings"]
+    (folder / "train.csv").write_text(text.replace(",Lateral,", ",oblique,"))
+    assert any("left out: 1 (oblique: 1)" in text for text in chexpert(folder).provenance["warnings"])
+    for name in ("train.csv", "valid.csv"):
+        (folder / name).write_text((folder / name).read_text().replace(",Frontal,", ",front,"))
+    with pytest.raises(InputError, match=r"none is frontal .*front: 7.*--any-view"):
+        chexpert(folder)
+    assert len(chexpert(folder, any_view=True)) == len(CHEXPERT_ROWS)

@@ -90,3 +90,44 @@ def test_what_is_no_mimic_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(folder / "files" / "p10")
     with pytest.raises(InputError, match=r"none of .* 5 listed images"):
         mimic(folder)
+
+
+def test_films_without_metadata_and_other_views_are_counted_apart(tmp_path: Path) -> None:
+    folder = mimic_layout(tmp_path, packed=False)
+    metadata = folder / "mimic-cxr-2.0.0-metadata.csv"
+    lines = metadata.read_text().splitlines(keepends=True)
+    metadata.write_text("".join(line for line in lines if "68b5c4b1" not in line))
+    notes = mimic(folder).provenance["warnings"]
+    assert any(re.search(r"LATERAL: 1, not given: 1.*left out: 2$", text) for text in notes)
+    assert any(re.search(r"metadata\.csv, left out: 1;", text) for text in notes)
+    assert "68b5c4b1-227d0485" in mimic(folder, any_view=True).ids
+
+
+def test_lines_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    folder = mimic_layout(tmp_path, packed=False)
+    usual = mimic(folder)
+    for name, again, other in (("metadata", "PA", "LL"), ("split", None, "train"), ("chexpert", None, "1.0")):
+        path = folder / f"mimic-cxr-2.0.0-{name}.csv"
+        text = path.read_text()
+        line = text.splitlines()[1]
+        if again:
+            path.write_text(text + line + "\n")
+            assert mimic(folder).ids.tolist() == usual.ids.tolist(), "the same line again"
+            line = line.replace(f",{again},", f",{other},")
+        path.write_text(text + line + "\n")
+        with pytest.raises(InputError, match=rf"line {len(text.splitlines()) + 1} of .*-{name}\.csv .*line 2\b"):
+            mimic(folder)
+        path.write_text(text)
+
+
+def test_studies_are_numbers_however_they_are_written(tmp_path: Path) -> None:
+    folder = mimic_layout(tmp_path, packed=False)
+    usual = mimic(folder)
+    for name in ("split", "chexpert"):
+        path = folder / f"mimic-cxr-2.0.0-{name}.csv"
+        text = path.read_text()
+        path.write_text(re.sub(r"\b(5\d{7}|10000\d{3})\b", r"\1.0", text))
+        dataset = mimic(folder)
+        np.testing.assert_array_equal(dataset.targets, usual.targets)
+        assert dataset.patients.tolist() == usual.patients.tolist() and dataset.files == usual.files
+        path.write_text(text)

@@ -64,6 +64,16 @@ def test_nih_films_in_one_folder_and_the_later_table_are_found(tmp_path: Path) -
     assert all(file.exists() for file in nih(tmp_path).files)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    folder = nih_layout(tmp_path)
+    chosen = tmp_path / "mine.toml"
+    chosen.write_text('[labels]\n"Big heart" = ["Cardiomegaly"]\n', encoding="utf-8-sig")
+    usual = nih(folder)
+    for name in ("test_list.txt", "train_val_list.txt"):
+        (folder / name).write_text((folder / name).read_text(), encoding="utf-8-sig")
+    assert splits_of(nih(folder, labels=str(chosen))) == splits_of(usual)
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgecxr.data.adapters.checks import outside
+from edgecxr.data.adapters.checks import divided
+from edgecxr.data.adapters.film_paths import FilmPaths
+from edgecxr.data.adapters.keys import known_patients
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
 from edgecxr.data.tables.cells import is_unsure
@@ -34,12 +37,12 @@ from edgecxr.data.tables.findings import (
     without,
 )
 from edgecxr.data.tables.labels import choose, merged, unknown_warnings
-from edgecxr.data.tables.likely_columns import patients_hint, require_images
+from edgecxr.data.tables.likely_columns import division, patients_hint, require_images
 from edgecxr.data.tables.other_columns import derived_warnings, unused_warnings
-from edgecxr.data.tables.splits import SYNONYMS, cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
+from edgecxr.data.tables.splits import SYNONYMS, leak_warnings, refuse_unlearnable
 from edgecxr.data.tables.statements import is_normal
 from edgecxr.data.tables.table import Table, listing, read_table
-from edgecxr.errors import InputError, UsageError
+from edgecxr.errors import InputError, UsageError, brief
 from edgecxr.vocabulary import FloatArray
 
 _ABNORMAL = ("abnormal",)
@@ -123,9 +126,11 @@ def folder(
     table.require((*usual, *asked, *(() if label_column else labels or ()), *ignore))
     patient_column = table.called((patient_column.lower(),)) or patient_column
     split_column = table.called((split_column.lower(),)) or split_column
+    taken = {patient_column, normal_column, abnormal_column, label_column, *(labels or ()), *ignore}
+    own_division = division(table, split_column, {image_column, *taken})
 
     warnings = []
-    films = {image_column, patient_column, split_column}
+    films = {image_column, patient_column, own_division.column, *own_division.others}
     require_named(table, normal_names, unknown_names)
     table = without(table, [name for name in table.columns if name not in films], unknown_names)
     if label_column:
@@ -137,10 +142,10 @@ def folder(
             check_uncertain(uncertain)
         table = spread(table, label_column, others, uncertain, normal_names, as_written)
     table.require(labels or ())
-    taken = {*(labels or ()), *ignore}
-    called_normal = [name for name in table.columns if is_normal(name, normal_names) and name not in taken | films]
+    named = {*(labels or ()), *ignore}
+    called_normal = [name for name in table.columns if is_normal(name, normal_names) and name not in named | films]
     normal_columns = [normal_column] if normal_column else called_normal
-    abnormal_column = abnormal_column or table.called(_ABNORMAL, taken)
+    abnormal_column = abnormal_column or table.called(_ABNORMAL, named)
     special = {*films, *normal_columns, abnormal_column, *ignore}
     candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
     stated = [name for name in (abnormal_column, *(labels or ())) if name]
@@ -153,13 +158,15 @@ def folder(
         warnings += unknown_words(table, [*findings, *doubted])
     warnings += normal_differs(table, normal_columns)
     ids = np.array(table.columns[image_column])
-    files = _files(table, image_column, Path(images) if images else path.parent)
+    files, notes = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
     abnormal = _abnormal(table, normal_columns, abnormal_column, targets)
     # An uncertain cell of "abnormal" that counts as 0 must not make a film normal that has a finding.
     abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)
-    named = table.columns.get(patient_column, [""] * len(table))
-    patients = np.array([patient or image for patient, image in zip(named, ids.tolist(), strict=True)])
+    patients = ids
+    if patient_column in table.columns:
+        patients, unknown_patients = known_patients(table.columns[patient_column], ids.tolist())
+        warnings += unknown_patients
 
     unused = [name for name in candidates if name not in findings]
     if not doubted:
@@ -168,13 +175,9 @@ def folder(
         warnings.append(
             f"there is no column {patient_column!r}: each image counts as a patient of its own; {patients_hint(table)}"
         )
-    if split_column in table.columns:
-        splits = _named_splits(table, split_column)
-        if "val" not in splits:
-            splits = cut_validation(splits, patients, abnormal, val_fraction, seed)
-    else:
-        fractions = {"val": val_fraction, "test": test_fraction}
-        splits = split_by_patient(patients, abnormal, fractions, seed)
+    warnings += [*own_division.warnings, *notes]
+    splits = _named_splits(table, own_division.column) if own_division.column else None
+    splits = divided(splits, patients, abnormal, val_fraction, seed, test_fraction)
     warnings += leak_warnings(patients, splits)
     sources = choose(label_file, findings, str(path))
     warnings += unknown_warnings(sources, findings, str(path))
@@ -203,7 +206,7 @@ def folder(
         "kind": "folder",
         "source": str(path.resolve()),
         "abnormal": abnormal_column or (normal_columns and f"not {' or '.join(normal_columns)}") or "any finding",
-        "split": split_column if split_column in table.columns else "random, by patient",
+        "split": own_division.column or "random, by patient",
         "val_fraction": val_fraction,
         "test_fraction": test_fraction,
         "seed": seed,
@@ -245,20 +248,19 @@ def _findings(
     return tuple(labels)
 
 
-def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
+def _files(table: Table, column: str, root: Path) -> tuple[tuple[Path, ...], list[str]]:
+    """Return the films' files, and warnings about their names."""
+    paths = FilmPaths(root, table.path)
     files: dict[str, int] = {}
     for line, cell in zip(table.lines, table.columns[column], strict=True):
         if not cell:
             raise InputError(f"line {line} of {table.path} names no image in column {column!r}: fill it in", "dataset")
-        # Tables are also moved along with their folder: "../images/1.png" is beside it, in the folder of --images.
-        tried = [root / cell, table.path.parent / cell]
-        problems = [outside(root, os.path.normpath(path)) for path in tried]
-        if all(problems):
+        path, problem = paths.path(cell)
+        if problem:
             raise InputError(
-                f"line {line} of {table.path}: {cell} {problems[0]}: give a folder that holds all films with --images",
+                f"line {line} of {table.path}: {cell} {problem}: give a folder that holds all films with --images",
                 "dataset",
             )
-        path = os.path.normpath(tried[problems.index("")])
         if path in files:
             raise InputError(
                 f"line {line} of {table.path} lists {cell} again, after line {files[path]}: remove one of them",
@@ -272,7 +274,8 @@ def _files(table: Table, column: str, root: Path) -> tuple[Path, ...]:
             "say with --images where they are",
             "dataset",
         )
-    return tuple(map(Path, files))
+    notes = [f"files whose names differ in case or accents: {paths.respelt}, such as {brief(paths.example, 80)}"]
+    return tuple(map(Path, files)), notes if paths.respelt else []
 
 
 def _no_normal_film(abnormal: FloatArray, findings: Sequence[str]) -> tuple[str, ...]:
@@ -314,7 +317,8 @@ def _named_splits(table: Table, column: str) -> np.ndarray:
         row = splits.index("")
         raise InputError(
             f"line {table.lines[row]} of {table.path}: column {column!r} holds {table.columns[column][row]!r}, but a "
-            "split is train, val or test: correct it, or name another column with --split-column",
+            "split is train, val or test: correct it, or name another column with --split-column"
+            + ("" if column.lower() == "split" else f", or leave this one out with --ignore {shlex.quote(column)}"),
             "dataset",
         )
     return np.array(splits, "<U5")

@@ -13,6 +13,7 @@ from edgecxr.data.tables.finding_words import (
     is_named_after_report,
     words_of,
 )
+from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import is_unknown
 
 _METADATA = frozenset(
@@ -105,7 +106,7 @@ _VALUES = (
                "apsupine", "ap_supine", "posteroanterior", "anteroposterior", "postero-anterior", "antero-posterior")),
     frozenset(("cr", "dx", "rg", "sc", "ot", "rf", "xa")),
     frozenset(("monochrome1", "monochrome2", "rgb", "rgba", "l", "la", "i;16", "palette color", "ybr_full")),
-    frozenset(("train", "training", "val", "valid", "validation", "test", "testing", "train_val", "holdout", "dev")),
+    frozenset(SYNONYMS),
     frozenset(("png", "jpg", "jpeg", "dcm", "dicom", "tif", "tiff", ".png", ".jpg", ".jpeg", ".dcm", ".dicom")),
 )  # fmt: skip
 """Sexes, views, modalities, kinds of pixels, splits, formats: a column that holds only one kind of these is metadata,

@@ -12,10 +12,16 @@ from numpy.typing import NDArray
 from edgecxr.errors import InputError, UsageError
 from edgecxr.vocabulary import FloatArray
 
+_WORDS = {
+    "train": ("train", "training", "trainval", "train_val", "train-val", "train+val"),
+    "val": ("val", "valid", "validation", "validate", "validating", "dev", "tune", "tuning"),
+    "test": ("test", "testing", "holdout", "hold-out", "hold_out", "hold out"),
+}
 SYNONYMS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "tune", "tuning"), "val"),
-    **dict.fromkeys(("test", "testing", "holdout"), "test"),
+    f"{word}{ending}": split
+    for split, words in _WORDS.items()
+    for word in words
+    for ending in ("", "set", " set", "_set", "-set", " data", "_data")
 }
 """Name of a split in a table, in lower case -> our name."""
 

@@ -144,6 +144,24 @@ def test_warnings_for_leaks_single_classes_and_unknown_patients(tmp_path: Path) 
     assert "no column 'patient'" in anonymous.provenance["warnings"][0]
 
 
+def test_films_of_unknown_patients_are_divided_one_by_one(tmp_path: Path) -> None:
+    rows = [[f"{i}.png", "nan" if i % 2 else f"p{i}", str(i // 2 % 2)] for i in range(20)]
+    dataset = folder(make(tmp_path, ["image", "patient", "Edema"], rows))
+    assert len(set(dataset.patients)) == 20 and len(set(dataset.splits[1::2])) > 1
+    assert any(": 10 of 20;" in text for text in dataset.provenance["warnings"])
+
+
+def test_a_division_under_another_name_is_used(tmp_path: Path) -> None:
+    rows = rows_of(["train"] * 4 + ["Testing"] * 2)
+    path = make(tmp_path, ["image", "patient", "phase", *HEADER[3:]], rows)
+    dataset = folder(path, val_fraction=0)
+    assert dataset.splits.tolist() == ["train"] * 4 + ["test"] * 2 and dataset.provenance["split"] == "phase"
+    assert folder(path, ignore=["phase"]).provenance["split"] != "phase"
+    rows[3][2] = ""
+    with pytest.raises(InputError, match=r"line 5 .*'phase' holds ''.*--ignore phase"):
+        folder(make(tmp_path, ["image", "patient", "phase", *HEADER[3:]], rows))
+
+
 def test_a_column_that_is_hardly_a_finding_is_taken_and_named(tmp_path: Path) -> None:
     rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "1"], ["c.png", "r", "val", "0", "1"]]
     header = ["image", "patient", "split", "Edema", "Sex"]

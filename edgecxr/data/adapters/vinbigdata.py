@@ -29,10 +29,10 @@ from edgecxr.data.adapters.checks import (
     without_a_line,
 )
 from edgecxr.data.adapters.keys import film_id, lookup, respelt
+from edgecxr.data.adapters.readers import check_merge, merge_readers
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import CORNERS, film_corners
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
-from edgecxr.data.tables.readers import check_merge, merge_readers
 from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError
 
@@ -60,7 +60,7 @@ def vinbigdata(
     Args:
         folder: folder with the files listed in this module's docstring.
         labels: as in `edgecxr.data.tables.labels.choose`; by default all 14.
-        merge: how readers are merged, one of `edgecxr.data.tables.readers.MERGES`.
+        merge: how readers are merged, one of `edgecxr.data.adapters.readers.MERGES`.
         val_fraction: share of the films that becomes "val"; patients are not known.
         test_fraction: share of the films that becomes "test".
         seed: seed of that division.

@@ -20,10 +20,10 @@ import numpy as np
 
 from edgecxr.data.adapters.checks import refuse_outside, warned, without_a_line
 from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, respelt
+from edgecxr.data.adapters.readers import check_merge, merge_readers
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import CORNERS, film_corners, left_out_warnings
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, plain_name, unknown_warnings, wanted_of
-from edgecxr.data.tables.readers import check_merge, merge_readers
 from edgecxr.data.tables.splits import cut_validation
 from edgecxr.data.tables.table import listing, read_table
 from edgecxr.errors import InputError, UsageError
@@ -46,14 +46,14 @@ def vindr(
 ) -> Dataset:
     """Open VinDr-CXR.
 
-    Readers are merged by image (`edgecxr.data.tables.readers`). An image is abnormal unless it is "No finding" after
+    Readers are merged by image (`edgecxr.data.adapters.readers`). An image is abnormal unless it is "No finding" after
     merging. All readers' boxes count if the finding is positive (0.5 or more) after merging. The reader's identity is
     never used, since it gives the label away.
 
     Args:
         folder: folder with train/, test/ and annotations/.
         labels: as in `edgecxr.data.tables.labels.choose`.
-        merge: one of `edgecxr.data.tables.readers.MERGES`.
+        merge: one of `edgecxr.data.adapters.readers.MERGES`.
         val_fraction: share of the training patients that becomes "val"; each image is its own patient unless
             annotations/patients.csv says otherwise.
         seed: seed of that division.

@@ -14,6 +14,12 @@ from edgecxr.storage.reading import BadFile, open_file
 
 WITHOUT_IMAGE = "DICOM objects without an image"
 
+# What systems and network disks leave in folders, in lower case.
+_OF_SYSTEMS = frozenset({
+    *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"),
+    "system volume information",
+})  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Search:
@@ -38,9 +44,8 @@ class Search:
 def find_inputs(paths: Iterable[Path], recursive: bool = True, search: Search | None = None) -> list[Path]:
     """Return the files to look at, each once.
 
-    Files are returned unchecked. Folders are searched with their subfolders, in sorted order, for `SUFFIXES` and for
-    files whose first bytes are those of DICOM or of an image. Hidden files and DICOMDIR are skipped. A path that does
-    not exist and a folder without films are kept, so that they appear in the results as rejected.
+    Files are returned unchecked, folders are searched by `films_below`. A path that does not exist and a folder without
+    films are kept, so that they appear in the results as rejected.
 
     Args:
         paths: files and folders.
@@ -51,17 +56,45 @@ def find_inputs(paths: Iterable[Path], recursive: bool = True, search: Search | 
     inputs: dict[Path, None] = {}
     given = [path for path in paths if not os.path.isdir(path)]
     for path in paths:
-        films: list[Path] = []
-        for entry in entries_below(path, recursive, search) if os.path.isdir(path) else ():
-            if kind := entry.no_film():
-                search.passed_over[kind] += 1
-            else:
-                films.append(entry.path)
+        films = films_below(path, recursive, search) if os.path.isdir(path) else []
         search.folder_of.update(dict.fromkeys(films, path))
         inputs.update(dict.fromkeys(films or [path]))
     for path in given:  # what was given is looked at as such, even if it was found, too
         search.folder_of.pop(path, None)
     return list(inputs)
+
+
+def films_below(folder: Path, recursive: bool, search: Search) -> list[Path]:
+    """Return the films in a folder, in sorted order.
+
+    These are files with one of `SUFFIXES`, others whose first bytes are those of DICOM or of an image, and films that
+    are lost, since a link leads nowhere. DICOMDIR and what `is_hidden` are none.
+
+    Args:
+        folder: the folder.
+        recursive: search its subfolders, too.
+        search: says what to leave out, and is told what was passed over.
+    """
+    films: list[Path] = []
+    for entry in entries_below(folder, recursive, search):
+        if kind := entry.no_film():
+            search.passed_over[kind] += 1
+        else:
+            films.append(entry.path)
+    return films
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a name is that of a hidden file or folder.
+
+    What systems leave in folders, such as `__MACOSX`, counts as hidden.
+    """
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def leads_nowhere(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a link to what is not there."""
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 @dataclass(frozen=True)
@@ -111,10 +144,10 @@ def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Ent
         for entry in entries:
             if entry.name not in folders:
                 yield Entry(Path(parent, entry.name), entry)
-            elif entry.name.startswith("."):
+            elif is_hidden(entry.name):
                 search.passed_over["hidden"] += 1
         if recursive:
-            below = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
+            below = [Path(parent, name) for name in sorted(folders) if not is_hidden(name)]
             waiting.extend(reversed(below))
 
 
@@ -136,11 +169,13 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _no_film(path: Path) -> str | None:
     """Return why a file is passed over; None of a film."""
-    if path.name.startswith("."):
+    if is_hidden(path.name):
         return "hidden"
     if path.name.upper() == "DICOMDIR":
         return "DICOMDIR"
     try:
+        if leads_nowhere(path):  # its name alone may tell what is lost; films of an archive often have no ending
+            return "dead links" if path.suffix[1:].isalpha() and path.suffix.lower() not in SUFFIXES else None
         # Anything but a regular file may block when it is opened.
         if not path.is_file():
             return "no regular files"

@@ -61,6 +61,10 @@ def read_radiograph(path: str | os.PathLike[str]) -> Radiograph:
         if not path.is_file():
             if path.exists():
                 raise InputError(f"{path} is not a file: give the path of an image", "not-an-image")
+            if path.is_symlink():
+                raise InputError(
+                    f"{path} is a link to {path.readlink()}, which is not there: mount or fetch that", "not-found"
+                )
             raise InputError(f"{path} does not exist: check the path", "not-found")
         with open_file(path) as file:
             head = file.read(512)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edgecxr.errors import UsageError
-from edgecxr.films.find import Search, entries_below
+from edgecxr.films.find import Search, entries_below, leads_nowhere
 from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.predictor import Predictor
 from edgecxr.infer.run import Asked, new_run
@@ -93,8 +93,8 @@ class Arrivals:
         listed = True
         for entry in entries_below(folder, self._recursive, Search(leave_out=self._leave_out)):
             listed &= entry.scanned is not None
-            try:
-                status = entry.path.stat()
+            try:  # of a link that leads nowhere its own state: it is lost only if it stays so
+                status = entry.path.lstat() if leads_nowhere(entry.path) else entry.path.stat()
             except OSError:  # it is gone by now
                 continue
             if entry.scanned is None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgecxr.errors import InputError
 from edgecxr.films.find import Search, find_inputs, holds_no_image
 from edgecxr.films.read import read_radiograph
 from edgecxr.films.signatures import FORMATS, SUFFIXES, is_picture
@@ -49,16 +50,20 @@ def test_subfolders_are_left_out_on_request(tmp_path: Path) -> None:
     assert find_inputs([tmp_path / "b"], recursive=False) == [tmp_path / "b"]
 
 
-def test_a_link_to_itself_hides_no_film(tmp_path: Path) -> None:
-    for name in ("loop", "loop.png"):
+def test_a_link_to_itself_hides_no_film_and_is_a_lost_one(tmp_path: Path) -> None:
+    for name in ("loop", "loop.png", "loop.txt"):
         (tmp_path / name).symlink_to(name)
     (tmp_path / "a.png").write_bytes(b"any")
-    assert find_inputs([tmp_path]) == [tmp_path / "a.png"]
+    search = Search()
+    assert find_inputs([tmp_path], search=search) == [tmp_path / name for name in ("a.png", "loop", "loop.png")]
+    assert search.passed_over == {"dead links": 1}
 
 
 KINDS = {
     "a.png": None, "b": None, ".hidden.png": "hidden", ".folder/c.png": "hidden", "DICOMDIR": "DICOMDIR",
     "sub/dicomdir": "DICOMDIR", "notes.txt": "other files", "sub/table.csv": "other files", "sub/c.dcm": None,
+    "__MACOSX/d.png": "hidden", "sub/._c.dcm": "hidden", "Thumbs.db": "hidden", "sub/desktop.ini": "hidden",
+    "sub/@eaDir/e.jpg": "hidden", ".DS_Store": "hidden", "sub/new.webp": None,
 }  # fmt: skip
 
 
@@ -68,7 +73,7 @@ def test_each_file_of_a_folder_is_found_or_counted(
 ) -> None:
     folder = tmp_path_factory.mktemp("folder")
     for name in names:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"\0" * 128 + b"DICM" if name == "b" else b"any")
     if pipe:
         os.mkfifo(folder / "pipe.dcm")
@@ -76,10 +81,10 @@ def test_each_file_of_a_folder_is_found_or_counted(
         (folder / "loose.dcm").symlink_to("nowhere")
     search = Search()
     found = find_inputs([folder], search=search)
-    films = {folder / name for name in names if KINDS[name] is None}
+    films = {folder / name for name in names if KINDS[name] is None} | ({folder / "loose.dcm"} if loose else set())
     assert set(found) == (films or {folder}) and set(search.folder_of) == films
     expected = Counter(kind for name in names if (kind := KINDS[name]))
-    expected.update({"no regular files": pipe + loose})
+    expected.update({"no regular files": pipe})
     assert search.passed_over == +expected
     assert search.summary().count("(") == len(+expected) and bool(search.summary()) == bool(+expected)
     named = Search()
@@ -141,6 +146,27 @@ def test_each_ending_of_a_kind_that_is_read_is_looked_for() -> None:
     Image.init()
     endings = {ending for ending, kind in Image.EXTENSION.items() if kind in FORMATS}
     assert endings <= SUFFIXES and {kind for kind, _, _ in SAVED} == set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_a_picture_of_a_kind_that_is_not_read_is_found_and_rejected_by_name(tmp_path: Path, kind: str) -> None:
+    try:
+        Image.new("L", (80, 80)).save(tmp_path / "film", kind)
+    except (KeyError, OSError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    assert find_inputs([tmp_path]) == [tmp_path / "film"]
+    with pytest.raises(InputError) as caught:
+        read_radiograph(tmp_path / "film")
+    assert caught.value.reason in ("unsupported", "not-an-image")
+
+
+@pytest.mark.parametrize("target", ["/nonexist/film.dcm", "gone", "film.dcm"])
+def test_a_film_whose_link_is_dead_is_not_found_and_its_target_is_named(tmp_path: Path, target: str) -> None:
+    path = tmp_path / "film.dcm"
+    path.symlink_to(target)
+    with pytest.raises(InputError) as caught:
+        read_radiograph(path)
+    assert caught.value.reason == "not-found" and f"link to {target}" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,19 @@ def test_what_is_no_film_is_passed_over_once_and_pictures_are_left_out(
     assert not arrivals.poll().passed_over
 
 
+def test_a_link_that_leads_nowhere_is_a_lost_film_once_it_stays_so_and_is_read_when_it_leads_somewhere(
+    folder: Path, tmp_path: Path, arrivals: Arrivals, clock: Clock
+) -> None:
+    for name in ("late.png", "lost.png"):
+        (folder / name).symlink_to(tmp_path / name)
+    assert (ready(arrivals, clock), ready(arrivals, clock, REST - 0.1)) == ([], [])
+    png(tmp_path / "late.png")
+    assert ready(arrivals, clock, 0.1) == ["lost.png"]
+    assert ready(arrivals, clock, REST) == ["late.png"]
+    png(tmp_path / "lost.png")
+    assert (ready(arrivals, clock, REST), ready(arrivals, clock, REST)) == ([], ["lost.png"])
+
+
 def test_a_folder_that_vanishes_is_waited_for(
     folder: Path, arrivals: Arrivals, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

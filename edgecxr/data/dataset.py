@@ -59,7 +59,7 @@ class Dataset:
             are for people. "cut" lists the splits that were drawn at random: another data set of the same films may
             have other images in them.
         boxes: locations of findings, for any images in any order; empty if nobody has marked them.
-        unlisted: image files beside them that are in no line of a table, for people to check.
+        unlisted: image files beside them that are in no line of a table or no folder of a class, for people to check.
         pictures: how whoever published it rendered those films that are not DICOM, one of
             `edgecxr.vocabulary.RENDERINGS`; None if it is told by each film.
         readers: maps an image's index to a function that reads the image; None if each film is a file of its own.

@@ -9,7 +9,7 @@ boxes.csv          id, label and corners of boxes around findings in the 224 px 
 dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
 decoded.jsonl      name, file, file state, warnings, shape and rendering of each film, so that it is not read again
-unlisted.csv       image files that are in no line of a table; only if there are any
+unlisted.csv       image files that are in no line of a table or no folder of a class; only if there are any
 duplicates.csv     id, same_as and their splits, for images with equal pixels; only if there are any
 contact_sheet.png  sample images
 """
@@ -251,7 +251,8 @@ class Prepared:
         if len(self.boxes):
             lines.append(f"  boxes: {len(self.boxes)} around findings")
         if self.info.get("unlisted"):
-            lines.append(f"  images that no line names: {self.info['unlisted']} (see {self.path / 'unlisted.csv'})")
+            count, where = self.info["unlisted"], self.path / "unlisted.csv"
+            lines.append(f"  images beside folders of classes, or that no line names: {count} (see {where})")
         twins = self.info.get("duplicates", {})
         if twins.get("images"):
             count, across, where = twins["images"], twins.get("across_splits", 0), self.path / "duplicates.csv"

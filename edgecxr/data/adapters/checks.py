@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import filterfalse
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edgecxr.data.tables.findings import contradictions
 from edgecxr.data.tables.splits import cut_validation, leak_warnings, refuse_unlearnable, split_by_patient
 from edgecxr.data.tables.table import listing
 from edgecxr.errors import InputError
+from edgecxr.films.find import is_hidden, leads_nowhere
 from edgecxr.storage.walk import walk
 from edgecxr.vocabulary import FloatArray
 
@@ -106,6 +108,8 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
 def without_a_line(places: Iterable[Path], files: Sequence[Path]) -> tuple[Path, ...]:
     """Return image files in folders that no table lists, sorted.
 
+    Hidden ones, and what systems leave in folders, count as none.
+
     Args:
         places: folders, searched with their subfolders; missing ones count as empty.
         files: files that the table lists.
@@ -114,7 +118,9 @@ def without_a_line(places: Iterable[Path], files: Sequence[Path]) -> tuple[Path,
     unlisted = []
     for place in places:
         for parent, names in walk(place):
-            for name in names:
+            if any(map(is_hidden, Path(parent).relative_to(place).parts)):
+                continue
+            for name in filterfalse(is_hidden, names):
                 path = f"{parent}{os.sep}{name}"  # plain text: hundreds of thousands of Paths are slow
                 if name.lower().endswith(IMAGES) and path not in listed:
                     unlisted.append(path)
@@ -138,7 +144,7 @@ def outside(root: Path, file: str | os.PathLike[str]) -> str:
     climbs = path.startswith(start) and os.pardir in path[len(start) :].split("/")
     if climbs or not _is_below(os.path.normpath(here / path), os.path.normpath(here / root)):
         return f"is outside of {root}"
-    if os.path.islink(path):
+    if os.path.islink(path) and not leads_nowhere(path):  # a lost film is rejected by its reader
         real, places = os.path.realpath(path), (root, Path(path).parent)
         if not any(_is_below(real, os.path.realpath(place)) for place in places):
             return f"is a link to a file outside of {root}"

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from edgecxr.data.adapters.checks import divided
+from edgecxr.data.adapters.class_folders import class_folders
 from edgecxr.data.adapters.film_paths import FilmPaths
 from edgecxr.data.adapters.keys import known_patients
 from edgecxr.data.dataset import Box, Dataset
 from edgecxr.data.tables.boxes import listed_boxes
 from edgecxr.data.tables.cells import is_unsure
-from edgecxr.data.tables.classes import class_folders, spread
+from edgecxr.data.tables.classes import spread
 from edgecxr.data.tables.findings import (
     check_columns,
     check_uncertain,
@@ -107,18 +108,8 @@ def folder(
         InputError: a table is not as expected; reason "dataset" or "malformed".
         UsageError: the options contradict each other.
     """
-    path = Path(csv)
     label_file, labels, as_written = wanted_labels(labels)
-    classes = None
-    if os.path.isdir(path):
-        classes = None if (path / "labels.csv").exists() else class_folders(path, normal_names, as_written)
-        path = path / "labels.csv"
-    if classes and (images or label_column):
-        raise UsageError(
-            f"{path.parent} has class folders and no labels.csv, and --images and --label-column are for tables: "
-            "leave them out, or give a table"
-        )
-    table = classes or read_table(path)
+    path, table, unlisted, warnings = _opened(Path(csv), bool(images or label_column), normal_names, as_written)
     # Default columns may be missing; columns that the user names may not.
     usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
     asked = [column for column in (normal_column, abnormal_column) if column]
@@ -129,7 +120,6 @@ def folder(
     taken = {patient_column, normal_column, abnormal_column, label_column, *(labels or ()), *ignore}
     own_division = division(table, split_column, {image_column, *taken})
 
-    warnings = []
     films = {image_column, patient_column, own_division.column, *own_division.others}
     require_named(table, normal_names, unknown_names)
     table = without(table, [name for name in table.columns if name not in films], unknown_names)
@@ -215,9 +205,35 @@ def folder(
         # Defaults are left out, so that sets prepared when no option was recorded stay as they are.
         **{option: value for option, value in chosen.items() if value is not None},
     }
-    # Unlisted files are not reported: users may keep any images beside a table.
     name = name or _default_name(path)
-    return Dataset(name, findings, ids, targets, abnormal, patients, splits, files, provenance, listed)
+    return Dataset(name, findings, ids, targets, abnormal, patients, splits, files, provenance, listed, unlisted)
+
+
+def _opened(
+    path: Path, of_tables: bool, normal: Sequence[str], as_written: Collection[str]
+) -> tuple[Path, Table, tuple[Path, ...], list[str]]:
+    """Open a table or class folders.
+
+    Args:
+        path: of the table, or of a folder.
+        of_tables: whether there are options that class folders do not take.
+        normal: see `class_folders`.
+        as_written: see `class_folders`.
+
+    Returns:
+        The path of the table, the table, images that are not in it, and warnings.
+    """
+    if not os.path.isdir(path) or (path / "labels.csv").exists():
+        path = path / "labels.csv" if os.path.isdir(path) else path
+        return path, read_table(path), (), []  # beside a table users may keep any images
+    classes = class_folders(path, normal, as_written)
+    if of_tables:
+        raise UsageError(
+            f"{path} has class folders and no labels.csv, and --images and --label-column are for tables: "
+            "leave them out, or give a table"
+        )
+    passed_over = classes.search.summary()
+    return path / "labels.csv", classes.table, classes.loose, [passed_over] if passed_over else []
 
 
 def _default_name(path: Path) -> str:
@@ -256,6 +272,8 @@ def _files(table: Table, column: str, root: Path) -> tuple[tuple[Path, ...], lis
         if not cell:
             raise InputError(f"line {line} of {table.path} names no image in column {column!r}: fill it in", "dataset")
         path, problem = paths.path(cell)
+        if problem and os.path.isdir(table.path):  # class folders take no --images
+            raise InputError(f"{root / cell} {problem}: put the film itself there, or link its folder", "dataset")
         if problem:
             raise InputError(
                 f"line {line} of {table.path}: {cell} {problem}: give a folder that holds all films with --images",

@@ -1,30 +1,26 @@
-"""Labels of class folders and of one column of names."""
+"""Labels of one column of names."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 from edgecxr.data.tables.cells import NEGATIVE, POSITIVE, UNCERTAIN, UNSURE, is_unsure
 from edgecxr.data.tables.labels import SETS, is_finding, plain_name
-from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.statements import is_normal, objection, parts_of, signs, without_remarks
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
 from edgecxr.errors import InputError
-from edgecxr.films.signatures import SUFFIXES
 from edgecxr.storage.settings import shown
-from edgecxr.storage.walk import names_below
 
 _NORMAL = "normal"
 """Key of the one class for all names that say that nothing is wrong."""
 
-_MAP = "a file for --labels lists it under a finding if it is one"
+MAP = "a file for --labels lists it under a finding if it is one"
+"""The end of a remedy for a name that is not clear."""
 
 _YES, _NO = (*POSITIVE, "1"), (*NEGATIVE, "0")
 
@@ -39,68 +35,6 @@ _JOINED = re.compile(r"[/+&\\·、\uff0c\uff1b]| [-\u2013] |\b(?:and|und|et|with
 _EMPTY_LISTS = ("[]", "{}", "()", "set()")
 _NOT_STATED = ("none", "nil", "nothing", "-", "--", "\u2013", "\u2014", *_EMPTY_LISTS)
 """Cells of a column of names that may mean that nothing is wrong as well as that nothing is known."""
-
-
-def class_folders(root: Path, normal: Collection[str] = (), as_written: Collection[str] = ()) -> Table | None:
-    """Return the table that folders of images stand for.
-
-    They are called after a class, CLASS/*.jpg, and may lie in folders called after a split, train/CLASS/*.jpg. Each
-    image has the class of its folder and no other.
-
-    Args:
-        root: the folder that holds them.
-        normal: other names that mean that nothing is wrong. All such classes are one.
-        as_written: names that are those of findings whatever they say.
-
-    Returns:
-        A table with "image" (paths below `root`), "split" if there are folders of splits, and a column for each class;
-        None if there are no two classes.
-
-    Raises:
-        InputError: folders of splits lie beside folders of classes, or a class may be that of films on which
-            nothing is wrong, or something absent; reason "dataset".
-    """
-    inner = _folders(root)
-    of_split = {name: SYNONYMS[name.lower()] for name in inner if name.lower() in SYNONYMS}
-    places = [(split, root / name) for name, split in of_split.items()] or [("", root)]
-    films: list[tuple[str, str, str]] = []
-    spelt: dict[str, str] = {}  # Normal and NORMAL are one class
-    for split, place in places:
-        for name in _folders(place):
-            images = _films(place / name)
-            if images:
-                label = spelt.setdefault("normal" if is_normal(name, normal) else name.lower(), name)
-                films += [(str(path.relative_to(root)), split, label) for path in images]
-    classes = list(dict.fromkeys(label for _, _, label in films))
-    if len(classes) < 2:
-        return None
-    beside = [name for name in inner if of_split and name not in of_split and _films(root / name)]
-    if beside:
-        raise InputError(
-            f"{root} has folders of splits ({listing(of_split)}) and others with images ({listing(beside)}): keep one "
-            "kind",
-            "dataset",
-        )
-    denied = [name for name in classes if not is_normal(name, normal) and name not in as_written and objection(name)]
-    if denied:
-        raise InputError(
-            f"{root} has folders of images {objection(denied[0])} ({listing(denied)}): call one Normal if nothing is "
-            f"wrong on its films, or say so with {_option('normal-names', denied[0])}; {_MAP}",
-            "dataset",
-        )
-    columns = {"image": [image for image, _, _ in films]}
-    if of_split:
-        columns["split"] = [split for _, split, _ in films]
-    columns |= {name: ["1" if label == name else "0" for _, _, label in films] for name in classes}
-    return Table(root, columns, list(range(1, len(films) + 1)))
-
-
-def _folders(place: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(place) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _films(place: Path) -> list[Path]:
-    return sorted(path for path in map(place.joinpath, names_below(place)) if path.suffix.lower() in SUFFIXES)
 
 
 def spread(
@@ -195,9 +129,9 @@ class _Place(NamedTuple):
 
     def is_no_finding(self, why: str, name: str) -> InputError:
         """Return the error that names the options which settle a meaning."""
-        option = _option("normal-names", name)
-        return self.wrong(f"{why}: write No finding or say {option} if nothing is wrong, empty the cell or say "
-                          f"{_option('unknown-names', name)} if nothing is known; {_MAP}")  # fmt: skip
+        says_normal = option("normal-names", name)
+        return self.wrong(f"{why}: write No finding or say {says_normal} if nothing is wrong, empty the cell "
+                          f"or say {option('unknown-names', name)} if nothing is known; {MAP}")  # fmt: skip
 
 
 @dataclass
@@ -279,7 +213,7 @@ class _Names:
             own = {signs(other) for other in self.first if other != label}
             parts = {plain_name(part.strip()) for part in _JOINED.split(label)}
             if (len(parts) > 1 and parts & set(self.spelt)) or len(parts_of(label, known | own - {signs(label)})) > 1:
-                raise place.wrong(f"which names more than one finding: write | between them; {_MAP}")
+                raise place.wrong(f"which names more than one finding: write | between them; {MAP}")
 
     def _is_judged(self, label: str) -> bool:
         return label not in self.as_written and label != self.spelt.get(_NORMAL)
@@ -287,7 +221,7 @@ class _Names:
     def _alike(self, place: _Place, other: str) -> InputError:
         return place.wrong(
             f"and line {self.first[other].line} holds {shown(other)}: write both alike if they are the same finding; "
-            f"{_MAP}"
+            f"{MAP}"
         )
 
     def _class(self, key: str, name: str, place: _Place) -> str:
@@ -332,8 +266,9 @@ def _inner(text: str) -> str:
     return (listed[1] if listed else text).strip(" []{}'\"")
 
 
-def _option(option: str, name: str) -> str:
-    return f"--{option} {shlex.quote(name)}" if not name.startswith("-") else f"--{option}={name}"
+def option(word: str, name: str) -> str:
+    """Return an option with a name as its value, as it is typed in a shell."""
+    return f"--{word} {shlex.quote(name)}" if not name.startswith("-") else f"--{word}={name}"
 
 
 def _is_labels(cells: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from edgecxr.data.adapters.class_folders import class_folders
 from edgecxr.data.adapters.folder import folder
 from edgecxr.data.prepared import Prepared
-from edgecxr.data.tables.classes import class_folders, spread
+from edgecxr.data.tables.classes import spread
 from edgecxr.data.tables.table import Table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.storage.walk import remove_tree
@@ -206,13 +208,91 @@ def test_a_column_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert typed.code == 3 and "diagnose" in typed.error and not (tmp_path / "runs").exists()
 
 
+PNG, DICOM, WEBP = b"\x89PNG\r\n\x1a\n", bytes(128) + b"DICM", b"RIFF\0\0\0\0WEBPVP8 "
+LISTED = {"a.png": b"any", "IM0001": DICOM, "1.2.840": DICOM, "scan.img": PNG, "b.webp": WEBP, "photo": WEBP,
+          "sub/c": PNG, "sub/more/d.DCM": b"any"}  # fmt: skip
+PASSED = {"._a.png": "hidden", ".DS_Store": "hidden", "Thumbs.db": "hidden", "sub/desktop.ini": "hidden",
+          "__MACOSX/x.png": "hidden", "@eaDir/y.png": "hidden", "notes.txt": "other files", "e.dcm.gz": "other files",
+          "DICOMDIR": "DICOMDIR"}  # fmt: skip
+PARTS = ("", "train", "test")
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), split=st.booleans())
+def test_each_file_of_class_folders_is_a_film_or_unlisted_or_counted(data: st.DataObject, split: bool) -> None:
+    tops = PARTS[1:] if split else PARTS[:1]
+    expected, loose, passed = set(), set(), Counter[str]()
+    with tempfile.TemporaryDirectory() as name:
+        root, elsewhere = Path(name, "films"), Path(name, "elsewhere")
+        for top in {"", *tops}:
+            for film in data.draw(st.sets(st.sampled_from(["a.png", "IM0001"])), "loose"):
+                written(root / top / film, LISTED[film])
+                loose.add(root / top / film)
+            junk = {"._a.png": "hidden", "__MACOSX/x.png": "hidden"}
+            for film in data.draw(st.sets(st.sampled_from(sorted(junk))), "junk"):
+                written(root / top / film, b"any")
+                passed[junk[film]] += 1
+        for place in (root / top / label for top in tops for label in ("Normal", "Pneumonia")):
+            for film in data.draw(st.sets(st.sampled_from(sorted(LISTED)), min_size=1), "films"):
+                written(place / film, LISTED[film])
+                expected.add(place / film)
+            for film in data.draw(st.sets(st.sampled_from(sorted(PASSED))), "passed over"):
+                written(place / film, b"any")
+                passed[PASSED[film]] += 1
+            if data.draw(st.booleans(), "linked"):
+                far = elsewhere / "-".join(place.relative_to(root).parts)
+                written(far / "deep" / "IM0002", DICOM)
+                (place / "far").symlink_to(far)
+                expected.add(place / "far" / "deep" / "IM0002")
+            if data.draw(st.booleans(), "lost"):
+                (place / "lost.dcm").symlink_to("/nonexist/lost.dcm")
+                expected.add(place / "lost.dcm")
+            for back in data.draw(st.sets(st.sampled_from([".", "..", "../..", root])), "back"):
+                (place / f"back{len(str(back))}").symlink_to(back)
+        classes = class_folders(root)
+    table = classes.table
+    images = table.columns["image"]
+    assert {root / image for image in images} == expected and len(table) == len(expected)
+    assert table.columns["Pneumonia"] == [str(int("Pneumonia" in image)) for image in images]
+    assert set(classes.loose) == loose and classes.search.passed_over == passed
+
+
+def written(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_what_class_folders_leave_out_is_said_and_listed_and_lost_films_are_rejected(tmp_path: Path) -> None:
+    root = tmp_path / "films"
+    for number in range(8):
+        image(root / "train" / ("Normal", "Pneumonia")[number % 2] / f"{number}.png")
+    image(root / "train" / "loose.png")
+    written(root / "train" / "Normal" / "._0.png", b"any")
+    written(root / "train" / "Normal" / "film", WEBP)
+    (root / "train" / "Normal" / "IM1").symlink_to("/nonexist/IM1")
+    options = ("prepare", "folder", root, "--workers", "1")
+    typed = edgecxr(*options, runs=tmp_path / "runs")
+    assert typed.code == 0 and "line names: 1 (" in typed.out and "hidden (1)" in typed.err
+    assert "rejected: not-found 1, unsupported 1" in typed.out
+    assert "loose.png" in (tmp_path / "runs" / "data" / "films" / "unlisted.csv").read_text()
+    (root / "val").symlink_to("/nonexist/val")
+    typed = edgecxr(*options, runs=tmp_path / "runs")
+    assert typed.code == 3 and "val" in typed.error and "/nonexist/val" in typed.error
+
+
+def test_one_class_folder_is_no_data_set(tmp_path: Path) -> None:
+    image(tmp_path / "Normal" / "1.png")
+    with pytest.raises(InputError, match="of one class") as caught:
+        class_folders(tmp_path)
+    assert caught.value.reason == "dataset" and "labels.csv" in str(caught.value)
+
+
 def test_class_folders_may_be_deep(tmp_path: Path) -> None:
     for name in ("NORMAL", "Pneumonia"):
         (tmp_path / name).mkdir()
         deep(tmp_path / name, 1200)
     try:
-        table = class_folders(tmp_path)
-        assert table is not None and len(table) == 2400
+        assert len(class_folders(tmp_path).table) == 2400
     finally:
         for name in ("NORMAL", "Pneumonia"):
             remove_tree(tmp_path / name)

@@ -59,6 +59,7 @@ class Dataset:
             are for people. "cut" lists the splits that were drawn at random: another data set of the same films may
             have other images in them.
         boxes: locations of findings, for any images in any order; empty if nobody has marked them.
+        unused_boxes: number of boxes of findings that are no labels, or not positive after merging readers.
         unlisted: image files beside them that are in no line of a table or no folder of a class, for people to check.
         pictures: how whoever published it rendered those films that are not DICOM, one of
             `edgecxr.vocabulary.RENDERINGS`; None if it is told by each film.
@@ -78,6 +79,7 @@ class Dataset:
     unlisted: tuple[Path, ...] = ()
     pictures: str | None = None
     readers: Callable[[int], Callable[[], Radiograph]] | None = None
+    unused_boxes: int = 0
 
     def __len__(self) -> int:
         """Return the number of images."""

@@ -42,7 +42,8 @@ _SCHEMA = {
     "properties": {
         "format": _COUNT, "name": _TEXT, "phantom": {"type": "boolean"}, "hash": _TEXT, "version": _TEXT,
         "labels": {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": 1000, "uniqueItems": True},
-        "images": _COUNT, "unlisted": _COUNT, "boxes": _COUNT, "data_hash": _TEXT, "inputs": _TEXT,
+        "images": _COUNT, "unlisted": _COUNT, "boxes": _COUNT, "boxes_unused": _COUNT,
+        "data_hash": _TEXT, "inputs": _TEXT,
         "train_hash": {"type": ["string", "null"]},
         "large_hash": _TEXT, "boxes_hash": _TEXT, "decoded_hash": _TEXT,
         "rejected": _COUNTS, "warnings": _COUNTS, "duplicates": _COUNTS, "left": _TEXTS,

@@ -10,7 +10,7 @@ dataset.json       name, labels, provenance, counts, hash
 rejected.csv       id, reason, message
 decoded.jsonl      name, file, file state, warnings, shape and rendering of each film, so that it is not read again
 unlisted.csv       image files that are in no line of a table or no folder of a class; only if there are any
-duplicates.csv     id, same_as and their splits, for images with equal pixels; only if there are any
+duplicates.csv     id, same_as, splits and contradicting labels of images with equal pixels; only if there are any
 contact_sheet.png  sample images
 """
 
@@ -248,13 +248,13 @@ class Prepared:
             lines.append(f"  also at {LARGE_SIZE} px, for teachers of `edgecxr train --res {LARGE_SIZE}`")
         if self.renderings:
             lines.append(f"  films: {in_words(self.renderings)}")
-        if len(self.boxes):
-            lines.append(f"  boxes: {len(self.boxes)} around findings")
+        if (unused := self.info.get("boxes_unused", 0)) or len(self.boxes):
+            others = f"; {unused} others: the finding is no label, or not positive after merging" if unused else ""
+            lines.append(f"  boxes: {len(self.boxes)} around findings{others}")
         if self.info.get("unlisted"):
-            count, where = self.info["unlisted"], self.path / "unlisted.csv"
-            lines.append(f"  images beside folders of classes, or that no line names: {count} (see {where})")
-        twins = self.info.get("duplicates", {})
-        if twins.get("images"):
+            count = f"{self.info['unlisted']} (see {self.path / 'unlisted.csv'})"
+            lines.append(f"  images beside folders of classes, or that no line names: {count}")
+        if (twins := self.info.get("duplicates", {})).get("images"):
             count, across, where = twins["images"], twins.get("across_splits", 0), self.path / "duplicates.csv"
             leak = f"; {across} are in several splits: results will look too good" if across else ""
             lines.append(f"  images that repeat the pixels of an earlier one: {count} (see {where}){leak}")

@@ -179,8 +179,10 @@ def folder(
     warnings += contradictions(findings, targets, abnormal)
     listed: tuple[Box, ...] = ()
     if boxes is not None:
-        listed, box_warnings = listed_boxes(read_table(Path(boxes)), table, image_column, files, findings)
-        warnings += box_warnings
+        sources = choose(None, findings, str(path))
+        kept = listed_boxes(read_table(Path(boxes)), table, image_column, files, findings, sources, targets)
+        listed = tuple(kept.boxes)
+        warnings += kept.warnings
     chosen = {
         "images": str(Path(images).resolve()) if images and Path(images).resolve() != path.resolve().parent else None,
         "image_column": None if image_column == "image" else image_column,

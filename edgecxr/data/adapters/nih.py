@@ -19,9 +19,9 @@ import numpy as np
 
 from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
 from edgecxr.data.adapters.keys import known_patients, refuse_repeats
-from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import listed_boxes
-from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
+from edgecxr.data.dataset import Dataset
+from edgecxr.data.tables.boxes import Kept, listed_boxes
+from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.table import LARGEST_TABLE, Table, listing, read_table
 from edgecxr.errors import InputError, brief
 from edgecxr.storage.reading import BadFile, read_text
@@ -72,7 +72,7 @@ def nih(
     patients, patient_notes = known_patients(table.columns["Patient ID"], table.columns["Image Index"])
     files = _files(folder, table.columns["Image Index"])
     any_there(folder, files)
-    boxes, notes = _boxes(folder, table, files, sources)
+    boxes, notes, unused = _boxes(folder, table, files, sources, targets)
     splits = divided(splits[listed], patients, abnormal, val_fraction, seed)
     notes += patient_notes
     if lacking:
@@ -87,8 +87,9 @@ def nih(
     ids = np.array(table.columns["Image Index"])
     unlisted = without_a_line(_places(folder), [*files, *_files(folder, lacking)])
     return Dataset(
-        name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, boxes, unlisted, PICTURES
-    )
+        name, tuple(sources), ids, targets, abnormal, patients, splits, files, provenance, tuple(boxes), unlisted,
+        PICTURES, unused_boxes=unused,
+    )  # fmt: skip
 
 
 def _splits(table: Table, lists: dict[str, Path]) -> tuple[np.ndarray, np.ndarray]:
@@ -156,19 +157,17 @@ def _places(folder: Path) -> list[Path]:
     return [folder / "images", *sorted(folder.glob("images_*"))]
 
 
-def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources) -> tuple[tuple[Box, ...], list[str]]:
+def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources, targets: np.ndarray) -> Kept:
     path = folder / _BOXES
     if not path.exists():
-        return (), []
+        return Kept([], [], 0)
     listed = read_table(path)
     columns = {_RENAMED.get(column, column): cells for column, cells in listed.columns.items()}
     listed = dataclasses.replace(listed, columns=columns)
-    own, notes = listed_boxes(listed, table, "Image Index", files, OWN)
-    wanted = wanted_of(sources)
-    boxes = [box._replace(label=label) for box in own for label in wanted.get(box.label, [])]
+    kept = listed_boxes(listed, table, "Image Index", files, OWN, sources, targets)
     # Editions of smaller films have the same list of boxes, so scale them.
     scales: dict[int, tuple[float, float]] = {}
-    for box in boxes:
+    for box in kept.boxes:
         if box.index not in scales:
             scales[box.index] = _scale(files[box.index])
     scaled = [
@@ -176,9 +175,9 @@ def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources
             x_min=box.x_min * scales[box.index][0], x_max=box.x_max * scales[box.index][0],
             y_min=box.y_min * scales[box.index][1], y_max=box.y_max * scales[box.index][1],
         )
-        for box in boxes
+        for box in kept.boxes
     ]  # fmt: skip
-    return tuple(scaled), notes
+    return kept._replace(boxes=scaled)
 
 
 def _scale(file: Path) -> tuple[float, float]:

@@ -28,11 +28,11 @@ from edgecxr.data.adapters.checks import (
     warned,
     without_a_line,
 )
-from edgecxr.data.adapters.keys import film_id, lookup, respelt
+from edgecxr.data.adapters.keys import film_id, respelt
 from edgecxr.data.adapters.readers import check_merge, merge_readers
 from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import CORNERS, film_corners
-from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings, wanted_of
+from edgecxr.data.tables.boxes import CORNERS, Kept, film_corners, kept_boxes
+from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError
 
@@ -99,13 +99,13 @@ def vinbigdata(
             *warned(folder, tuple(sources), targets, abnormal, ids, splits),
         ],
     }  # fmt: skip
-    boxes, unscaled = _boxes(folder, table, classes, ids, files, sources, targets)
-    if unscaled:
-        provenance["warnings"].append(
-            f"boxes left out: {unscaled}; neither train_meta.csv nor train.csv has the sizes of the films they are of"
-        )
+    boxes, box_warnings, unused = _boxes(folder, table, classes, ids, files, sources, targets)
+    provenance["warnings"] += box_warnings
     unlisted = without_a_line([paths["train"]], files)
-    return Dataset(name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, boxes, unlisted)
+    return Dataset(
+        name, tuple(sources), ids, targets, abnormal, ids, splits, files, provenance, tuple(boxes), unlisted,
+        unused_boxes=unused,
+    )  # fmt: skip
 
 
 def _classes(table: Table) -> np.ndarray:
@@ -141,42 +141,36 @@ def _boxes(
     files: tuple[Path, ...],
     sources: Sources,
     targets: np.ndarray,
-) -> tuple[tuple[Box, ...], int]:
+) -> Kept:
     """Return the boxes of positive findings, in pixels of the files.
 
     All readers' boxes count if the finding is positive after merging.
-
-    Returns:
-        The boxes, and the number of boxes left out because the size of the original film is not known.
     """
     rows = {name: row for row, name in enumerate(ids.tolist())}
-    wanted = wanted_of(sources)
-    column = {label: place for place, label in enumerate(sources)}
-    shapes = _shapes(folder, table)
-    scales: dict[int, tuple[float, float] | None] = {}
+    images, corners = table.columns["image_id"], film_corners(table)
+    corners[classes == NORMAL] = np.nan
+    lines = list(zip(map(rows.get, images), images, table.columns["class_name"], corners.tolist(), strict=True))
+    kept = kept_boxes(lines, table.path.name, OWN, sources, targets, merged=True)
+    shapes = {} if all(map(_is_dicom, files)) else _shapes(folder, table)
+    scales = {index: _scale(files[index], shapes.get(ids[index])) for index in {box.index for box in kept.boxes}}
     boxes = []
-    unscaled = 0
-    for image, number, corners in zip(table.columns["image_id"], classes, film_corners(table).tolist(), strict=True):
-        row = rows[image]
-        labels = [] if number == NORMAL or math.isnan(corners[0]) else wanted.get(OWN[number], [])
-        for label in labels:
-            if not targets[row, column[label]] >= 0.5:
-                continue
-            if row not in scales:
-                scales[row] = _scale(files[row], shapes.get(image))
-            scale = scales[row]
-            if scale is None:
-                unscaled += 1
-                continue
-            x_min, y_min, x_max, y_max = corners
-            boxes.append(Box(row, label, x_min * scale[0], y_min * scale[1], x_max * scale[0], y_max * scale[1]))
-    return tuple(boxes), unscaled
+    for index, label, *four in kept.boxes:
+        if scale := scales[index]:
+            boxes.append(Box(index, label, *(corner * side for corner, side in zip(four, scale * 2, strict=True))))
+    if unscaled := len(kept.boxes) - len(boxes):
+        kept.warnings.append(
+            f"boxes left out: {unscaled}; neither train_meta.csv nor train.csv has the sizes of the films they are of"
+        )
+    return kept._replace(boxes=boxes)
 
 
 def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
     """Return (rows, columns) of the original films by image.
 
-    Empty unless an edition of smaller pictures lists them.
+    Empty unless an edition of smaller pictures lists them; images without a number are left out.
+
+    Raises:
+        InputError: a size is not above 0, or two lines contradict each other; reason "dataset".
     """
     path, names = folder / "train_meta.csv", ("dim0", "dim1")
     if path.exists():
@@ -187,10 +181,25 @@ def _shapes(folder: Path, table: Table) -> dict[str, tuple[float, float]]:
         names = ("height", "width")
     else:
         return {}
-    # 0 stands for an empty cell.
-    rows, columns = (np.nan_to_num(table.numbers(name)).tolist() for name in names)
-    shapes = lookup(table, "image_id", list(zip(rows, columns, strict=True)))
-    return {image: shape for image, shape in shapes.items() if min(shape) > 0}
+    shapes: dict[str, tuple[float, float]] = {}
+    sizes = zip(*(table.numbers(name).tolist() for name in names), strict=True)
+    for image, line, shape in zip(table.columns["image_id"], table.lines, sizes, strict=True):
+        listed = ", ".join(f"{name} {side:g}" for name, side in zip(names, shape, strict=True))
+        if not all(side > 0 or math.isnan(side) for side in shape):
+            raise InputError(
+                f"line {line} of {table.path}: image {image} has no size ({listed}): give numbers above 0", "dataset"
+            )
+        if not any(map(math.isnan, shape)) and shapes.setdefault(image, shape) != shape:
+            raise InputError(
+                f"line {line} of {table.path}: image {image} has another size ({listed}) than in a line above: keep "
+                "the right one",
+                "dataset",
+            )
+    return shapes
+
+
+def _is_dicom(file: Path) -> bool:
+    return file.suffix.lower() in (".dicom", ".dcm")
 
 
 def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -198,7 +207,7 @@ def _scale(file: Path, shape: tuple[float, float] | None) -> tuple[float, float]
 
     None if they are not known.
     """
-    if file.suffix.lower() in (".dicom", ".dcm"):
+    if _is_dicom(file):
         return 1.0, 1.0
     if shape is None:
         return None

@@ -10,7 +10,6 @@ annotations/patients.csv (image_id,patient) is not from PhysioNet; if it exists,
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ import numpy as np
 from edgecxr.data.adapters.checks import refuse_outside, warned, without_a_line
 from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, respelt
 from edgecxr.data.adapters.readers import check_merge, merge_readers
-from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import CORNERS, film_corners, left_out_warnings
-from edgecxr.data.tables.labels import SETS, Sources, choose, merged, plain_name, unknown_warnings, wanted_of
+from edgecxr.data.dataset import Dataset
+from edgecxr.data.tables.boxes import CORNERS, Kept, film_corners, kept_boxes
+from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.splits import cut_validation
 from edgecxr.data.tables.table import listing, read_table
 from edgecxr.errors import InputError, UsageError
@@ -77,18 +76,15 @@ def vindr(
     refuse_outside(folder, files)
     _check_images(folder, split_ids[0], split_ids[1], files)
 
-    boxes: list[Box] = []
-    notes: list[str] = []
-    for split in ("train", "test"):
-        of_split, left_out = _boxes(folder / "annotations" / f"annotations_{split}.csv", ids, sources, targets)
-        boxes += of_split
-        notes += left_out
+    kept = [_boxes(folder, split, ids, sources, targets) for split in ("train", "test")]
+    boxes = tuple(box for part in kept for box in part.boxes)
     unlisted = without_a_line((folder / "train", folder / "test"), files)
     patients, patient_notes = _patients(folder, ids)
     splits = np.repeat(["train", "test"], [len(part) for part in split_ids])
     splits = cut_validation(splits, patients, abnormal, val_fraction, seed)
-    warnings = notes + patient_notes + unknown_warnings(sources, own, "VinDr-CXR")
+    warnings = patient_notes + unknown_warnings(sources, own, "VinDr-CXR")
     warnings += warned(folder, tuple(sources), targets, abnormal, patients, splits)
+    warnings += [warning for part in kept for warning in part.warnings]
     facts: dict[str, Any] = {
         "kind": "vindr",
         "source": str(folder.resolve()),
@@ -99,7 +95,10 @@ def vindr(
         "phantom": False,
         "warnings": warnings,
     } | (provenance or {})
-    return Dataset(name, tuple(sources), ids, targets, abnormal, patients, splits, files, facts, tuple(boxes), unlisted)
+    return Dataset(
+        name, tuple(sources), ids, targets, abnormal, patients, splits, files, facts, boxes, unlisted,
+        unused_boxes=sum(part.unused for part in kept),
+    )  # fmt: skip
 
 
 def _sources(labels: str | Sequence[str]) -> Sources:
@@ -155,34 +154,20 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
         )
 
 
-def _boxes(path: Path, ids: np.ndarray, sources: Sources, targets: FloatArray) -> tuple[list[Box], list[str]]:
-    """Return the boxes of positive findings, and warnings about those left out."""
+def _boxes(folder: Path, split: str, ids: np.ndarray, sources: Sources, targets: FloatArray) -> Kept:
+    """Return the boxes of a split's positive findings."""
+    path = folder / "annotations" / f"annotations_{split}.csv"
     if not path.exists():
-        return [], []
+        return Kept([], [], 0)
     table = read_table(path)
     table.require(("image_id", "class_name", *CORNERS))
     rows = {name: row for row, name in enumerate(ids.tolist())}
-    places = {label: place for place, label in enumerate(sources)}
-    wanted = wanted_of(sources)
-    wanted = {plain_name(name): labels for name, labels in wanted.items()}
-    known = {plain_name(name) for name in (*SETS["all"], *_ALIASES, NORMAL)}
-    boxes = []
-    left_out: dict[str, list[str]] = {"images": [], "findings": []}
-    names = zip(table.columns["image_id"], table.columns["class_name"], strict=True)
-    for (image, finding), corners in zip(names, film_corners(table).tolist(), strict=True):
-        # Corners are empty for "No finding" and for diagnoses of the whole film.
-        if math.isnan(corners[0]):
-            continue
-        row = rows.get(film_id(image))
-        if row is None:
-            left_out["images"].append(image)
-            continue
-        if plain_name(finding) not in known:
-            left_out["findings"].append(finding)
-        for label in wanted.get(plain_name(_ALIASES.get(finding, finding)), []):
-            if targets[row, places[label]] >= 0.5:
-                boxes.append(Box(row, label, *corners))
-    return boxes, left_out_warnings(left_out, "VinDr-CXR")
+    images = table.columns["image_id"]
+    findings = [_ALIASES.get(name, name) for name in table.columns["class_name"]]
+    # Corners are empty for "No finding" and for diagnoses of the whole film.
+    of = [rows.get(film_id(image)) for image in images]
+    lines = list(zip(of, images, findings, film_corners(table).tolist(), strict=True))
+    return kept_boxes(lines, f"image_labels_{split}.csv", SETS["all"], sources, targets, merged=True)
 
 
 def _patients(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,14 @@ from numpy.typing import NDArray
 
 import edgecxr
 from edgecxr.data.dataset import SPLITS, Box, Dataset
+from edgecxr.data.prepare.copies import (
+    BLOCK,
+    DUPLICATES,
+    across_splits,
+    contradicted_labels,
+    contradiction_warnings,
+    copies_of,
+)
 from edgecxr.data.prepare.journal import LARGEST_LINES, Journal, Outcome
 from edgecxr.data.prepare.renderings import count_renderings, rendering_warnings
 from edgecxr.data.prepared import (
@@ -30,7 +37,7 @@ from edgecxr.data.prepared import (
     train_hash,
 )
 from edgecxr.data.sheet import contact_sheet
-from edgecxr.data.tables.boxes import BOXES, COLUMNS, scaled
+from edgecxr.data.tables.boxes import BOXES, COLUMNS, placement_warnings, scaled
 from edgecxr.data.tables.splits import class_warnings
 from edgecxr.errors import InputError
 from edgecxr.films.radiograph import TURNED
@@ -43,9 +50,8 @@ from edgecxr.storage.spreadsheet import csv_text
 from edgecxr.vocabulary import RENDERINGS, FloatArray
 
 _MANY_MISSING = 0.05
-_BLOCK = 256  # images in memory at a time
 
-DUPLICATES, UNLISTED = "duplicates.csv", "unlisted.csv"
+UNLISTED = "unlisted.csv"
 
 
 def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, folder: Path) -> None:
@@ -66,8 +72,8 @@ def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, fo
         with (folder / _file_of(size)).open("wb") as file:
             head = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), size, size)}
             np.lib.format.write_array_header_1_0(file, head)
-            for start in range(0, len(kept), _BLOCK):
-                file.write(journal.images(kept[start : start + _BLOCK], size).data)
+            for start in range(0, len(kept), BLOCK):
+                file.write(journal.images(kept[start : start + BLOCK], size).data)
     targets, abnormal = dataset.targets[kept], dataset.abnormal[kept]
     fixed = (dataset.ids[kept], dataset.patients[kept], dataset.splits[kept])
     lines = zip(*(column.tolist() for column in fixed), np.column_stack([abnormal, targets]), strict=True)
@@ -87,11 +93,15 @@ def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, fo
     if boxes:
         places = ([ids[box.index], box.label, *(f"{corner:.2f}" for corner in box[2:])] for box in boxes)
         _write_csv(folder / BOXES, COLUMNS, places)
-    twins = _duplicates(journal, kept)
+    twins = copies_of(journal, kept)
+    contradicted = contradicted_labels(dataset, twins)
     if twins:
         splits = dataset.splits.tolist()
-        lines_of = ([ids[twin], ids[first], splits[twin], splits[first]] for twin, first in twins)
-        _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same"), lines_of)
+        lines_of = (
+            [ids[twin], ids[first], splits[twin], splits[first], "|".join(contradicted.get(twin, []))]
+            for twin, first in twins
+        )
+        _write_csv(folder / DUPLICATES, ("id", "same_as", "split", "split_of_same", "contradicts"), lines_of)
     write_unlisted(folder, dataset)
     info = {
         "format": FORMAT,
@@ -104,12 +114,13 @@ def write(dataset: Dataset, journal: Journal, states: list[str], inputs: str, fo
         "unlisted": len(dataset.unlisted),
         "films": _sizes([o.shape for o in outcomes if o.shape]),
         "boxes": len(boxes),
-        "duplicates": {"images": len(twins), "across_splits": _across_splits(twins, dataset.splits)},
+        "boxes_unused": dataset.unused_boxes,
+        "duplicates": {"images": len(twins), "across_splits": across_splits(twins, dataset.splits)},
         "warnings": warnings,
         "warned": {text: ids[film] for text, film in warned.items()},
         "counts": _counts(dataset, outcomes, kept),
         "provenance": dataset.provenance,
-        "left": _left(dataset, outcomes, kept),
+        "left": _left(dataset, outcomes, kept) + contradiction_warnings(contradicted, dict(twins), ids),
         "train_hash": train_hash(dataset.ids[dataset.splits == "train"]),
         "hash": content_hash(folder),
         "inputs": inputs,
@@ -147,10 +158,10 @@ def adopt(journal: Journal, dataset: Dataset, states: list[str], out: Path) -> N
     except (InputError, OSError, BadFile):
         return
     places = {name: index for index, name in enumerate(dataset.ids.tolist())}
-    for start in range(0, min(len(lines), len(prepared)), _BLOCK):
+    for start in range(0, min(len(lines), len(prepared)), BLOCK):
         # Map again for each block: what was read counts as memory while the map is open.
         maps = [mapped(out / _file_of(size), len(prepared), size) for size in sizes]
-        for row in range(start, min(start + _BLOCK, len(lines), len(prepared))):
+        for row in range(start, min(start + BLOCK, len(lines), len(prepared))):
             decoded = _decoded(lines[row])
             index = -1 if decoded is None else places.get(decoded.name, -1)
             if decoded is None or index < 0 or index in journal.outcomes:
@@ -224,22 +235,6 @@ def _sizes(shapes: list[tuple[int, int]]) -> dict[str, list[int]]:
     }
 
 
-def _duplicates(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Return pairs (duplicate, first image with equal pixels).
-
-    Pixels are those of the 224 px images.
-    """
-    first: dict[bytes, int] = {}
-    twins = []
-    for start in range(0, len(kept), _BLOCK):
-        part = kept[start : start + _BLOCK]
-        for index, image in zip(part.tolist(), journal.images(part), strict=True):
-            seen = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
-            if seen != index:
-                twins.append((index, seen))
-    return twins
-
-
 def _of_unturned(dataset: Dataset, outcomes: list[Outcome]) -> tuple[Box, ...]:
     """Return the boxes of films that were not turned.
 
@@ -258,6 +253,8 @@ def _left(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> 
     unsure = len(dataset.boxes) - len(_of_unturned(dataset, outcomes))
     if unsure:
         warnings.append(f"boxes left out: {unsure}; their films were turned, as PatientOrientation says")
+    shapes = {outcome.index: outcome.shape for outcome in outcomes if outcome.shape}
+    warnings += placement_warnings(_of_unturned(dataset, outcomes), shapes, dataset.ids.tolist())
     splits = dataset.splits[kept]
     lost = [split for split in SPLITS if split in dataset.splits and split not in splits]
     warnings += [f"of the images of {split} none can be used" for split in lost]
@@ -266,14 +263,6 @@ def _left(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> 
     labels = [dataset.labels[column] for column in known]
     warnings += rendering_warnings(dataset, [outcomes[index] for index in kept.tolist()])
     return warnings + class_warnings(labels, dataset.targets[kept][:, known], dataset.abnormal[kept], splits)
-
-
-def _across_splits(twins: list[tuple[int, int]], splits: NDArray[np.str_]) -> int:
-    """Return how many images have equal pixels in another split."""
-    groups: dict[int, list[int]] = {}
-    for twin, first in twins:
-        groups.setdefault(first, [first]).append(twin)
-    return sum(len(group) for group in groups.values() if len(set(splits[group].tolist())) > 1)
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:

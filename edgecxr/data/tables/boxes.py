@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.data.dataset import Box
+from edgecxr.data.tables.labels import Sources, plain_name, wanted_of
 from edgecxr.data.tables.table import Table, listing, read_table
 from edgecxr.errors import InputError
 from edgecxr.films.resize import BASE_SIZE
@@ -23,8 +25,8 @@ COLUMNS = ("id", "label", *CORNERS)
 
 _LABELS = ("label", "finding", "class_name", "finding label")
 _SIZED = ("x", "y", "w", "h")
-ALIASES = {"Infiltrate": "Infiltration"}
-"""Names of findings in NIH's list of boxes -> in its table of labels."""
+_ALIASES = {"infiltrate": "infiltration"}  # in NIH's list of boxes, and in its table of labels
+_CLIPPED = 0.02  # share of a film's side by which a box may reach beyond it without a warning
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,20 +80,103 @@ def film_corners(table: Table, columns: Sequence[str] = CORNERS, sized: bool = F
     return corners
 
 
+class Kept(NamedTuple):
+    """Boxes of a list that belong to a data set.
+
+    Attributes:
+        boxes: those that are kept, in the order of the list.
+        warnings: on those that contradict the data set, by reason.
+        unused: number of boxes of findings that are not wanted, or not positive after merging.
+    """
+
+    boxes: list[Box]
+    warnings: list[str]
+    unused: int
+
+
+def kept_boxes(
+    listed: Sequence[tuple[int | None, str, str, Sequence[float]]],
+    table: str,
+    own: Sequence[str],
+    sources: Sources,
+    targets: FloatArray,
+    merged: bool = False,
+) -> Kept:
+    """Return the boxes of known images and wanted findings.
+
+    Args:
+        listed: image's row in the data set or None, its name, the finding, and the corners; NaN if there is no box.
+        table: name of the table of labels, for warnings.
+        own: the data set's own findings. Those in `listed` may differ in case, blanks and underscores.
+        sources: the L wanted findings, see `edgecxr.data.tables.labels`.
+        targets: (N, L) in [0, 1] or NaN.
+        merged: whether the targets are those of several readers: then only boxes of positive findings are kept, and
+            others are no contradiction.
+    """
+    wanted, column = wanted_of(sources), {label: place for place, label in enumerate(sources)}
+    names: dict[str, str | None] = {}
+    boxes: list[Box] = []
+    absent: list[str] = []
+    unused = 0
+    left_out: dict[str, list[str]] = {"images": [], "findings": []}
+    for row, image, finding, corners in listed:
+        if math.isnan(corners[0]):
+            continue
+        name = names[finding] if finding in names else names.setdefault(finding, _own_name(finding, own))
+        if row is None:
+            left_out["images"].append(image)
+        elif name is None:
+            left_out["findings"].append(finding)
+        else:
+            labels = [of for of in wanted.get(name, []) if not merged or targets[row, column[of]] >= 0.5]
+            boxes += [Box(row, label, *corners) for label in labels]
+            unused += not labels
+            absent += [f"{image} {label}" for label in labels if targets[row, column[label]] < 0.5]
+    warnings = []
+    if absent:
+        shown = listing(dict.fromkeys(absent), 3)
+        warnings.append(
+            f"boxes around findings that {table} calls absent: {len(absent)} ({shown}); both stay as they are"
+        )
+    warnings += [
+        f"boxes left out: {len(unknown)}; {table} has no such {kind} ({listing(dict.fromkeys(unknown), 3)})"
+        for kind, unknown in left_out.items()
+        if unknown
+    ]
+    return Kept(boxes, warnings, unused)
+
+
+def _own_name(finding: str, own: Sequence[str]) -> str | None:
+    """Return a data set's own name of a finding.
+
+    None if there is none, or more than one.
+    """
+    if finding in own:
+        return finding
+    plain = plain_name(finding)
+    alike = [name for name in own if plain_name(name) in (plain, _ALIASES.get(plain))]
+    return alike[0] if len(alike) == 1 else None
+
+
 def listed_boxes(
-    listed: Table, table: Table, image_column: str, files: Sequence[Path], labels: Sequence[str]
-) -> tuple[tuple[Box, ...], list[str]]:
-    """Return the boxes that belong to a data set's images and labels.
+    listed: Table,
+    table: Table,
+    image_column: str,
+    files: Sequence[Path],
+    own: Sequence[str],
+    sources: Sources,
+    targets: FloatArray,
+) -> Kept:
+    """Return the boxes of a list, see `kept_boxes`.
 
     Args:
         listed: one box per row; a row with four empty corners is not a box.
         table: table of the data set.
         image_column: column of images in both; in `listed` it may also hold paths relative to the folder of `table`.
         files: the N images of `table`.
-        labels: the L findings.
-
-    Returns:
-        The boxes, and up to two warnings: on boxes of unknown images and on boxes of unknown findings.
+        own: the data set's own findings.
+        sources: the L wanted findings.
+        targets: (N, L) in [0, 1] or NaN.
 
     Raises:
         InputError: a column is missing, or a row is not a box; reason "dataset".
@@ -107,36 +192,13 @@ def listed_boxes(
     here = Path.cwd()
     rows = {os.path.normpath(here / file): row for row, file in enumerate(files)}
     rows |= {image: row for row, image in enumerate(table.columns[image_column])}
-    boxes = []
-    left_out: dict[str, list[str]] = {"images": [], "findings": []}
-    names = zip(listed.columns[image_column], listed.columns[label_column], strict=True)
-    for (image, finding), corners in zip(names, _listed_corners(listed).tolist(), strict=True):
-        if math.isnan(corners[0]):
-            continue
-        spellings = (image, *(os.path.normpath(here / table.path.parent / path) for path in _slashes(image)))
-        row = next((rows[spelling] for spelling in spellings if spelling in rows), None)
-        label = finding if finding in labels else ALIASES.get(finding, finding)
-        if row is None:
-            left_out["images"].append(image)
-        elif label not in labels:
-            left_out["findings"].append(finding)
-        else:
-            boxes.append(Box(row, label, *corners))
-    return tuple(boxes), left_out_warnings(left_out, table.path.name)
-
-
-def left_out_warnings(left_out: Mapping[str, Sequence[str]], where: str) -> list[str]:
-    """Return a warning for each reason why boxes are left out.
-
-    Args:
-        left_out: "images" or "findings" -> the unknown ones, one for each box.
-        where: what does not know them.
-    """
-    return [
-        f"boxes left out: {len(unknown)}; {where} has no such {kind} ({listing(dict.fromkeys(unknown), 3)})"
-        for kind, unknown in left_out.items()
-        if unknown
+    images, findings = listed.columns[image_column], listed.columns[label_column]
+    places = [
+        (image, *(os.path.normpath(here / table.path.parent / path) for path in _slashes(image))) for image in images
     ]
+    of = [next((rows[place] for place in each if place in rows), None) for each in places]
+    lines = list(zip(of, images, findings, _listed_corners(listed).tolist(), strict=True))
+    return kept_boxes(lines, table.path.name, own, sources, targets)
 
 
 def _slashes(image: str) -> tuple[str, str]:
@@ -184,6 +246,37 @@ def scaled(boxes: Iterable[Box], shapes: Mapping[int, tuple[int, int]], labels: 
         if x_min < x_max and y_min < y_max:
             result.append(Box(box.index, box.label, x_min, y_min, x_max, y_max))
     return sorted(result, key=lambda box: (box.index, order[box.label], box[2:]))
+
+
+def placement_warnings(boxes: Iterable[Box], shapes: Mapping[int, tuple[int, int]], ids: Sequence[str]) -> list[str]:
+    """Return warnings about the boxes that `scaled` leaves out or cuts.
+
+    Args:
+        boxes: boxes in pixels of the film.
+        shapes: index of an image -> (rows, columns) of its film; rejected films have none.
+        ids: names of the images.
+    """
+    left_out: dict[str, list[str]] = {
+        "boxes left out: {}, outside of their film ({}): are they of another size?": [],
+        "boxes left out: {}, without an area ({})": [],
+        "boxes left out: {}, of films that are rejected ({})": [],
+        "boxes that reach far beyond their film: {} ({}): are they of another size? They are clipped": [],
+    }
+    outside, flat, rejected, clipped = left_out.values()
+    for box in boxes:
+        rows, columns = shapes.get(box.index, (0, 0))
+        beyond = (
+            max(-box.x_min / columns, box.x_max / columns - 1, -box.y_min / rows, box.y_max / rows - 1) if rows else 0
+        )
+        if not rows:
+            rejected.append(ids[box.index])
+        elif box.x_max <= 0 or box.y_max <= 0 or box.x_min >= columns or box.y_min >= rows:
+            outside.append(ids[box.index])
+        elif not scaled([box], shapes, [box.label]):
+            flat.append(ids[box.index])
+        elif beyond > _CLIPPED:
+            clipped.append(ids[box.index])
+    return [text.format(len(films), listing(dict.fromkeys(films), 3)) for text, films in left_out.items() if films]
 
 
 def read_boxes(path: Path, ids: NDArray[np.str_], labels: Sequence[str]) -> Boxes:

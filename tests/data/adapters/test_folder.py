@@ -340,12 +340,12 @@ def test_images_of_boxes_are_named_as_in_the_table_or_from_its_folder(tmp_path: 
 
 
 def test_boxes_of_unknown_images_and_findings_are_counted_and_left_out(tmp_path: Path) -> None:
-    names = ["i/1.png,Edema", "x.png,Edema", "x.png,Edema", "y.png,Mass", "i/0.png,Mass", "i/2.png,edema"]
+    names = ["i/1.png,Edema", "x.png,Edema", "x.png,Edema", "y.png,Mass", "i/0.png,Mass", "i/2.png,Dark spot"]
     dataset = boxed(tmp_path, "image,label,x,y,w,h\n" + "".join(f"{name},1,1,1,1\n" for name in names))
     assert dataset.boxes == ((1, "Edema", 1, 1, 2, 2),)
     assert dataset.provenance["warnings"][-2:] == [
         "boxes left out: 3; labels.csv has no such images (x.png, y.png)",
-        "boxes left out: 2; labels.csv has no such findings (Mass, edema)",
+        "boxes left out: 2; labels.csv has no such findings (Mass, Dark spot)",
     ]
 
 
@@ -383,6 +383,16 @@ def test_a_table_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -
     ):
         with pytest.raises(InputError, match=message):
             folder(path, boxes=name, val_fraction=0)
+
+
+def test_boxes_of_another_size_and_around_what_is_absent_are_said(tmp_path: Path) -> None:
+    films, boxes = image_folder(tmp_path / "shades", 8), tmp_path / "boxes.csv"
+    lines = ["0.png,dark,500,500,9,9", "1.png,DARK,2,2,9,9", "2.png,Dark,5,5,0,0", "3.png,Dark,-9,-9,5,5"]
+    boxes.write_text("\n".join(["image,label,x,y,w,h", *lines, ""]))
+    typed = edgecxr("prepare", "folder", films, "--boxes", boxes, "--workers", "1", runs=tmp_path / "runs")
+    assert typed.code == 0 and "  boxes: 1 around findings\n" in typed.out
+    assert "left out: 2, outside" in typed.err and "left out: 1, without" in typed.err
+    assert "absent: 2 (0.png Dark, 2.png Dark)" in typed.err
 
 
 def test_boxes_are_typed_with_an_option_that_only_a_folder_takes(tmp_path: Path) -> None:

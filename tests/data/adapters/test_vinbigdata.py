@@ -85,3 +85,27 @@ def test_films_of_vinbigdata_without_pixels_or_transfer_syntax(tmp_path: Path) -
     prepared = prepare(vinbigdata(folder), tmp_path / "out", 1)
     assert prepared.info["rejected"] == {"no-pixels": 1, "not-found": 1}
     assert {"0a"} < set(prepared.ids.tolist()) and not {"0b", "0c"} & set(prepared.ids.tolist())
+
+
+@pytest.mark.parametrize("sizes", [("0c", -96, 96), ("0c", 0, 96), ("0c", 96, "wide"), ("0b", 48, 96)])
+def test_sizes_that_are_none_or_contradict_each_other_are_refused_with_their_line(
+    tmp_path: Path, sizes: tuple[object, ...]
+) -> None:
+    header = ("image_id", "dim0", "dim1")
+    table(vinbigdata_layout(tmp_path, ".png") / "train_meta.csv", header, [("0a", 96, 96), ("0b", 96, 96), sizes])
+    with pytest.raises(InputError, match=r"line 4 of .*train_meta\.csv") as caught:
+        vinbigdata(tmp_path)
+    assert caught.value.reason == "dataset"
+
+
+def test_boxes_of_films_without_a_size_are_counted_and_sizes_of_dicom_films_do_not_matter(tmp_path: Path) -> None:
+    header = ("image_id", "dim0", "dim1")
+    whole = len(vinbigdata(vinbigdata_layout(tmp_path / "png", ".png")).boxes)
+    rows = [(image, 96, "" if image == "0b" else 96) for image in VINBIGDATA_ROWS]
+    table(tmp_path / "png" / "train_meta.csv", header, [*rows, rows[0]])
+    dataset = vinbigdata(tmp_path / "png")
+    assert len(dataset.boxes) == whole - 3
+    assert [text for text in dataset.provenance["warnings"] if text.startswith("boxes left out: 3;")]
+    vinbigdata_layout(tmp_path / "dicom")
+    table(tmp_path / "dicom" / "train_meta.csv", header, [("0a", 0, 0)])
+    assert len(vinbigdata(tmp_path / "dicom").boxes) == whole

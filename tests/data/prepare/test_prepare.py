@@ -154,7 +154,8 @@ def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> No
         (source / name).write_bytes((source / "9.png").read_bytes())
     prepared = prepare(folder(source), tmp_path / "out", 1)
     assert (prepared.path / "duplicates.csv").read_text().splitlines() == [
-        "id,same_as,split,split_of_same", "10.png,9.png,val,train", "12.png,9.png,train,train",
+        "id,same_as,split,split_of_same,contradicts",
+        "10.png,9.png,val,train,Edema", "12.png,9.png,train,train,Edema",
     ]  # fmt: skip
     assert prepared.info["duplicates"] == {"images": 2, "across_splits": 3}
     assert re.search(r"repeat the pixels .*: 2 \(see", prepared.describe())

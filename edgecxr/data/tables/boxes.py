@@ -193,10 +193,12 @@ def listed_boxes(
     rows = {os.path.normpath(here / file): row for row, file in enumerate(files)}
     rows |= {image: row for row, image in enumerate(table.columns[image_column])}
     images, findings = listed.columns[image_column], listed.columns[label_column]
-    places = [
-        (image, *(os.path.normpath(here / table.path.parent / path) for path in _slashes(image))) for image in images
-    ]
-    of = [next((rows[place] for place in each if place in rows), None) for each in places]
+
+    def row_of(image: str) -> int | None:
+        paths = (os.path.normpath(here / table.path.parent / path) for path in _slashes(image))
+        return next((rows[spelling] for spelling in (image, *paths) if spelling in rows), None)
+
+    of = list(map(row_of, images))
     lines = list(zip(of, images, findings, _listed_corners(listed).tolist(), strict=True))
     return kept_boxes(lines, table.path.name, own, sources, targets)
 

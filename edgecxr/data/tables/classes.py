@@ -267,7 +267,7 @@ def _inner(text: str) -> str:
 
 
 def option(word: str, name: str) -> str:
-    """Return an option with a name as its value, as it is typed in a shell."""
+    """Return an option with its value as typed in a shell."""
     return f"--{word} {shlex.quote(name)}" if not name.startswith("-") else f"--{word}={name}"
 
 

@@ -96,12 +96,12 @@ def test_vinbigdata_joins_spellings_and_leaves_out_boxes_of_unknown_scale(tmp_pa
     text = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(text.replace("0b,Cardiomegaly,3,R8", "0B.png,Cardiomegaly,3,R8"))
     assert vinbigdata(folder).ids.tolist() == whole.ids.tolist() and len(vinbigdata(folder).boxes) == len(whole.boxes)
-    rewritten(folder / "train_meta.csv", "dim0", {list(VINBIGDATA_ROWS).index("0b") + 2: "0"})
+    rewritten(folder / "train_meta.csv", "dim0", {list(VINBIGDATA_ROWS).index("0b") + 2: ""})
     dataset = vinbigdata(folder)
     left = len(whole.boxes) - len(dataset.boxes)
     assert left and any(f"left out: {left};" in text for text in dataset.provenance["warnings"])
 
     with (folder / "train_meta.csv").open("a") as file:
         file.write("0d,95,96\r\n")
-    with pytest.raises(InputError, match=r"train_meta\.csv .*'0d'"):
+    with pytest.raises(InputError, match=r"train_meta\.csv.* 0d "):
         vinbigdata(folder)

@@ -247,15 +247,8 @@ def test_a_wrong_box_is_refused_with_its_place(tmp_path: Path, row: str, message
 
 def test_boxes_of_unknown_images_and_findings_are_counted_and_case_does_not_count(tmp_path: Path) -> None:
     folder = make(tmp_path, TRAIN, TEST)
-    mark(
-        folder,
-        "test",
-        "t,OTHER DISEASES,1,1,8,8",
-        "T.dicom,Edema,1,1,8,8",
-        "u,Edema,1,1,8,8",
-        "t,Rash,1,1,8,8",
-        "t,edema,1,1,8,8",
-    )
+    boxes = ("t,OTHER DISEASES", "T.dicom,Edema", "zz,Edema", "t,Rash", "t,edema")
+    mark(folder, "test", *(f"{box},1,1,8,8" for box in boxes))
     dataset = vindr(folder, LABELS)
     assert [box.label for box in dataset.boxes] == ["Other diseases"]
     left_out = [text for text in dataset.provenance["warnings"] if text.startswith("boxes left out: 1; ")]

@@ -39,7 +39,7 @@ _NEUTRAL = frozenset(
 """Words that say nothing beside these."""
 
 _NOTHING = frozenset(
-    (*NEGATIVE, "0", "0.0", "nil", "none", "nothing", "clear", "clean", "control", "controls", "ok", "okay", "nad",
+    (*NEGATIVE, "0", "0.0", "nil", "none", "nothing", "health", "clear", "clean", "control", "controls", "ok", "okay", "nad",
      "wnl", "ras", "ob", "negativ", "negativo", "negativa", "negatif", "unknown", "unbekannt", "inconnu", "desconocido",
      "unlabeled", "unlabelled", "missing", "undefined", "pending", "[]", "{}", "()", "--", "\u2013", "\u2014")
 )  # fmt: skip

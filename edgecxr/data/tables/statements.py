@@ -39,9 +39,10 @@ _NEUTRAL = frozenset(
 """Words that say nothing beside these."""
 
 _NOTHING = frozenset(
-    (*NEGATIVE, "0", "0.0", "nil", "none", "nothing", "health", "clear", "clean", "control", "controls", "ok", "okay", "nad",
-     "wnl", "ras", "ob", "negativ", "negativo", "negativa", "negatif", "unknown", "unbekannt", "inconnu", "desconocido",
-     "unlabeled", "unlabelled", "missing", "undefined", "pending", "[]", "{}", "()", "--", "\u2013", "\u2014")
+    (*NEGATIVE, "0", "0.0", "nil", "none", "nothing", "health", "clear", "clean", "control", "controls", "ok", "okay",
+     "nad", "wnl", "ras", "ob", "negativ", "negativo", "negativa", "negatif", "unknown", "unbekannt", "inconnu",
+     "desconocido", "unlabeled", "unlabelled", "missing", "undefined", "pending", "[]", "{}", "()", "--", "\u2013",
+     "\u2014")
 )  # fmt: skip
 """Whole names that may say that nothing is wrong, or that nothing is known."""
 

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 _LARGEST_FILE = 8 << 20
 _LARGEST, _SMALLEST = 1 << 53, 1e-12
-"""What is above, or below and not 0, is no figure of a benchmark; sums and ratios of such numbers may overflow."""
+"""Bounds of plausible figures but 0; sums and ratios of numbers beyond them may overflow."""
 
 _LONGEST, _LONGEST_NAME = 10_000, 300
 _MOST_AREAS = 20_000

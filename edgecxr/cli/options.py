@@ -220,7 +220,7 @@ def require_torch() -> None:
     for package in ("torch", "timm", "lightning_fabric", "safetensors"):
         try:
             there = find_spec(package) is not None
-        except ModuleNotFoundError:  # who looks for packages may also say it like this
+        except ModuleNotFoundError:  # import hooks may raise this, too
             there = False
         if not there:
             raise MissingPackage(package.replace("_", "-"), "train", "training")

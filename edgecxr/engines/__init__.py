@@ -1,4 +1,1 @@
-"""Inference engines behind one interface: tensors in, tensors out.
-
-They do not depend on anything specific to X-rays.
-"""
+"""Inference engines behind one interface: images in, outputs out."""

@@ -22,7 +22,8 @@ from edgecxr.node.secret_file import read_secret
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import DATABASE, Spool
 from edgecxr.node.surroundings import certificate_files, findings, unfit
-from edgecxr.node.tls.certificates import client_context, ending, server_context
+from edgecxr.node.tls.certificates import ending, server_context
+from edgecxr.node.tls.client_tls import ClientTls
 from edgecxr.node.web.web_settings import check_web, listener
 from edgecxr.terminal import aligned
 from edgecxr.workers.isolation import isolation
@@ -111,12 +112,12 @@ def _check_certificates(config: NodeConfig) -> list[str]:
             lines.append("warning: [tls] has no `ca`, so that a peer is known by its AE title and address alone")
     for to in config.destination:
         if to.uses_tls:
-            client_context(to.ca or (tls.ca if tls else None), to.certificate, to.key)
+            ClientTls(to, tls).made()
         for path in (to.token_file, to.password_file):
             if path is not None:
                 read_secret(path)
-    if (audit := config.audit) is not None:
-        client_context(audit.ca or (tls.ca if tls else None), audit.certificate, audit.key)
+    if config.audit is not None:
+        ClientTls(config.audit, tls).made()
     sentences = [ending(path) for path in certificate_files(config)]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 

@@ -95,7 +95,7 @@ def take(
 
     Args:
         spool: the spool.
-        building: the file; it is moved or stays as it is.
+        building: the file; it is moved, removed if the film is in the spool already, or stays if there is an error.
         file: open for writing, and flushed.
         source: where it comes from.
         audit: gets to know of it.

@@ -127,7 +127,7 @@ class WatchedFolder:
             say(f"watch: film {number} from {printable(path)}")
         except _SourceError as error:
             say(f"watch: not yet {printable(path)}: {error}")
-            self._resting[path] = (state, now + _AGAIN)
+            self._resting[path] = (state, now + _AGAIN - REST)
             return False
         except NotTaken as error:
             outcome, is_film = str(error), False

@@ -29,7 +29,7 @@ from edgecxr.node.audit.audit_trail import FOLDER, HEAD, End, entry_of, file_nam
 from edgecxr.node.audit.audit_xml import to_xml
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop
-from edgecxr.node.tls.certificates import client_context
+from edgecxr.node.tls.client_tls import ClientTls
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.reading import BadFile, open_file, read_bytes
 from edgecxr.terminal import say
@@ -82,7 +82,7 @@ class AuditSyslog:
     """
 
     def __init__(self, repository: Repository, config: NodeConfig) -> None:
-        self._repository, self._tls = repository, config.tls
+        self._repository, self._tls = repository, ClientTls(repository, config.tls)
         self._folder = config.folder / FOLDER
         self._socket: ssl.SSLSocket | None = None
         self._sent = self._counted = self._position()
@@ -187,11 +187,7 @@ class AuditSyslog:
 
     def _connected(self) -> ssl.SSLSocket:
         if self._socket is None:
-            to, tls = self._repository, self._tls
-            own = (to.certificate, to.key)
-            if to.certificate is None and tls is not None:
-                own = (tls.certificate, tls.key)
-            context = client_context(to.ca or (tls.ca if tls else None), *own)
+            to, context = self._repository, self._tls.context()
             plain = socket.create_connection((to.host, to.port), timeout=CONNECT)
             try:
                 self._socket = context.wrap_socket(plain, server_hostname=to.tls_name or to.host)

@@ -23,10 +23,10 @@ from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.node.bounded_socket import BoundedSocket
 from edgecxr.node.limits import Limits
 from edgecxr.node.node_config import NodeConfig
-from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.node.sending.no_connection import AssociationAttempt, no_connection
+from edgecxr.node.tls.client_tls import ClientTls
 from edgecxr.terminal import printable
 
 CONNECT, ANSWER = 5.0, 30.0
@@ -73,7 +73,7 @@ class Association:
         for sop_class, syntaxes in contexts:
             self._entity.add_requested_context(sop_class, syntaxes)
         self._handlers = list(handlers)
-        self._tls = ClientTls(destination, config)
+        self._tls = ClientTls(destination, config.tls)
         self._association: Any = None
         self.was_established, self.sent_as = False, ("", "")
 

@@ -23,10 +23,10 @@ from edgecxr.errors import UsageError, brief
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.secret_file import read_secret
 from edgecxr.node.sending.association import ANSWER, CONNECT, as_comprehensive
-from edgecxr.node.sending.client_tls import ClientTls
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.sending.failures import Refused, Unreachable
 from edgecxr.node.sending.no_connection import http_remedy, no_connection
+from edgecxr.node.tls.client_tls import ClientTls
 from edgecxr.storage.json_values import parse_json
 
 _LARGEST_ANSWER = 1 << 20
@@ -52,7 +52,7 @@ class StowClient:
 
     def __init__(self, destination: Destination, config: NodeConfig) -> None:
         self._destination, self._url = destination, destination.split_url
-        self._tls = ClientTls(destination, config)
+        self._tls = ClientTls(destination, config.tls)
         self._connection: http.client.HTTPConnection | None = None
         self.was_established, self.sent_as = False, ("", "")
 

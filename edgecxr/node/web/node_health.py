@@ -55,7 +55,7 @@ def versions() -> list[tuple[str, str]]:
 def _process(folder: Path, name: str) -> ProcessState:
     match = re.match(r"process (\d+) ", text_of(folder / f".{name}.lock"))
     place = Path("/proc", match[1]) if match else Path("/nowhere")
-    # Whoever was killed has left its number, which somebody else may have now.
+    # A killed process leaves its number in the lock file, and another program may have the number now.
     if "edgecxr" not in text_of(place / "cmdline"):
         return ProcessState(name, None, 0)
     fields = text_of(place / "stat").rpartition(")")[2].split()

@@ -18,9 +18,10 @@ By the right length it was 1.06 or more for 441 films and other images, but for 
 exchanged sides 13 are not told: their sides, or one and twice the other, differ by one or two pixels.
 """
 
-_PLAIN = 2.0  # at less than this times the change within a row the rows line up
+_PLAIN = 2.0  # at less than this times the change within a row the rows line up,
+_SLIGHT = 0.05  # and at less than this times the film's contrast: a few edges, as in a test pattern
 _PLACES, _LENGTH = 24, 512  # of what is compared
-_SHORTEST, _MOST_UNEQUAL = 32, 4  # of rows, in pixels; and of both sides
+_SHORTEST, _MOST_UNEQUAL = 128, 4  # of rows, in pixels: smaller ones are no films; and of both sides
 
 
 def other_row_length(pixels: NDArray[np.generic]) -> int | None:
@@ -46,7 +47,7 @@ def other_row_length(pixels: NDArray[np.generic]) -> int | None:
         return float(np.abs(flat[places + distance] - here).mean())
 
     by_columns = change(columns)
-    if by_columns <= _PLAIN * change(1):
+    if by_columns <= _PLAIN * change(1) or by_columns <= _SLIGHT * float(np.abs(here - here.mean()).mean()):
         return None
     least, length = min((change(length), length) for length in lengths)
     return length if least < CLEAR * by_columns else None

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,8 @@ class Chromium:
         self.call("Page.navigate", url=url)
         while not any(each["method"] == "Page.loadEventFired" for each in self.said):
             self._next()
+        while self.value("document.readyState") != "complete":  # the event may have been that of the page before
+            time.sleep(0.02)
 
     def value(self, expression: str) -> Any:
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

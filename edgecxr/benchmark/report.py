@@ -18,7 +18,7 @@ from edgecxr.benchmark.recommend import recommend
 from edgecxr.benchmark.record import Record
 from edgecxr.errors import UsageError, brief
 from edgecxr.storage.atomic import atomic_write
-from edgecxr.storage.reading import BadFile, read_text
+from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.terminal import printable
 
 BEGIN, END = "<!-- edgecxr report: {} -->", "<!-- end of edgecxr report -->"
@@ -72,8 +72,9 @@ def insert(path: Path, records: Sequence[Record], tolerance: float, against: str
         UsageError: the file cannot be read or written, has no marker, or has a marker without an end.
     """
     try:
-        lines = read_text(path, _LARGEST).split("\n")  # keeps every other character, such as those of CR LF
-    except (OSError, BadFile) as error:
+        # This keeps every other character, such as those of CR LF and a byte order mark.
+        lines = read_bytes(path, _LARGEST).decode().split("\n")
+    except (OSError, BadFile, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read ({brief(error)}): give a markdown file") from error
     filled: list[str] = []
     opened, count = "", 0

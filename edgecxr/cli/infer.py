@@ -11,7 +11,6 @@ from edgecxr.cli.app import app
 from edgecxr.cli.options import FILMS, MODEL, RESULTS, Umask
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
 from edgecxr.storage.permissions import PRIVATE
-from edgecxr.vocabulary import AUTO
 
 
 @app.command(epilog="Examples:  edgecxr infer scan.dcm  |  edgecxr infer archive/ --json > out.jsonl  |  "
@@ -161,6 +160,7 @@ def infer(
     from edgecxr.infer.resume import precision_of
     from edgecxr.infer.run import Asked, infer_paths, readers_for
     from edgecxr.terminal import quieted
+    from edgecxr.vocabulary import AUTO
     from edgecxr.workspace import Workspace
 
     asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor, csv)

@@ -9,7 +9,9 @@ from edgecxr.node.tls.certificates import Renewed, Tls, client_context
 
 
 class Ends(Protocol):
-    """What a part of the configuration says of TLS; None is not said.
+    """What a part of the configuration says of TLS.
+
+    None is not said.
 
     Attributes:
         ca: file of the authorities that the other end's certificate must come from.
@@ -26,7 +28,7 @@ class Ends(Protocol):
 
 
 class ClientTls:
-    """Certificates for connections to one system: the node's own, and those that are trusted.
+    """Certificates for connections to one system.
 
     What is not said of the system is taken from [tls].
 
@@ -56,7 +58,9 @@ class ClientTls:
         return client_context(self.ca, self.certificate, self.key)
 
     def context(self) -> ssl.SSLContext:
-        """Return the context for a new connection, and warn of certificates that end soon.
+        """Return the context for a new connection.
+
+        Certificates that end soon are warned of.
 
         Raises:
             UsageError: a file cannot be used.

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
+
+from edgecxr.data.adapters.keys import whole_number
 
 
 def main() -> None:
@@ -22,9 +25,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for labels.csv")
     args = parser.parse_args()
     names, rows = _rows(args.first)
-    held_out = {row["patient"] for row in rows if row["split"] != "train"}
-    _, more = _rows(args.second)
-    joined = rows + [row | {"split": "train"} for row in more if row["patient"] not in held_out]
+    others, more = _rows(args.second)
+    if missing := sorted(set(names) - set(others)):
+        sys.exit(
+            f"error: {args.second / 'labels.csv'} has no column {', '.join(missing)}: its films would have no labels"
+        )
+    held_out = {whole_number(row["patient"]) for row in rows if row["split"] != "train"}
+    joined = rows + [row | {"split": "train"} for row in more if whole_number(row["patient"]) not in held_out]
     args.out.mkdir(parents=True, exist_ok=True)
     for folder in (args.first, args.second):
         link = args.out / folder.name

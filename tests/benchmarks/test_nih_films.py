@@ -22,7 +22,7 @@ def test_films_of_patients_that_the_first_holds_out_do_not_train(tmp_path: Path)
     first = folder(tmp_path / "a", COLUMNS, "img/1.png,train,1,0", "img/2.png,val,2,1", "img/3.png,test,3,0")
     second = folder(
         tmp_path / "b", COLUMNS + ",more",
-        "img/4.png,test,4,1,x", "img/5.png,train,3,0,x", "img/6.png,val,2,0,x", "img/7.png,val,1,1,x",
+        "img/4.png,test,4,1,x", "img/5.png,train,0003,0,x", "img/6.png,val,2,0,x", "img/7.png,val,1,1,x",
     )  # fmt: skip
     (second / "img/4.png").write_text("a film")
     out = tmp_path / "out"
@@ -35,3 +35,12 @@ def test_films_of_patients_that_the_first_holds_out_do_not_train(tmp_path: Path)
         ("b/img/4.png", "train", "4", "1"), ("b/img/7.png", "train", "1", "1"),
     ]  # fmt: skip
     assert (out / "b/img/4.png").read_text() == "a film"
+
+
+def test_a_second_table_without_a_finding_of_the_first_is_refused(tmp_path: Path) -> None:
+    first = folder(tmp_path / "a", COLUMNS, "img/1.png,train,1,0")
+    second = folder(tmp_path / "b", "image,split,patient,mass", "img/4.png,test,4,1")
+    ended = subprocess.run(
+        [sys.executable, SCRIPT, first, second, "--out", tmp_path / "out"], capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and "no column Mass" in ended.stderr and not (tmp_path / "out").exists()

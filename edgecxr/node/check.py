@@ -16,6 +16,7 @@ from edgecxr.engines.fastest_precision import chosen_precision
 from edgecxr.errors import MissingPackage, UsageError, brief
 from edgecxr.node.deliveries import Deliveries
 from edgecxr.node.film_queue import FilmQueue
+from edgecxr.node.http.listening_socket import listening_socket
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.secret_file import read_secret
@@ -24,13 +25,13 @@ from edgecxr.node.spool import DATABASE, Spool
 from edgecxr.node.surroundings import certificate_files, findings, unfit
 from edgecxr.node.tls.certificates import ending, server_context
 from edgecxr.node.tls.client_tls import ClientTls
-from edgecxr.node.web.web_settings import check_web, listener
+from edgecxr.node.web.web_settings import check_web
 from edgecxr.terminal import aligned
 from edgecxr.workers.isolation import isolation
 from edgecxr.workspace import Workspace
 
 _PACKAGES = ("pynetdicom", "highdicom")
-_STOW_PACKAGE = "python-multipart"
+_STOW_PACKAGES = ("python-multipart", "starlette", "uvicorn")
 _ERRORS = 5
 _NO_DESTINATION = "which is no [[destination]] any more: they are dropped after `give_up_hours`"
 
@@ -84,16 +85,17 @@ def check(config: NodeConfig) -> list[str]:
     lines.append(f"state: {config.folder}")
     lines += check_web(config)
     if config.web.enabled:
-        listener(config.web).close()
+        listening_socket("web", config.web.address, config.web.port).close()
     return lines
 
 
 def _check_stow(config: NodeConfig, stow: Stow) -> str:
-    if extras.installed(_STOW_PACKAGE) is None:
-        raise MissingPackage(_STOW_PACKAGE, "node", "[stow]")
+    for package in _STOW_PACKAGES:
+        if extras.installed(package) is None:
+            raise MissingPackage(package, "node", "[stow]")
     if stow.token_file is not None:
         read_secret(stow.token_file, SHORTEST_TOKEN)
-    _check_port(stow.address, stow.port)
+    listening_socket("stow", stow.address, stow.port).close()
     scheme = "https" if config.tls else "http"
     who = "who shows the token" if stow.token_file else "every program of this machine"
     return f"films by STOW-RS at {scheme}://{stow.address}:{stow.port or 'any'}/dicomweb/studies from {who}"

@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)")
 
 from edgecxr.errors import EdgeCxrError
+from edgecxr.node.http.http_listener import HttpListener
 from edgecxr.node.limits import Limits
 from edgecxr.node.node_config import NodeConfig, Watch
 from edgecxr.node.node_process import Stop
-from edgecxr.node.receiving import guard, http_connections, receive, stow
+from edgecxr.node.receiving import guard, receive, stow
 from edgecxr.node.receiving.stow_settings import Stow
 from edgecxr.node.spool import Spool
 from edgecxr.node.watched_folder import WatchedFolder, watching
@@ -61,7 +62,7 @@ def test_a_listener_or_a_look_at_folders_that_fails_ends_its_process(
     config: NodeConfig, monkeypatch: pytest.MonkeyPatch, role: str
 ) -> None:
     monkeypatch.setattr(guard.GuardedServer, "service_actions", fails)
-    monkeypatch.setattr(http_connections.BoundedListener, "service_actions", fails)
+    monkeypatch.setattr(HttpListener, "_look", fails)
     monkeypatch.setattr(WatchedFolder, "look", fails)
     stop = Stop()
     with Spool(config.folder) as spool:

@@ -19,3 +19,15 @@ STATUSES = {
 
 FAILED = 0x0110
 """Status of an answer where the fault is the node's: processing failure (PS3.7, C)."""
+
+
+class BadRequest(Exception):
+    """A request that is wrong, or cannot be answered now.
+
+    Attributes:
+        status: of the answer.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status

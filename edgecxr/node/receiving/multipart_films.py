@@ -10,7 +10,6 @@ import email.message
 import logging
 import re
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -24,8 +23,7 @@ from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.film_queue import FilmQueue, Identity
 from edgecxr.node.intake import NotTaken
 from edgecxr.node.limits import Limits
-from edgecxr.node.receiving.answers import FAILED, STATUSES
-from edgecxr.node.receiving.http_connections import BadRequest
+from edgecxr.node.receiving.answers import FAILED, STATUSES, BadRequest
 from edgecxr.node.spool import Spool
 from edgecxr.terminal import say
 
@@ -34,7 +32,6 @@ MOST_FILMS = 1000
 
 DICOM = "application/dicom"
 
-_BLOCK = 1 << 16
 _PREAMBLE = 128
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046, 5.1.1
 
@@ -81,29 +78,30 @@ class FilmParts:
     """The films of a request.
 
     Args:
+        boundary: between the parts of its body.
         spool: takes them.
         limits: the bounds.
         source: where they come from.
         audit: gets to know of them.
         study: study that they must belong to; None is any.
-        begins: called when a film begins.
 
     Attributes:
         outcomes: of the films so far.
+        begun: number of films of which something has come.
     """
 
     def __init__(
         self,
+        boundary: str,
         spool: Spool,
         limits: Limits,
         source: Source,
         audit: Audit,
         study: str | None,
-        begins: Callable[[], None],
     ) -> None:
         self._audit = audit
         self._spool, self._queue, self._limits, self._source = spool, FilmQueue(spool), limits, source
-        self._study, self._begins = study, begins
+        self._study = study
         self._headers: dict[str, str] = {}
         self._name, self._value = bytearray(), bytearray()
         self._path: Path | None = None
@@ -111,19 +109,8 @@ class FilmParts:
         self._size = 0
         self._ended = False
         self.outcomes: list[Outcome] = []
-
-    def read(self, boundary: str, body: Callable[[int], bytes]) -> None:
-        """Read a body to its end.
-
-        Args:
-            boundary: between its parts.
-            body: reads at most so many bytes; none at the end.
-
-        Raises:
-            BadRequest: it is no such body, a film is too large, or there is no room for one.
-            OSError: the client is gone, or takes too long.
-        """
-        parser = MultipartParser(
+        self.begun = 0
+        self._parser = MultipartParser(
             boundary,
             {
                 "on_part_begin": self._part_begins,
@@ -136,19 +123,40 @@ class FilmParts:
                 "on_end": self._body_ends,
             },
         )
+
+    def feed(self, block: bytes) -> None:
+        """Take the next bytes of the body.
+
+        Raises:
+            BadRequest: it is no such body, a film is too large, or there is no room for one.
+        """
         try:
-            while block := body(_BLOCK):
-                parser.write(block)
+            self._parser.write(block)
         except FormParserError as error:
             raise BadRequest("the body is no such multipart content") from error
-        finally:
-            self._discard()
+
+    def check_end(self) -> None:
+        """Raise if what has come is no whole body.
+
+        Raises:
+            BadRequest: it is none.
+        """
         if not self._ended or not self.outcomes:
             raise BadRequest("the body has no films, or ends within one")
 
+    def discard(self) -> None:
+        """Remove the file of a film that has not come whole."""
+        with contextlib.suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+        self._path = self._file = None
+
     def _part_begins(self) -> None:
         self._headers.clear()
-        self._begins()
+        self.begun += 1
         if len(self.outcomes) >= MOST_FILMS:
             raise BadRequest(f"more than {MOST_FILMS} films", 413)
 
@@ -211,7 +219,7 @@ class FilmParts:
             outcome.status = FAILED
             say(f"stow: no film from {self._source}: {type(error).__name__}, {brief(error)}")
         finally:
-            self._discard()
+            self.discard()
 
     def _body_ends(self) -> None:
         self._ended = True
@@ -220,16 +228,6 @@ class FilmParts:
         say(f"stow: no film from {self._source}: {brief(error)}")
         full = isinstance(error, OSError) and intake.is_full(error)
         return BadRequest(intake.REASONS["no-space"] if full else "the disk fails", 503)
-
-    def _discard(self) -> None:
-        """Close a film's file, and remove it unless it was moved."""
-        with contextlib.suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        with contextlib.suppress(OSError):
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)
-        self._path = self._file = None
 
 
 def _parsed(content_type: str) -> email.message.Message:

@@ -1,1 +1,1 @@
-"""The web page of a node; alone knows starlette, uvicorn and Jinja."""
+"""The web page of a node; alone knows Jinja."""

@@ -5,28 +5,25 @@ It decodes no film and runs no model: it shows what the other processes leave in
 
 from __future__ import annotations
 
-import asyncio
-import asyncio.constants
-import logging
-import ssl
 import time
 from dataclasses import replace
 
-import uvicorn
-
 from edgecxr.node.audit.audit_events import Audit
+from edgecxr.node.http.bounded_connection import Bounds
+from edgecxr.node.http.http_listener import HttpListener
+from edgecxr.node.http.listening_socket import listening_socket
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
-from edgecxr.node.spool import Spool
+from edgecxr.node.spool import Noted, Spool
 from edgecxr.node.tls.certificates import Renewed
-from edgecxr.node.web.bounded_http import HANDSHAKE_SECONDS, LARGEST_HEADER, BoundedHttp
 from edgecxr.node.web.sessions import Sessions
 from edgecxr.node.web.web_app import Site, application
 from edgecxr.node.web.web_pages import routes
-from edgecxr.node.web.web_settings import check_web, listener, web_certificates
+from edgecxr.node.web.web_settings import check_web, web_certificates
 from edgecxr.terminal import say
 
-_LOOK = 0.2
+BOUNDS = Bounds()
+"""Of the page's clients."""
 
 
 def main() -> None:
@@ -38,61 +35,31 @@ def _web(config: NodeConfig, stop: Stop) -> None:
     check_web(config)
     stop.follow_supervisor()
     audit = Audit(config, "web")
-    with listener(config.web) as sock, Spool(config.folder) as spool:
+    with listening_socket("web", config.web.address, config.web.port) as sock, Spool(config.folder) as spool:
         web = replace(config.web, port=sock.getsockname()[1])
-        certificates = web_certificates(web)
-        context = None if certificates is None else following(certificates)
-        server = made_server(replace(config, web=web), spool, context, audit)
-        thread = stop.background("the page", lambda: asyncio.run(server.serve([sock])))
+        page = made_page(replace(config, web=web), spool, web_certificates(web), audit)
+        thread = stop.background("the page", lambda: page.run(sock, stop))
         say(f"web: the page is at {web.url}")
-        while not stop.wait(_LOOK):
-            audit.write_counts(time.monotonic())
-            if certificates is not None:
-                certificates.context()
-                certificates.remind()
-        server.should_exit = True
+        stop.wait()
         thread.join()
         audit.write_counts()
 
 
-def made_server(config: NodeConfig, spool: Spool, context: ssl.SSLContext | None, audit: Audit) -> uvicorn.Server:
-    """Return the server of the page.
+def made_page(config: NodeConfig, spool: Spool, certificates: Renewed | None, audit: Audit) -> HttpListener:
+    """Return what answers those who look at the page.
 
     Args:
         config: the node's, with the port that it listens on.
         spool: the node's.
-        context: TLS settings; None for plain HTTP.
-        audit: where it is noted who looked at what; its counts are the caller's to write.
+        certificates: for TLS; None for plain HTTP.
+        audit: where it is noted who looked at what; its last counts are the caller's to write.
     """
-    for name in ("uvicorn.error", "uvicorn.access", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)  # they would print text of strangers
-    asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HANDSHAKE_SECONDS
     site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.is_open), audit)
-    settings = uvicorn.Config(
-        application(site, routes()),
-        http=BoundedHttp,
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=5,
-        h11_max_incomplete_event_size=LARGEST_HEADER,
-    )
-    settings.load()
-    settings.ssl = context
-    return uvicorn.Server(settings)
+    refused = Noted(spool, "refused.web")
 
+    def each_second() -> None:
+        refused.update(dict(page.refused))
+        audit.write_counts(time.monotonic())
 
-def following(certificates: Renewed) -> ssl.SSLContext:
-    """Return a context whose connections each take the certificate of their time."""
-    context = certificates.context()
-
-    def renew(connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        connection.context = certificates.context()
-
-    context.sni_callback = renew  # called for each handshake, with or without a name
-    return context
+    page = HttpListener(application(site, routes()), BOUNDS, certificates, each_second)
+    return page

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import socket
-
 from edgecxr import extras
 from edgecxr.errors import MissingPackage, UsageError
 from edgecxr.node.node_config import NodeConfig, Web
@@ -46,28 +43,6 @@ def check_web(config: NodeConfig) -> list[str]:
     sentence = None if web.certificate is None else ending(web.certificate)
     place = web.url if web.port else f"a free port of {web.address}"
     return [f"web page: {place}, {who}", *([f"warning: {sentence}"] if sentence else [])]
-
-
-def listener(web: Web) -> socket.socket:
-    """Return a socket that listens for the page.
-
-    Raises:
-        UsageError: the address or port cannot be used.
-    """
-    sock = socket.socket(socket.AF_INET6 if ":" in web.address else socket.AF_INET)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((web.address, web.port))
-        sock.listen(128)
-    except OSError as error:
-        sock.close()
-        low = error.errno == errno.EACCES and web.port < 1024
-        remedy = "give a `port` above 1023, or the right to use it" if low else "end what listens there"
-        raise UsageError(
-            f"[web] {web.address} port {web.port} cannot be listened on ({error.strerror}): {remedy}, or give another "
-            "one under [web]"
-        ) from error
-    return sock
 
 
 def web_certificates(web: Web) -> Renewed | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import http.client
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.predictor import Predictor
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.deliveries import Deliveries
+from edgecxr.node.http.listening_socket import listening_socket
 from edgecxr.node.infer_films import FilmInference
 from edgecxr.node.intake import take
 from edgecxr.node.node_config import NodeConfig, Web
@@ -27,8 +26,7 @@ from edgecxr.node.node_process import Stop
 from edgecxr.node.sending.destination import Destination
 from edgecxr.node.spool import Spool
 from edgecxr.node.web.page_rows import model_note
-from edgecxr.node.web.web_process import made_server
-from edgecxr.node.web.web_settings import listener
+from edgecxr.node.web.web_process import made_page
 from tests.films.dicom_files import film, write
 from tests.node.running import PATIENCE, eventually
 
@@ -139,16 +137,16 @@ class Browser:
 @contextmanager
 def served(folder: Path, web: Web = NO_PORT, **config: Any) -> Iterator[Browser]:
     """Serve the page of a state folder; nothing asks who may listen where."""
-    with listener(web) as sock, Spool(folder) as spool:
+    with listening_socket("web", web.address, web.port) as sock, Spool(folder) as spool:
         web = dataclasses.replace(web, port=sock.getsockname()[1])
         settings = NodeConfig(state=str(folder), web=web, **{"destination": (PACS,), **config})
         audit = Audit(settings, "web")
-        server = made_server(settings, spool, None, audit)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve([sock])))
-        thread.start()
+        stop = Stop()
+        thread = stop.background("the page", lambda: made_page(settings, spool, None, audit).run(sock, stop))
         try:
             yield Browser(web.port)
         finally:
-            server.should_exit = True
+            stop.request()
             thread.join()
+            stop.check()
             audit.write_counts()

@@ -20,9 +20,10 @@ pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
 from edgecxr.errors import UsageError
+from edgecxr.node.http.bounded_connection import Bounds
 from edgecxr.node.node_config import NodeConfig, Web
 from edgecxr.node.tls.authority import certify
-from edgecxr.node.web import bounded_http
+from edgecxr.node.web import web_process
 from edgecxr.node.web.users import add_user
 from edgecxr.node.web.web_settings import check_web
 from tests.node.running import PATIENCE, configured, eventually, free_port, role
@@ -137,7 +138,7 @@ def ended_after(connection: socket.socket) -> float:
     ids=["silent", "half a header", "half a body"],
 )
 def test_a_request_that_does_not_end_is_ended(state: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(bounded_http, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(web_process, "BOUNDS", Bounds(request_seconds=0.5))
     with served(state) as browser, socket.create_connection(("127.0.0.1", browser.port)) as connection:
         connection.sendall(sent)
         assert ended_after(connection) >= 0.3
@@ -145,7 +146,7 @@ def test_a_request_that_does_not_end_is_ended(state: Path, monkeypatch: pytest.M
 
 
 def test_a_byte_now_and_then_does_not_keep_a_connection(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_http, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(web_process, "BOUNDS", Bounds(request_seconds=1.0))
     with served(state) as browser, socket.create_connection(("127.0.0.1", browser.port)) as connection:
         request = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
         connection.sendall(request)  # a whole one first: the connection is kept
@@ -167,21 +168,21 @@ def test_a_byte_now_and_then_does_not_keep_a_connection(state: Path, monkeypatch
 
 
 def test_there_are_so_many_connections_and_no_more(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_http, "MOST_PER_ADDRESS", 100)
+    monkeypatch.setattr(web_process, "BOUNDS", Bounds(per_address=100))
     with served(state) as browser, contextlib.ExitStack() as stack:
         held = [
             stack.enter_context(socket.create_connection(("127.0.0.1", browser.port)))
-            for _ in range(bounded_http.MOST_CONNECTIONS + 8)
+            for _ in range(web_process.BOUNDS.connections + 8)
         ]
         for connection in held[-8:]:
-            assert ended_after(connection) < bounded_http.REQUEST_SECONDS
+            assert ended_after(connection) < web_process.BOUNDS.request_seconds
         for connection in held[:8]:
             connection.close()
         eventually(lambda: answers(browser.port), "others are served again")
 
 
 def test_one_address_leaves_connections_for_others(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounded_http, "MOST_PER_ADDRESS", 4)
+    monkeypatch.setattr(web_process, "BOUNDS", Bounds(per_address=4))
     with served(state) as browser, contextlib.ExitStack() as stack:
         place, other = ("127.0.0.1", browser.port), ("127.0.0.2", 0)
         for _ in range(4):
@@ -213,7 +214,7 @@ def answers(port: int) -> bool:
      b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64],
 )  # fmt: skip
 def test_what_is_no_proper_request_harms_nothing(state: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
-    monkeypatch.setattr(bounded_http, "REQUEST_SECONDS", 0.5)
+    monkeypatch.setattr(web_process, "BOUNDS", Bounds(request_seconds=0.5))
     with served(state) as browser:
         with socket.create_connection(("127.0.0.1", browser.port)) as connection:
             connection.sendall(sent)

@@ -1,0 +1,1 @@
+"""HTTP for the web page and DICOMweb; alone knows uvicorn."""

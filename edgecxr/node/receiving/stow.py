@@ -22,7 +22,7 @@ from edgecxr.node.receiving.multipart_films import FilmParts, Outcome, boundary_
 from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.receiving.throttle import Throttle
 from edgecxr.node.secret_file import read_secret
-from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.spool import ChangingNote, Spool
 from edgecxr.node.tls.certificates import Renewed, Tls, server_context
 from edgecxr.terminal import say
 
@@ -62,7 +62,7 @@ def listening(config: NodeConfig, stow: Stow, spool: Spool, stop: Stop) -> Itera
     audit = Audit(config, "stow")
     handler = type("Handler", (_Handler,), {"limits": config.limits, "spool": spool, "stow": stow, "audit": audit})
 
-    refused = Noted(spool, "refused.stow")
+    refused = ChangingNote(spool, "refused.stow")
 
     def each_second() -> None:
         refused.update(dict(listener.refused))

@@ -43,21 +43,21 @@ def main() -> int:
     if args.alone:
         print(json.dumps(measured(Path(args.alone[0]), args.alone[1], args.threads)))
         return 0
-    results = []
+    rows = []
     for model in args.model or [SHIPPED]:
         for engine, instructions in WAYS:
-            found = [in_a_process(model, engine, instructions, args.threads) for _ in range(args.choices)]
-            worst = max(found, key=lambda each: each["ratio"])
+            results = [in_a_process(model, engine, instructions, args.threads) for _ in range(args.choices)]
+            worst = max(results, key=lambda each: each["ratio"])
             name = f"{model.name}, {engine}{f', no more than {instructions}' if instructions else ''}"
-            results.append({
+            rows.append({
                 "name": name,
-                "chosen": [each["chosen"] for each in found],
+                "chosen": [each["chosen"] for each in results],
                 "ms": worst["ms"],
                 "ratio": worst["ratio"],
-                "int8_over_fp32": round(statistics.median(each["int8_over_fp32"] for each in found), 4),
+                "int8_over_fp32": round(statistics.median(each["int8_over_fp32"] for each in results), 4),
                 "checks": [judged("auto-fp32", worst["ratio"], LIMIT)],
             })  # fmt: skip
-    return finish(record("auto_precision", {"choices": args.choices, "threads": args.threads}, results), args.out)
+    return finish(record("auto_precision", {"choices": args.choices, "threads": args.threads}, rows), args.out)
 
 
 def in_a_process(model: Path, engine: str, instructions: str, threads: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from noise_films import films
 from ratios import finish, judged, record, spread
 
 from edgecxr.machine.cores import cores
-from edgecxr.machine.load import Others
+from edgecxr.machine.load import OtherProcesses
 from edgecxr.workspace import Workspace
 
 LIMIT = 2.5
@@ -96,7 +96,7 @@ def trained(workspace: Workspace, variables: dict[str, str], busy: int, args: ar
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        load = Others([process.pid, *pids], Path("/"))
+        load = OtherProcesses([process.pid, *pids], Path("/"))
         while process.poll() is None:
             others = load.busy()
             time.sleep(0.2)

@@ -124,8 +124,8 @@ def measured(args: argparse.Namespace, workspace: Workspace, prepared: Prepared)
         scores[name] = scored(workspace, prepared, runs[name], weights, len(scores))
         rows[name] = compared(scores[name], scores[DEFAULT]) | {"run": runs[name][0].name}
         say(f"{name}: {cell(rows[name], 'findings')}, {cell(rows[name], 'abnormal')}")
-    for name, found in latencies(prepared, {name: each[0] for name, each in runs.items()}).items():
-        rows[name] |= found
+    for name, latency in latencies(prepared, {name: each[0] for name, each in runs.items()}).items():
+        rows[name] |= latency
     settings = {key: value for key, value in vars(args).items() if key not in ("out", "pretrained")}
     return {
         "benchmark": "choices",
@@ -150,24 +150,24 @@ def student(
     settings.pop("teacher", None)
     tokens = settings.pop("tokens", 49)
     weights = {} if settings["method"] == "none" else {"alpha": 1.0, "beta": 1.0, "gamma": 1.0}
-    known = weights | settings | {
+    run_settings = weights | settings | {
         "stem": card.stem, "size": args.res, "patch": patch_of(args.res, tokens), "teacher_sha256": card.sha256,
     }  # fmt: skip
     typed = settings | {"res": args.res, "tokens": tokens}
     make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
-    return run_training.once(workspace, prepared, known, make)
+    return run_training.once(workspace, prepared, run_settings, make)
 
 
 def scored(
     workspace: Workspace, prepared: Prepared, runs: list[Path], weights: metrics.Array, number: int
 ) -> dict[str, Sample]:
     """Return the mean AUROC over the seeds, of both tasks, on the validation split; `number` is the choice's."""
-    each: dict[str, list[Sample]] = {task: [] for task in TASKS}
+    by_task: dict[str, list[Sample]] = {task: [] for task in TASKS}
     for folder in runs:
         outputs = answer(workspace, folder.name, prepared.name, "val").outputs
-        for task, found in aurocs(prepared, "val", outputs.logits, weights).items():
-            each[task].append(Sample(found.macro.value, found.macro_replicates))
-    return {task: over_seeds(samples, seed=number) for task, samples in each.items()}
+        for task, areas in aurocs(prepared, "val", outputs.logits, weights).items():
+            by_task[task].append(Sample(areas.macro.value, areas.macro_replicates))
+    return {task: over_seeds(samples, seed=number) for task, samples in by_task.items()}
 
 
 def compared(ours: dict[str, Sample], default: dict[str, Sample]) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def compared(ours: dict[str, Sample], default: dict[str, Sample]) -> dict[str, A
 
 def latencies(prepared: Prepared, runs: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """Time one image by every student's FP32 file on one thread, round by round, and count its megabytes."""
-    found: dict[str, dict[str, Any]] = {}
+    figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="edgecxr-choices-") as folder, progress("latency") as update:
         backends: dict[str, tuple[Backend, Any]] = {}
         for number, (name, run) in enumerate(runs.items()):
@@ -193,7 +193,7 @@ def latencies(prepared: Prepared, runs: dict[str, Path]) -> dict[str, dict[str, 
             path = bundle.artefact("fp32")
             images = prepared.inputs(np.arange(1), bundle.card.size)
             backends[name] = (open_backend("onnxruntime", path, threads=1), images)
-            found[name] = {"megabytes": round(path.stat().st_size / 1e6, 2)}
+            figures[name] = {"megabytes": round(path.stat().st_size / 1e6, 2)}
         times: dict[str, list[float]] = {name: [] for name in backends}
         for turn in range(ROUNDS):
             update(turn + 1, ROUNDS)
@@ -205,16 +205,16 @@ def latencies(prepared: Prepared, runs: dict[str, Path]) -> dict[str, dict[str, 
                         times[name].append(1000 * (time.perf_counter() - start))
     for name, values in times.items():
         # The smallest beside the median: the machine may be shared.
-        found[name] |= {"ms_min": round(min(values), 3), "ms_median": round(statistics.median(values), 3)}
-    for name in found:
-        found[name]["time_ratio"] = round(found[name]["ms_min"] / found[DEFAULT]["ms_min"], 3)
-    return found
+        figures[name] |= {"ms_min": round(min(values), 3), "ms_median": round(statistics.median(values), 3)}
+    for name in figures:
+        figures[name]["time_ratio"] = round(figures[name]["ms_min"] / figures[DEFAULT]["ms_min"], 3)
+    return figures
 
 
 def cell(row: dict[str, Any], task: str) -> str:
     """Return AUROC and difference as text."""
-    found = row[task]
-    return f"{found['auroc']:.3f}, {with_interval(found['difference'], found['low'], found['high'], '+.3f')}"
+    figures = row[task]
+    return f"{figures['auroc']:.3f}, {with_interval(figures['difference'], figures['low'], figures['high'], '+.3f')}"
 
 
 def markdown(prepared: Prepared, args: argparse.Namespace, rows: dict[str, dict[str, Any]]) -> str:

@@ -135,10 +135,10 @@ def measured(bundle: Path, threads: int, engines: list[str], rounds: int, limit:
         for name, values in seconds.items()
     }
     name = f"{card['name']}, {threads} thread{'s' if threads > 1 else ''}"
-    for candidate, found in candidates.items():
-        said = f"{found['latency_ms']['min']:.2f} ms, {found['ratio']['min']:.2f} x the floor"
-        print(f"{name}, {candidate}: {said}", file=sys.stderr, flush=True)
-    ratios = {name: found["ratio"]["min"] for name, found in candidates.items()}
+    for candidate, figures in candidates.items():
+        summary = f"{figures['latency_ms']['min']:.2f} ms, {figures['ratio']['min']:.2f} x the floor"
+        print(f"{name}, {candidate}: {summary}", file=sys.stderr, flush=True)
+    ratios = {name: figures["ratio"]["min"] for name, figures in candidates.items()}
     best = min((name for name in ratios if name.startswith("fp32")), key=ratios.__getitem__)
     return {
         "name": name,

@@ -54,9 +54,9 @@ def make(folder: Path, count: int, side: int) -> Path:
         "import sys; from pathlib import Path; from edgecxr.benchmark.synthetic_film import write_films\n"
         "folder, side = Path(sys.argv[1]), int(sys.argv[2]); folder.mkdir(); write_films(folder, side, side)"
     )
-    made = folder.with_name(f"{folder.name}-made")
-    subprocess.run([sys.executable, "-c", code, str(made), str(side)], check=True)
-    kinds = sorted(made.iterdir())
+    originals = folder.with_name(f"{folder.name}-made")
+    subprocess.run([sys.executable, "-c", code, str(originals), str(side)], check=True)
+    kinds = sorted(originals.iterdir())
     folder.mkdir()
     lines = ["image,split,Opacity"]
     for index in range(count):
@@ -80,14 +80,14 @@ def speed(place: Path, films: Path, count: int, rounds: int) -> dict[str, Any]:
     for number in range(rounds):
         for name in sorted(commands, reverse=bool(number % 2)):
             seconds[name].append(timed(commands[name], place / "runs"))
-    found = {name: {"films_per_s": spread([count / value for value in values])} for name, values in seconds.items()}
+    speeds = {name: {"films_per_s": spread([count / value for value in values])} for name, values in seconds.items()}
     ratios = {
         "one": [a / b for a, b in zip(seconds["one"], seconds["bare"], strict=True)],
         "two": [a / b for a, b in zip(seconds["two"], seconds["one"], strict=True)],
     }
     checks = [judged(f"decode-{name}", statistics.median(values), LIMITS[name]) for name, values in ratios.items()]
     return {
-        "name": f"edgecxr prepare, {count} films", "against": "bare_prepare.py; two processes against one", **found,
+        "name": f"edgecxr prepare, {count} films", "against": "bare_prepare.py; two processes against one", **speeds,
         "ratio": {name: spread(values) for name, values in ratios.items()}, "checks": checks,
     }  # fmt: skip
 
@@ -105,14 +105,14 @@ def timed(command: list[str], runs: Path) -> float:
 def memory(place: Path, few: int) -> dict[str, Any]:
     """Compare the memory of `prepare` for few films and for ten times as many."""
     os.environ["EDGECXR_RUNS"] = str(place / "memory")
-    found = {}
+    peaks = {}
     for count in (few, 10 * few):
         shutil.rmtree(place / "memory", ignore_errors=True)
-        found[str(count)] = peak(prepare(make(place / f"films-{count}", count, SMALL), 2))
-    a, b = found[str(few)], found[str(10 * few)]
+        peaks[str(count)] = peak(prepare(make(place / f"films-{count}", count, SMALL), 2))
+    a, b = peaks[str(few)], peaks[str(10 * few)]
     ratios = {key: round(b[key] / a[key], 4) for key in a}
     return {
-        "name": f"edgecxr prepare, {10 * few} films", "against": f"{few} films", "mib": found, "ratio": ratios,
+        "name": f"edgecxr prepare, {10 * few} films", "against": f"{few} films", "mib": peaks, "ratio": ratios,
         "checks": [judged("decode-memory", ratios["all_mib"], LIMITS["memory"])],
     }  # fmt: skip
 

@@ -266,9 +266,9 @@ class Runner:
         if not list(folder.glob("*/last.pt")):
             return None
         before: dict[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        asked = run.spec, data_hash, weights_of(self.records, run.teacher)
+        expected = run.spec, data_hash, weights_of(self.records, run.teacher)
         # The first plans did not say who teaches; the worker looks at the run itself, too.
-        if (before["spec"], before["data_hash"], before.get("taught_by", asked[2])) != asked:
+        if (before["spec"], before["data_hash"], before.get("taught_by", expected[2])) != expected:
             raise UsageError(
                 f"{run.id} in {folder} was begun with other settings, data or teacher: a changed protocol is a plan of "
                 "another name; or remove that folder"

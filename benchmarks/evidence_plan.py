@@ -126,8 +126,8 @@ def read_plan(file: Path) -> Plan:
     try:
         return _plan(file.stem, read_toml(file))
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"{file} is not a plan of trainings: {what}") from error
+        problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{file} is not a plan of trainings: {problem}") from error
 
 
 def _plan(name: str, values: dict[str, Any]) -> Plan:
@@ -180,7 +180,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
 def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
     ids = [run.id for run in runs]
     for run in runs:
-        for what, value, known in (
+        for field, value, allowed in (
             ("method", run.method, ("teacher", *METHODS)),
             ("res", run.res, INPUT_SIZES if run.method == "teacher" else SIZES),
             ("tokens", run.settings.get("tokens", 49), (196, 49, 16)),
@@ -189,9 +189,9 @@ def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:
             ("arch", run.settings.get("arch", "tiny"), ("tiny", "small", "base")),
             ("precision", run.settings.get("precision", "auto"), ("auto", "fp32", "bf16", "fp16")),
         ):
-            if value not in known:
+            if value not in allowed:
                 raise ValueError(
-                    f"{what} of {run.name} is {value!r}, none of {', '.join(str(word) for word in known if word)}"
+                    f"{field} of {run.name} is {value!r}, none of {', '.join(str(word) for word in allowed if word)}"
                 )
         if ids.count(run.id) > 1:
             raise ValueError(f"there are two runs {run.id}")
@@ -236,15 +236,15 @@ def _check_order(runs: tuple[Run, ...]) -> None:
         raise ValueError(f"{', '.join(needs)} wait for each other's weights")
 
 
-def _no_others(values: dict[str, Any], known: tuple[str, ...], where: str) -> None:
-    others = sorted(set(values) - set(known))
+def _no_others(values: dict[str, Any], allowed: tuple[str, ...], where: str) -> None:
+    others = sorted(set(values) - set(allowed))
     if others:
-        raise ValueError(f"{where} has {', '.join(others)}; there are {', '.join(known)}")
+        raise ValueError(f"{where} has {', '.join(others)}; there are {', '.join(allowed)}")
 
 
-def _typed(what: str, value: Any, kind: type) -> Any:
+def _typed(field: str, value: Any, kind: type) -> Any:
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
-        raise ValueError(f"{what} is {value!r}, not of type {kind.__name__}")
+        raise ValueError(f"{field} is {value!r}, not of type {kind.__name__}")
     return value

@@ -150,11 +150,11 @@ def data_hash(entry: DataSet, folder: Path) -> str:
         InputError: it is damaged, or another one than the plan says.
     """
     path = folder / "data" / entry.name
-    found = Prepared.open(path).hash
-    if entry.hash not in (None, found):
+    digest = Prepared.open(path).hash
+    if entry.hash not in (None, digest):
         raise InputError(
-            f"{path} is not the data set of the plan (its hash is {found}): prepare it again, or give a plan of other "
+            f"{path} is not the data set of the plan (its hash is {digest}): prepare it again, or give a plan of other "
             "data another name",
             "dataset",
         )
-    return found
+    return digest

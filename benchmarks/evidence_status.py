@@ -54,11 +54,11 @@ def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> s
         if (folder / "data" / name / "dataset.json").exists()
     }
     check_records(plan, records, hashes)
-    found = {run.id: record_of(records, run.id) for run in plan.runs}
-    width = max(map(len, found))
-    lines = [f"{run.id:{width}}  {_state(run, found[run.id], folder)}" for run in plan.runs]
-    done = [run for run in plan.runs if (found[run.id] or {}).get("status") == "done"]
-    commits = sorted({str(record["commit"])[:12] for record in found.values() if record})
+    by_run = {run.id: record_of(records, run.id) for run in plan.runs}
+    width = max(map(len, by_run))
+    lines = [f"{run.id:{width}}  {_state(run, by_run[run.id], folder)}" for run in plan.runs]
+    done = [run for run in plan.runs if (by_run[run.id] or {}).get("status") == "done"]
+    commits = sorted({str(record["commit"])[:12] for record in by_run.values() if record})
     lines.append(f"{len(done)} of {len(plan.runs)} done, by the code of {', '.join(commits) or 'no commit yet'}")
     for name in plan.data:
         kinds = {run.name: [other for other in done if other.name == run.name] for run in done if run.data == name}
@@ -72,7 +72,7 @@ def status(plan: Plan, folder: Path, records: Path, replicates: int = 1000) -> s
             ]
             continue
         lines += ["", *_table(Prepared.open(folder / "data" / name), kinds, records, replicates, plan.fewest_positives)]
-        lines += _other_code(kinds, found)
+        lines += _other_code(kinds, by_run)
     return "\n".join([*lines, NOTICE])
 
 

@@ -111,7 +111,7 @@ def work(spec: dict[str, Any]) -> None:
     atomic_write(records / f"{spec['id']}.npz", _packed(outputs))
     history = read_history(run)
     scored = aurocs(prepared, SPLIT, outputs.logits, np.ones((1, len(prepared.rows(SPLIT))), np.float32))
-    test: dict[str, Any] = {task: _plain(found.macro.value) for task, found in scored.items()}
+    test: dict[str, Any] = {task: _plain(areas.macro.value) for task, areas in scored.items()}
     test["labels"] = dict(zip(prepared.labels, map(_plain, scored["findings"].labels.tolist()), strict=True))
     weights = {"sha256": card.sha256} | ({"card": json.loads(card.to_json())} if spec["spec"]["keep_weights"] else {})
     if trained.get("trust"):

@@ -69,7 +69,7 @@ def main() -> int:
         if name != "edgecxr"
     }
     ratios = {name: round(ours / min(values), 4) for name, values in ms.items() if name != "edgecxr"}
-    found: dict[str, Any] = {
+    row: dict[str, Any] = {
         "name": f"read_film, {args.side[0]} x {args.side[1]} px, uncompressed",
         "against": ", ".join(apart),
         "cpu_ms": {name: spread(values, 2) for name, values in ms.items()},
@@ -77,7 +77,7 @@ def main() -> int:
         "ratio": ratios,
         "checks": [judged(name, ratios[name.removeprefix("film-")], limit) for name, limit in LIMITS.items()],
     }
-    return finish(record("film", {"rounds": args.rounds, "side": list(args.side)}, [found]), args.out)
+    return finish(record("film", {"rounds": args.rounds, "side": list(args.side)}, [row]), args.out)
 
 
 def pixels_of(path: Path) -> tuple[NDArray[np.float32], bool]:

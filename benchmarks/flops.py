@@ -38,13 +38,13 @@ def count(model: Path) -> dict[str, int]:
         (image,) = session.get_inputs()
         session.run(None, {image.name: np.zeros((1, *image.shape[1:]), np.float32)})
         events = json.loads(Path(session.end_profiling()).read_text())
-    found: dict[str, int] = {}
+    by_kind: dict[str, int] = {}
     for event in events:
         if event["name"].endswith("_kernel_time") and event["args"]["op_name"] in OPERATIONS:
             kind, shapes = event["args"]["op_name"], event["args"]
             operations = OPERATIONS[kind](_shapes(shapes["input_type_shape"]), _shapes(shapes["output_type_shape"])[0])
-            found[kind] = found.get(kind, 0) + operations
-    return found
+            by_kind[kind] = by_kind.get(kind, 0) + operations
+    return by_kind
 
 
 def _matmul(inputs: list[Shape], output: Shape) -> int:

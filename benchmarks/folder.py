@@ -66,26 +66,26 @@ def speed(films: Path, bundle: Path, rounds: int) -> dict[str, Any]:
         for name, command in sorted({"ours": ours, "theirs": theirs}.items(), reverse=bool(number % 2)):
             seconds[name].append(timed(command))
     ratios = [a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
-    found = {name: {"films_per_s": spread([count / value for value in values])} for name, values in seconds.items()}
+    speeds = {name: {"films_per_s": spread([count / value for value in values])} for name, values in seconds.items()}
     checks = [judged("folder-wall", statistics.median(ratios), LIMITS["folder-wall"])]
     name = f"edgecxr infer, {count} films"
-    return {"name": name, "against": "bare.py", **found, "ratio": {"wall": spread(ratios)}, "checks": checks}
+    return {"name": name, "against": "bare.py", **speeds, "ratio": {"wall": spread(ratios)}, "checks": checks}
 
 
 def memory(place: Path, bundle: Path, few: int, many: int) -> dict[str, Any]:
     """Compare the memory that `infer` takes for few films and for many, of the three kinds in turn."""
     films = sorted((place / "memory").iterdir())
-    found: dict[str, dict[str, float]] = {}
+    peaks: dict[str, dict[str, float]] = {}
     for number in (few, many):
         folder = place / f"memory-{number}"
         folder.mkdir()
         for index in range(number):
             (folder / f"{index:05}.dcm").hardlink_to(films[index % len(films)])
-        found[str(number)] = peak([*edgecxr(), "infer", str(folder), "--model", str(bundle), "--json"])
-    a, b = found[str(few)], found[str(many)]
+        peaks[str(number)] = peak([*edgecxr(), "infer", str(folder), "--model", str(bundle), "--json"])
+    a, b = peaks[str(few)], peaks[str(many)]
     ratios = {key: round(b[key] / a[key], 4) for key in a}
     checks = [judged("folder-memory", ratios["all_mib"], LIMITS["folder-memory"])]
-    return {"name": f"edgecxr infer, {many} films", "against": f"{few} films", "mib": found, "ratio": ratios,
+    return {"name": f"edgecxr infer, {many} films", "against": f"{few} films", "mib": peaks, "ratio": ratios,
             "checks": checks}  # fmt: skip
 
 
@@ -136,9 +136,9 @@ def make(folder: Path, side: int, films: int, memory_side: int, model: bool) -> 
 
     for name in ("made", "films", "memory"):
         (folder / name).mkdir()
-    made = write_films(folder / "made", side, side)
+    originals = write_films(folder / "made", side, side)
     for index in range(films):
-        (folder / "films" / f"{index:05}.dcm").hardlink_to(made[index % len(made)])
+        (folder / "films" / f"{index:05}.dcm").hardlink_to(originals[index % len(originals)])
     write_films(folder / "memory", memory_side, memory_side)
     if model:
         make_bundle(folder / "bundle")

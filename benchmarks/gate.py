@@ -49,12 +49,12 @@ def main() -> int:
 def read(folder: Path) -> list[FilmRead | Rejection]:
     """Read a folder at 224 px, for models of up to that size; each picture once, however often it is there."""
     with Readers(2) as readers:
-        found = [one for part in readers.read(find_inputs([folder]), 224) for one in part]
+        reads = [film for part in readers.read(find_inputs([folder]), 224) for film in part]
     pictures: dict[bytes, FilmRead | Rejection] = {}
-    for one in found:
-        name = Path(one.source).relative_to(folder)
-        key = one.image.tobytes() if isinstance(one, FilmRead) else str(name).encode()
-        pictures.setdefault(key, one)
+    for film in reads:
+        name = Path(film.source).relative_to(folder)
+        key = film.image.tobytes() if isinstance(film, FilmRead) else str(name).encode()
+        pictures.setdefault(key, film)
     return list(pictures.values())
 
 
@@ -69,32 +69,32 @@ def measured(bundle: Path, others: list[FilmRead | Rejection], args: argparse.Na
             prepared = Prepared.open(Workspace.default().data_dir(name))
             if prepared.hash != card.data.get("hash"):
                 images = prepared.images_for(card.size)[prepared.rows("test")]
-                films[name] = share(refused(predictor, [seen(image) for image in images]))
+                films[name] = share(refused(predictor, [as_read(image) for image in images]))
         result: dict[str, Any] = {
             "name": card.name, "data": card.data.get("name"), "size": card.size, "tokens": card.tokens,
             "depth": card.depth, "false_rejection": card.gate["false_rejection"], "rates": rates, "other_data": films,
             "checks": [judged(f"{card.name} on {card.data.get('name')}", own["low"], card.gate["false_rejection"])],
         }  # fmt: skip
         if others:
-            readable = [one for one in others if isinstance(one, FilmRead)]
+            readable = [film for film in others if isinstance(film, FilmRead)]
             reasons = refused(predictor, readable)
             result["others"] = share(reasons) | {
                 "unreadable": len(others) - len(readable),
                 "reasons": dict(Counter(reason for reason in reasons if reason)),
                 "taken": [
-                    Path(*Path(one.source).parts[-2:]).as_posix()
-                    for one, reason in zip(readable, reasons, strict=True)
+                    Path(*Path(film.source).parts[-2:]).as_posix()
+                    for film, reason in zip(readable, reasons, strict=True)
                     if not reason
                 ],
             }
             # By their looks alone, without what the files say of themselves.
-            looks = [seen(one.image) for one in readable if not {"tiny"} & {o.reason for o in one.objections}]
+            looks = [as_read(film.image) for film in readable if not {"tiny"} & {o.reason for o in film.objections}]
             result["others_by_pixels"] = share(refused(predictor, looks))
         print(f"{card.name} on {card.data.get('name')}: {own['refused']}/{own['images']}", file=sys.stderr, flush=True)
         return result
 
 
-def seen(image: np.ndarray) -> FilmRead:
+def as_read(image: np.ndarray) -> FilmRead:
     """Return a film of which nothing is known but its pixels."""
     from edgecxr.films.read import film_of
 
@@ -103,12 +103,12 @@ def seen(image: np.ndarray) -> FilmRead:
 
 def refused(predictor: Predictor, films: list[FilmRead]) -> list[str]:
     """Return for each film the reason that the gate would refuse it for, or ""."""
-    found = []
+    reasons = []
     for start in range(0, len(films), BATCH):
         for result in predictor.look(films[start : start + BATCH]):
             objections = result.gate.objections if result.gate else ()
-            found.append(objections[0].reason if objections else "")
-    return found
+            reasons.append(objections[0].reason if objections else "")
+    return reasons
 
 
 def share(reasons: list[str]) -> dict[str, Any]:

@@ -115,9 +115,9 @@ def run_child(name: str, limit: float, out: Path) -> str:
 
 def run_here(args: argparse.Namespace) -> None:
     """Run the step that --step names and write its record."""
-    what = {name: do for name, _, do in steps(args)}[args.step]
+    actions = {name: do for name, _, do in steps(args)}[args.step]
     started = time.perf_counter()
-    result = what(args)
+    result = actions(args)
     record = {"step": args.step, "status": "ok", "machine": machine() | {"device": args.device}, "result": result}
     write(args.out / f"{args.step}.json", record | {"seconds": round(time.perf_counter() - started, 1)})
 
@@ -187,9 +187,9 @@ def throughput(args: argparse.Namespace) -> dict[str, Any]:
     """How fast `edgecxr distill` trains, against other loops and the matrix peak: what throughput.py records."""
     from throughput import measured, options
 
-    asked = {"patch": args.patch, "device": args.device, "rounds": min(5, args.rounds)}
-    asked["steps"] = min(100, 4 * args.epochs)  # as short as whatever else was asked for
-    return measured(options([f"--{name}={value}" for name, value in asked.items()]))
+    flags = {"patch": args.patch, "device": args.device, "rounds": min(5, args.rounds)}
+    flags["steps"] = min(100, 4 * args.epochs)  # as short as whatever else was asked for
+    return measured(options([f"--{name}={value}" for name, value in flags.items()]))
 
 
 def teacher(args: argparse.Namespace, name: str) -> dict[str, Any]:
@@ -208,11 +208,11 @@ def student(args: argparse.Namespace, name: str, method: str, size: int, seed: i
     prepared, workspace = opened(args, name)
     run = trained(args, workspace, prepared, first, method, args.epochs, seed, size)
     against = None if method == "none" else run_of(args, student_step(name, "none", size, seed)).name
-    found = speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run, against)}
+    result = speed(run) | {"data": name, "run": run.name, "test": evaluated(workspace, run, against)}
     from gpu_grid import tabulate
 
     tabulate(args, name, prepared, workspace, first, students_there(args, name) | {(method, size, seed): run})
-    return found
+    return result
 
 
 def students_there(args: argparse.Namespace, name: str) -> dict[tuple[str, int, int], Path]:
@@ -238,10 +238,10 @@ def choices(args: argparse.Namespace, name: str) -> dict[str, Any]:
 
     prepared, workspace = opened(args, name)
     teacher = run_of(args, f"{name}-teacher").name
-    asked = [f"--data={name}", f"--teacher={teacher}", f"--epochs={args.epochs}", f"--device={args.device}"]
+    arguments = [f"--data={name}", f"--teacher={teacher}", f"--epochs={args.epochs}", f"--device={args.device}"]
     if args.rounds < 10:  # as short as whatever else was asked for
-        asked += ["--only", "depth 4"]
-    return measured(options(asked), workspace, prepared)
+        arguments += ["--only", "depth 4"]
+    return measured(options(arguments), workspace, prepared)
 
 
 def engines(args: argparse.Namespace, name: str, step: str) -> dict[str, Any]:
@@ -261,8 +261,8 @@ def benchmark(args: argparse.Namespace, name: str) -> dict[str, Any]:
     steps = [f"{name}-teacher", *(student_step(name, method, args.res[0], 0) for method in ("none", "mlcak"))]
     runs = [run_of(args, step) for step in steps]
     record = args.out / f"benchmark-{name}" / "record.json"
-    found = benchmarked(workspace, prepared, runs, record, quick=args.rounds < 10)
-    return {"record": str(record.relative_to(args.out)), "rows": {row["id"]: row["status"] for row in found["rows"]}}
+    results = benchmarked(workspace, prepared, runs, record, quick=args.rounds < 10)
+    return {"record": str(record.relative_to(args.out)), "rows": {row["id"]: row["status"] for row in results["rows"]}}
 
 
 def opened(args: argparse.Namespace, name: str) -> tuple[Any, Any]:

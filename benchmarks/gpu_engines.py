@@ -45,11 +45,11 @@ def engine(bundle: Any, precision: str, images: Any) -> dict[str, Any]:
     from edgecxr.export.parity import compare
 
     path = build_engine(bundle, precision, None, batches=BATCHES, say=print)
-    found: dict[str, Any] = {"record": json.loads(path.with_suffix(".json").read_text())}
+    result: dict[str, Any] = {"record": json.loads(path.with_suffix(".json").read_text())}
     backend = TensorRTBackend(bundle.artefact(precision))
-    found["against_onnxruntime"] = compare(OnnxRuntimeBackend(bundle.artefact(precision)), backend, images)
+    result["against_onnxruntime"] = compare(OnnxRuntimeBackend(bundle.artefact(precision)), backend, images)
     backend.close()
-    return found
+    return result
 
 
 def benchmarked(workspace: Any, prepared: Any, runs: list[Path], out: Path, quick: bool) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def benchmarked(workspace: Any, prepared: Any, runs: list[Path], out: Path, quic
     import torch
 
     from edgecxr.benchmark.measure import Settings
-    from edgecxr.benchmark.options import Asked, run
+    from edgecxr.benchmark.options import BenchmarkOptions, run
     from edgecxr.machine.cores import cores
 
     gpu = torch.cuda.is_available()
@@ -73,9 +73,11 @@ def benchmarked(workspace: Any, prepared: Any, runs: list[Path], out: Path, quic
         ["torch-cuda", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"] if gpu else ["torch", "onnxruntime"]
     )
     settings = Settings(1 if quick else cores(), 4 if quick else BATCHES[-1], 1 if quick else 3, replicates=1000)
-    asked = Asked([one.name for one in runs], backends, data=prepared.name)
+    options = BenchmarkOptions([folder.name for folder in runs], backends, data=prepared.name)
     out.unlink(missing_ok=True)  # of an earlier try of this step
-    return run(workspace, asked, settings, out, lambda *_: None, command=f"benchmarks/gpu.py, step of {prepared.name}")
+    return run(
+        workspace, options, settings, out, lambda *_: None, command=f"benchmarks/gpu.py, step of {prepared.name}"
+    )
 
 
 def guarded(work: Callable[[], Any]) -> Any:

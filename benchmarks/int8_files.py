@@ -48,13 +48,13 @@ def main() -> int:
     args = parser.parse_args()
     engines = [name for name in BACKENDS if importlib.util.find_spec(name)]
     with tempfile.TemporaryDirectory(prefix="edgecxr-int8-") as folder:
-        files = made(Path(folder), args.depth)
+        files = write_files(Path(folder), args.depth)
         results = [measured(engine, files, args) for engine in engines]
     settings = {key: value for key, value in vars(args).items() if key != "out"}
     return finish(record("int8_files", settings | {"runs": RUNS}, results), args.out)
 
 
-def made(folder: Path, depth: int) -> dict[str, Path]:
+def write_files(folder: Path, depth: int) -> dict[str, Path]:
     """Write each kind of file of one model."""
     torch.manual_seed(0)
     model = TwoHeadViT("tiny", 28, 4, labels=14, depth=depth).eval()
@@ -78,7 +78,7 @@ def measured(engine: str, files: dict[str, Path], args: argparse.Namespace) -> d
     print(
         f"{engine}: " + ", ".join(f"{name} {v['min']} ms" for name, v in latency.items()), file=sys.stderr, flush=True
     )
-    fastest = min(found["min"] for name, found in latency.items() if name != CPU)
+    fastest = min(times["min"] for name, times in latency.items() if name != CPU)
     return {
         "name": engine,
         "latency_ms": latency,

@@ -82,17 +82,17 @@ def sustained(scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Measure films per second from the first byte to the last result filed."""
     result: dict[str, Any] = {"name": "sustained", "checks": []}
     for name, mib in (("large", args.mib), ("1 MiB", 1.0)):
-        each = max(1, args.films // args.senders)
+        per_sender = max(1, args.films // args.senders)
         pixels = picture(mib)
-        folders = [make(scratch / f"{name}-{n}", n + 1, each, mib, pixels) for n in range(args.senders)]
+        folders = [make(scratch / f"{name}-{n}", n + 1, per_sender, mib, pixels) for n in range(args.senders)]
         with running(scratch, args.by) as node:
             warm(scratch, node)
             began = time.perf_counter()
             sending = send(folders)
-            node.filed(each * args.senders + 1)
+            node.filed(per_sender * args.senders + 1)
             seconds = time.perf_counter() - began
             peak = node.peak
-        count = each * args.senders
+        count = per_sender * args.senders
         result[name] = {"films": count, "films_per_s": round(count / seconds, 2), "peak_mib": round(peak, 1)}
         result[name]["received_per_s"] = {"node": round(count / sending, 2)}
         for kind in ("plain", "storescp"):

@@ -61,9 +61,9 @@ def measured(bundle: Bundle, prepared: Prepared, args: argparse.Namespace) -> di
     for precision in sizes:
         if precision != "fp32":
             logits = logits_of(OnnxRuntimeBackend(bundle.artefact(precision)), prepared, args.split, card.size)
-            found = same_auroc(truth, logits, tolerance=1).to_dict()  # what is tolerable is not this script's matter
-            result["files"][precision] = {key: found[key] for key in ("max_logit_difference", "auroc_drop", "images")}
-            print(f"{card.name} {precision}: {found['auroc_drop']}", file=sys.stderr, flush=True)
+            parity = same_auroc(truth, logits, tolerance=1).to_dict()  # what is tolerable is not this script's matter
+            result["files"][precision] = {key: parity[key] for key in ("max_logit_difference", "auroc_drop", "images")}
+            print(f"{card.name} {precision}: {parity['auroc_drop']}", file=sys.stderr, flush=True)
     if "int8" in sizes:
         result["checks"].append(judged(f"{card.name} int8 file", sizes["int8"] / sizes["fp32"], args.limit))
     return result

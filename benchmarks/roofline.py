@@ -175,16 +175,16 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the rows as a Markdown table, every column of numbers headed "estimated"."""
     header = ["device", "model", "precision"]
     for batch in BATCHES:
-        header += [f"estimated {what}, batch {batch}" for what in ("ms at least", "limit", "ms uncached")]
+        header += [f"estimated {quantity}, batch {batch}" for quantity in ("ms at least", "limit", "ms uncached")]
     yield _line(header)
     yield _line(["---"] * len(header))
     for row in rows:
         cells = [row["device"], row["model"], row["precision"]]
-        for found in row["batches"].values():
+        for estimate in row["batches"].values():
             cells += [
-                f"{found['estimated_ms_at_least']:.3g}",
-                found["estimated_limit"],
-                f"{found['estimated_ms_at_least_uncached']:.3g}",
+                f"{estimate['estimated_ms_at_least']:.3g}",
+                estimate["estimated_limit"],
+                f"{estimate['estimated_ms_at_least_uncached']:.3g}",
             ]
         yield _line(cells)
 
@@ -199,10 +199,10 @@ def sources(published: dict[str, Any]) -> Iterator[str]:
     yield ""
     for entry in published["devices"].values():
         numbers = {key: value for key, value in entry.items() if isinstance(value, dict)}
-        shown = ", ".join(f"{key} {found['value']:g} {found['how'][0]}" for key, found in numbers.items())
+        shown = ", ".join(f"{key} {number['value']:g} {number['how'][0]}" for key, number in numbers.items())
         missing = [precision for precision in BYTES if precision not in numbers]
         absent = f"; no rate of {', '.join(missing)}, so no row" if missing else ""
-        named = "; ".join(dict.fromkeys(published["documents"][found["document"]] for found in numbers.values()))
+        named = "; ".join(dict.fromkeys(published["documents"][number["document"]] for number in numbers.values()))
         yield f"- {entry['name']}: {shown}{absent}. {named}. {entry['note']}"
 
 

@@ -199,7 +199,7 @@ class Node:
         """Wait until no film that was acknowledged is on its way; one that was lost is not waited for."""
         self.wait(lambda: not self.films("state != 'filed'"), "all films are filed")
 
-    def wait(self, holds: Callable[[], bool], what: str) -> None:
+    def wait(self, holds: Callable[[], bool], event: str) -> None:
         """Wait until something holds."""
         until = time.monotonic() + _PATIENCE
         while True:
@@ -210,7 +210,7 @@ class Node:
                 if stopped:
                     sys.exit(f"{len(stopped)} films were not analysed; the first one is {stopped[0][0]}")
             if self.process.poll() is not None or time.monotonic() > until:
-                sys.exit(f"the node has ended, or not within {_PATIENCE:g} s: {what}")
+                sys.exit(f"the node has ended, or not within {_PATIENCE:g} s: {event}")
             time.sleep(0.05)
 
     def end(self) -> None:

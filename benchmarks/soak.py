@@ -54,9 +54,9 @@ def soak(scratch: Path, films: int, by: str, seconds: int) -> dict[str, Any]:
     with running(scratch, by) as node:
         done, sending = 0, 0.0
         for part in range(1, POINTS + 1):
-            began, wanted = time.perf_counter(), films * part // POINTS
+            began, target_count = time.perf_counter(), films * part // POINTS
             threads = [
-                threading.Thread(target=stream, args=(template, range(done + number, wanted, SENDERS)))
+                threading.Thread(target=stream, args=(template, range(done + number, target_count, SENDERS)))
                 for number in range(SENDERS)
             ]
             for thread in threads:
@@ -64,7 +64,7 @@ def soak(scratch: Path, films: int, by: str, seconds: int) -> dict[str, Any]:
             for thread in threads:
                 thread.join()
             node.settled()
-            done, sending = wanted, sending + time.perf_counter() - began
+            done, sending = target_count, sending + time.perf_counter() - began
             points.append({"films": done, **memory(node, seconds), "descriptors": node.descriptors()})
             print(points[-1], file=sys.stderr, flush=True)
         lost = films - len({uid for uid, _, _ in node.films("state = 'filed'")})

@@ -86,32 +86,32 @@ def infer(film: Path, bundle: Path, runs: int, limits: dict[str, float]) -> dict
     theirs = [sys.executable, str(HERE / "bare.py"), str(bundle / MODEL_FILE), str(card["size"]), str(film)]
     answer = json.loads(output([*ours, "--json"]))["abnormal"]["probability"]
     bare = float(output(theirs).split()[-1])
-    found = compared("infer", in_turn(film.stem, ours, theirs, runs), limits)
+    costs = compared("infer", in_turn(film.stem, ours, theirs, runs), limits)
     same = {"abnormal": answer, "abnormal_bare": bare}
     return (
-        {"name": f"edgecxr infer, {film.stem}", "against": "bare.py", "file_bytes": film.stat().st_size} | same | found
+        {"name": f"edgecxr infer, {film.stem}", "against": "bare.py", "file_bytes": film.stat().st_size} | same | costs
     )
 
 
 def compared(name: str, runs: list[tuple[Run, Run]], limits: dict[str, float]) -> dict[str, Any]:
     """Return both commands' figures, their ratios, and the verdict on each limit that begins with `name`."""
     ratios: dict[str, dict[str, float]] = {}
-    found: dict[str, Any] = {"ratio": ratios}
+    figures: dict[str, Any] = {"ratio": ratios}
     for side, which in (("ours", 0), ("theirs", 1)):
-        found[side] = {
-            f"{what}_{unit}": spread([getattr(pair[which], what) for pair in runs])
-            for what, unit in (("wall", "s"), ("cpu", "s"), ("memory", "mib"))
+        figures[side] = {
+            f"{quantity}_{unit}": spread([getattr(pair[which], quantity) for pair in runs])
+            for quantity, unit in (("wall", "s"), ("cpu", "s"), ("memory", "mib"))
         }
-    for what in ("wall", "cpu", "memory"):
-        ratios[what] = spread([getattr(a, what) / getattr(b, what) for a, b in runs])
-        best = [min(getattr(pair[which], what) for pair in runs) for which in (0, 1)]
-        ratios[what]["of_minima"] = round(best[0] / best[1], 4)
-    found["checks"] = [
+    for quantity in ("wall", "cpu", "memory"):
+        ratios[quantity] = spread([getattr(a, quantity) / getattr(b, quantity) for a, b in runs])
+        best = [min(getattr(pair[which], quantity) for pair in runs) for which in (0, 1)]
+        ratios[quantity]["of_minima"] = round(best[0] / best[1], 4)
+    figures["checks"] = [
         judged(limit, ratios[limit.partition("-")[2]]["median"], value)
         for limit, value in limits.items()
         if limit.partition("-")[0] == name
     ]
-    return found
+    return figures
 
 
 def in_turn(name: str, ours: Command, theirs: Command, runs: int) -> list[tuple[Run, Run]]:
@@ -130,16 +130,16 @@ def in_turn(name: str, ours: Command, theirs: Command, runs: int) -> list[tuple[
 
 def measured(command: Command) -> Run:
     """Run a command and return what the system says of it; ends this program if it fails."""
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment())
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment())
         _, status, used = os.wait4(child.pid, 0)
         wall = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode:
-            said.seek(0)
+            output.seek(0)
             sys.exit(
-                f"{' '.join(command)} ended with {child.returncode}: {said.read()[-500:].decode(errors='replace')}"
+                f"{' '.join(command)} ended with {child.returncode}: {output.read()[-500:].decode(errors='replace')}"
             )
     scale = 1 if sys.platform == "darwin" else 1024
     return Run(wall, used.ru_utime + used.ru_stime, used.ru_maxrss * scale / 2**20)

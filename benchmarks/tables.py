@@ -129,7 +129,7 @@ def _teacher(args: argparse.Namespace, workspace: Workspace, prepared: Prepared,
     if args.pretrained and args.teacher_init == "pretrained":
         settings["pretrained"] = str(args.pretrained)
     make = partial(run_training.train, workspace, prepared, settings, args.device)
-    return _found(args, workspace, prepared, settings | {"method": "teacher"}, make)
+    return _run_of(args, workspace, prepared, settings | {"method": "teacher"}, make)
 
 
 def _student(
@@ -141,21 +141,21 @@ def _student(
     if args.pretrained and args.init == "pretrained":
         settings["pretrained"] = str(args.pretrained)
     typed = settings | {"res": cell.size, "tokens": args.tokens}
-    known = {"size": cell.size, "patch": patch_of(cell.size, args.tokens), "depth": args.depth}
+    model_settings = {"size": cell.size, "patch": patch_of(cell.size, args.tokens), "depth": args.depth}
     # An undistilled student that starts from other weights knows no teacher.
     if cell.method != "none" or args.init == "teacher":
-        known["teacher_sha256"] = read_card(teacher).sha256
+        model_settings["teacher_sha256"] = read_card(teacher).sha256
         make = partial(run_training.distill, workspace, prepared, typed, teacher.name, args.device)
     else:
         make = partial(run_training.distill, workspace, prepared, typed | {"depth": args.depth}, None, args.device)
-    return _found(args, workspace, prepared, settings | known, make)
+    return _run_of(args, workspace, prepared, settings | model_settings, make)
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
     return {key: getattr(args, key) for key in ("batch", "lr", "augment", "precision")}
 
 
-def _found(
+def _run_of(
     args: argparse.Namespace, workspace: Workspace, prepared: Prepared, settings: dict[str, Any], make: Any
 ) -> Path | None:
     """Return a run of these settings: found, made, or None where nothing is to be made."""

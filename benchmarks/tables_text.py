@@ -89,13 +89,13 @@ def rows(grid: Grid) -> Iterator[dict[str, Any]]:
                     yield row
 
 
-def _row(arch: str, task: str, size: int, method: str, found: Sample, seeds: int) -> dict[str, Any]:
+def _row(arch: str, task: str, size: int, method: str, sample: Sample, seeds: int) -> dict[str, Any]:
     row = {"model": arch, "task": task, "px": size, "method": method, "seeds": seeds}
-    return row | _spread("auroc", found.interval)
+    return row | _spread("auroc", sample.interval)
 
 
-def _spread(name: str, found: Interval | None) -> dict[str, Any]:
-    ends = (None, None, None) if found is None else (found.value, found.low, found.high)
+def _spread(name: str, interval: Interval | None) -> dict[str, Any]:
+    ends = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
     keys = (name, f"{name}_low", f"{name}_high")
     return {key: None if end is None or math.isnan(end) else end for key, end in zip(keys, ends, strict=True)}
 
@@ -166,15 +166,15 @@ def _table(title: str, lines: list[dict[str, Any]], methods: list[str], sizes: l
     for arch in dict.fromkeys(line["model"] for line in lines):
         for task in paper.TASKS:
             for group in [methods] if "teacher" in methods else [[method] for method in methods]:
-                found = {
+                cells = {
                     line["px"]: cell(line)
                     for line in lines
                     if line["model"] == arch and line["task"] == task and line["method"] in group
                 }
-                if found:
+                if cells:
                     name = "" if "teacher" in methods else f" {group[0]} |"
                     body.append(
-                        f"| {arch} | {_TASKS[task]} |{name} " + " | ".join(found.get(px, "") for px in sizes) + " |"
+                        f"| {arch} | {_TASKS[task]} |{name} " + " | ".join(cells.get(px, "") for px in sizes) + " |"
                     )
     if not body:
         return ""
@@ -222,9 +222,9 @@ def plot(grid: Grid, path: Path) -> None:
             for number, method in enumerate(paper.METHODS):
                 points = []
                 for place, size in enumerate(paper.RESOLUTIONS):
-                    found = grid.student(arch, method, size, task)
-                    if found is not None:
-                        points.append((place + 0.07 * (number - 2), found.interval))
+                    sample = grid.student(arch, method, size, task)
+                    if sample is not None:
+                        points.append((place + 0.07 * (number - 2), sample.interval))
                 if points:
                     x, spans = zip(*points, strict=True)
                     values = [span.value for span in spans]

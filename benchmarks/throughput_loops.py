@@ -67,11 +67,11 @@ class Loop:
             abnormal: (B,).
         """
         with self.device.autocast():
-            seen = self.student.trace(small)
+            trace = self.student.trace(small)
             with torch.no_grad():
                 taught = self.teacher.trace(large)
-            losses = supervised(seen, targets, abnormal)
-            loss = losses["bce_findings"] + losses["bce_abnormal"] + self.method(seen, taught)["distillation"]
+            losses = supervised(trace, targets, abnormal)
+            loss = losses["bce_findings"] + losses["bce_abnormal"] + self.method(trace, taught)["distillation"]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)

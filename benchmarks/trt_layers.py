@@ -55,12 +55,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for stem in args.stems:
             for way, (profile, split) in WAYS.items():
-                files = made(Path(folder), args.depth, stem, profile, split)
+                files = write_files(Path(folder), args.depth, stem, profile, split)
                 results += [measured(f"{stem} stem, {way}, {name}", path, split) for name, path in files.items()]
     return finish(record("trt_layers", {"depth": args.depth, "tensorrt_rtx": trt.__version__}, results), args.out)
 
 
-def made(folder: Path, depth: int, stem: str, profile: str, split: bool) -> dict[str, Path]:
+def write_files(folder: Path, depth: int, stem: str, profile: str, split: bool) -> dict[str, Path]:
     """Write the FP16 file and the INT8 file of a student."""
     torch.manual_seed(0)
     model = TwoHeadViT("tiny", 28, 4, labels=14, depth=depth, stem=stem).eval()

@@ -44,19 +44,19 @@ def main() -> int:
     parser.add_argument("--auroc", type=float, default=0.85, help="of the checkpoint")
     parser.add_argument("--lost", type=float, default=0.035, help="AUROC that the other model loses")
     parser.add_argument("--tolerance", type=float, default=0.01, help="AUROC that it may lose")
-    parser.add_argument("--sizes", nargs="*", default=[f"{films}:{found}" for films, found in SIZES])
+    parser.add_argument("--sizes", nargs="*", default=[f"{films}:{positives}" for films, positives in SIZES])
     parser.add_argument("--limit", type=float, default=LIMIT, help="largest share of false passes")
     parser.add_argument("--out", type=Path, help="file of the record")
     args = parser.parse_args()
     sizes = [tuple(map(int, size.split(":"))) for size in args.sizes]
-    results = [simulated(films, found, args) for films, found in sizes]
+    results = [simulated(films, positives, args) for films, positives in sizes]
     names = ("cases", "replicates", "auroc", "lost", "tolerance")
     return finish(record("verdicts", {name: getattr(args, name) for name in names}, results), args.out)
 
 
-def simulated(films: int, found: int, args: argparse.Namespace) -> dict[str, Any]:
+def simulated(films: int, positives: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return the share of verdicts "pass" by way of losing, and without any loss."""
-    targets = (np.arange(films) < found).astype(np.float32)
+    targets = (np.arange(films) < positives).astype(np.float32)
     prepared = Prepared(
         Path("simulated"), np.zeros((films, 1, 1), np.uint8), ("finding",), np.arange(films).astype(str),
         np.arange(films).astype(str), np.full(films, "val"), targets[:, None], targets,
@@ -75,9 +75,9 @@ def simulated(films: int, found: int, args: argparse.Namespace) -> dict[str, Any
             passed[way] += same_auroc(truth, lower, args.tolerance).status == PASS
         passed["no loss"] += same_auroc(truth, logits, args.tolerance).status == PASS
     shares = {way: count / args.cases for way, count in passed.items()}
-    print(f"{films} films, {found} positive: {shares}", file=sys.stderr, flush=True)
-    checks = [judged(f"{films} films, {found} positive, {way}", shares[way], args.limit) for way in WAYS]
-    return {"films": films, "positive": found, "passed": shares, "checks": checks}
+    print(f"{films} films, {positives} positive: {shares}", file=sys.stderr, flush=True)
+    checks = [judged(f"{films} films, {positives} positive, {way}", shares[way], args.limit) for way in WAYS]
+    return {"films": films, "positive": positives, "passed": shares, "checks": checks}
 
 
 def scores(rng: np.random.Generator, targets: np.ndarray, auroc: float) -> np.ndarray:
@@ -97,11 +97,11 @@ def lossy(
         return np.where(chosen, rng.normal(size=len(exact)), exact)
     middle = _distance(auroc) / 2
     # Of a pair of films, none, one or both are guessed.
-    one = _NORMAL.cdf(middle / math.sqrt(2))
+    one_lossy = _NORMAL.cdf(middle / math.sqrt(2))
     least, most = 0.0, 1.0
     for _ in range(50):
         share = (least + most) / 2
-        expected = (1 - share) ** 2 * auroc + 2 * share * (1 - share) * one + share**2 / 2
+        expected = (1 - share) ** 2 * auroc + 2 * share * (1 - share) * one_lossy + share**2 / 2
         least, most = (share, most) if expected > auroc - lost else (least, share)
     return np.where(rng.random(len(exact)) < least, middle + rng.normal(size=len(exact)), exact)
 

@@ -64,12 +64,12 @@ def copy_of(pattern: str) -> Draw:
     """Return a function that takes a picture from the folder in which the walkthrough was recorded."""
 
     def draw(work: Path, out: Path) -> None:
-        found = sorted(work.glob(pattern))
-        if len(found) != 1:
+        matches = sorted(work.glob(pattern))
+        if len(matches) != 1:
             raise CannotDraw(
-                f"{work / pattern} is there {len(found)} times: python docs/record.py {WALKTHROUGH} --work {work}"
+                f"{work / pattern} is there {len(matches)} times: python docs/record.py {WALKTHROUGH} --work {work}"
             )
-        shutil.copyfile(found[0], out)
+        shutil.copyfile(matches[0], out)
 
     return draw
 
@@ -105,11 +105,11 @@ def node(work: Path, out: Path) -> None:
     demo = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     assert demo.stderr is not None
     try:
-        said = ""
+        output = ""
         for line in demo.stderr:
-            said += line
-            url = re.search(r"the page is at (\S+)", said)
-            film = re.search(r"infer: film (\d+) has results", said)
+            output += line
+            url = re.search(r"the page is at (\S+)", output)
+            film = re.search(r"infer: film (\d+) has results", output)
             if url and film:
                 time.sleep(3)  # until the results are filed
                 photograph(f"{url[1]}films/{film[1]}", NODE_SIZE, out)
@@ -199,9 +199,9 @@ def main() -> int:
     if wrong := [name for name in names if name not in PICTURES]:
         parser.error(f"no such picture: {', '.join(wrong)}; there are {', '.join(PICTURES)}")
     if args.check:
-        found = stale(ROOT, names)
-        print("\n".join(found) or "all pictures are up to date")
-        return 1 if found else 0
+        stale_pictures = stale(ROOT, names)
+        print("\n".join(stale_pictures) or "all pictures are up to date")
+        return 1 if stale_pictures else 0
     failed = 0
     for name in names:
         try:
@@ -222,7 +222,7 @@ def stale(root: Path, names: Iterable[str] = PICTURES) -> list[str]:
     for name in names:
         entry = kept.get(name, {})
         now = state(root, name)
-        changed = [what for what in now | entry if now.get(what) != entry.get(what)]
+        changed = [key for key in now | entry if now.get(key) != entry.get(key)]
         if changed:
             lines.append(f"{IMAGES}/{name}.png is stale: {', '.join(changed)} changed (docs/images.py: how)")
     return lines

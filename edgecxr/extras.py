@@ -40,9 +40,9 @@ def extra_of(package: str) -> str | None:
     """
     from packaging.utils import canonicalize_name
 
-    wanted = canonicalize_name(package)
+    canonical = canonicalize_name(package)
     stated = _stated()
-    bringing = [extra for extra, needs in stated.items() if wanted in {canonicalize_name(r.name) for r in needs}]
+    bringing = [extra for extra, needs in stated.items() if canonical in {canonicalize_name(r.name) for r in needs}]
     return min(bringing, key=lambda extra: len(_closure(extra, stated)), default=None)
 
 

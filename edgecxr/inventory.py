@@ -115,14 +115,14 @@ def _aurocs(folder: Path, card: ModelCard) -> dict[str, Any]:
             if key in card.metrics:
                 record = card.metrics[key]
                 areas = {"findings": record["findings"]["macro"], "abnormal": record["abnormal"]}
-                known = {task: area and float(area["auroc"]) for task, area in areas.items()}
-                return known | {"split": str(record["split"]), "auroc_data": str(record["data"])}
+                aurocs = {task: area and float(area["auroc"]) for task, area in areas.items()}
+                return aurocs | {"split": str(record["split"]), "auroc_data": str(record["data"])}
         history = _history(folder)
         kept = kept_epoch(history) if history else {}
         if kept and not math.isnan(kept["score"]):
             areas = {task: kept[f"val_auroc_{task}"] for task in ("findings", "abnormal")}
-            known = {task: None if math.isnan(area) else area for task, area in areas.items()}
-            return known | {"split": "val", "auroc_data": own}
+            aurocs = {task: None if math.isnan(area) else area for task, area in areas.items()}
+            return aurocs | {"split": "val", "auroc_data": own}
     except (KeyError, TypeError, ValueError):  # a record of another version, or of others
         pass
     return {}

@@ -39,13 +39,13 @@ def place() -> Place:
         UsageError: one of them is missing, or not a number that fits the others.
     """
     # An empty WORLD_SIZE is none; an empty RANK is a mistake, since Lightning takes it for a number.
-    given = {name: os.environ[name].strip() for name in (*_LEAST, *_PARSED) if name in os.environ}
-    given = {name: text for name, text in given.items() if text or not name.endswith("WORLD_SIZE")}
-    numbers = {name: int(text) for name, text in given.items() if re.fullmatch(r"[0-9]{1,9}", text)}
-    wrong = [f"{name}={brief(text, 40)}" for name, text in given.items() if numbers.get(name, -1) < _LEAST.get(name, 0)]
+    texts = {name: os.environ[name].strip() for name in (*_LEAST, *_PARSED) if name in os.environ}
+    texts = {name: text for name, text in texts.items() if text or not name.endswith("WORLD_SIZE")}
+    numbers = {name: int(text) for name, text in texts.items() if re.fullmatch(r"[0-9]{1,9}", text)}
+    wrong = [f"{name}={brief(text, 40)}" for name, text in texts.items() if numbers.get(name, -1) < _LEAST.get(name, 0)]
     several = numbers.get("WORLD_SIZE", 1) > 1
-    needed = ("WORLD_SIZE", "RANK", "LOCAL_RANK") if several else ("WORLD_SIZE",) if "RANK" in given else ()
-    wrong += [f"no {name}" for name in needed if name not in given]
+    needed = ("WORLD_SIZE", "RANK", "LOCAL_RANK") if several else ("WORLD_SIZE",) if "RANK" in texts else ()
+    wrong += [f"no {name}" for name in needed if name not in texts]
     ranks, local = numbers.get("WORLD_SIZE", 1), numbers.get("LOCAL_WORLD_SIZE", 1)
     if not wrong and not (numbers.get("RANK", 0) < ranks and numbers.get("LOCAL_RANK", 0) < local <= ranks):
         wrong = [f"{name}={number}" for name, number in numbers.items() if name in _LEAST]

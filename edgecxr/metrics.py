@@ -77,14 +77,14 @@ def weighted_auroc(targets: Array, scores: Array, weights: Array) -> Array:
     Returns:
         (R,) AUROCs, NaN where a weighting leaves only one class.
     """
-    known = ~np.isnan(targets)
-    order = np.argsort(scores[known], kind="stable")
+    has_label = ~np.isnan(targets)
+    order = np.argsort(scores[has_label], kind="stable")
     if len(order) == 0 or len(weights) == 0:
         return np.full(len(weights), np.nan)
-    ranked = scores[known][order]
-    positive = binarise(targets[known])[order]
+    ranked = scores[has_label][order]
+    positive = binarise(targets[has_label])[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # one group per distinct score
-    images = np.flatnonzero(known)[order]
+    images = np.flatnonzero(has_label)[order]
     # Compute in blocks: all replicates at once would need gigabytes for tens of thousands of images.
     blocks = (weights[first : first + _BLOCK, images] for first in range(0, len(weights), _BLOCK))
     return np.concatenate([_grouped_auroc(positive, starts, block) for block in blocks])
@@ -117,8 +117,8 @@ def average_precision(targets: Array, scores: Array, weights: Array) -> Array:
     Returns:
         (R,) values in [0, 1], NaN where a weighting leaves only one class.
     """
-    known = np.flatnonzero(~np.isnan(targets))
-    order = known[np.argsort(-scores[known], kind="stable")]
+    labelled = np.flatnonzero(~np.isnan(targets))
+    order = labelled[np.argsort(-scores[labelled], kind="stable")]
     if len(order) == 0 or len(weights) == 0:
         return np.full(len(weights), np.nan)
     positive, ranked = binarise(targets[order]), scores[order]
@@ -148,9 +148,9 @@ def curve(targets: Array, scores: Array) -> tuple[Array, Array, Array]:
     Returns:
         False positive rate, sensitivity (recall) and precision, (T,) each, from the highest threshold to the lowest.
     """
-    known = ~np.isnan(targets)
-    order = np.argsort(-scores[known], kind="stable")
-    positive, ranked = binarise(targets[known])[order], scores[known][order]
+    has_label = ~np.isnan(targets)
+    order = np.argsort(-scores[has_label], kind="stable")
+    positive, ranked = binarise(targets[has_label])[order], scores[has_label][order]
     ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
     true, called = np.cumsum(positive)[ends], ends + 1
     return (called - true) / (len(positive) - positive.sum()), true / positive.sum(), true / called
@@ -212,11 +212,11 @@ def p_value(samples: Array) -> float:
     just touch zero (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter 15). NaN replicates are
     left out; if all are NaN, so is the p-value.
     """
-    known = samples[~np.isnan(samples)]
-    if len(known) == 0:
+    numbers = samples[~np.isnan(samples)]
+    if len(numbers) == 0:
         return float("nan")
-    side = min(int((known <= 0).sum()), int((known >= 0).sum()))
-    return min(1.0, 2 * (side + 1) / (len(known) + 1))
+    side = min(int((numbers <= 0).sum()), int((numbers >= 0).sum()))
+    return min(1.0, 2 * (side + 1) / (len(numbers) + 1))
 
 
 @dataclass(frozen=True)
@@ -293,9 +293,9 @@ def mean_of_known(replicates: Array) -> Array:
 
     NaN where a replicate has no known label.
     """
-    known = ~np.isnan(replicates)
-    total = np.where(known, replicates, 0).sum(axis=1)
-    number = known.sum(axis=1)
+    is_number = ~np.isnan(replicates)
+    total = np.where(is_number, replicates, 0).sum(axis=1)
+    number = is_number.sum(axis=1)
     return np.divide(total, number, out=np.full(len(replicates), np.nan), where=number > 0)
 
 
@@ -304,9 +304,9 @@ def sensitivity_specificity(targets: Array, probabilities: Array, threshold: flo
 
     Each is NaN if its class is missing.
     """
-    known = ~np.isnan(targets)
-    positive = binarise(targets[known]) == 1
-    called = probabilities[known] >= threshold
+    has_label = ~np.isnan(targets)
+    positive = binarise(targets[has_label]) == 1
+    called = probabilities[has_label] >= threshold
     sensitivity = called[positive].mean() if positive.any() else float("nan")
     specificity = (~called[~positive]).mean() if (~positive).any() else float("nan")
     return float(sensitivity), float(specificity)
@@ -321,7 +321,7 @@ def predictive_value(sensitivity: float, specificity: float, prevalence: float) 
     return true / (true + false) if true + false > 0 else float("nan")
 
 
-def proportion(found: int, cases: int) -> Interval:
+def proportion(successes: int, cases: int) -> Interval:
     """Return found / cases with its 95 % Wilson score interval.
 
     Source: Wilson, J. Am. Stat. Assoc. 22, 1927. All values are NaN if there are no cases.
@@ -329,7 +329,7 @@ def proportion(found: int, cases: int) -> Interval:
     if not cases:
         return Interval(float("nan"), float("nan"), float("nan"))
     z2 = 1.959964**2
-    share = found / cases
+    share = successes / cases
     middle = (share + z2 / (2 * cases)) / (1 + z2 / cases)
     half = float(np.sqrt(z2 * (share * (1 - share) / cases + z2 / (4 * cases**2)))) / (1 + z2 / cases)
     # Rounding must not put the end of a share of 0 or 1 beyond it.

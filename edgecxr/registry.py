@@ -46,23 +46,23 @@ EXECUTORS = ("processes", "ray")
 """Ways to read films: processes on this machine, or a Ray cluster that sees the same files."""
 
 
-def resolve(table: dict[str, str], name: str, what: str) -> Any:
+def resolve(table: dict[str, str], name: str, noun: str) -> Any:
     """Return the object that `name` stands for in `table`.
 
     Args:
         table: one of the tables of this module.
         name: what the user typed.
-        what: the word for it in messages, such as "method".
+        noun: the word for it in messages, such as "method".
 
     Raises:
         UsageError: the name is unknown; the message suggests the nearest one.
         MissingPackage: the object's module needs a package that is not installed.
     """
-    check(table, name, what)
-    return load(table[name], f"{what} {name!r}")
+    check(table, name, noun)
+    return load(table[name], f"{noun} {name!r}")
 
 
-def check(table: dict[str, str], name: str, what: str) -> None:
+def check(table: dict[str, str], name: str, noun: str) -> None:
     """Refuse a name that is not in `table`, without importing anything.
 
     The arguments are those of `resolve`.
@@ -73,7 +73,7 @@ def check(table: dict[str, str], name: str, what: str) -> None:
     if name not in table:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"unknown {what} {name!r}{hint} (there are: {', '.join(table)})")
+        raise UsageError(f"unknown {noun} {name!r}{hint} (there are: {', '.join(table)})")
 
 
 def load(target: str, purpose: str) -> Any:

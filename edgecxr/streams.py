@@ -23,8 +23,8 @@ class _Results(io.FileIO):
         except BrokenPipeError:
             raise
         except OSError as error:
-            what = f"the result cannot be written to standard output ({error.strerror})"
-            raise UsageError(f"{what}: give it another place, with > FILE") from error
+            problem = f"the result cannot be written to standard output ({error.strerror})"
+            raise UsageError(f"{problem}: give it another place, with > FILE") from error
 
 
 def open_streams() -> None:

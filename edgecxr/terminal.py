@@ -230,10 +230,10 @@ def progress(task: str) -> Iterator[Progress]:
             lines.end()
 
 
-def with_rate(update: Progress, what: str) -> Progress:
+def with_rate(update: Progress, unit: str) -> Progress:
     """Return `update` with a rate in its note.
 
-    The rate is the number of `what` per second since the first call.
+    The rate is the number of `unit` per second since the first call.
     """
     began: list[tuple[float, int]] = []
 
@@ -242,7 +242,7 @@ def with_rate(update: Progress, what: str) -> Progress:
         if not began:
             began.append((now, done))  # a resumed task starts with some of it done
         elapsed, first = now - began[0][0], began[0][1]
-        update(done, total, f"{(done - first) / elapsed:.1f} {what}/s" if elapsed > 1 else "")
+        update(done, total, f"{(done - first) / elapsed:.1f} {unit}/s" if elapsed > 1 else "")
 
     return counted
 

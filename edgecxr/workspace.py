@@ -69,12 +69,12 @@ class Workspace:
         for folder in folders:
             if name in (None, folder.name):
                 return folder
-        wanted = f"no prepared data set {name!r}" if name else "no prepared data set"
+        missing = f"no prepared data set {name!r}" if name else "no prepared data set"
         listing = f" (there are: {', '.join(sorted(f.name for f in folders))})" if folders else ""
         kind = name if name in DATASETS else "phantom"
         command = f"edgecxr prepare {kind} {'--n 2000' if kind == 'phantom' else 'PATH'}"
         choice = "name one of those, or " if folders else ""
-        raise InputError(f"{wanted} in {self.root / 'data'}{listing}: {choice}make one with `{command}`", "dataset")
+        raise InputError(f"{missing} in {self.root / 'data'}{listing}: {choice}make one with `{command}`", "dataset")
 
     def runs(self, name: str) -> list[Path]:
         """Return the runs of a name, the last made first.

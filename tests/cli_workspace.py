@@ -32,7 +32,7 @@ TEACHER, STUDENT = "teacher-tiny-224-phantom", "student-tiny-28-mlcak-phantom"
 
 
 @dataclass(frozen=True)
-class Typed:
+class CommandResult:
     """What a command left on the screen."""
 
     code: int
@@ -56,7 +56,7 @@ def whole() -> object:
     return _make(cli.app_of())
 
 
-def edgecxr(*args: str | Path, runs: Path, **variables: str) -> Typed:
+def edgecxr(*args: str | Path, runs: Path, **variables: str) -> CommandResult:
     """Type `edgecxr args...` with EDGECXR_RUNS and other variables set."""
     out, err = io.StringIO(), io.StringIO()
     environment = {
@@ -78,7 +78,7 @@ def edgecxr(*args: str | Path, runs: Path, **variables: str) -> Typed:
         except SystemExit as end:
             code = end.code or 0
     assert isinstance(code, int)
-    return Typed(code, out.getvalue(), err.getvalue())
+    return CommandResult(code, out.getvalue(), err.getvalue())
 
 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -94,10 +94,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "runs"
 
 
-def steps(runs: Path) -> dict[str, Typed]:
+def steps(runs: Path) -> dict[str, CommandResult]:
     """Return what the commands that made the workspace printed."""
     recorded = json.loads((runs.parent / "steps.json").read_text())
-    return {name: Typed(**step) for name, step in recorded.items()}
+    return {name: CommandResult(**step) for name, step in recorded.items()}
 
 
 def copied(runs: Path, to: Path) -> Path:

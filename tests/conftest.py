@@ -97,7 +97,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @dataclass(frozen=True)
-class Finished:
+class TrainedWorkspace:
     """A workspace with a teacher and a student of it, both trained for two epochs."""
 
     workspace: Workspace
@@ -107,7 +107,7 @@ class Finished:
 
 
 @pytest.fixture(scope="session")
-def finished(clinic: Prepared) -> Finished:
+def finished(clinic: Prepared) -> TrainedWorkspace:
     """Runs that tests may read and must not change."""
     torch = pytest.importorskip("torch")
     from edgecxr.bundle.card import read_card
@@ -132,13 +132,13 @@ def finished(clinic: Prepared) -> Finished:
         teacher_sha256=read_card(teacher).sha256,
         **common,
     )
-    return Finished(
+    return TrainedWorkspace(
         workspace, clinic, teacher, distil_student(workspace, clinic, settings, teacher, cpu, lambda *_: None)
     )
 
 
 @pytest.fixture(scope="session")
-def bundled(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundled(finished: TrainedWorkspace, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The FP32 bundle of the student of `finished`. Not to be changed."""
     from edgecxr.export.export_bundle import export_bundle
     from edgecxr.export.recipe import Recipe
@@ -157,7 +157,7 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 
 @pytest.fixture(scope="session")
-def complete(finished: Finished, films: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def complete(finished: TrainedWorkspace, films: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The student's bundle with FP32, FP16 and INT8 files. Not to be changed."""
     from edgecxr.export.export_bundle import export_bundle
 

@@ -28,7 +28,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
 from edgecxr.storage.folders import CARD
 from edgecxr.workspace import Workspace
-from tests.cli_workspace import Typed, edgecxr
+from tests.cli_workspace import CommandResult, edgecxr
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime")
 SIZES = (5_000, 1_500_000)
@@ -59,12 +59,12 @@ def main(workspace: Path, report: Path, first: int, step: int, command: list[str
             begin()
             prepare_death = limit if kind == "size" else count
             ended = in_child(lambda: (prepare_death(number, runs), edgecxr(*command, runs=runs))[1])  # noqa: B023
-            if isinstance(ended, Typed) and kind == "call":
+            if isinstance(ended, CommandResult) and kind == "call":
                 break
             attempt: dict[str, Any] = {"kill": f"{kind} {number}", "signal": ended if isinstance(ended, int) else 0}
             attempt["half"] = half(runs)
             again = in_child(lambda: edgecxr(*command, runs=runs))
-            attempt["again"] = again.err if isinstance(again, Typed) and again.code else ""
+            attempt["again"] = again.err if isinstance(again, CommandResult) and again.code else ""
             now = contents(runs)
             attempt["others"] = sorted(set(whole) ^ set(now))
             attempt["differ"] = [name for name in whole if name in now and whole[name] != now[name]]
@@ -74,7 +74,7 @@ def main(workspace: Path, report: Path, first: int, step: int, command: list[str
     report.write_text(json.dumps(attempts, indent=1))
 
 
-def in_child(work: Callable[[], Typed]) -> Typed | int:
+def in_child(work: Callable[[], CommandResult]) -> CommandResult | int:
     """Do `work` in a forked process; return what it typed, or the signal that ended it."""
     read, write = os.pipe()
     child = os.fork()
@@ -85,9 +85,9 @@ def in_child(work: Callable[[], Typed]) -> Typed | int:
         os._exit(0)
     os.close(write)
     with open(read, "rb") as pipe:  # noqa: PTH123
-        said = pipe.read()
+        answer = pipe.read()
     status = os.waitpid(child, 0)[1]
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else Typed(*json.loads(said))
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else CommandResult(*json.loads(answer))
 
 
 def count(last: int, runs: Path) -> None:
@@ -120,9 +120,9 @@ def count(last: int, runs: Path) -> None:
     artefact = importlib.import_module("edgecxr.storage.folders")
     exchange = artefact._exchange
 
-    def swapped(one: Path, other: Path) -> bool:
+    def swapped(path: Path, other: Path) -> bool:
         one_more()
-        result: bool = exchange(one, other)
+        result: bool = exchange(path, other)
         one_more()
         return result
 
@@ -139,11 +139,11 @@ def limit(size: int, runs: Path) -> None:
 
 def contents(runs: Path) -> dict[str, str]:
     """Return every file of a workspace, hidden ones too, with its bytes, or nothing where they are not comparable."""
-    found = {}
+    by_name = {}
     for path in runs.rglob("*"):
         name = str(path.relative_to(runs))
-        found[name] = "" if path.is_dir() or path.name in TIMED else path.read_bytes().hex()
-    return found
+        by_name[name] = "" if path.is_dir() or path.name in TIMED else path.read_bytes().hex()
+    return by_name
 
 
 def half(runs: Path) -> list[str]:

@@ -13,7 +13,7 @@ LIMIT = 200
 """Seconds; a cluster of one machine takes some six to start and to end."""
 
 
-class Ended(NamedTuple):
+class ProgramOutcome(NamedTuple):
     """What a program left."""
 
     returncode: int
@@ -21,7 +21,7 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def ran(command: list[str], cwd: Path | None = None, **variables: str) -> Ended:
+def ran(command: list[str], cwd: Path | None = None, **variables: str) -> ProgramOutcome:
     """Run a program in a session of its own, which is killed as a whole if it takes too long.
 
     Its output goes to files: daemons inherit pipes, and whoever reads these would wait for them too.
@@ -39,4 +39,4 @@ def ran(command: list[str], cwd: Path | None = None, **variables: str) -> Ended:
             child.wait()
         out.seek(0)
         err.seek(0)
-        return Ended(code, out.read(), err.read())
+        return ProgramOutcome(code, out.read(), err.read())

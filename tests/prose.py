@@ -21,25 +21,25 @@ def sentences(code: str) -> list[str]:
     left_out = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    found: dict[str, None] = {}
-    _collect(tree, left_out, found)
-    return list(found)
+    collected: dict[str, None] = {}
+    _collect(tree, left_out, collected)
+    return list(collected)
 
 
-def _collect(node: ast.AST, left_out: set[int], found: dict[str, None]) -> None:
+def _collect(node: ast.AST, left_out: set[int], collected: dict[str, None]) -> None:
     if isinstance(node, ast.JoinedStr):
         text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
         for part in node.values:  # a sentence may stand inside another
             if isinstance(part, ast.FormattedValue):
-                _collect(part.value, left_out, found)
+                _collect(part.value, left_out, collected)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in left_out:
         text = node.value
     else:
         for child in ast.iter_child_nodes(node):
-            _collect(child, left_out, found)
+            _collect(child, left_out, collected)
         return
     if len([word for word in text.split() if any(map(str.isalpha, word))]) >= FEWEST:
-        found[" ".join(text.split())] = None
+        collected[" ".join(text.split())] = None
 
 
 def text() -> str:

@@ -54,8 +54,8 @@ def use_bundle(folder: Path) -> None:
 
 
 def use_record(folder: Path) -> None:
-    found = record.read(folder / "record.json")
-    report.markdown([found], 0.02, None)
+    benchmark_record = record.read(folder / "record.json")
+    report.markdown([benchmark_record], 0.02, None)
 
 
 def use_data(folder: Path) -> None:
@@ -124,16 +124,16 @@ def in_bytes(path: Path, rng: random.Random) -> None:
     content = bytearray(path.read_bytes())
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(content) + 1)
-        what = rng.randrange(5)
-        if what == 0:
+        change = rng.randrange(5)
+        if change == 0:
             content[at : at + rng.choice([1, 1, 4, 50])] = rng.randbytes(rng.choice([0, 1, 4]))
-        elif what == 1:
+        elif change == 1:
             del content[at:]
-        elif what == 2:
+        elif change == 2:
             content[at:at] = rng.choice([b"\0", b"[", b"{", b'"', b",", b"\n", b"\xff", b"9" * 400]) * rng.choice(
                 [1, 9]
             )
-        elif what == 3:
+        elif change == 3:
             content[at : at + 8] = rng.choice([b"\xff", b"\0", b"\x7f"]) * 8
         elif len(content) > at:
             content[at] ^= 1 << rng.randrange(8)
@@ -143,19 +143,19 @@ def in_bytes(path: Path, rng: random.Random) -> None:
 def as_another(path: Path, rng: random.Random) -> None:
     """Put something else in the place of the file."""
     path.unlink()
-    what = rng.randrange(7)
-    if what == 0:
+    change = rng.randrange(7)
+    if change == 0:
         os.mkfifo(path)
-    elif what == 1:
+    elif change == 1:
         path.symlink_to(rng.choice(["/dev/zero", "/dev/full", "/etc/passwd", "absent", path.name]))
-    elif what == 2:
+    elif change == 2:
         path.mkdir()
-    elif what == 3:
+    elif change == 3:
         path.write_bytes(b"")
         os.truncate(path, rng.choice([1 << 20, 1 << 33, 1 << 40]))
-    elif what == 4:
+    elif change == 4:
         path.write_bytes(rng.choice([b"[", b'{"a":', b"(", b"a,"]) * 200_000)
-    elif what == 5:
+    elif change == 5:
         path.write_bytes(rng.randbytes(rng.randrange(2000)))
 
 
@@ -164,10 +164,10 @@ def in_json(path: Path, rng: random.Random) -> None:
     for _ in range(rng.randint(1, 3)):
         places = list(_places(value))
         outer, key = rng.choice(places)
-        what = rng.randrange(4)
-        if what == 0:
+        change = rng.randrange(4)
+        if change == 0:
             del outer[key]
-        elif what == 1 and isinstance(outer, dict):
+        elif change == 1 and isinstance(outer, dict):
             outer[rng.choice(["", "x", "format", "\ud800"])] = rng.choice(VALUES)
         else:
             outer[key] = rng.choice(VALUES)

@@ -38,6 +38,6 @@ def test_the_command_of_the_page_has_options_that_infer_has(place: str) -> None:
     text = (UNITS.parent / place).read_text().replace("\\\n", " ")
     command = next(line for line in text.splitlines() if "edgecxr infer " in line and "--watch" in line)
     parameters = typer.main.get_command(app_of()).commands["infer"].params  # type: ignore[attr-defined]
-    known = {option for parameter in parameters for option in parameter.opts}
+    infer_options = {option for parameter in parameters for option in parameter.opts}
     options = set(re.findall(r" (--?[a-z][a-z-]*)", command))
-    assert {"--watch", "--resume"} <= options <= known
+    assert {"--watch", "--resume"} <= options <= infer_options

@@ -183,9 +183,9 @@ def test_a_reader_that_ends_ends_infer_quietly(tmp_path: Path, model: Path, opti
         for _ in range(5):  # several films are done: a last line would count them
             running.stdout.readline()
         running.stdout.close()
-        said = running.stderr.read()
+        stderr = running.stderr.read()
         assert running.wait(60) == 141
-    assert [line for line in said.splitlines() if not line.startswith("infer: ")] == []
+    assert [line for line in stderr.splitlines() if not line.startswith("infer: ")] == []
 
 
 def test_infer_without_json_is_for_people_and_has_notice_and_reasons(tmp_path: Path, model: Path) -> None:
@@ -231,14 +231,14 @@ def test_the_model_is_the_option_else_the_variable_else_the_latest_bundle(tmp_pa
         os.utime(card, (1000 - age, 1000 - age))
     path = scan(tmp_path)
 
-    def asked(*options: str | Path, **variables: str) -> str:
+    def model_of(*options: str | Path, **variables: str) -> str:
         return json.loads(edgecxr("infer", path, "--json", *options, runs=tmp_path, **variables).out)["model"]
 
     variable = str(tmp_path / "variable")
-    assert asked("--model", tmp_path / "option", EDGECXR_MODEL=variable) == "option"
-    assert asked(EDGECXR_MODEL=variable) == "variable"
-    assert asked() == asked(EDGECXR_MODEL="") == "latest"
-    assert asked("--model", "older") == "older"
+    assert model_of("--model", tmp_path / "option", EDGECXR_MODEL=variable) == "option"
+    assert model_of(EDGECXR_MODEL=variable) == "variable"
+    assert model_of() == model_of(EDGECXR_MODEL="") == "latest"
+    assert model_of("--model", "older") == "older"
 
 
 def test_a_model_of_phantoms_says_so_with_every_prediction(runs: Path) -> None:
@@ -305,7 +305,7 @@ def test_a_teacher_of_448_px_without_such_films_names_the_command_that_makes_the
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("distill", "--res", "30"), "--res 30: there are 224, 112, 56, 28"),
         (("distill", "--res", "28", "--tokens", "50"), "--tokens 50: there are 196, 49, 16"),
@@ -339,12 +339,12 @@ def test_a_teacher_of_448_px_without_such_films_names_the_command_that_makes_the
     ],
 )
 def test_a_wrong_option_exits_with_2_says_what_there_is_and_leaves_nothing_behind(
-    runs: Path, args: tuple[str, ...], said: str
+    runs: Path, args: tuple[str, ...], message: str
 ) -> None:
     before = sorted(runs.rglob("*"))
     typed = edgecxr(*args, runs=runs)
     assert typed.code == 2, typed
-    assert said in typed.error
+    assert message in typed.error
     assert sorted(runs.rglob("*")) == before and typed.out == ""
 
 

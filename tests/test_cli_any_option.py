@@ -25,7 +25,7 @@ assert isinstance(GROUP, TyperGroup)
 
 def options() -> list[tuple[tuple[str, ...], str]]:
     """Return every command with every option that takes a value."""
-    found = []
+    pairs = []
     groups = [((), GROUP)]
     for path, group in groups:
         for name, command in group.commands.items():
@@ -34,8 +34,8 @@ def options() -> list[tuple[tuple[str, ...], str]]:
                 continue
             for option in command.params:
                 if option.param_type_name == "option" and not option.is_flag:
-                    found.append(((*path, name), option.opts[0]))
-    return found
+                    pairs.append(((*path, name), option.opts[0]))
+    return pairs
 
 
 # What makes a command run through in a second, so that the option in question is what may stop it.
@@ -116,8 +116,8 @@ def test_a_value_that_nobody_should_type_ends_in_one_line_and_loses_nothing(
     assert "Traceback" not in typed.err and "unexpected" not in typed.err, typed
     assert typed.code in (0, 2, 3, 4, 5, 6), typed
     if typed.code:
-        said = [line for line in typed.err.splitlines() if line.lower().startswith("error:")]
+        errors = [line for line in typed.err.splitlines() if line.lower().startswith("error:")]
         rejected = command == ("infer",) and typed.code == 3
-        assert len(said) == 1 or (rejected and not said), typed
+        assert len(errors) == 1 or (rejected and not errors), typed
     lost = {file for file, digest in before.items() if after.get(file) != digest}
     assert not lost if typed.code else all(Path(file).parts[0] == state for file in lost), (typed, lost)

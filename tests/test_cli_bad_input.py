@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from edgecxr.errors import REASONS
-from tests.cli_workspace import STUDENT, Typed, copied, edgecxr, image_folder, trained
+from tests.cli_workspace import STUDENT, CommandResult, copied, edgecxr, image_folder, trained
 from tests.films.dicom_files import film, write
 from tests.kill_points import contents
 from tests.tiny_bundle import tiny_bundle
@@ -58,7 +58,7 @@ def scan(folder: Path, name: str = "film.dcm", **elements: object) -> Path:
     return write(film(ramp(), **{"BitsStored": 12, **elements}), folder, name)
 
 
-def results(typed: Typed) -> list[dict[str, object]]:
+def results(typed: CommandResult) -> list[dict[str, object]]:
     return [json.loads(line) for line in typed.out.splitlines()]
 
 
@@ -275,7 +275,7 @@ def flip(path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda run: edit(run / "card.json", arch="small"), "does not fit the architecture of its card"),
         (lambda run: flip(run / "best.safetensors", -1), "has changed since its card was written"),
@@ -288,7 +288,7 @@ def flip(path: Path, at: int) -> None:
 )
 @pytest.mark.parametrize("command", ["evaluate", "export"])
 def test_a_damaged_run_is_not_used_and_an_earlier_bundle_stays(
-    runs: Path, tmp_path: Path, damage: Callable[[Path], object], said: str, command: str
+    runs: Path, tmp_path: Path, damage: Callable[[Path], object], message: str, command: str
 ) -> None:
     workspace = copied(runs, tmp_path / "runs")
     bundle = workspace / "export" / STUDENT
@@ -296,7 +296,7 @@ def test_a_damaged_run_is_not_used_and_an_earlier_bundle_stays(
     damage(workspace / STUDENT)
     typed = edgecxr(command, STUDENT, runs=workspace)
     assert (typed.code, typed.out) == (4, "")
-    assert said in typed.error and str(workspace / STUDENT) in typed.error
+    assert message in typed.error and str(workspace / STUDENT) in typed.error
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
 
 
@@ -357,7 +357,7 @@ def rewrite(folder: Path, *lines: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "options", "said"),
+    ("lines", "options", "message"),
     [
         (("picture,Dark", "0.png,0", "1.png,1"), (), "has no column 'image'"),
         (("image,Dark", "0.png,0", "1.png,1"), ("--labels", "Drak"), "did you mean 'Dark'?"),
@@ -376,12 +376,12 @@ def rewrite(folder: Path, *lines: str) -> None:
     ],
 )
 def test_a_wrong_table_is_named_with_what_is_wrong_in_it(
-    tmp_path: Path, labelled: Path, lines: tuple[str, ...], options: tuple[str, ...], said: str
+    tmp_path: Path, labelled: Path, lines: tuple[str, ...], options: tuple[str, ...], message: str
 ) -> None:
     rewrite(labelled, *lines)
     typed = edgecxr("prepare", "folder", labelled, "--workers", "1", *options, runs=tmp_path / "runs")
     assert (typed.code, typed.out) == (3, "")
-    assert said in typed.error and str(labelled / "labels.csv") in typed.error
+    assert message in typed.error and str(labelled / "labels.csv") in typed.error
     assert not (tmp_path / "runs" / "data").exists()
 
 
@@ -420,13 +420,13 @@ def test_a_vindr_folder_that_is_empty_missing_or_half_there_says_which_file_is_e
     for split in ("train", "test"):
         header = "image_id,rad_id,Cardiomegaly,No finding"
         (tmp_path / f"half/annotations/image_labels_{split}.csv").write_text(f"{header}\n{split}1,R1,1,0\n")
-    for name, said in (
+    for name, message in (
         ("empty", "annotations/image_labels_train.csv does not exist"),
         ("missing", "annotations/image_labels_train.csv does not exist"),
         ("half", "with its .dicom files is not there"),
     ):
         typed = edgecxr("prepare", "vindr", tmp_path / name, "--labels", "Cardiomegaly", runs=tmp_path / "runs")
-        assert typed.code == 3 and said in typed.error and str(tmp_path / name) in typed.error
+        assert typed.code == 3 and message in typed.error and str(tmp_path / name) in typed.error
 
 
 @pytest.mark.parametrize("kind", ["folder", "vindr"])
@@ -608,15 +608,15 @@ def test_nothing_of_strangers_is_obeyed_by_a_terminal(tmp_path: Path) -> None:
     """Names of files, films that are none, and records: whatever is printed of them is printable."""
     film = tmp_path / f"{HOSTILE}.dcm"
     film.write_bytes(b"\0" * 128 + b"DICM" + HOSTILE.encode())
-    made = tmp_path / f"{HOSTILE}.json"
-    made.write_text('{"schema": "edgecxr-benchmark", "version": "\\u009b\\u202e\\u007f"}')
+    report = tmp_path / f"{HOSTILE}.json"
+    report.write_text('{"schema": "edgecxr-benchmark", "version": "\\u009b\\u202e\\u007f"}')
     (tmp_path / "labels.csv").write_text(f'image,Edema\n"{HOSTILE}",1\n', encoding="utf-8")
     model = ("--model", fixed_model())
     for command in (
         ("infer", film, *model), ("infer", film, "--json", *model), ("infer", tmp_path / HOSTILE, *model),
-        ("infer", film, "--model", HOSTILE), ("report", made), ("benchmark", "--compare", made, made),
+        ("infer", film, "--model", HOSTILE), ("report", report), ("benchmark", "--compare", report, report),
         ("bundle", "show", tmp_path / HOSTILE), ("prepare", "folder", tmp_path / "labels.csv"),
-        ("data", "show", HOSTILE), ("--debug", "report", made), (HOSTILE,),
+        ("data", "show", HOSTILE), ("--debug", "report", report), (HOSTILE,),
     ):  # fmt: skip
         typed = edgecxr(*command, runs=tmp_path / "runs")
         assert typed.code in (2, 3, 4), typed

@@ -76,15 +76,15 @@ def test_a_word_of_another_tool_is_told_ours(tmp_path: Path, typed: str) -> None
 
 
 def test_a_shell_is_told_how_words_go_on(tmp_path: Path) -> None:
-    def asked(words: str, count: int) -> list[str]:
+    def completions(words: str, count: int) -> list[str]:
         variables = {"_EDGECXR_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(count)}
         return edgecxr(runs=tmp_path, **variables).out.split()
 
-    assert asked("edgecxr dis", 1) == ["distill"]
-    assert asked("edgecxr prepare ", 2) == list(DATASETS)
+    assert completions("edgecxr dis", 1) == ["distill"]
+    assert completions("edgecxr prepare ", 2) == list(DATASETS)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.json").write_text("{}")
-    assert asked("edgecxr distill --teacher m", 3) == ["mine"]
+    assert completions("edgecxr distill --teacher m", 3) == ["mine"]
 
 
 def test_without_torch_that_is_said_first(tmp_path: Path) -> None:
@@ -111,19 +111,19 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatc
     from edgecxr.errors import ModelError
     from edgecxr.models import weights
 
-    asked = []
+    requests = []
 
     def unreachable(request: urllib.request.Request, timeout: float) -> None:
-        asked.append((request.get_method(), timeout))
+        requests.append((request.get_method(), timeout))
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr(weights.huggingface_hub, "try_to_load_from_cache", lambda *names: None)
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     with pytest.raises(ModelError, match="--pretrained FILE"):
         weights.pretrained_state("tiny", None)
-    assert len(asked) == 1 and asked[0][1] <= 5
+    assert len(requests) == 1 and requests[0][1] <= 5
     # What is there already needs no network.
     monkeypatch.setattr(weights.huggingface_hub, "try_to_load_from_cache", lambda *names: str(tmp_path / "absent"))
     with pytest.raises(ModelError, match="absent"):
         weights.pretrained_state("tiny", None)
-    assert len(asked) == 1
+    assert len(requests) == 1

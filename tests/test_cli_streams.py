@@ -77,7 +77,7 @@ def test_results_in_a_file_need_no_standard_output(tmp_path: Path, model: Path) 
 
 def lines_with_a_value() -> list[list[str]]:
     """Return a command line for each argument and option of each command that takes a value, which is left out."""
-    found = []
+    command_lines = []
     groups = [([], GROUP)]
     for before, group in groups:
         for name, command in group.commands.items():
@@ -86,11 +86,11 @@ def lines_with_a_value() -> list[list[str]]:
                 continue
             for parameter in command.params:
                 if parameter.param_type_name == "argument":
-                    found.append([*before, name])
+                    command_lines.append([*before, name])
                 elif not parameter.is_flag:
-                    found.append([*before, name, parameter.opts[0]])
-    assert {line[0] for line in found} == set(COMMANDS) - {"list"}
-    return found
+                    command_lines.append([*before, name, parameter.opts[0]])
+    assert {line[0] for line in command_lines} == set(COMMANDS) - {"list"}
+    return command_lines
 
 
 def test_an_empty_argument_of_any_command_is_a_usage_error(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_an_input_error_has_a_reason_that_programs_know():
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "shown"),
     [
         ("short", "short"),
         ("two\n\tlines\x1b[31m ", "two lines?[31m"),
@@ -52,13 +52,13 @@ def test_an_input_error_has_a_reason_that_programs_know():
         ("x" * 200, "x" * 157 + "..."),
     ],
 )
-def test_what_a_library_said_is_cut_between_words(said: str, shown: str):
-    assert errors.brief(said) == shown and len(shown) <= 160
+def test_what_a_library_said_is_cut_between_words(message: str, shown: str):
+    assert errors.brief(message) == shown and len(shown) <= 160
 
 
 def test_a_missing_package_names_the_command_that_brings_it():
-    wanted = f"method 'mlcak' needs torch, which is not installed: {extras.command('train')}"
-    assert str(EXAMPLES[4]) == wanted and "[train]" in wanted
+    message = f"method 'mlcak' needs torch, which is not installed: {extras.command('train')}"
+    assert str(EXAMPLES[4]) == message and "[train]" in message
 
 
 def test_a_package_that_does_not_load_says_why():

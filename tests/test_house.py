@@ -45,14 +45,14 @@ def test_folders_and_files_stay_small():
 
 
 def test_heavy_libraries_are_imported_in_the_workstation_s_wings_only():
-    found = {
+    importers = {
         named(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         for module in imported(node)
         if module.partition(".")[0] in HEAVY
     }
-    assert {name.partition("/")[0] for name in found} == WORKSTATION
+    assert {name.partition("/")[0] for name in importers} == WORKSTATION
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -85,14 +85,14 @@ READERS = {
 
 
 def test_what_may_come_from_strangers_is_read_in_storage() -> None:
-    found: dict[str, set[str]] = {}
+    readers: dict[str, set[str]] = {}
     for path in MODULES:
         if path.parent.name != "storage":
             for node in ast.walk(ast.parse(path.read_text())):
                 reader = read_by(node) if isinstance(node, ast.Call) else ""
                 if reader and not (reader == "Image.open" and named(path).startswith("films/")):
-                    found.setdefault(named(path), set()).add(reader)
-    assert found == READS_ITSELF
+                    readers.setdefault(named(path), set()).add(reader)
+    assert readers == READS_ITSELF
 
 
 def read_by(call: ast.Call) -> str:
@@ -142,29 +142,29 @@ def test_nothing_is_printed_but_by_the_terminal_s_module():
 
 
 def test_the_dicom_network_is_the_node_s_alone():
-    found = {
+    importers = {
         named(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         for module in imported(node)
         if module.partition(".")[0] == "pynetdicom"
     }
-    assert {name.partition("/")[0] for name in found} == {"node"}
+    assert {name.partition("/")[0] for name in importers} == {"node"}
 
 
 def test_csv_is_written_in_one_place():
     """Spreadsheets compute cells that others may have written; there they are made text."""
-    found = {named(path) for path in MODULES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())}
-    assert found == {"storage/spreadsheet.py"}
+    writers = {named(path) for path in MODULES if re.search(r"csv\.(Dict)?[wW]riter", path.read_text())}
+    assert writers == {"storage/spreadsheet.py"}
 
 
 @pytest.mark.parametrize(
-    ("code", "found"),
+    ("code", "printing"),
     [("print(1)", True), ("typer.echo(1)", True), ("traceback.print_exc()", True), ("console.print(1)", True),
      ("sys.stderr.write(1)", True), ("file.write(1)", False), ("printable(1)", False)],
 )  # fmt: skip
-def test_calls_that_print_are_found(code: str, found: bool):
-    assert any(map(prints, ast.walk(ast.parse(code)))) == found
+def test_calls_that_print_are_found(code: str, printing: bool):
+    assert any(map(prints, ast.walk(ast.parse(code)))) == printing
 
 
 @pytest.mark.parametrize("wing", sorted({path.parent for path in INSIDE} - {PACKAGE}), ids=named)

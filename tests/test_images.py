@@ -52,8 +52,8 @@ def test_a_picture_is_stale_once_something_that_it_is_made_from_has_changed(copi
     before = (copied / path).read_bytes()
     (copied / path).write_bytes(change(before))
     assert (copied / path).read_bytes() != before
-    found = images.stale(copied, ("curves", "by-size"))
-    assert [re.findall(r"images/([\w-]+)\.png is stale: .*" + re.escape(path), line) for line in found] == (
+    messages = images.stale(copied, ("curves", "by-size"))
+    assert [re.findall(r"images/([\w-]+)\.png is stale: .*" + re.escape(path), line) for line in messages] == (
         [[blamed]] if blamed else []
     )
     if blamed:

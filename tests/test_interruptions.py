@@ -19,7 +19,7 @@ import pytest
 from edgecxr.data.adapters.folder import folder
 from edgecxr.data.prepare.prepare import prepare
 from edgecxr.data.prepared import Prepared
-from tests.cli_workspace import Typed, edgecxr, image_folder
+from tests.cli_workspace import CommandResult, edgecxr, image_folder
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("--epochs", "2", "--batch", "16")
@@ -30,7 +30,7 @@ EXPORT = ("export", "--recipe", str(ROOT / "export" / "recipes" / "quick.toml"))
 TEACHER, STUDENT = "teacher-tiny-224-films", "student-tiny-28-mlcak-films"
 
 
-def typed(*command: str | Path, runs: Path) -> Typed:
+def typed(*command: str | Path, runs: Path) -> CommandResult:
     done = edgecxr(*command, runs=runs)
     assert done.code == 0, done
     return done
@@ -70,9 +70,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_kill_at_any_moment_costs_nothing_but_time(
     stages: dict[str, Path], tmp_path: Path, stage: str, command: tuple[str, ...], step: int
 ) -> None:
-    told = [str(stages["films"]) if word == "FILMS" else word for word in command]
+    filled_in = [str(stages["films"]) if word == "FILMS" else word for word in command]
     report = tmp_path / "report.json"
-    arguments = [sys.executable, "-m", "tests.kill_points", stages[stage], report, str(step), str(step), *told]
+    arguments = [sys.executable, "-m", "tests.kill_points", stages[stage], report, str(step), str(step), *filled_in]
     subprocess.run(arguments, cwd=ROOT, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     attempts = json.loads(report.read_text())
     assert sum(attempt["signal"] == signal.SIGKILL for attempt in attempts) >= 2
@@ -104,13 +104,13 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     (tmp_path / "disk").mkdir()
-    made = Disk(tmp_path / "disk")
-    if not made.resize(1 << 28, ""):
+    small_disk = Disk(tmp_path / "disk")
+    if not small_disk.resize(1 << 28, ""):
         pytest.skip("mounting a small file system takes rights that this process has not")
     try:
-        yield made
+        yield small_disk
     finally:
-        subprocess.run(["umount", "-l", str(made.place)], check=True)
+        subprocess.run(["umount", "-l", str(small_disk.place)], check=True)
 
 
 def names(runs: Path) -> set[str]:
@@ -133,12 +133,12 @@ def test_a_full_disk_is_one_line_and_with_room_the_command_goes_on(
     stages: dict[str, Path], disk: Disk, stage: str, command: tuple[str, ...], free: tuple[int, ...]
 ) -> None:
     words = {"FILMS": stages["films"], "FILM": stages["films"] / "0.png", "OUT": disk.runs / "overlays"}
-    told = [words.get(word, word) for word in command]
+    filled_in = [words.get(word, word) for word in command]
     shutil.copytree(stages[stage], disk.runs)
     before = names(disk.runs)
     for size in free:
         disk.leave_free(size)
-        full = edgecxr(*told, runs=disk.runs)
+        full = edgecxr(*filled_in, runs=disk.runs)
         assert full.code == 2, (size, full)
         assert str(disk.place) in full.error
         assert re.search(r"\(No space left on device\): make room .*same command", full.error)
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_command_goes_on(
         if stage != "empty":
             Prepared.open(disk.runs / "data" / "films").check()
     disk.resize(1 << 28)
-    typed(*told, runs=disk.runs)
+    typed(*filled_in, runs=disk.runs)
     assert [name for name in names(disk.runs) if Path(name).name.startswith(".") or name.endswith("lock")] == []
     if command[0] == "train":
         weights = [runs / TEACHER / "best.safetensors" for runs in (disk.runs, stages["teacher"])]
@@ -180,13 +180,13 @@ def test_of_two_trainings_with_the_same_settings_one_is_refused(stages: dict[str
         )
         for _ in range(2)
     ]
-    said = [process.communicate()[1] for process in processes]
+    outputs = [process.communicate()[1] for process in processes]
     refused = [process.returncode == 2 for process in processes]
     if refused == [False, False]:  # they did not meet: the first had finished
         assert sorted(path.name for path in runs.glob("teacher*")) == [TEACHER, f"{TEACHER}-2"]
     else:
-        assert sorted(process.returncode for process in processes) == [0, 2], said
-        line = said[refused.index(True)].splitlines()[-1]
+        assert sorted(process.returncode for process in processes) == [0, 2], outputs
+        line = outputs[refused.index(True)].splitlines()[-1]
         other = processes[refused.index(False)].pid
         assert line.startswith(f"error: process {other} on ") and f"is training {runs / TEACHER} with the" in line
         assert re.search(r"wait for it, .* --fresh$", line)
@@ -210,7 +210,7 @@ def test_a_data_set_that_is_prepared_anew_while_others_open_it_is_never_mixed(tm
         splits.setdefault(opened.hash, set()).add(" ".join(opened.splits))
     preparing.join()
     assert len(splits) > 2
-    assert all(len(seen) == 1 for seen in splits.values())
+    assert all(len(values) == 1 for values in splits.values())
 
 
 def test_two_evaluations_at_once_both_reach_the_card(stages: dict[str, Path], tmp_path: Path) -> None:

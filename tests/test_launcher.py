@@ -34,7 +34,7 @@ def test_variables_make_sense_or_are_a_mistake_of_usage(variables: dict[str, str
         for name in {*TORCHRUN, *PARSED} - set(variables):
             os.environ.pop(name, None)
         try:
-            found = place()
+            own_place = place()
         except UsageError as error:
             assert "torchrun" in str(error) and variables
             assert number_of_several() is None and terminal.speaks(), "an error is heard, whatever RANK says"
@@ -42,8 +42,8 @@ def test_variables_make_sense_or_are_a_mistake_of_usage(variables: dict[str, str
         for name in PARSED:  # as Lightning reads them
             assert int(variables.get(name, "0")) >= 0
         rank = int(variables.get("RANK", "0"))
-        assert rank < found.ranks >= found.local_ranks > (found.local_rank or 0)
-        assert number_of_several() == (rank if found.ranks > 1 else None)
+        assert rank < own_place.ranks >= own_place.local_ranks > (own_place.local_rank or 0)
+        assert number_of_several() == (rank if own_place.ranks > 1 else None)
         assert terminal.speaks() == (rank == 0), "of several, only the first speaks"
 
 

@@ -41,8 +41,8 @@ def test_a_bundle_is_found_by_path_by_name_by_variable_and_else_the_latest(
         folder = tmp_path / name if name == "path" else workspace / "export" / name
         os.utime(tiny_bundle(folder, name=name).path / "card.json", (1000 - age, 1000 - age))
 
-    def name_of(*given: str | Path) -> str:
-        with edgecxr.load(*given) as predictor:
+    def name_of(*arguments: str | Path) -> str:
+        with edgecxr.load(*arguments) as predictor:
             return predictor.card.name
 
     assert name_of("path") == name_of(tmp_path / "path") == "path"
@@ -122,12 +122,12 @@ def test_a_type_checker_sees_what_comes_back(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--config-file", os.devnull, str(snippet)]
     environment = os.environ | {"MYPYPATH": str(ROOT)}
-    said = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout
-    assert re.findall(r'snippet.py:(\d): note: Revealed type is "(?:builtins\.)?([\w.\[\], ]+)"', said) in (
+    output = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300).stdout
+    assert re.findall(r'snippet.py:(\d): note: Revealed type is "(?:builtins\.)?([\w.\[\], ]+)"', output) in (
         [("3", "float"), ("4", "dict[str, float]")],
         [("3", "float"), ("4", "dict[builtins.str, builtins.float]")],
-    ), said
-    assert re.findall(r"snippet.py:(\d): error: .*\[([\w-]+)\]", said) == [("5", "arg-type")], said
+    ), output
+    assert re.findall(r"snippet.py:(\d): error: .*\[([\w-]+)\]", output) == [("5", "arg-type")], output
 
 
 def test_the_snippets_of_the_page_run(tmp_path: Path) -> None:

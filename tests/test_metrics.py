@@ -116,9 +116,9 @@ def test_a_soft_target_is_positive_from_one_half_on():
 
 def test_a_weighting_without_one_of_the_classes_has_no_auroc():
     weights = np.array([[1, 1, 1], [0, 1, 1], [1, 0, 0]], float)
-    got = metrics.weighted_auroc(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 2.0]), weights)
-    assert got[0] == 0.5
-    assert np.isnan(got[1:]).all()
+    areas = metrics.weighted_auroc(np.array([1.0, 0.0, 0.0]), np.array([1.0, 0.0, 2.0]), weights)
+    assert areas[0] == 0.5
+    assert np.isnan(areas[1:]).all()
 
 
 def test_the_interval_covers_the_true_value_about_as_often_as_it_says():
@@ -155,16 +155,16 @@ def test_a_paired_interval_is_narrower_than_each_model_s_own():
 
 
 def test_models_without_a_common_label_cannot_be_compared():
-    one = metrics.Aurocs(np.array([0.9, NAN]), np.array([[0.9, NAN]]))
+    first = metrics.Aurocs(np.array([0.9, NAN]), np.array([[0.9, NAN]]))
     other = metrics.Aurocs(np.array([NAN, 0.8]), np.array([[NAN, 0.8]]))
-    assert math.isnan(metrics.macro_difference(one, other).value)
+    assert math.isnan(metrics.macro_difference(first, other).value)
     assert math.isnan(metrics.Aurocs(np.array([NAN]), np.array([[NAN]])).macro.value)
 
 
 def test_an_interval_is_cut_at_both_tails_and_leaves_out_lost_replicates():
     samples = np.r_[np.arange(1001.0), NAN, NAN]
-    got = metrics.interval(500.0, samples)
-    assert (got.low, got.high) == (pytest.approx(25), pytest.approx(975))
+    interval = metrics.interval(500.0, samples)
+    assert (interval.low, interval.high) == (pytest.approx(25), pytest.approx(975))
     assert str(metrics.Interval(0.87654, 0.8, 0.9)) == "0.877 (0.800 to 0.900)"
     assert math.isnan(metrics.interval(0.5, np.array([NAN])).low)
 
@@ -175,15 +175,15 @@ def test_no_other_threshold_is_better(rule, seed):
     rng = np.random.default_rng(seed)
     targets = rng.choice([0.0, 1.0, 0.2, 0.8, NAN], 40)
     probabilities = rng.integers(0, 15, 40) / 15  # ties within and between the classes
-    got = metrics.sensitivity_specificity(targets, probabilities, operating_point(targets, probabilities, rule))
+    rates = metrics.sensitivity_specificity(targets, probabilities, operating_point(targets, probabilities, rule))
     every = [metrics.sensitivity_specificity(targets, probabilities, t) for t in (*np.unique(probabilities), 2.0)]
     if rule == "youden":
-        assert sum(got) == pytest.approx(max(map(sum, every)))
-        assert got[0] == max(pair[0] for pair in every if sum(pair) > sum(got) - 1e-9)
+        assert sum(rates) == pytest.approx(max(map(sum, every)))
+        assert rates[0] == max(pair[0] for pair in every if sum(pair) > sum(rates) - 1e-9)
     else:
         least = int(rule.removeprefix("sensitivity")) / 100
-        assert got[0] >= least
-        assert got[1] == max(pair[1] for pair in every if pair[0] >= least)
+        assert rates[0] >= least
+        assert rates[1] == max(pair[1] for pair in every if pair[0] >= least)
 
 
 def test_films_with_one_score_are_all_called_positive():
@@ -258,12 +258,14 @@ def test_average_precision_is_the_mean_precision_at_each_positive(films, seed):
     weights = np.random.default_rng(seed).integers(0, 3, (4, len(films))).astype(np.float32)
     for weight, value in zip(weights, metrics.average_precision(targets, scores, weights), strict=True):
         # Films drawn twice are two films.
-        known = [(t, s) for (t, s), w in zip(films, weight, strict=True) if not np.isnan(t) for _ in range(int(w))]
-        positives = [s for t, s in known if t == 1]
-        if not positives or len(positives) == len(known):
+        labelled = [(t, s) for (t, s), w in zip(films, weight, strict=True) if not np.isnan(t) for _ in range(int(w))]
+        positives = [s for t, s in labelled if t == 1]
+        if not positives or len(positives) == len(labelled):
             assert np.isnan(value)
             continue
-        at = [sum(s >= threshold for s in positives) / sum(s >= threshold for _, s in known) for threshold in positives]
+        at = [
+            sum(s >= threshold for s in positives) / sum(s >= threshold for _, s in labelled) for threshold in positives
+        ]
         assert value == pytest.approx(np.mean(at))
 
 

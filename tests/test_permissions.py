@@ -93,10 +93,10 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def test_each_command_that_writes_of_patients_says_who_may_read_it() -> None:
-    found = dict(commands(typer.main.get_command(app_of())))
-    private = {name for name, command in found.items() if any(each.name == "umask" for each in command.params)}
-    assert private | NO_PATIENTS == set(found) and not private & NO_PATIENTS
-    assert all(each.default == PRIVATE for name in private for each in found[name].params if each.name == "umask")
+    by_name = dict(commands(typer.main.get_command(app_of())))
+    private = {name for name, command in by_name.items() if any(each.name == "umask" for each in command.params)}
+    assert private | NO_PATIENTS == set(by_name) and not private & NO_PATIENTS
+    assert all(each.default == PRIVATE for name in private for each in by_name[name].params if each.name == "umask")
 
 
 @pytest.mark.parametrize("octal", ["777", "9", "private", ""])

@@ -33,13 +33,13 @@ SMALLER = {
 
 def commands(page: Path) -> list[str]:
     """Return the commands that begin with "edgecxr" in a page's blocks, without their remarks."""
-    found = []
+    command_lines = []
     for kind, block in re.findall(r"^```(console)?\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
         mark = "$ " if kind else ""
         lines = (line.removeprefix(mark) for line in block.splitlines() if line.startswith(f"{mark}edgecxr "))
         lines = (line for line in lines if not line.startswith("edgecxr --"))
-        found += [re.split(r" #| >| \|", line)[0].strip() for line in lines]
-    return found
+        command_lines += [re.split(r" #| >| \|", line)[0].strip() for line in lines]
+    return command_lines
 
 
 # The development install brings TensorRT-RTX where that exists; it builds engines without a GPU.

@@ -177,8 +177,8 @@ def test_who_names_no_bundle_is_told_which_one_is_taken_and_why(
     second = tiny_bundle(workspace.export_dir("second")).path
     os.utime(first / "card.json", ns=(1, 1))
     assert resolve.chosen_bundle(workspace, None) == second
-    said = capsys.readouterr().err
-    assert "second, the latest of 2" in said and str(second.parent) in said
+    message = capsys.readouterr().err
+    assert "second, the latest of 2" in message and str(second.parent) in message
     assert resolve.chosen_bundle(workspace, "first") == first and capsys.readouterr().err == ""
     monkeypatch.setenv("EDGECXR_MODEL", "first")
     assert resolve.chosen_bundle(workspace, None) == first

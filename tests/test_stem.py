@@ -58,14 +58,14 @@ def test_its_bundle_has_every_precision_and_a_gate(runs: Path) -> None:
 
 def test_it_answers_alike_in_every_precision(runs: Path, tmp_path: Path) -> None:
     films = image_folder(tmp_path / "films", 2)
-    said = {}
+    results = {}
     for precision in ("fp32", "fp16", "int8"):
         typed = edgecxr(
             "infer", films / "0.png", "--model", names(runs)[1], "--precision", precision, "--json", runs=runs
         )
         assert typed.code == 0, typed.err
-        said[precision] = json.loads(typed.out)
-    values = {name: [result["abnormal"]["probability"]] for name, result in said.items()}
+        results[precision] = json.loads(typed.out)
+    values = {name: [result["abnormal"]["probability"]] for name, result in results.items()}
     assert values["fp16"] == pytest.approx(values["fp32"], abs=0.01)
     assert values["int8"] == pytest.approx(values["fp32"], abs=0.05)
 

@@ -44,6 +44,6 @@ def test_2000_changes_end_with_a_reason_within_5_seconds_and_a_gigabyte_and_a_ha
         command = [sys.executable, "-m", "tests.strangers", str(first), str(first + step), str(tmp_path)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "."})
         assert done.returncode == 0, done.stderr[-2000:]
-        found = json.loads(done.stdout.splitlines()[-1])
-        assert found["problems"] == []
-        assert found["refused"] > step // 3
+        report = json.loads(done.stdout.splitlines()[-1])
+        assert report["problems"] == []
+        assert report["refused"] > step // 3

@@ -110,9 +110,9 @@ def test_a_bar_is_one_line_of_the_terminal_with_its_note(monkeypatch: pytest.Mon
     assert all("loss 0.412" in line if columns > 60 else "epoch 3/100" in line for line in bars)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(40, "60 s"), (400, "10 min"), (40_000, "16.7 h")])
+@pytest.mark.parametrize(("seconds", "duration"), [(40, "60 s"), (400, "10 min"), (40_000, "16.7 h")])
 def test_the_time_left_has_a_unit_that_one_can_read(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, said: str
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, duration: str
 ) -> None:
     now = 0.0
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now)
@@ -120,7 +120,7 @@ def test_the_time_left_has_a_unit_that_one_can_read(
         update(0, 100)
         now = seconds
         update(40, 100)
-    assert lines_of(capsys) == [f"train: 40/100, about {said} left"]
+    assert lines_of(capsys) == [f"train: 40/100, about {duration} left"]
 
 
 def test_an_error_within_a_task_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:

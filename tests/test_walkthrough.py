@@ -26,6 +26,6 @@ def test_doctor_shows_the_sections_and_rows_of_now() -> None:
 
 
 def test_the_runs_that_it_uses_are_those_that_its_commands_made() -> None:
-    made = set(re.findall(r"^runs/((?:teacher|student)-[\w.-]+)$", PAGE, re.M))
+    runs = set(re.findall(r"^runs/((?:teacher|student)-[\w.-]+)$", PAGE, re.M))
     used = set(re.findall(r"\b((?:teacher|student)-tiny-\d+(?:-\w+)?-phantom)\b", PAGE))
-    assert made == used and len(made) == 3
+    assert runs == used and len(runs) == 3

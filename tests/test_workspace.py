@@ -47,10 +47,10 @@ def test_a_missing_artefact_names_the_command_that_makes_it(tmp_path: Path) -> N
 
 def test_new_runs_are_numbered_and_runs_lists_the_last_made_first(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "runs")
-    made = [workspace.new_run("teacher-tiny-224") for _ in range(11)]
-    assert [run.name for run in made[:3]] == ["teacher-tiny-224", "teacher-tiny-224-2", "teacher-tiny-224-3"]
+    runs = [workspace.new_run("teacher-tiny-224") for _ in range(11)]
+    assert [run.name for run in runs[:3]] == ["teacher-tiny-224", "teacher-tiny-224-2", "teacher-tiny-224-3"]
     workspace.new_run("teacher-tiny-224-mlcak")
-    assert workspace.runs("teacher-tiny-224") == made[::-1]
+    assert workspace.runs("teacher-tiny-224") == runs[::-1]
 
 
 def test_runs_are_finished_or_not_and_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

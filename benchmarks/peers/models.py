@@ -124,23 +124,24 @@ def refuse(why: str, threads: int) -> Opened:
     raise ModelError(why)
 
 
-def make(name: str, folder: Path, given: Path | None, download: bool) -> Peer:
+def make(name: str, folder: Path, weights_folder: Path | None, download: bool) -> Peer:
     """Write a model's weights and its ONNX file into a folder, unless they are there and no weights are asked for.
 
     Args:
         name: `XRV`, or a name of timm.
         folder: receives NAME.safetensors, NAME.onnx and, last, NAME.json.
-        given: a folder with NAME.safetensors or NAME.pt; None, and a folder without them, leaves the weights random.
-        download: let torchxrayvision and timm fetch the weights that are not in `given`.
+        weights_folder: a folder with NAME.safetensors or NAME.pt; None, and a folder without them, leaves the weights
+            random.
+        download: let torchxrayvision and timm fetch the weights that are not in `weights_folder`.
 
     Raises:
         ModelError: a package is missing, there is no such model, its weights do not fit, or it cannot be exported.
     """
     facts = folder / f"{name}.json"
-    if facts.is_file() and not given and not download:
+    if facts.is_file() and not weights_folder and not download:
         return _read(facts)
     model = build(name)
-    state, source = _weights(name, given, download)
+    state, source = _weights(name, weights_folder, download)
     from safetensors.torch import save_file
 
     if state is not None:
@@ -221,9 +222,9 @@ def _xrv() -> Any:
     return torchxrayvision
 
 
-def _weights(name: str, given: Path | None, download: bool) -> tuple[dict[str, Tensor] | None, str]:
+def _weights(name: str, folder: Path | None, download: bool) -> tuple[dict[str, Tensor] | None, str]:
     """Return the weights of a model and where they came from; None where they stay random."""
-    for file in [given / f"{name}{ending}" for ending in (".safetensors", ".pt")] if given else []:
+    for file in [folder / f"{name}{ending}" for ending in (".safetensors", ".pt")] if folder else []:
         if file.is_file():
             return _state(file), file.name
     if not download:
@@ -265,7 +266,7 @@ def _state(file: Path) -> dict[str, Tensor]:
 
 def _read(file: Path) -> Peer:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return Peer(**(found | {key: tuple(found[key]) for key in ("shape", "labels")}))
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return Peer(**(values | {key: tuple(values[key]) for key in ("shape", "labels")}))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{file} is damaged ({brief(error)}): delete it, and the model is made again") from error

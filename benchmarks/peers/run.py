@@ -77,14 +77,14 @@ def main() -> int:
         parser.error(f"--backend {', '.join(wrong)}: there are {', '.join(BACKENDS)}")
     try:
         with tempfile.TemporaryDirectory(prefix="edgecxr-peers-") as scratch:
-            found = measured(args, args.folder or Path(scratch))
+            results = measured(args, args.folder or Path(scratch))
     except EdgeCxrError as error:
         say(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    print(tables.summary(found, args.against))
+    print(tables.summary(results, args.against))
     return 0
 
 
@@ -97,9 +97,11 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     peers = list(candidates(workspace, args, folder, labels))
     settings = Settings(args.threads, args.max_batch, args.passes, replicates=args.replicates)
     typed = shlex.join(["python", "benchmarks/peers/run.py", *(Path(word).name for word in sys.argv[1:])])
-    asked = options.Asked(args.models, args.backend, args.precision, args.data, None, args.against)
+    benchmark_options = options.BenchmarkOptions(
+        args.models, args.backend, args.precision, args.data, None, args.against
+    )
     with progress("benchmark") as update:
-        return options.run(workspace, asked, settings, args.out, update, peers, typed)
+        return options.run(workspace, benchmark_options, settings, args.out, update, peers, typed)
 
 
 def candidates(
@@ -122,26 +124,26 @@ def peer(
 ) -> Iterator[Candidate]:
     """Make a model of others and yield it on each engine."""
     say(f"making {name}")
-    made, why = apart(models.make, name, folder, args.weights, args.download)
-    if made is None:
+    network, why = apart(models.make, name, folder, args.weights, args.download)
+    if network is None:
         for engine in engines:
             yield refused(Model(name, "peer", (1, SIDE, SIDE), "random"), engine, why, args.threads)
         return
-    if made.weights == "random":
+    if network.weights == "random":
         say(f"{name} has random weights: its speed can be measured, and nothing else")
-    wanted, columns = answers(made, labels)
-    facts = {"source": made.source} | ({"abnormal": "its most likely finding"} if wanted else {})
-    model = Model(name, "peer", made.shape, made.weights, wanted, facts, made.sha256)
-    given = {"threads": args.threads, "pixels": PIXELS.get(name, (0.0, 1.0)), "columns": columns}
+    model_labels, columns = answers(network, labels)
+    facts = {"source": network.source} | ({"abnormal": "its most likely finding"} if model_labels else {})
+    model = Model(name, "peer", network.shape, network.weights, model_labels, facts, network.sha256)
+    arguments = {"threads": args.threads, "pixels": PIXELS.get(name, (0.0, 1.0)), "columns": columns}
     for engine in engines:
         if engine == "torch":
             file = folder / f"{name}.safetensors"
             yield Candidate(
-                model, engine, "fp32", "peers.models:open_torch", given | {"name": name, "path": file}, file
+                model, engine, "fp32", "peers.models:open_torch", arguments | {"name": name, "path": file}, file
             )
         else:
             file = folder / f"{name}.onnx"
-            yield Candidate(model, engine, "fp32", "peers.models:open_onnx", given | {"path": file}, file)
+            yield Candidate(model, engine, "fp32", "peers.models:open_onnx", arguments | {"path": file}, file)
 
 
 def student(run: Path, folder: Path, threads: int) -> Candidate:
@@ -164,11 +166,11 @@ def refused(model: Model, engine: str, why: str, threads: int) -> Candidate:
     return Candidate(model, engine, "fp32", "peers.models:refuse", {"why": why, "threads": threads}, None)
 
 
-def answers(made: Peer, labels: tuple[str, ...]) -> tuple[tuple[str, ...], list[int]]:
+def answers(network: Peer, labels: tuple[str, ...]) -> tuple[tuple[str, ...], list[int]]:
     """Return the findings that a peer is asked for, and their columns: a data set's, where it has them all."""
-    if labels and set(labels) <= set(made.labels):
-        return labels, [made.labels.index(label) for label in labels]
-    return made.labels, []
+    if labels and set(labels) <= set(network.labels):
+        return labels, [network.labels.index(label) for label in labels]
+    return network.labels, []
 
 
 def apart(do: Callable[..., Any], *arguments: Any) -> tuple[Any, str]:

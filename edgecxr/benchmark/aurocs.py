@@ -49,16 +49,16 @@ class Scores:
         self._abnormal_counts = metrics.counts(prepared.abnormal[rows])
         self._scored: dict[str, dict[str, metrics.Aurocs]] = {}
 
-    def add(self, one: Candidate, outputs: Outputs) -> None:
+    def add(self, candidate: Candidate, outputs: Outputs) -> None:
         """Compute a candidate's AUROCs from its outputs.
 
         Args:
-            one: the candidate.
+            candidate: the candidate.
             outputs: on the images of the split, in order.
         """
-        self._scored[one.id] = aurocs(self._prepared, self._split, outputs.logits, self._weights)
+        self._scored[candidate.id] = aurocs(self._prepared, self._split, outputs.logits, self._weights)
 
-    def row(self, one: Candidate) -> dict[str, Any]:
+    def row(self, candidate: Candidate) -> dict[str, Any]:
         """Return the AUROC keys of a candidate's row.
 
         Returns:
@@ -66,9 +66,9 @@ class Scores:
             the same precision) and "against_reference" (the teacher's first row in FP32). Empty before the candidate
             was scored.
         """
-        if one.id not in self._scored:
+        if candidate.id not in self._scored:
             return {}
-        ours = self._scored[one.id]
+        ours = self._scored[candidate.id]
         labels = {
             label: _interval(ours["findings"].of(i), self._counts[label])
             for i, label in enumerate(self._prepared.labels)
@@ -82,12 +82,12 @@ class Scores:
         }
         # Compare a teacher with its own FP32 row, too, since its INT8 file may lose AUROC.
         models = [candidate.model for candidate in self._candidates]
-        teacher = one.model if one.model.role == "teacher" else teacher_of(one.model, models)
+        teacher = candidate.model if candidate.model.role == "teacher" else teacher_of(candidate.model, models)
         rivals = [c for c in self._candidates if teacher and c.model.name == teacher.name and c.id in self._scored]
-        same = next((rival for rival in rivals if rival.group == one.group), None)
+        same = next((rival for rival in rivals if rival.group == candidate.group), None)
         best = next((rival for rival in rivals if rival.precision == "fp32"), None)
         for key, rival in (("against_teacher", same), ("against_reference", best)):
-            if rival and rival is not one:
+            if rival and rival is not candidate:
                 differences = {task: difference(ours[task], self._scored[rival.id][task]) for task in ours}
                 result[key] = {"row": rival.id, **differences}
         return result

@@ -125,16 +125,16 @@ def find(
         if (not backends or candidate.backend in backends) and (not precisions or candidate.precision in precisions)
     ]
     if not chosen:
-        wanted = ", ".join([*backends, *precisions])
-        if by_id and wanted:
+        filters = ", ".join([*backends, *precisions])
+        if by_id and filters:
             have = ", ".join(
                 dict.fromkeys(f"{candidate.model.name} {candidate.precision}" for candidate in by_id.values())
             )
-            raise ModelError(f"no model here can run with {wanted}: there are {have}")
-        what = "no bundle and no finished run"
+            raise ModelError(f"no model here can run with {filters}: there are {have}")
+        missing = "no bundle and no finished run"
         damaged = "".join(f"; {why}" for why in unusable.values())
         raise ModelError(
-            f"{what} in {workspace.root}: make runs, for torch, with `edgecxr train` and `edgecxr distill`, and "
+            f"{missing} in {workspace.root}: make runs, for torch, with `edgecxr train` and `edgecxr distill`, and "
             f"bundles, for other engines, with `edgecxr export`{damaged}"
         )
     return in_order(chosen), unusable

@@ -35,7 +35,7 @@ def device(root: Path) -> dict[str, Any]:
 
     It contains no host names and no names of persons.
     """
-    processor, devices, board = cpu(root), gpus(root).found, board_model(root)
+    processor, devices, board = cpu(root), gpus(root).usable, board_model(root)
     plural = "s" if processor.allowed > 1 else ""
     name = board or (devices[0].name if devices else f"{processor.model}, {processor.allowed} core{plural}")
     return {
@@ -119,7 +119,7 @@ def warnings(samples: list[dict[str, Any]]) -> list[str]:
     for entry in samples:
         if "group" in entry:
             groups.setdefault(entry["group"], []).append(entry)
-    for key, what in (("cpu_mhz", "the CPU's clock"), ("gpu_mhz", "the GPU's clock")):
+    for key, clock in (("cpu_mhz", "the CPU's clock"), ("gpu_mhz", "the GPU's clock")):
         # Compare the passes of one group only, since engines load the clocks differently.
         falls = {
             group: (clocks[0], min(clocks))
@@ -129,7 +129,7 @@ def warnings(samples: list[dict[str, Any]]) -> list[str]:
         if falls:
             group, (first, least) = next(iter(falls.items()))
             messages.append(
-                f"{what} fell from {first:.0f} to {least:.0f} MHz ({group}): cool it, fix the clocks, measure again"
+                f"{clock} fell from {first:.0f} to {least:.0f} MHz ({group}): cool it, fix the clocks, measure again"
             )
     masks = [entry.get("gpu_throttle", "") for entry in samples if "group" in entry]
     if any(int(mask, 16) & _THROTTLED for mask in masks if re.fullmatch(r"0x[0-9a-fA-F]+", mask)):

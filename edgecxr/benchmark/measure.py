@@ -29,7 +29,7 @@ from edgecxr.data.prepared import Prepared
 from edgecxr.doctor.machine_rows import gpu_rows
 from edgecxr.errors import ModelError, brief
 from edgecxr.machine.gpu import gpus
-from edgecxr.machine.load import Others
+from edgecxr.machine.load import OtherProcesses
 from edgecxr.machine.memory import memory
 
 _SCORE_BATCH = 16
@@ -168,7 +168,7 @@ class _Run:
         detected = gpus(root)
         trouble = [row for row in gpu_rows(detected, root) if row.status != "ok"]
         why = "; ".join(": ".join(filter(None, (row.value, row.remedy))) for row in trouble)
-        unwanted = [candidate.backend for candidate in candidates if candidate.gpu and not (try_gpu or detected.found)]
+        unwanted = [candidate.backend for candidate in candidates if candidate.gpu and not (try_gpu or detected.usable)]
         self.absent = dict.fromkeys(unwanted, why)
         self._files: dict[Path, dict[str, Any]] = {}
         self._gpu_memory = gpu_memory() if any(candidate.gpu for candidate in candidates) else None
@@ -232,7 +232,7 @@ class _Run:
             with turns.opened(left, self._samples, self.absent, self._gpu_memory, self._room) as (opened, left):
                 if not opened:
                     continue
-                others = Others([lane.worker.pid for lane in opened], self._root)
+                others = OtherProcesses([lane.worker.pid for lane in opened], self._root)
                 turns.take_turns(opened)
                 busy = others.busy()
                 # Sample under load, since idle clocks drop at once.
@@ -240,41 +240,41 @@ class _Run:
                     target=self.look, args=(note,), kwargs={"group": " ".join(group[0].group), "others": busy}
                 )
                 sampling.start()
-                turns.each(opened, "memory", turns.peak_memory)
+                turns.for_each_lane(opened, "memory", turns.peak_memory)
                 largest = partial(turns.batches, largest=self._settings.max_batch, used=self._gpu_memory)
-                turns.each(opened, "throughput", largest)
+                turns.for_each_lane(opened, "throughput", largest)
                 sampling.join()
                 if self._film:
-                    turns.each(opened, "film", partial(turns.from_film, film=self._film.path))
+                    turns.for_each_lane(opened, "film", partial(turns.from_film, film=self._film.path))
                 if first and meter:
                     seconds = self._settings.energy_s
-                    turns.each(opened, "energy", partial(turns.energy, meter=meter[1], seconds=seconds))
+                    turns.for_each_lane(opened, "energy", partial(turns.energy, meter=meter[1], seconds=seconds))
 
     def _room(self) -> bool:
         return memory(self._root).available_bytes > _ROOM
 
-    def score(self, one: Candidate) -> None:
+    def score(self, candidate: Candidate) -> None:
         """Score a candidate on all films of the split."""
         assert self._data is not None and self._scores is not None
-        if not self._samples[one.id].runs:
+        if not self._samples[candidate.id].runs:
             return
-        if one.model.weights == "random":
-            self._unscored[one.id] = "its weights are random"
-        elif one.model.labels != self._data.labels:
-            self._unscored[one.id] = (
-                f"its findings are {', '.join(one.model.labels) or 'unknown'}, and those of {self._data.name} are "
-                f"{', '.join(self._data.labels)}: prepare data with the findings of the model"
+        if candidate.model.weights == "random":
+            self._unscored[candidate.id] = "its weights are random"
+        elif candidate.model.labels != self._data.labels:
+            self._unscored[candidate.id] = (
+                f"its findings are {', '.join(candidate.model.labels) or 'unknown'}, and those of {self._data.name} "
+                f"are {', '.join(self._data.labels)}: prepare data with the findings of the model"
             )
         else:
             try:
-                worker = Worker(one.opener, one.arguments, one.model.shape)
+                worker = Worker(candidate.opener, candidate.arguments, candidate.model.shape)
                 try:
                     outputs = worker.score(self._data.path, self._data.hash, self._settings.split, _SCORE_BATCH)
                 finally:
                     worker.close()
-                self._scores.add(one, outputs)
+                self._scores.add(candidate, outputs)
             except Refused as refused:
-                self._unscored[one.id] = str(refused)
+                self._unscored[candidate.id] = str(refused)
 
     def record(self, complete: bool) -> Record:
         """Return the record of the measurements so far."""

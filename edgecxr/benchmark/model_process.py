@@ -20,7 +20,7 @@ from edgecxr.engines.backend import Outputs
 from edgecxr.errors import EdgeCxrError, InputError, MissingPackage, brief
 from edgecxr.vocabulary import FloatArray
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Work
+from edgecxr.workers.work import Work, WorkerEnd
 
 # Seconds after which a process counts as hung; long, since TensorRT in ONNX Runtime may build an engine at the start.
 START_LIMIT, LIMIT, SCORE_LIMIT = 3600.0, 1800.0, 24 * 3600.0
@@ -139,10 +139,10 @@ class Worker:
             raise Refused(self._over)
         self._pool.submit((action, *arguments), LIMIT if limit is None else limit)
         ((_, answer),) = self._pool.poll(math.inf)
-        if isinstance(answer, Ended):
+        if isinstance(answer, WorkerEnd):
             # One that ended between two requests has answered neither.
             code = self._pool.last_code if answer.code is None else answer.code
-            self._over = _told(Ended(answer.reason, code))
+            self._over = _problem_of(WorkerEnd(answer.reason, code))
             self.close()
             raise Refused(self._over)
         if isinstance(answer, Refused):
@@ -153,7 +153,7 @@ class Worker:
 def _taken(request: tuple[Any, ...], reply: Any, data: bytes) -> Any:
     """Return the answer in a worker's reply, or the error in it."""
     if "lost" in reply:
-        return Ended("killed")
+        return WorkerEnd("killed")
     if "refused" in reply:
         return Refused(str(reply["refused"]), bool(reply["absent"]))
     if request[0] == "score":
@@ -161,18 +161,18 @@ def _taken(request: tuple[Any, ...], reply: Any, data: bytes) -> Any:
     return reply["answer"]
 
 
-def _as_ended(request: tuple[Any, ...], ended: Ended) -> Ended:
+def _as_ended(request: tuple[Any, ...], ended: WorkerEnd) -> WorkerEnd:
     return ended
 
 
-def _told(ended: Ended) -> str:
+def _problem_of(ended: WorkerEnd) -> str:
     """Return a message about how a process ended."""
     if ended.reason == "too-slow":
         return "it did not answer in time"
     if ended.code is not None and ended.code >= 0:
         return f"its process ended with {ended.code}"
-    known = ended.code is not None and -ended.code in set(signal.Signals)
-    name = signal.Signals(-(ended.code or 0)).name if known else "a signal"
+    is_signal = ended.code is not None and -ended.code in set(signal.Signals)
+    name = signal.Signals(-(ended.code or 0)).name if is_signal else "a signal"
     hint = ": too little memory?" if ended.reason in ("killed", "memory") else ""
     return f"its process was ended by {name}{hint}"
 

@@ -30,7 +30,7 @@ from edgecxr.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkOptions:
     """The options that a user gave.
 
     Attributes:
@@ -68,7 +68,7 @@ class Asked:
 
 def run(
     workspace: Workspace,
-    asked: Asked,
+    options: BenchmarkOptions,
     settings: Settings,
     out: Path | None,
     update: Update,
@@ -79,37 +79,39 @@ def run(
 
     Args:
         workspace: with models and data.
-        asked: what to measure.
+        options: what to measure.
         settings: how to measure; the split is ignored for a pack, which has only one.
         out: file of the record; None means a new file in the workspace.
         update: see `benchmark`.
         peers: third-party models to measure in the same run.
-        command: for the record; None means the one made from `asked` and `settings`.
+        command: for the record; None means the one made from `options` and `settings`.
 
     Returns:
         The record.
 
     Raises:
-        EdgeCxrError: errors of `benchmark`, `candidates.find`, and of opening a data set or film of `asked`.
+        EdgeCxrError: errors of `benchmark`, `candidates.find`, and of opening a data set or film of `options`.
     """
     if settings.split not in SPLITS:
         raise UsageError(f"--split {settings.split}: there are {', '.join(SPLITS)}")
     energy.agree_on_gpus()
     try:
-        chosen, unusable = candidates.find(workspace, asked.models, asked.backends, asked.precisions, settings.threads)
+        chosen, unusable = candidates.find(
+            workspace, options.models, options.backends, options.precisions, settings.threads
+        )
     except ModelError:
-        if asked.models or not peers:
+        if options.models or not peers:
             raise
         chosen, unusable = [], {}  # measure the peers only
     for name, why in unusable.items():
         say(f"left out: {name}: {why}")
     everything = candidates.in_order([*chosen, *peers])
     names = list(dict.fromkeys(candidate.model.name for candidate in everything))
-    if asked.against and asked.against not in names:
-        raise UsageError(f"--against {asked.against} is not among the models to measure: {', '.join(names)}")
+    if options.against and options.against not in names:
+        raise UsageError(f"--against {options.against} is not among the models to measure: {', '.join(names)}")
     if len({candidate.id for candidate in everything}) < len(everything):
         raise UsageError("a model is there twice: name each once")
-    prepared = _data(workspace, chosen, asked.data)
+    prepared = _data(workspace, chosen, options.data)
     if prepared is not None and prepared.path.suffix == SUFFIX:
         settings = replace(settings, split=str(prepared.splits[0]))
     if prepared is not None and not len(prepared.rows(settings.split)):
@@ -120,16 +122,16 @@ def run(
         warning = prepared and seen_films(model.name, model.data, prepared, settings.split)
         if warning:
             say(f"warning: {warning}")
-    command_line = command or asked.typed(settings)
+    command_line = command or options.typed(settings)
     path = out or _place(workspace)
     _check_ending(path)
     with writing(path.parent, "give another file with --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(path), tempfile.TemporaryDirectory(prefix="edgecxr-benchmark-") as scratch:
         _check_place(path, command_line)
-        film = _film(asked.film, Path(scratch))
+        film = _film(options.film, Path(scratch))
         say(f"record: {path}, written after each step")
-        return benchmark(everything, settings, prepared, film, command_line, path, update, bool(asked.backends))
+        return benchmark(everything, settings, prepared, film, command_line, path, update, bool(options.backends))
 
 
 def _data(workspace: Workspace, chosen: list[Candidate], name: str | None) -> Prepared | None:
@@ -140,15 +142,15 @@ def _data(workspace: Workspace, chosen: list[Candidate], name: str | None) -> Pr
     if name is not None:
         return resolve.dataset(workspace, name)
     models = {candidate.model.name: candidate.model.facts for candidate in chosen}
-    wanted = Counter((str(facts["data"]), str(facts["data_hash"])) for facts in models.values() if facts.get("data"))
-    for (dataset, digest), _ in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
+    counts = Counter((str(facts["data"]), str(facts["data_hash"])) for facts in models.values() if facts.get("data"))
+    for (dataset, digest), _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         try:
             prepared = resolve.dataset(workspace, dataset)
         except EdgeCxrError as error:
             say(f"no AUROC on {dataset}: {error}")
             continue
         if prepared.hash == digest:
-            own = f"{wanted[dataset, digest]} of {len(models)} models learnt from its training films"
+            own = f"{counts[dataset, digest]} of {len(models)} models learnt from its training films"
             say(f"measuring AUROC on the test films of {dataset}: {own}")
             return prepared
         say(f"no AUROC on {dataset}: {prepared.path} is not the data of the models' training; name it with --data")
@@ -162,11 +164,11 @@ def _data(workspace: Workspace, chosen: list[Candidate], name: str | None) -> Pr
 def _film(path: Path | None, scratch: Path) -> Film | None:
     if path is None:
         try:
-            (made,) = write_films(scratch, kinds=("uncompressed",))
+            (film,) = write_films(scratch, kinds=("uncompressed",))
         except ImportError as error:  # training machines may lack pydicom
             say(f"the way from a file to an answer is left out: {error}")
             return None
-        return Film(made, f"synthetic, {SIZE[0]} x {SIZE[1]} pixels of {BITS} bits, uncompressed DICOM")
+        return Film(film, f"synthetic, {SIZE[0]} x {SIZE[1]} pixels of {BITS} bits, uncompressed DICOM")
     rows, columns = read_radiograph(path).shape  # raises before the long benchmark if the film is bad
     return Film(
         path.resolve(), f"{rows} x {columns} pixels, {path.stat().st_size / 1e6:.1f} MB, {path.suffix or 'no ending'}"

@@ -136,13 +136,13 @@ def _problems(record: Record) -> Iterator[str]:
         datetime.fromisoformat(record["created"])
     except ValueError:
         yield f"created is {brief(record['created'], 40)}, which is no time"
-    seen = set()
+    ids = set()
     for number, row in enumerate(rows):
         if row["model"] not in record["models"]:
             yield f"rows[{number}].model: no model {row['model']}"
-        if row["id"] in seen:
+        if row["id"] in ids:
             yield f"rows[{number}].id is {row['id']}, as of an earlier row"
-        seen.add(row["id"])
+        ids.add(row["id"])
         if "auroc" in row and data is None:
             yield f"rows[{number}].auroc is given, but data is null"
     for name, model in record["models"].items():

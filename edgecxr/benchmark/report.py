@@ -93,7 +93,7 @@ def insert(path: Path, records: Sequence[Record], tolerance: float, against: str
         if kind:
             opened, count = text, count + 1
             end = "\r" if line.endswith("\r") else ""
-            filled += [f"{one}{end}" for one in ["", *markdown(records, tolerance, against, kind).split("\n"), ""]]
+            filled += [f"{line}{end}" for line in ["", *markdown(records, tolerance, against, kind).split("\n"), ""]]
     if opened:
         raise UsageError(f"{path} has the marker {opened} without {END}: add that below it")
     if not count:

@@ -25,7 +25,7 @@ def described_model(model: Model, teacher: Model | None, data: Any) -> dict[str,
         teacher: the model that it is compared with.
         data: the data set of the AUROCs, or None.
     """
-    known = data is None or model.facts.get("data_hash") in (None, *data.hashes)
+    same_data = data is None or model.facts.get("data_hash") in (None, *data.hashes)
     return {
         "role": model.role,
         "size": model.shape[-1],
@@ -35,7 +35,7 @@ def described_model(model: Model, teacher: Model | None, data: Any) -> dict[str,
         "teacher_sha256": model.teacher_sha256,
         **model.facts,
         "compared_with": teacher.name if teacher else None,
-        "trained_on_other_data": not known,
+        "trained_on_other_data": not same_data,
     }
 
 

@@ -149,9 +149,9 @@ def few(record: Record) -> list[str]:
     return [f"fewer than {FEW_CASES} films with or without it, AUROC uncertain: {', '.join(scarce)}"] if scarce else []
 
 
-def counted(number: int, one: str, more: str | None = None) -> str:
+def counted(number: int, singular: str, more: str | None = None) -> str:
     """Return a number with its noun."""
-    return f"{number} {one if number == 1 else more or one + 's'}"
+    return f"{number} {singular if number == 1 else more or singular + 's'}"
 
 
 def grouped(record: Record, key: Callable[[Row], Any]) -> list[tuple[Any, list[str]]]:
@@ -278,14 +278,14 @@ def _joules(row: Row) -> float | None:
     return alone[0] if alone else None
 
 
-def area(found: dict[str, float] | None) -> str:
+def area(figures: dict[str, float] | None) -> str:
     """Return an AUROC with its interval, "" for None."""
-    return with_interval(found["auroc"], found["low"], found["high"]) if found else ""
+    return with_interval(figures["auroc"], figures["low"], figures["high"]) if figures else ""
 
 
-def change(found: dict[str, float] | None) -> str:
+def change(figures: dict[str, float] | None) -> str:
     """Return a difference with its interval, "" for None."""
-    return with_interval(found["difference"], found["low"], found["high"], "+.3f") if found else ""
+    return with_interval(figures["difference"], figures["low"], figures["high"], "+.3f") if figures else ""
 
 
 def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
@@ -308,7 +308,7 @@ def compare(a: Record, b: Record, names: tuple[str, str]) -> str:
         "versions": [record["versions"] for record in (a, b)],
         "meters of energy": [sorted({meter[:2] for meter, _ in grouped(record, _meter)}) for record in (a, b)],
     }
-    lines += [f"different {what}" for what, (x, y) in properties.items() if x != y]
+    lines += [f"different {name}" for name, (x, y) in properties.items() if x != y]
     cells = [["B / A", "ms p50", "images/s", "start", "MiB", "file to answer", "mJ/image"]]
     for name in shared:
         x, y = first[name], second[name]

@@ -118,7 +118,7 @@ def opened(
             lane.worker.close()
 
 
-def each(lanes: list[Lane], stage: str, do: Callable[[Lane], None]) -> None:
+def for_each_lane(lanes: list[Lane], stage: str, do: Callable[[Lane], None]) -> None:
     """Run one stage on each lane.
 
     A lane that fails keeps its measurements, and the reason is noted in its samples. It is closed and removed from
@@ -145,11 +145,11 @@ def take_turns(lanes: list[Lane]) -> None:
 
     A different lane is first in each turn.
     """
-    each(lanes, LATENCY, warm_up)
+    for_each_lane(lanes, LATENCY, warm_up)
     for turn in range(TURNS):
         first = turn % max(1, len(lanes))
         order = lanes[first:] + lanes[:first]
-        each(order, LATENCY, take_turn)
+        for_each_lane(order, LATENCY, take_turn)
         lanes[:] = [lane for lane in lanes if lane in order]
 
 

@@ -158,8 +158,8 @@ class ModelCard:
             if format_of(values) > CARD_FORMAT:
                 newer = brief(values.get("version"), 40)
                 raise ModelError(f"{source} was written by a newer edgecxr ({newer}): upgrade edgecxr")
-            known = {f.name for f in dataclasses.fields(cls)}
-            values = {key: value for key, value in values.items() if key in known}
+            field_names = {f.name for f in dataclasses.fields(cls)}
+            values = {key: value for key, value in values.items() if key in field_names}
             card = cls(**values | {key: tuple(values.get(key, ())) for key in ("labels", "limits")})
             _check(card)
             return card
@@ -246,8 +246,8 @@ def check_shapes(card: ModelCard, shapes: Mapping[str, Sequence[object]], model:
     }
     for name, (expected, words) in stated.items():
         shape = tuple(shapes.get(name, (None, *expected)))[1:]
-        known = tuple(want if type(side) is not int else side for side, want in zip(shape, expected, strict=False))
-        if len(shape) != len(expected) or known != expected:
+        concrete = tuple(want if type(side) is not int else side for side, want in zip(shape, expected, strict=False))
+        if len(shape) != len(expected) or concrete != expected:
             sides = " x ".join("?" if type(side) is not int else str(side) for side in shape) or "one number"
             raise ModelError(
                 f"{model} has {name} of {sides} for each image, and {source} says {words}: they are not of one model, "

@@ -35,7 +35,7 @@ _KEY_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Here:
+class EngineEnvironment:
     """The machine and library that an engine depends on.
 
     Attributes:
@@ -100,7 +100,7 @@ class EngineRecord:
     """
 
     precision: str
-    here: Here
+    here: EngineEnvironment
     onnx: str
     onnx_sha256: str
     engine_sha256: str
@@ -155,14 +155,14 @@ class EngineRecord:
             values = read_json(path, _LARGEST_RECORD)
             seal = values.pop("seal")
             own = key is not None and hmac.compare_digest(str(seal).encode(), _seal(values, key).encode())
-            record = cls(**values | {"here": Here(**values["here"]), "batches": tuple(values["batches"])})
+            record = cls(**values | {"here": EngineEnvironment(**values["here"]), "batches": tuple(values["batches"])})
             _check(record)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{path} is not the record of an engine ({brief(error)}): remove it") from error
         return record, own
 
 
-def usable(model: ModelFile, here: Here) -> tuple[Path, bytes, EngineRecord]:
+def usable(model: ModelFile, here: EngineEnvironment) -> tuple[Path, bytes, EngineRecord]:
     """Return the engine of an ONNX file, if it was built here.
 
     Args:
@@ -204,7 +204,7 @@ def rebuild(onnx: Path) -> str:
     return f"`edgecxr build {onnx.parent} --precision {precision}`"
 
 
-def timing_cache(folder: Path, here: Here) -> bytes:
+def timing_cache(folder: Path, here: EngineEnvironment) -> bytes:
     """Return the timing cache of an earlier build on this machine.
 
     TensorRT trusts it like an engine, so a sealed record must name it.
@@ -218,10 +218,10 @@ def timing_cache(folder: Path, here: Here) -> bytes:
     except (OSError, BadFile):
         return b""
     digest = hashlib.sha256(content).hexdigest()
-    known = any(
+    is_on_record = any(
         own and record.here == here and record.timing_cache_sha256 == digest for _, record, own in _records(folder, [])
     )
-    return content if known else b""
+    return content if is_on_record else b""
 
 
 def _records(folder: Path, problems: list[tuple[int, str]]) -> Iterator[tuple[Path, EngineRecord, bool]]:
@@ -234,7 +234,9 @@ def _records(folder: Path, problems: list[tuple[int, str]]) -> Iterator[tuple[Pa
             yield path, record, own
 
 
-def _problem(path: Path, record: EngineRecord, own: bool, here: Here, digest: str) -> tuple[int, str] | None:
+def _problem(
+    path: Path, record: EngineRecord, own: bool, here: EngineEnvironment, digest: str
+) -> tuple[int, str] | None:
     """Return why an engine may not be loaded; None if it may.
 
     Returns:

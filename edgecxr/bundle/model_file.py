@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgecxr.bundle.onnx_graph import Elsewhere, read_graph
+from edgecxr.bundle.onnx_graph import ExternalData, read_graph
 from edgecxr.bundle.onnx_sizes import check_sizes
 from edgecxr.bundle.protobuf import Malformed
 from edgecxr.errors import ModelError, brief
@@ -76,7 +76,7 @@ class ModelFile:
             if self.content[4:8] == b"ORTM":
                 raise Malformed("it is in ONNX Runtime's own format")
             check_sizes(read_graph(self.content))
-        except Elsewhere as error:
+        except ExternalData as error:
             raise ModelError(
                 f"{self.path} takes weights from other files, which no checksum covers: export the model again"
             ) from error

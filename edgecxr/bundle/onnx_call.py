@@ -50,7 +50,7 @@ class Call:
         """Return the sides of an input."""
         return self.array(place).shape
 
-    def known(self, place: int) -> list[int]:
+    def integers(self, place: int) -> list[int]:
         """Return the integers of an input of at most one dimension."""
         array = self.array(place)
         if array.values is None or len(array.shape) > 1:
@@ -77,8 +77,8 @@ class Call:
 
     def axes(self, place: int, sides: int) -> list[int]:
         """Return axes: an input, or an attribute in older operator sets."""
-        given = self.known(place) if self.has(place) else self.numbers("axes", ())
-        axes = [in_range(axis, sides) for axis in given]
+        axis_numbers = self.integers(place) if self.has(place) else self.numbers("axes", ())
+        axes = [in_range(axis, sides) for axis in axis_numbers]
         if len(set(axes)) < len(axes):
             raise ValueError("axes")
         return axes

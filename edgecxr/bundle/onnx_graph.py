@@ -73,7 +73,7 @@ _MODEL = schema({
 _CONTENT = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}
 
 
-class Elsewhere(Malformed):
+class ExternalData(Malformed):
     """A model that takes weights from other files."""
 
 
@@ -133,7 +133,7 @@ def read_graph(content: bytes) -> Graph:
         content: the whole file.
 
     Raises:
-        Elsewhere: the model takes weights from other files.
+        ExternalData: the model takes weights from other files.
         Malformed: it is no ONNX file, or has something that no export of edgecxr has.
     """
     model = parse(content, _MODEL, _MOST_FIELDS)
@@ -164,7 +164,7 @@ def _named(items: Iterator[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensor(content: bytes, tensor: Message) -> Tensor:
     if tensor.get("elsewhere") or tensor.get("location", 0) != 0:
-        raise Elsewhere("it takes weights from other files")
+        raise ExternalData("it takes weights from other files")
     kind, shape = tensor.get("kind", 0), _sides(tensor.get("dims", ()))
     if kind not in BYTES:
         raise Malformed("a tensor is of a kind that no export has")
@@ -173,8 +173,8 @@ def _tensor(content: bytes, tensor: Message) -> Tensor:
     if stored == ["raw"]:
         start, end = tensor["raw"]
         whole = end - start == count * BYTES[kind]
-        known = kind == INT64 and count <= MOST_KNOWN and whole
-        values = np.frombuffer(content, "<i8", count, start).astype(np.int64) if known else None
+        keeps_values = kind == INT64 and count <= MOST_KNOWN and whole
+        values = np.frombuffer(content, "<i8", count, start).astype(np.int64) if keeps_values else None
     elif stored == ["floats"]:
         start, end = tensor["floats"]
         whole, values = kind == FLOAT and end - start == 4 * count, None

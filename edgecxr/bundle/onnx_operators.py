@@ -69,7 +69,7 @@ def _shape_of(call: Call) -> list[Array]:
 
 
 def _filled(call: Call) -> list[Array]:
-    shape = tuple(call.known(0))
+    shape = tuple(call.integers(0))
     value = call.node.attributes.get("value")
     if isinstance(value, Tensor) and value.shape != (1,):
         raise ValueError("value")
@@ -86,10 +86,10 @@ def _concat(call: Call) -> list[Array]:
         raise ValueError("axis")
     side = sum(array.shape[axis] for array in arrays)
     shape = (*arrays[0].shape[:axis], side, *arrays[0].shape[axis + 1 :])
-    known = [array.values for array in arrays if array.values is not None]
-    if len(known) < len(arrays) or math.prod(shape) > MOST_KNOWN:
+    constants = [array.values for array in arrays if array.values is not None]
+    if len(constants) < len(arrays) or math.prod(shape) > MOST_KNOWN:
         return [Array(shape)]
-    return [Array(shape, np.concatenate(known, axis))]
+    return [Array(shape, np.concatenate(constants, axis))]
 
 
 def _gather(call: Call) -> list[Array]:
@@ -105,9 +105,9 @@ def _gather(call: Call) -> list[Array]:
 
 def _slice(call: Call) -> list[Array]:
     data = call.array(0)
-    starts, ends = call.known(1), call.known(2)
+    starts, ends = call.integers(1), call.integers(2)
     axes = call.axes(3, len(data.shape)) if call.has(3) else list(range(len(starts)))
-    steps = call.known(4) if call.has(4) else [1] * len(starts)
+    steps = call.integers(4) if call.has(4) else [1] * len(starts)
     cuts = [slice(None)] * len(data.shape)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         if step == 0:
@@ -120,7 +120,7 @@ def _slice(call: Call) -> list[Array]:
 def _split(call: Call) -> list[Array]:
     shape, axis = call.shape(), call.axis(0)
     count = len(call.node.outputs)
-    sides = call.known(1) if call.has(1) else [shape[axis] // max(count, 1)] * count
+    sides = call.integers(1) if call.has(1) else [shape[axis] // max(count, 1)] * count
     if sum(sides) != shape[axis] or len(sides) != count or min(sides, default=-1) < 0:
         raise ValueError("split")
     return [Array((*shape[:axis], side, *shape[axis + 1 :])) for side in sides]
@@ -133,15 +133,15 @@ def _reshaped(array: Array, shape: Sequence[int]) -> list[Array]:
 
 
 def _reshape(call: Call) -> list[Array]:
-    old, wanted = call.shape(), call.known(1)
+    old, new_shape = call.shape(), call.integers(1)
     if not call.number("allowzero", 0):
-        wanted = [old[place] if side == 0 else side for place, side in enumerate(wanted)]
-    if (free := wanted.count(-1)) > 1:
+        new_shape = [old[place] if side == 0 else side for place, side in enumerate(new_shape)]
+    if (free := new_shape.count(-1)) > 1:
         raise ValueError("two free sides")
     if free:
-        rest = math.prod(side for side in wanted if side != -1)
-        wanted[wanted.index(-1)] = math.prod(old) // rest if rest > 0 else -1
-    return _reshaped(call.array(0), wanted)
+        rest = math.prod(side for side in new_shape if side != -1)
+        new_shape[new_shape.index(-1)] = math.prod(old) // rest if rest > 0 else -1
+    return _reshaped(call.array(0), new_shape)
 
 
 def _squeeze(call: Call) -> list[Array]:
@@ -152,7 +152,7 @@ def _squeeze(call: Call) -> list[Array]:
 
 def _unsqueeze(call: Call) -> list[Array]:
     shape = list(call.shape())
-    for axis in sorted(call.axes(1, len(shape) + len(call.known(1)))):
+    for axis in sorted(call.axes(1, len(shape) + len(call.integers(1)))):
         shape.insert(axis, 1)
     return _reshaped(call.array(0), shape)
 
@@ -166,7 +166,7 @@ def _transpose(call: Call) -> list[Array]:
 
 
 def _expand(call: Call) -> list[Array]:
-    return [Array(broadcast(call.shape(), tuple(call.known(1))))]
+    return [Array(broadcast(call.shape(), tuple(call.integers(1))))]
 
 
 def _reduce(call: Call) -> list[Array]:
@@ -262,7 +262,7 @@ def _pool(call: Call) -> list[Array]:
 
 
 def _resize(call: Call) -> list[Array]:
-    old, new = call.shape(), tuple(call.known(3))
+    old, new = call.shape(), tuple(call.integers(3))
     if call.has(1) or call.has(2) or len(new) != len(old):
         raise ValueError("sizes")
     if call.node.attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch" or call.number("antialias", 0):

@@ -159,14 +159,14 @@ def check_signature(folder: Path, sums: Mapping[str, str], keys: Mapping[str, Ed
     if not os.path.lexists(folder / SIGNATURE):
         raise ModelError(f"{folder} is not signed: take a bundle that was signed with `edgecxr bundle sign`")
     _, signatures = _read(folder)
-    known = [name for name in signatures if name in keys]
-    if not known:
+    known_names = [name for name in signatures if name in keys]
+    if not known_names:
         raise ModelError(
             f"{folder} is signed by {', '.join(signatures) or 'nobody'}, which is no trusted key: take one that such a "
             "key has signed"
         )
     statement = _statement(folder, sums)
-    for name in known:
+    for name in known_names:
         try:
             keys[name].verify(signatures[name], statement)
             return name

@@ -192,8 +192,8 @@ def _command(args: list[str]) -> int:
     empty = [before for before, arg in itertools.pairwise(["", *args]) if not arg]
     empty += [arg[:-1] for arg in typed if arg.startswith("--") and arg.endswith("=")]
     if empty:
-        what = empty[0] if empty[0].startswith("--") else "an argument"
-        raise UsageError(f"{what} is empty: give a value, or leave it out")
+        argument = empty[0] if empty[0].startswith("--") else "an argument"
+        raise UsageError(f"{argument} is empty: give a value, or leave it out")
     command = typer.main.get_command(app_of(_typed(args)))
     if "_EDGECXR_COMPLETE" in os.environ:  # a shell asks what could be typed next
         command.main(args, prog_name="edgecxr")
@@ -255,8 +255,8 @@ def _end(line: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         from edgecxr.terminal import show
 
         show(f"edgecxr {edgecxr.__version__}")

@@ -74,9 +74,9 @@ def benchmark(
         show_text(tables.compare(a, b, (str(compare[0]), str(compare[1]))))
         return
     settings = Settings(threads or cores(), max_batch, passes, replicates=replicates, split=split)
-    asked = options.Asked(models or [], backend or [], precision or [], data, film, against)
+    benchmark_options = options.BenchmarkOptions(models or [], backend or [], precision or [], data, film, against)
     with progress("benchmark") as update:
-        results = options.run(Workspace.default(), asked, settings, out, update)
+        results = options.run(Workspace.default(), benchmark_options, settings, out, update)
     if json_:
         show_json(json.dumps(results))
         return

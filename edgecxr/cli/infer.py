@@ -158,31 +158,31 @@ def infer(
     from edgecxr.films.find import Search, find_inputs
     from edgecxr.infer.predictor import Predictor
     from edgecxr.infer.resume import precision_of
-    from edgecxr.infer.run import Asked, infer_paths, readers_for
+    from edgecxr.infer.run import InferOptions, infer_paths, readers_for
     from edgecxr.terminal import quieted
     from edgecxr.vocabulary import AUTO
     from edgecxr.workspace import Workspace
 
-    asked = Asked(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor, csv)
-    asked.check()
+    options = InferOptions(json_, attention, overlay, dicom, not no_phi, resume, workers, time_limit, executor, csv)
+    options.check()
     if precision == AUTO and resume is not None:
         precision = precision_of(resume) or AUTO  # today's choice may be another one
     with quieted(quiet):
         bundle = resolve.chosen_bundle(Workspace.default(), model)
-    search = Search(leave_out=asked.outputs)
+    search = Search(leave_out=options.outputs)
     arrivals = None
     if watch:
         from edgecxr.infer import watch as watching
 
-        arrivals = watching.Arrivals(paths, recursive, asked.outputs)
+        arrivals = watching.Arrivals(paths, recursive, options.outputs)
     films = [] if watch else find_inputs(paths, recursive, search)
     with (
         quieted(quiet),
-        readers_for(asked, None if watch else len(films)) as readers,
+        readers_for(options, None if watch else len(films)) as readers,
         Predictor(bundle, backend, operating_point, precision, threads, any_view=any_view, force=force) as predictor,
     ):
         if arrivals is not None:
-            watching.watch(predictor, readers, arrivals, asked)
-        rejected = infer_paths(predictor, readers, films, asked, search)
+            watching.watch(predictor, readers, arrivals, options)
+        rejected = infer_paths(predictor, readers, films, options, search)
     if rejected:
         raise typer.Exit(3)

@@ -163,12 +163,12 @@ def node_audit(
         for line in audit_reading.report(audit_reading.verify(read.folder, anchor)):
             show(line)
         return
-    found = audit_reading.entries(read.folder, audit_reading.moment(since) if since else None, film)
+    entries = audit_reading.entries(read.folder, audit_reading.moment(since) if since else None, film)
     if json_:
-        for entry in found:
+        for entry in entries:
             show_json(json.dumps(entry, separators=(",", ":")))
     else:
-        show_text("\n".join(aligned(map(audit_reading.describe, found))))
+        show_text("\n".join(aligned(map(audit_reading.describe, entries))))
     Audit(read, "command").trail_read()
 
 

@@ -35,8 +35,8 @@ def complete(names: Iterable[str] | Callable[[Workspace], Iterable[Path]]) -> Ca
     def completed(incomplete: str) -> list[str]:
         from edgecxr.workspace import Workspace
 
-        known = [folder.name for folder in names(Workspace.default())] if callable(names) else names
-        return [name for name in known if name.startswith(incomplete)]
+        candidates = [folder.name for folder in names(Workspace.default())] if callable(names) else names
+        return [name for name in candidates if name.startswith(incomplete)]
 
     return completed
 

@@ -174,13 +174,13 @@ def _check_arrays(archive: Archive, labels: int) -> int:
     """
     count = archive.header("images").shape[0] if archive.header("images").shape else 0
     bytes_, floats, whole = ("|u1",), ("<f2", "<f4", "<f8"), ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
-    wanted = {
+    expected = {
         "images": ((count, BASE_SIZE, BASE_SIZE), bytes_), "targets": ((count, labels), floats),
         "abnormal": ((count,), floats), "patients": ((count,), whole),
         "large": ((count, LARGE_SIZE, LARGE_SIZE), bytes_),
     }  # fmt: skip
     for name in (*_ARRAYS[:-1], *({"large"} & archive.names)):
-        header, (shape, kinds) = archive.header(name), wanted[name]
+        header, (shape, kinds) = archive.header(name), expected[name]
         if not count or header.shape != shape or header.dtype.str not in kinds:
             raise BadFile(f"its {name} are {header.dtype} of shape {header.shape}")
     return count

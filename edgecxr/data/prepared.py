@@ -281,12 +281,12 @@ class Prepared:
         for key, names in _HASHED.items():
             exist = all((self.path / name).exists() for name in names)
             # Data sets of older versions lack some hashes: accept them.
-            wanted = exist and (key in self.info or names == (LARGE,))
+            is_stated = exist and (key in self.info or names == (LARGE,))
             try:
-                found = content_hash(self.path, names) if wanted else None
+                digest = content_hash(self.path, names) if is_stated else None
             except (OSError, BadFile):
-                found = ""
-            if found != self.info.get(key):
+                digest = ""
+            if digest != self.info.get(key):
                 raise InputError(
                     f"files of {self.path} ({' and '.join(names)}) have changed since they were prepared: delete it, "
                     f"and {_REMEDY}",
@@ -295,8 +295,8 @@ class Prepared:
 
 
 def _positive(classes: dict[str, int]) -> str:
-    known = classes["positive"] + classes["negative"]
-    return str(classes["positive"]) if known or not classes["unknown"] else "not known"
+    labelled = classes["positive"] + classes["negative"]
+    return str(classes["positive"]) if labelled or not classes["unknown"] else "not known"
 
 
 def train_hash(ids: NDArray[np.str_]) -> str:

@@ -63,9 +63,9 @@ def _table(prepared: Prepared) -> list[str]:
 
 
 def _prevalence(values: np.ndarray[Any, Any]) -> str:
-    known = int((~np.isnan(values)).sum())
-    if not known:
+    labelled = int((~np.isnan(values)).sum())
+    if not labelled:
         return "not known"
     positive = int((values >= 0.5).sum())
-    unknown = f" of {known}" if known < len(values) else ""
-    return f"{positive}{unknown} ({positive / known:.1%})"
+    unknown = f" of {labelled}" if labelled < len(values) else ""
+    return f"{positive}{unknown} ({positive / labelled:.1%})"

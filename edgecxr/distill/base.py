@@ -105,7 +105,7 @@ def trust_of(setup: Setup) -> tuple[Tensor | float, Tensor | float]:
 
 
 def supervised(
-    trace: Trace, targets: Tensor, abnormal: Tensor, known: Tensor | None = None, weights: Tensor | None = None
+    trace: Trace, targets: Tensor, abnormal: Tensor, label_counts: Tensor | None = None, weights: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Return the BCE of both tasks, averaged over the known targets.
 
@@ -113,14 +113,14 @@ def supervised(
         trace: of the model that learns.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
-        known: (2,) divisors of both tasks' sums; by default their numbers of known targets, at least 1.
+        label_counts: (2,) divisors of both tasks' sums; by default their numbers of known targets, at least 1.
         weights: (2, L + 1) weights of negative and of positive targets, on the models' device; "abnormal" last. None:
             1 for all.
 
     Returns:
         "bce_findings" and "bce_abnormal", scalars.
     """
-    counts = (None, None) if known is None else (known[0], known[1])
+    counts = (None, None) if label_counts is None else (label_counts[0], label_counts[1])
     of_findings, of_abnormal = (None, None) if weights is None else (weights[:, :-1], weights[:, -1])
     return {
         "bce_findings": masked_bce(trace.findings, targets, counts[0], of_findings),
@@ -135,12 +135,12 @@ def masked_bce(logits: Tensor, targets: Tensor, count: Tensor | None = None, wei
     counts `weights[1]` times and a negative one `weights[0]` times, if there are weights; targets between 0 and 1 count
     as shares of both.
     """
-    known = ~targets.isnan()
+    has_label = ~targets.isnan()
     negative, ratio = (None, None) if weights is None else (weights[0], weights[1] / weights[0])
     losses = F.binary_cross_entropy_with_logits(
         logits.float(), targets.nan_to_num(), weight=negative, pos_weight=ratio, reduction="none"
     )
-    return (losses * known).sum() / (known.sum().clamp(min=1) if count is None else count)
+    return (losses * has_label).sum() / (has_label.sum().clamp(min=1) if count is None else count)
 
 
 def match_grid(tokens: Tensor, count: int) -> Tensor:

@@ -33,7 +33,7 @@ _CU126 = "--index-url https://download.pytorch.org/whl/cu126"
 _CU128 = "--index-url https://download.pytorch.org/whl/cu128"
 
 
-def wanted() -> list[str]:
+def probes() -> list[str]:
     """Return the probes whose modules are installed."""
     return [probe for probe, modules in MODULES.items() if any(there(module) for module in modules)]
 
@@ -157,9 +157,9 @@ def buffers(ask: Ask, gpus: list[Gpu]) -> Iterator[Row]:
         return
     status = "warn" if ask("tensorrt") is not None else "absent"
     value = "; ".join(f"{name}: {problem}" for name, problem in broken.items()) or "none of cuda-python, pycuda, torch"
-    wanted = "pycuda" if gpus and gpus[0].jetson else _for_driver("cuda-python", gpus)
+    package = "pycuda" if gpus and gpus[0].jetson else _for_driver("cuda-python", gpus)
     remedy = "TensorRT engines need one of them to run"
-    yield Row("engines", "cuda buffers", status, value, remedy, (f"{pip()} install {wanted}",), facts)
+    yield Row("engines", "cuda buffers", status, value, remedy, (f"{pip()} install {package}",), facts)
 
 
 def _for_driver(package: str, gpus: list[Gpu]) -> str:

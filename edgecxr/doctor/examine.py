@@ -26,12 +26,12 @@ def examine(root: Path = Path("/"), node: Path | None = None) -> list[Row]:
         node: configuration of a node; None is the defaults.
     """
     with ThreadPoolExecutor(8) as pool:
-        answers = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", "isolation", *engines.wanted())}
+        answers = {name: pool.submit(ask, name, PATIENCE) for name in ("decoders", "isolation", *engines.probes())}
         gpus: list[Gpu] = []
 
         def gpu_rows() -> list[Row]:
             detected = machine_gpus(root)
-            gpus.extend(detected.found)
+            gpus.extend(detected.usable)
             return machine_rows.gpu_rows(detected, root)
 
         machine_futures = [

@@ -61,10 +61,10 @@ def memory_rows(root: Path) -> Iterator[Row]:
 
 def gpu_rows(gpus: Gpus, root: Path) -> list[Row]:
     """Return rows about the GPUs, or why there are none."""
-    if gpus.found:
-        several = len(gpus.found) > 1
-        rows = [_gpu(f"gpu {i}" if several else "gpu", gpu) for i, gpu in enumerate(gpus.found)]
-        return rows + (_power(root) if gpus.found[0].jetson else [])
+    if gpus.usable:
+        several = len(gpus.usable) > 1
+        rows = [_gpu(f"gpu {i}" if several else "gpu", gpu) for i, gpu in enumerate(gpus.usable)]
+        return rows + (_power(root) if gpus.usable[0].jetson else [])
     if gpus.problem:
         remedy = "restart, or install the driver again: CUDA does not work until nvidia-smi does"
         return [Row("gpu", "nvidia-smi", "warn", gpus.problem, remedy, facts={"driver": gpus.driver})]

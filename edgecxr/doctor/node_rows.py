@@ -29,5 +29,5 @@ def rows(path: Path | None = None) -> Iterator[Row]:
     else:
         yield Row("node", "pynetdicom", "ok", version, facts=facts)
     config = read_config(path)
-    for each in (*findings(config), *certificates(config)):
-        yield Row("node", each.name, "warn" if each.remedy else "ok", each.value, each.remedy, facts=each.facts)
+    for check in (*findings(config), *certificates(config)):
+        yield Row("node", check.name, "warn" if check.remedy else "ok", check.value, check.remedy, facts=check.facts)

@@ -137,8 +137,8 @@ class Reference:
             step = batch if batch < count else _STEP
             for turn in range(max(_RUNS, math.ceil(count / batch))):
                 rows = (turn * step + np.arange(batch)) % count
-                found = self._compare(engine.run(self.images[rows]), rows, batch)
-                largest = {key: max(value, float(found[key].max())) for key, value in largest.items()}
+                differences = self._compare(engine.run(self.images[rows]), rows, batch)
+                largest = {key: max(value, float(differences[key].max())) for key, value in largest.items()}
         worst = self._worst(largest)
         return {
             "images": len(self.images),
@@ -152,11 +152,11 @@ class Reference:
         """Return the file's differences from the FP32 file."""
         if self.of_fp32 is None or _misfit(self.of_fp32, self.outputs) is not None:
             return None
-        found = _differences(self.outputs, self.of_fp32, self.labels, self.gate)
+        differences = _differences(self.outputs, self.of_fp32, self.labels, self.gate)
         return {
             "images": len(self.images),
-            "max_logit_difference": max(float(found[key].max()) for key in self._logit_names()),
-            "max_attention_difference": float(found["attention"].max()),
+            "max_logit_difference": max(float(differences[key].max()) for key in self._logit_names()),
+            "max_attention_difference": float(differences["attention"].max()),
         }
 
     def _compare(self, ours: Outputs, rows: NDArray[np.intp], batch: int) -> dict[str, NDArray[Any]]:
@@ -170,15 +170,15 @@ class Reference:
                 raise CheckFailed(
                     f"the engine {where}, gives values of {output} that are not numbers: {_remedy(self.onnx)}"
                 )
-        found = _differences(ours, theirs, self.labels, self.gate)
-        worst = self._worst({key: float(values.max()) for key, values in found.items()})
-        difference = float(found[worst].max())
+        differences = _differences(ours, theirs, self.labels, self.gate)
+        worst = self._worst({key: float(values.max()) for key, values in differences.items()})
+        difference = float(differences[worst].max())
         if not difference <= self.allowed[worst]:
             raise CheckFailed(
                 f"the engine {where}, does not compute what ONNX Runtime computes: {worst} is off by {difference:.2g}, "
                 f"at most {self.allowed[worst]:.2g} is allowed: {_remedy(self.onnx)}"
             )
-        return found
+        return differences
 
     def _worst(self, largest: dict[str, float]) -> str:
         return max(largest, key=lambda key: largest[key] / self.allowed[key])
@@ -222,16 +222,16 @@ def _misfit(ours: Outputs, theirs: Outputs) -> str | None:
 def _differences(ours: Outputs, theirs: Outputs, labels: Sequence[str], gate: Gate | None) -> dict[str, NDArray[Any]]:
     """Return what is compared -> (N,) largest absolute differences, by image."""
     findings = np.abs(ours.findings - theirs.findings)
-    found = {name: findings[:, column] for column, name in enumerate(_names(ours, labels))}
-    found["abnormal"] = np.abs(ours.abnormal - theirs.abnormal)
-    found["attention"] = np.abs(ours.attention - theirs.attention).max(axis=(1, 2))
+    differences = {name: findings[:, column] for column, name in enumerate(_names(ours, labels))}
+    differences["abnormal"] = np.abs(ours.abnormal - theirs.abnormal)
+    differences["attention"] = np.abs(ours.attention - theirs.attention).max(axis=(1, 2))
     if ours.features is not None and theirs.features is not None:
-        found["features"] = np.abs(ours.features - theirs.features).max(axis=1)
+        differences["features"] = np.abs(ours.features - theirs.features).max(axis=1)
         if gate is not None:
             # How far apart the gate finds them, and how differently far from the training films.
-            found["gate"] = gate.distances((gate.mean + (ours.features - theirs.features)).astype(np.float32))
-            found["gate distance"] = np.abs(gate.distances(ours.features) - gate.distances(theirs.features))
-    return found
+            differences["gate"] = gate.distances((gate.mean + (ours.features - theirs.features)).astype(np.float32))
+            differences["gate distance"] = np.abs(gate.distances(ours.features) - gate.distances(theirs.features))
+    return differences
 
 
 def _floors(outputs: Outputs, labels: Sequence[str], gate: Gate | None) -> dict[str, float]:

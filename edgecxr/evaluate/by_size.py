@@ -17,7 +17,7 @@ import numpy as np
 from edgecxr import NOTICE, metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
-from edgecxr.evaluate.evaluation import Answered
+from edgecxr.evaluate.evaluation import ModelOutputs
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.metrics import with_interval
 from edgecxr.terminal import aligned, joined
@@ -144,7 +144,7 @@ def hit_rate(hit: np.ndarray, weights: metrics.Array) -> metrics.Interval:
     return metrics.interval(float(hit.mean()), samples)
 
 
-def by_size(models: Sequence[Answered], split: str, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
+def by_size(models: Sequence[ModelOutputs], split: str, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Measure models by the size of findings.
 
     In a size group, a label's positives are the images with a case of that size, its negatives all images without the
@@ -214,7 +214,7 @@ def targets_of(prepared: Prepared, split: str, cases: Cases, chosen: np.ndarray)
 
 
 def _group(
-    name: str, chosen: np.ndarray, cases: Cases, models: Sequence[Answered], split: str, weights: metrics.Array
+    name: str, chosen: np.ndarray, cases: Cases, models: Sequence[ModelOutputs], split: str, weights: metrics.Array
 ) -> dict[str, Any]:
     prepared = models[0].prepared
     targets, scored = targets_of(prepared, split, cases, chosen)

@@ -32,7 +32,7 @@ from edgecxr.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Answered:
+class ModelOutputs:
     """A model with its outputs for one split of a data set.
 
     Attributes:
@@ -57,7 +57,7 @@ def answer(
     split: str,
     progress: Callable[[int, int], None] | None = None,
     precision: str | None = None,
-) -> Answered:
+) -> ModelOutputs:
     """Run a model on a split of a data set.
 
     Runs are run by torch, bundles by ONNX Runtime.
@@ -85,7 +85,7 @@ def answer(
         backend = open_backend("torch", folder)
     outputs = predict(backend, prepared, prepared.rows(split), card.size, progress=progress)
     backend.close()
-    return Answered(folder, card, prepared, outputs, warning)
+    return ModelOutputs(folder, card, prepared, outputs, warning)
 
 
 def opened(
@@ -111,7 +111,7 @@ def opened(
     return folder, card, prepared
 
 
-def check_same_data(models: Sequence[Answered]) -> None:
+def check_same_data(models: Sequence[ModelOutputs]) -> None:
     """Check that all models have outputs for the same data.
 
     This also prevents comparing models on films that one of them may have learnt from.
@@ -142,7 +142,7 @@ def evaluate_model(
     precision: str | None = None,
     against: str | None = None,
     prevalence: float | None = None,
-) -> tuple[Answered, dict[str, Any]]:
+) -> tuple[ModelOutputs, dict[str, Any]]:
     """Evaluate a model, and compare it with another if asked.
 
     Args:
@@ -186,7 +186,7 @@ def evaluate_model(
     return ours, record
 
 
-def _keep(ours: Answered, key: str, record: dict[str, Any]) -> None:
+def _keep(ours: ModelOutputs, key: str, record: dict[str, Any]) -> None:
     """Store a record in the card of a run."""
     path = ours.folder / CARD
     with writing(path), locked(ours.folder / f".{CARD}.lock"):

@@ -16,7 +16,7 @@ from edgecxr import NOTICE, metrics
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import InputError
 from edgecxr.evaluate.by_size import TOLERANCE, cases_of, hit_rate, hits, strongest
-from edgecxr.evaluate.evaluation import Answered
+from edgecxr.evaluate.evaluation import ModelOutputs
 from edgecxr.films.resize import BASE_SIZE
 from edgecxr.infer.overlay import attention_over
 from edgecxr.storage.atomic import atomic_write
@@ -36,7 +36,7 @@ _BOX = (88, 196, 255)
 _POINT = (255, 255, 255)
 
 
-def hit_table(models: Sequence[Answered], split: str, replicates: int = 1000) -> str:
+def hit_table(models: Sequence[ModelOutputs], split: str, replicates: int = 1000) -> str:
     """Return each model's pointing game hit rate as a text table.
 
     The rate is over all boxed findings of the split. If there are none, the text says so.
@@ -59,7 +59,7 @@ def hit_table(models: Sequence[Answered], split: str, replicates: int = 1000) ->
     return joined(lines)
 
 
-def draw(models: Sequence[Answered], split: str, films: int, seed: int, path: Path) -> Path:
+def draw(models: Sequence[ModelOutputs], split: str, films: int, seed: int, path: Path) -> Path:
     """Draw films with their boxes, and each model's attention over them.
 
     For each lower resolution, the very pixels that its models see stand beside the film.
@@ -100,8 +100,8 @@ def draw(models: Sequence[Answered], split: str, films: int, seed: int, path: Pa
         y = _HEAD + row * (_SIDE + _LINE + _GAP)
         image = int(prepared.rows(split)[position])
         film = Image.fromarray(prepared.images[image]).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-        seen = [_enlarged(prepared, image, size) for size in sizes]
-        tiles = [film.convert("RGB"), *seen]
+        views = [_enlarged(prepared, image, size) for size in sizes]
+        tiles = [film.convert("RGB"), *views]
         tiles += [attention_over(film, model.outputs.attention[position]) for model in models]
         for column, tile in enumerate(tiles):
             _mark_boxes(tile, prepared, image, small if column == 0 else None)
@@ -131,10 +131,10 @@ def _choose(prepared: Prepared, split: str, films: int, seed: int) -> np.ndarray
         order = rng.permutation(len(cases.image))
         # The n-th case of every label comes before the (n + 1)-th of any.
         turn = np.zeros(len(order), int)
-        seen: dict[int, int] = {}
+        counts: dict[int, int] = {}
         for position, case in enumerate(order.tolist()):
             label = int(cases.label[case])
-            turn[position] = seen[label] = seen.get(label, -1) + 1
+            turn[position] = counts[label] = counts.get(label, -1) + 1
         images = cases.image[order[np.argsort(turn, kind="stable")]]
     else:
         images = rng.permutation(np.flatnonzero(prepared.abnormal[rows] >= 0.5))
@@ -145,7 +145,7 @@ def _choose(prepared: Prepared, split: str, films: int, seed: int) -> np.ndarray
     return np.array(list(dict.fromkeys(images.tolist()))[:films])
 
 
-def _kind(model: Answered) -> str:
+def _kind(model: ModelOutputs) -> str:
     method = model.card.method
     return {"teacher": "teacher", "none": "undistilled", "mlcak": "MLCAK"}.get(method, method)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from edgecxr import resolve
 from edgecxr.bundle.card import ModelCard, read_card
 from edgecxr.errors import ModelError
-from edgecxr.evaluate.evaluation import Answered, answer, check_same_data
+from edgecxr.evaluate.evaluation import ModelOutputs, answer, check_same_data
 from edgecxr.terminal import say
 from edgecxr.workspace import Workspace
 
@@ -22,7 +22,7 @@ def answers(
     data: str | None,
     split: str,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Answered]:
+) -> list[ModelOutputs]:
     """Run several models over the same split of one data set.
 
     Args:
@@ -130,8 +130,8 @@ def _runs(workspace: Workspace, data: str | None) -> list[tuple[Path, ModelCard]
     If `data` is None, the data set is that of the latest run.
     """
     runs = [(folder, read_card(folder)) for folder in workspace.finished_runs()]
-    wanted = resolve.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
-    return [(folder, card) for folder, card in runs if card.data.get("hash") == wanted]
+    digest = resolve.dataset(workspace, data).hash if data else next((card.data.get("hash") for _, card in runs), None)
+    return [(folder, card) for folder, card in runs if card.data.get("hash") == digest]
 
 
 def _first(

@@ -94,12 +94,12 @@ def operating_point(targets: metrics.Array, probabilities: metrics.Array, rule: 
     positives, negatives = metrics.counts(targets)
     if positives == 0 or negatives == 0:
         return float("nan")
-    known = ~np.isnan(targets)
-    positive = metrics.binarise(targets[known]) == 1
-    values = np.unique(probabilities[known])
+    has_label = ~np.isnan(targets)
+    positive = metrics.binarise(targets[has_label]) == 1
+    values = np.unique(probabilities[has_label])
     thresholds = np.r_[values[0], (values[1:] + values[:-1]) / 2]
-    ranked_positive = np.sort(probabilities[known][positive])
-    ranked_negative = np.sort(probabilities[known][~positive])
+    ranked_positive = np.sort(probabilities[has_label][positive])
+    ranked_negative = np.sort(probabilities[has_label][~positive])
     true_positives: metrics.Array = np.subtract(positives, np.searchsorted(ranked_positive, thresholds))
     true_negatives: metrics.Array = np.asarray(np.searchsorted(ranked_negative, thresholds))
     if rule == "youden":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from edgecxr.evaluate.evaluation import Answered
+from edgecxr.evaluate.evaluation import ModelOutputs
 from edgecxr.evaluate.operating_points import columns_of
 from edgecxr.evaluate.probability_calibration import calibrated
 from edgecxr.storage.atomic import atomic_write
@@ -13,7 +13,7 @@ from edgecxr.storage.permissions import PRIVATE, umask
 from edgecxr.storage.spreadsheet import csv_text
 
 
-def write_predictions(model: Answered, split: str, path: Path) -> Path:
+def write_predictions(model: ModelOutputs, split: str, path: Path) -> Path:
     """Write the targets and calibrated probabilities of a split's films as CSV.
 
     The file names patients, so that only its owner may read it.

@@ -54,8 +54,8 @@ def reliability(targets: Array, probabilities: Array, bins: int = BINS) -> Relia
         probabilities: (...) in [0, 1], of the positive class.
         bins: number of bins.
     """
-    known = ~np.isnan(targets)
-    positive, values = binarise(targets[known]), probabilities[known]
+    has_label = ~np.isnan(targets)
+    positive, values = binarise(targets[has_label]), probabilities[has_label]
     place = np.minimum((values * bins).astype(np.intp), bins - 1)
     counts, predicted, observed = (
         np.bincount(place, weights, minlength=bins) for weights in (np.ones(len(values)), values, positive)
@@ -77,8 +77,8 @@ def fit_temperature(targets: Array, logits: Array) -> float:
         A value within `TEMPERATURES`. It is 1 if either class has fewer than `FEW_CASES` targets, or if the best value
         is at an end of the range: the few targets would then saturate the probabilities.
     """
-    known = ~np.isnan(targets)
-    positive, values = binarise(targets[known]), logits[known].astype(np.float64)
+    has_label = ~np.isnan(targets)
+    positive, values = binarise(targets[has_label]), logits[has_label].astype(np.float64)
     if min(counts(targets)) < FEW_CASES:
         return 1.0
 

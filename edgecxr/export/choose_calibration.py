@@ -96,6 +96,6 @@ def _score(truth: Truth, logits: FloatArray) -> float:
     If neither task has an AUROC, the score of 0 lets the logits decide.
     """
     areas = aurocs(truth.prepared, truth.split, logits, truth.weights[:1])
-    known = [value for task in TASKS for value in areas[task].labels if not np.isnan(value)]
+    values = [value for task in TASKS for value in areas[task].labels if not np.isnan(value)]
     # Rounding drops what a few swapped pairs of films would change: there, the logits are the better judge.
-    return round(float(np.mean(known)), 3) if known else 0.0
+    return round(float(np.mean(values)), 3) if values else 0.0

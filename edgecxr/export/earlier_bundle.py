@@ -49,7 +49,7 @@ def made_from(card: ModelCard, prepared: Prepared, recipe: Recipe, target: Targe
     return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
 
 
-class Earlier:
+class EarlierBundle:
     """Bundle at the place of an export, if there is one.
 
     Args:

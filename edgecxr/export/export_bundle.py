@@ -22,7 +22,7 @@ from edgecxr.engines.target import Target
 from edgecxr.errors import CheckFailed, InputError
 from edgecxr.export.calibration_images import choose
 from edgecxr.export.choose_calibration import quantise, ranges_of
-from edgecxr.export.earlier_bundle import MADE_FROM, Earlier, made_from
+from edgecxr.export.earlier_bundle import MADE_FROM, EarlierBundle, made_from
 from edgecxr.export.fit_gate import add_gate
 from edgecxr.export.lower_precision import to_fp16
 from edgecxr.export.onnx import OPSETS, export_fp32
@@ -88,9 +88,9 @@ def export_bundle(
     images = _some_images(prepared, card)
     reference = TorchBackend(model)
     profile = target.profile if target else "modern"
-    wanted = [precision for precision in FILES if precision in recipe.precisions or precision == "fp32"]
-    origins = {FILES[precision]: made_from(card, prepared, recipe, target, precision) for precision in wanted}
-    earlier = Earlier(dest)
+    precisions = [precision for precision in FILES if precision in recipe.precisions or precision == "fp32"]
+    origins = {FILES[precision]: made_from(card, prepared, recipe, target, precision) for precision in precisions}
+    earlier = EarlierBundle(dest)
     if earlier.unchanged(card, origins) and not not_chest:
         sweep(dest.parent)  # an earlier export may have been killed after it had put this bundle here
         note(f"{dest} is up to date, and nothing is made again; remove it to make all of it anew")
@@ -110,7 +110,7 @@ def export_bundle(
             note(f"fp32: unchanged, taken from the bundle at {dest}")
         artefacts = {fp32.name: same | {MADE_FROM: origins[fp32.name]}}
         truth: Truth | None = None
-        for precision in wanted[1:]:
+        for precision in precisions[1:]:
             file = folder / FILES[precision]
             same = earlier.copy(file.name, origins[file.name], folder)
             if same is not None:

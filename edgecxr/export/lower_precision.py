@@ -261,8 +261,8 @@ def calibrate_on(source: Path, batches: Iterable[FloatArray], method: str) -> Ra
             raise
         except Exception as error:  # ONNX Runtime raises many kinds
             raise ModelError(f"{source} cannot be calibrated ({type(error).__name__}: {error})") from error
-    wanted = {node.input[0] for node in onnx.load(source).graph.node if node.name in weighted_layers(source)}
-    ranges = {name: tuple(float(np.ravel(end)[0]) for end in data[name].range_value) for name in wanted}
+    inputs = {node.input[0] for node in onnx.load(source).graph.node if node.name in weighted_layers(source)}
+    ranges = {name: tuple(float(np.ravel(end)[0]) for end in data[name].range_value) for name in inputs}
     return {name: (low, high) for name, (low, high) in ranges.items()}
 
 

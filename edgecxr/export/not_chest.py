@@ -27,8 +27,8 @@ def read_not_chest(folder: Path) -> list[FilmRead]:
         InputError: none of its files can be read; reason "not-found".
     """
     if not os.path.isdir(folder):
-        what = "is a file" if os.path.exists(folder) else "does not exist"
-        raise UsageError(f"--not-chest {folder} {what}: give a folder with films of other things")
+        problem = "is a file" if os.path.exists(folder) else "does not exist"
+        raise UsageError(f"--not-chest {folder} {problem}: give a folder with films of other things")
     paths = find_inputs([folder])
     films: list[FilmRead] = []
     with Readers(cores()) as readers, progress("not chest") as update:

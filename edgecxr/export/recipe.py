@@ -114,11 +114,11 @@ class Recipe:
             UsageError: the card has another size or number of tokens.
         """
         for name in ("size", "tokens"):
-            wanted, given = getattr(self, name), getattr(card, name)
-            if wanted not in (None, given):
+            expected, actual = getattr(self, name), getattr(card, name)
+            if expected not in (None, actual):
                 raise UsageError(
-                    f"the recipe is for models with {name} {wanted}, and {card.name} has {given}: take another recipe, "
-                    f"or leave {name} out of it"
+                    f"the recipe is for models with {name} {expected}, and {card.name} has {actual}: take another "
+                    f"recipe, or leave {name} out of it"
                 )
 
 
@@ -146,6 +146,6 @@ def choose(file: Path | None, fp16: bool, int8: bool, keep_float: int | None, ta
     """
     recipe = load_recipe(file) if file else Recipe(precisions=target.precisions if target else PRECISIONS)
     if fp16 or int8:
-        asked = {"fp32": True, "fp16": fp16, "int8": int8}
-        recipe = replace(recipe, precisions=tuple(name for name in PRECISIONS if asked[name]))
+        flags = {"fp32": True, "fp16": fp16, "int8": int8}
+        recipe = replace(recipe, precisions=tuple(name for name in PRECISIONS if flags[name]))
     return recipe if keep_float is None else replace(recipe, keep_float=keep_float)

@@ -88,9 +88,9 @@ def read_dicom(path: Path) -> Radiograph:
             objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
             if syntax not in SYNTAXES:
-                known = "uncompressed, or as JPEG lossless, JPEG-LS or JPEG 2000"
+                readable = "uncompressed, or as JPEG lossless, JPEG-LS or JPEG 2000"
                 raise InputError(
-                    f"{path} has the transfer syntax {brief(syntax.name, 60)}, which is not read: send it {known}",
+                    f"{path} has the transfer syntax {brief(syntax.name, 60)}, which is not read: send it {readable}",
                     "undecodable",
                 )
             if syntax.is_encapsulated and without_broken_offsets(dataset):
@@ -119,7 +119,7 @@ def read_dicom(path: Path) -> Radiograph:
 
 
 @contextlib.contextmanager
-def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
+def _faults(path: Path, problem: str, reason: str) -> Iterator[None]:
     """Turn other exceptions into an InputError with one printable line."""
     try:
         yield
@@ -127,7 +127,7 @@ def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
         last = (str(error).strip().splitlines() or [""])[-1]
-        raise InputError(f"{path} {what} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
+        raise InputError(f"{path} {problem} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
 
 
 def _completed(dataset: Dataset) -> list[str]:
@@ -220,20 +220,20 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     visible, shuttered = shutter(dataset, frame.shape)
     more: list[str] = []
     sample = thin(words)
-    counts = seen = np.bincount(sample.ravel(), minlength=1 << width)
+    counts = visible_counts = np.bincount(sample.ravel(), minlength=1 << width)
     if visible is not None:
-        seen = np.bincount(sample[thin(visible)], minlength=1 << width)
+        visible_counts = np.bincount(sample[thin(visible)], minlength=1 << width)
     padding = padding_words(dataset, bits, width, signed)
     if padding is not None and counts[padding].any() and counts[~padding].any():
         more.append(f"padding is a value of more bits than BitsStored, {bits}, says; whole words were compared with it")
-        counts, seen = (np.where(padding, 0, found) for found in (counts, seen))
-        seen = seen if seen.any() else counts
+        counts, visible_counts = (np.where(padding, 0, histogram) for histogram in (counts, visible_counts))
+        visible_counts = visible_counts if visible_counts.any() else counts
     else:
         padding = None
     shift = 0 if describes_itself(syntax) else _shift(dataset, counts, bits, signed, more)
     # Bits above and below those stored mean nothing: a stored value has several words.
-    seen = seen.reshape(-1, 1 << bits, 1 << shift).sum(axis=(0, 2))
-    grey, notes = display_table(dataset, stored, seen)
+    visible_counts = visible_counts.reshape(-1, 1 << bits, 1 << shift).sum(axis=(0, 2))
+    grey, notes = display_table(dataset, stored, visible_counts)
     if not describes_itself(syntax) and _beyond(counts, bits + shift, signed):
         notes.append(f"the pixels use more bits than BitsStored, {bits}, says; those beyond were ignored")
     word = words[-1, -1]

@@ -28,8 +28,8 @@ def displayed(film: FloatArray | StoredPixels, aspect: float = 1.0) -> Image.Ima
     grey = Image.fromarray(levels)
     # Enlarge small films: an attention map over 28 pixels would be too small to see.
     height = grey.height * aspect
-    wanted = min(max(grey.width, height, SHORT_SIDE), LONG_SIDE)
-    scale = wanted / max(grey.width, height)
+    longer_side = min(max(grey.width, height, SHORT_SIDE), LONG_SIDE)
+    scale = longer_side / max(grey.width, height)
     size = (max(1, round(grey.width * scale)), max(1, round(height * scale)))
     return grey.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
 

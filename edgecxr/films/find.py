@@ -54,12 +54,12 @@ def find_inputs(paths: Iterable[Path], recursive: bool = True, search: Search | 
     """
     search = Search() if search is None else search
     inputs: dict[Path, None] = {}
-    given = [path for path in paths if not os.path.isdir(path)]
+    files = [path for path in paths if not os.path.isdir(path)]
     for path in paths:
         films = films_below(path, recursive, search) if os.path.isdir(path) else []
         search.folder_of.update(dict.fromkeys(films, path))
         inputs.update(dict.fromkeys(films or [path]))
-    for path in given:  # what was given is looked at as such, even if it was found, too
+    for path in files:  # what was given is looked at as such, even if it was found, too
         search.folder_of.pop(path, None)
     return list(inputs)
 
@@ -127,13 +127,13 @@ def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Ent
         recursive: go into its subfolders, too, but not into hidden ones, nor twice into the same.
         search: says what to leave out, and is told what was passed over.
     """
-    waiting, seen = [folder], set(map(_identity, search.leave_out)) - {_identity(folder)}
+    waiting, identities = [folder], set(map(_identity, search.leave_out)) - {_identity(folder)}
     while waiting:  # not os.walk: some Pythons recurse for each level
         parent = waiting.pop()
         identity = _identity(parent)
-        if identity is not None and identity in seen:  # a link may lead back to a folder above it
+        if identity is not None and identity in identities:  # a link may lead back to a folder above it
             continue
-        seen.add(identity)
+        identities.add(identity)
         try:
             with os.scandir(parent) as scan:  # knows what is a folder without a look at each file
                 entries = sorted(scan, key=lambda entry: entry.name)

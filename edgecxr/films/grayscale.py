@@ -67,8 +67,8 @@ def display_table(
         grey = _stretch(values, values, counts)
     elif grey is None:
         bits = int(dataset.BitsStored)
-        told = not rescaled or any("window" in warning for warning in warnings)
-        lacks = "contrast" if told else "the file gives no window; contrast"
+        is_warned = not rescaled or any("window" in warning for warning in warnings)
+        lacks = "contrast" if is_warned else "the file gives no window; contrast"
         full = _full_range(stored, values, bits)
         if bits <= 8 and not _useless(full, counts):
             # The film was made for an 8-bit display: stretching would make it differ from a PNG of the same film.
@@ -90,35 +90,35 @@ def _full_range(stored: NDArray[np.int64], values: Values, bits: int) -> Values:
     return np.clip((values - ends.min()) / np.ptp(ends), 0, 1)
 
 
-def stretch(values: Values, seen: Values) -> Values:
-    """Scale `values` linearly so that nearly all of `seen` spans [0, 1].
+def stretch(values: Values, visible: Values) -> Values:
+    """Scale `values` linearly so that nearly all of `visible` spans [0, 1].
 
     Results outside [0, 1] are clipped.
     """
-    return _stretch(values, seen.ravel(), np.ones(seen.size, np.int64))
+    return _stretch(values, visible.ravel(), np.ones(visible.size, np.int64))
 
 
-def _stretch(values: Values, seen: Values, counts: NDArray[np.int64]) -> Values:
-    low, high = _ends(seen, counts)
+def _stretch(values: Values, visible: Values, counts: NDArray[np.int64]) -> Values:
+    low, high = _ends(visible, counts)
     if low == high:
-        seen = seen[counts > 0]
-        low, high = seen.min(), seen.max()
+        visible = visible[counts > 0]
+        low, high = visible.min(), visible.max()
     return np.clip((values - low) / max(high - low, 1e-300), 0, 1)
 
 
-def _ends(seen: Values, counts: NDArray[np.int64]) -> tuple[float, float]:
+def _ends(visible: Values, counts: NDArray[np.int64]) -> tuple[float, float]:
     """Return the grey levels nearest to the `PERCENTILES`.
 
     Args:
-        seen: (K,) grey levels.
+        visible: (K,) grey levels.
         counts: (K,) how often each occurs.
     """
-    seen, counts = seen[counts > 0], counts[counts > 0]
-    order = np.argsort(seen, kind="stable")  # quick where the table rises or falls
+    visible, counts = visible[counts > 0], counts[counts > 0]
+    order = np.argsort(visible, kind="stable")  # quick where the table rises or falls
     cumulative = counts[order].cumsum()
     # np.percentile is not used because it imports numpy.ma.
     ranks = np.rint(np.divide(PERCENTILES, 100) * (cumulative[-1] - 1))
-    low, high = seen[order[np.searchsorted(cumulative, ranks, side="right")]].tolist()
+    low, high = visible[order[np.searchsorted(cumulative, ranks, side="right")]].tolist()
     return low, high
 
 
@@ -161,11 +161,11 @@ def _modality(dataset: Dataset, stored: NDArray[np.int64], warnings: list[str]) 
             return looked_up, True
         warnings.append("the file's modality LUT has one value only; it was ignored")
         return values, False
-    said = len(warnings)
+    warning_count = len(warnings)
     slope, intercept = (number(dataset, keyword, warnings) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope == 0:
         warnings.append("the file's RescaleSlope is 0; it was ignored")
-    if any(warning.endswith("ignored") for warning in warnings[said:]):
+    if any(warning.endswith("ignored") for warning in warnings[warning_count:]):
         return values, False
     with np.errstate(over="ignore"):
         rescaled: Values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
@@ -188,9 +188,9 @@ def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None
             warnings.append("the file's VOI LUT is malformed; it was ignored")
     center, width = number(dataset, "WindowCenter"), number(dataset, "WindowWidth")
     if center is None or width is None:
-        given = [str(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth") if dataset.get(keyword)]
-        if given:
-            warnings.append(f"the file's window is broken ({brief(', '.join(given), 40)}); it was ignored")
+        texts = [str(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth") if dataset.get(keyword)]
+        if texts:
+            warnings.append(f"the file's window is broken ({brief(', '.join(texts), 40)}); it was ignored")
         return None
     shape = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
     if width <= 0 or (width < 1 and shape not in ("LINEAR_EXACT", "SIGMOID")):

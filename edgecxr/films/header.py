@@ -118,17 +118,17 @@ def read_header(path: Path, kind: str) -> dict[str, str]:
     return values
 
 
-def checked_header(said: object, kind: str) -> dict[str, str]:
+def checked_header(header: object, kind: str) -> dict[str, str]:
     """Return the header that another process sent.
 
     Raises:
         ValueError: it is no header of that kind.
     """
-    if not isinstance(said, dict) or set(said) != set(HEADERS[kind]):
+    if not isinstance(header, dict) or set(header) != set(HEADERS[kind]):
         raise ValueError("no header")
-    if not all(type(value) is str and len(value) <= _LONGEST and _clean(value) for value in said.values()):
+    if not all(type(value) is str and len(value) <= _LONGEST and _clean(value) for value in header.values()):
         raise ValueError("no header")
-    return {str(key): str(value) for key, value in said.items()}
+    return {str(key): str(value) for key, value in header.items()}
 
 
 def is_uid(text: str) -> bool:

@@ -137,9 +137,9 @@ def from_array(pixels: np.ndarray) -> Radiograph:
     Raises:
         InputError: another shape or type, or floats outside [0, 1].
     """
-    given = f"an array of {pixels.dtype} of shape {pixels.shape}"
+    description = f"an array of {pixels.dtype} of shape {pixels.shape}"
     if pixels.ndim != 2 or not pixels.size:
-        raise InputError(f"{given} is no film: give grey pixels (H, W)", "unsupported")
+        raise InputError(f"{description} is no film: give grey pixels (H, W)", "unsupported")
     notes: list[str] = []
     if np.issubdtype(pixels.dtype, np.uint8):
         grey = np.multiply(pixels, np.float32(1 / 255), dtype=np.float32)
@@ -149,11 +149,12 @@ def from_array(pixels: np.ndarray) -> Radiograph:
         # NaN fails both comparisons.
         if not (pixels.min() >= 0 and pixels.max() <= 1):
             raise InputError(
-                f"{given} has values outside [0, 1]: divide them by full white, or give uint8 or uint16", "unsupported"
+                f"{description} has values outside [0, 1]: divide them by full white, or give uint8 or uint16",
+                "unsupported",
             )
         grey = pixels.astype(np.float32)
     else:
-        raise InputError(f"{given} is no film: give floats in [0, 1], uint8 or uint16", "unsupported")
+        raise InputError(f"{description} is no film: give floats in [0, 1], uint8 or uint16", "unsupported")
     return Radiograph(grey, "array", None, tuple(notes), rendering=_rendering(grey))
 
 
@@ -163,9 +164,9 @@ def _rendering(pixels: FloatArray) -> str:
     Then all grey levels from some level to white occur equally often (Gonzalez and Woods, "Digital Image Processing",
     section 3.3), but for those of a border, which has one level.
     """
-    seen = thin(pixels)
-    counts = np.bincount(np.rint(seen * 255).astype(np.intp).ravel(), minlength=256)
-    share = counts / seen.size
+    sample = thin(pixels)
+    counts = np.bincount(np.rint(sample * 255).astype(np.intp).ravel(), minlength=256)
+    share = counts / sample.size
     used = np.ones(256, bool)
     used[: _BLACK + 1] = False
     for level in np.flatnonzero(np.convolve(share, np.ones(5), "same") > _FRAME).tolist():
@@ -263,9 +264,9 @@ def _is_deep(image: Image.Image, tags: Any, file: BinaryIO) -> bool:
 
 def _white_of(pixels: np.ndarray) -> float:
     """Return the grey level that nearly all pixels are below."""
-    seen = thin(pixels)
-    rank = round(_WHITE_RANK * (seen.size - 1))
-    return float(np.partition(seen, rank, axis=None)[rank])
+    sample = thin(pixels)
+    rank = round(_WHITE_RANK * (sample.size - 1))
+    return float(np.partition(sample, rank, axis=None)[rank])
 
 
 def _unknown_tiff(path: Path) -> bool:
@@ -282,10 +283,10 @@ def _unknown_tiff(path: Path) -> bool:
 
 
 def _sixteen_bits(values: np.ndarray) -> tuple[FloatArray, list[str]]:
-    seen = thin(values)
+    sample = thin(values)
     if _white_of(values) >= 1 << 15:
         return np.multiply(values, np.float32(1 / 65535), dtype=np.float32), []
     # Values of a detector with 10 to 15 bits would be nearly black if scaled as 16 bits.
     levels = np.arange(1 << 16, dtype=np.float64)
-    table = stretch(levels, levels[seen]).astype(np.float32)
+    table = stretch(levels, levels[sample]).astype(np.float32)
     return table[values], ["the image uses few of its 16 bits; contrast was set by percentiles"]

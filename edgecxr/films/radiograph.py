@@ -64,17 +64,17 @@ class StoredPixels:
         Args:
             table: (K,).
         """
-        found = np.empty(self.shape, table.dtype)
+        values = np.empty(self.shape, table.dtype)
         step = max(1, _BLOCK // self.shape[1])
         for start in range(0, self.shape[0], step):
-            self.look_up(table, slice(start, start + step), found[start : start + step])
-        return found
+            self.look_up(table, slice(start, start + step), values[start : start + step])
+        return values
 
-    def look_up(self, table: NDArray[_Number], rows: slice, found: NDArray[_Number]) -> None:
-        """Write the entries of a few rows into `found`, as `looked_up` does."""
-        np.take(table, self.words[rows], out=found, mode="wrap")  # quicker than "clip"; no word is too large
+    def look_up(self, table: NDArray[_Number], rows: slice, out: NDArray[_Number]) -> None:
+        """Write the entries of a few rows into `out`, as `looked_up` does."""
+        np.take(table, self.words[rows], out=out, mode="wrap")  # quicker than "clip"; no word is too large
         if self.visible is not None:
-            np.multiply(found, self.visible[rows], out=found)
+            np.multiply(out, self.visible[rows], out=out)
 
     def part(self, rows: slice, columns: slice) -> StoredPixels:
         """Return a part of the film."""

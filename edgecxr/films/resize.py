@@ -189,8 +189,8 @@ def _integers(film: StoredPixels, most: int) -> _Integers | None:
         if error < _STRAIGHT:
             ends = (words.dtype.type(low), words.dtype.type(high))
 
-            def clip(rows: slice, found: NDArray[Any]) -> None:
-                words[rows].clip(*ends, out=found)
+            def clip(rows: slice, out: NDArray[Any]) -> None:
+                words[rows].clip(*ends, out=out)
 
             return _Integers(clip, words.dtype, low, slope, table[low], error + _ARITHMETIC)
     unit = 1 << min(24, (((1 << 32) - 1) // most).bit_length() - 1)  # grey levels have 24 binary digits themselves
@@ -223,10 +223,10 @@ def _averaged_words(film: StoredPixels, size: int) -> NDArray[np.uint8] | None:
     buffer = np.empty((rows, width), integers.dtype)
     ends = tops.tolist()
     for i in range(size):
-        found = buffer[: ends[i + 1] - ends[i]]
-        integers.write(slice(ends[i], ends[i + 1]), found)
-        np.add.reduce(found, axis=0, dtype=np.uint32, out=sums[i])
-        firsts[i] = found[0]
+        block = buffer[: ends[i + 1] - ends[i]]
+        integers.write(slice(ends[i], ends[i + 1]), block)
+        np.add.reduce(block, axis=0, dtype=np.uint32, out=sums[i])
+        firsts[i] = block[0]
     whole, edges = _row_sums(sums, size), _row_sums(firsts, size) * heads[:-1, None]
     whole = whole * size - edges
     whole[:-1] += edges[1:]

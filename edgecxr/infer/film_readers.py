@@ -26,7 +26,7 @@ from edgecxr.infer.prediction import Rejection
 from edgecxr.vocabulary import RENDERINGS
 from edgecxr.workers.cluster import check_seen
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import AnyPool, Ended, Limits, Work
+from edgecxr.workers.work import AnyPool, Limits, Work, WorkerEnd
 
 TIME_LIMIT = 30.0
 """Seconds for one file; the slowest decoders need about 2 for a film of 3000 x 3000 pixels on a small board."""
@@ -93,7 +93,7 @@ class Readers:
     ) -> None:
         limits = Limits(time_limit, memory_mib, tries, renew_after=FILMS_PER_WORKER)
 
-        def rejected(request: Request, ended: Ended) -> Read:
+        def rejected(request: Request, ended: WorkerEnd) -> Read:
             path = request.path
             if ended.reason == "memory":
                 needs = f"{path} needs more than {memory_mib} MiB of memory: {AGAIN}"
@@ -249,47 +249,47 @@ def read_for(request: Request) -> tuple[dict[str, Any], bytes]:
     return answer, film.image.tobytes() + (b"" if display is None else display.tobytes())
 
 
-def read_of(request: Request, said: Any, pixels: bytes) -> Read:
+def read_of(request: Request, answer: Any, pixels: bytes) -> Read:
     """Return what a worker has read, after checking it.
 
     Args:
         request: for the film.
-        said: what `read_for` returned; a broken worker may send anything.
+        answer: what `read_for` returned; a broken worker may send anything.
         pixels: those of the image, then those of the picture.
 
     Raises:
         Exception: the answer is not one of an intact worker.
     """
     source, area = str(request.path), request.size**2
-    if "reason" in said:
-        if said["reason"] not in REASONS:
+    if "reason" in answer:
+        if answer["reason"] not in REASONS:
             raise ValueError("an unknown reason")
         if pixels:
             raise ValueError("pixels of a film that was rejected")
-        header = None if not said.get("header") else checked_header(said["header"], str(request.header))
-        return Rejection(source, said["reason"], str(said["message"]), None, header, bool(said.get("no_image")))
-    rows, columns = said["display"] or (0, 0)
+        header = None if not answer.get("header") else checked_header(answer["header"], str(request.header))
+        return Rejection(source, answer["reason"], str(answer["message"]), None, header, bool(answer.get("no_image")))
+    rows, columns = answer["display"] or (0, 0)
     if bool(rows) is not request.display or not (0 <= rows <= _LARGEST_DISPLAY and 0 <= columns <= _LARGEST_DISPLAY):
         raise ValueError("another picture than was asked for")
     if len(pixels) != area + rows * columns:
         raise ValueError("another number of pixels")
-    timings = {stage: float(said["timings_ms"][stage]) for stage in ("read", "preprocess")}
-    if not all(map(math.isfinite, timings.values())) or said["view"] not in (None, "PA", "AP", "LL"):
+    timings = {stage: float(answer["timings_ms"][stage]) for stage in ("read", "preprocess")}
+    if not all(map(math.isfinite, timings.values())) or answer["view"] not in (None, "PA", "AP", "LL"):
         raise ValueError("no time, or no view")
-    if said["rendering"] not in (None, *RENDERINGS):
+    if answer["rendering"] not in (None, *RENDERINGS):
         raise ValueError("an unknown rendering")
-    objections = tuple(Objection(str(reason), str(message)) for reason, message in said["objections"])
+    objections = tuple(Objection(str(reason), str(message)) for reason, message in answer["objections"])
     if not {objection.reason for objection in objections} <= set(GATE_REASONS):
         raise ValueError("an unknown reason")
     content = np.frombuffer(pixels, np.uint8)
     return FilmRead(
         source,
         content[:area].reshape(request.size, request.size),
-        said["view"],
-        tuple(map(str, said["warnings"])),
+        answer["view"],
+        tuple(map(str, answer["warnings"])),
         timings,
         content[area:].reshape(rows, columns) if request.display else None,
-        None if request.header is None else checked_header(said["header"], request.header),
+        None if request.header is None else checked_header(answer["header"], request.header),
         objections,
-        said["rendering"],
+        answer["rendering"],
     )

@@ -24,7 +24,7 @@ Result = Prediction | Rejection
 
 
 @dataclass(frozen=True)
-class AskedModel:
+class ModelIdentity:
     """The model that a run asks, stated in each of its lines.
 
     Attributes:
@@ -41,7 +41,7 @@ class AskedModel:
 
 
 def record_of(
-    result: Result, model: AskedModel, attention: bool = False, outcome: Mapping[str, Any] | None = None
+    result: Result, model: ModelIdentity, attention: bool = False, outcome: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Return the object of one film.
 

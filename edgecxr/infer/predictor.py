@@ -23,7 +23,7 @@ from edgecxr.films.radiograph import FilmRead, Objection, Radiograph
 from edgecxr.films.read import checked, film_of, read_film
 from edgecxr.films.resize import INPUT_SIZES, box_mean, source_size
 from edgecxr.infer.in_memory import in_memory, read_in_memory
-from edgecxr.infer.json_line import AskedModel
+from edgecxr.infer.json_line import ModelIdentity
 from edgecxr.infer.prediction import Prediction, Rejection, rejection
 from edgecxr.infer.rendering import rendering_doubts
 from edgecxr.infer.thresholds import temperatures_of, thresholds_of
@@ -166,9 +166,9 @@ class Predictor:
         return result
 
     @property
-    def asked(self) -> AskedModel:
+    def identity(self) -> ModelIdentity:
         """What a result says of the model."""
-        return AskedModel(self.card.name, self.precision, self._sha256, self._operating_point)
+        return ModelIdentity(self.card.name, self.precision, self._sha256, self._operating_point)
 
     @property
     def operating_point(self) -> str | None:
@@ -200,13 +200,13 @@ class Predictor:
                 raise UsageError(f"{film.source} was read at {side} px, and the model needs {self.image_size} px")
         gates = [self._judged(film.objections) for film in films]
         accepted = [film for film, gate in zip(films, gates, strict=True) if gate.verdict != "refuse"]
-        results = iter(self._seen(accepted) if accepted else ())
+        results = iter(self._predictions(accepted) if accepted else ())
         return [
             self._refused(film, gate) if gate.verdict == "refuse" else next(results)
             for film, gate in zip(films, gates, strict=True)
         ]
 
-    def _seen(self, films: Sequence[FilmRead]) -> Iterator[Prediction | Rejection]:
+    def _predictions(self, films: Sequence[FilmRead]) -> Iterator[Prediction | Rejection]:
         start = time.perf_counter()
         images = np.stack([film.image for film in films])
         inputs = box_mean(images, self.card.size)[:, None]

@@ -50,17 +50,17 @@ def notes_of(prediction: Prediction) -> list[str]:
     return notes if prediction.tested else [*notes, NOT_TESTED]
 
 
-def first_said(result: Result, once: Collection[str], said: set[str]) -> list[str]:
+def new_warnings(result: Result, once: Collection[str], shown: set[str]) -> list[str]:
     """Return a result's warnings that are said once and have not been.
 
     Args:
         result: the result.
         once: warnings that are said once.
-        said: those said already; new ones are added.
+        shown: those said already; new ones are added.
     """
     warnings = result.warnings if isinstance(result, Prediction) else ()
-    new = [warning for warning in warnings if warning in once and warning not in said]
-    said.update(new)
+    new = [warning for warning in warnings if warning in once and warning not in shown]
+    shown.update(new)
     return new
 
 

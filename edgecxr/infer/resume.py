@@ -25,7 +25,7 @@ _REMEDY = "give another with --resume"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExpectedOutputs:
     """What a run writes of each film beside its line.
 
     Attributes:
@@ -66,7 +66,7 @@ def _lie(folder: Path, *files: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Done:
+class EarlierResult:
     """What a file of results says of a film.
 
     Attributes:
@@ -86,7 +86,7 @@ class ResultsFile:
             `AGAIN`, or by the quality gate if that is overruled now, and those of which something is missing.
     """
 
-    def __init__(self, file: LineFile, done: dict[str, Done]) -> None:
+    def __init__(self, file: LineFile, done: dict[str, EarlierResult]) -> None:
         self._file, self.done = file, done
 
     def add(self, line: str) -> None:
@@ -98,7 +98,7 @@ class ResultsFile:
         self._file.add(f"{line}\n")
 
     def status(self, film: Path) -> str | None:
-        """Return a film's status, one of `Done`.
+        """Return a film's status, one of `EarlierResult`.
 
         It is None if the film is to be looked at: if it has no result, or its file has changed since, such as one that
         was still being copied.
@@ -116,7 +116,7 @@ class ResultsFile:
 
 
 @contextmanager
-def resumed(path: Path, predictor: Predictor, wanted: Wanted) -> Iterator[ResultsFile]:
+def resumed(path: Path, predictor: Predictor, expected: ExpectedOutputs) -> Iterator[ResultsFile]:
     """Open a file of results, for this process alone.
 
     The file is created if it does not exist.
@@ -124,14 +124,14 @@ def resumed(path: Path, predictor: Predictor, wanted: Wanted) -> Iterator[Result
     Args:
         path: the file.
         predictor: the model whose results are added.
-        wanted: what the run writes beside the lines.
+        expected: what the run writes beside the lines.
 
     Raises:
         InputError: the file has other content; reason "malformed".
         UsageError: it cannot be opened, another process writes to it, or it has results of another model.
     """
     with appended(path, _REMEDY) as file:
-        done, end = _read(path, file.read(), predictor, wanted)
+        done, end = _read(path, file.read(), predictor, expected)
         file.cut(end)  # remove a last line that was not written completely
         yield ResultsFile(file, done)
 
@@ -149,11 +149,13 @@ def precision_of(path: Path) -> str | None:
     return precision if precision in PRECISIONS else None
 
 
-def _read(path: Path, content: bytes, predictor: Predictor, wanted: Wanted) -> tuple[dict[str, Done], int]:
+def _read(
+    path: Path, content: bytes, predictor: Predictor, expected: ExpectedOutputs
+) -> tuple[dict[str, EarlierResult], int]:
     """Return the films with results, and where the last whole line ends."""
     overruled = GATE_REASONS if predictor.force else ("view",) if predictor.any_view else ()
-    ours = predictor.asked
-    done: dict[str, Done] = {}
+    ours = predictor.identity
+    done: dict[str, EarlierResult] = {}
     end = 0
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
         cut = not line.endswith(b"\n")
@@ -166,7 +168,7 @@ def _read(path: Path, content: bytes, predictor: Predictor, wanted: Wanted) -> t
             model, precision = result.get("model") or ours.name, result.get("precision") or ours.precision
             sha256, point = result.get("model_sha256", ours.sha256), result.get("operating_point", ours.operating_point)
             reason, stamp, by_gate = result.get("reason"), result.get("file"), result.get("gate") is not None
-            again = wanted.missing(result) if status == "ok" else reason in AGAIN or (by_gate and reason in overruled)
+            again = expected.missing(result) if status == "ok" else reason in AGAIN or (by_gate and reason in overruled)
             state = "rejected" if status != "ok" else "lacking" if lacks(result) else "ok"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
@@ -181,6 +183,6 @@ def _read(path: Path, content: bytes, predictor: Predictor, wanted: Wanted) -> t
             raise UsageError(f"{path} has results of another export of {ours.name} ({ours.precision}): {_REMEDY}")
         done.pop(source, None)
         if not again:
-            done[source] = Done(state, stamp)
+            done[source] = EarlierResult(state, stamp)
         end += len(line)
     return done, end

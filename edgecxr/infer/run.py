@@ -24,8 +24,8 @@ from edgecxr.infer.film_readers import TIME_LIMIT, Readers
 from edgecxr.infer.json_line import Result, record_of, stamp_of, to_json, uids_of
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.results import first_said, printed
-from edgecxr.infer.resume import ResultsFile, Wanted, resumed
+from edgecxr.infer.results import new_warnings, printed
+from edgecxr.infer.resume import ExpectedOutputs, ResultsFile, resumed
 from edgecxr.machine.cores import cores
 from edgecxr.registry import EXECUTORS, load
 from edgecxr.terminal import Progress, progress, say, show_json
@@ -36,7 +36,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class InferOptions:
     """Options for reading films and writing their results.
 
     Attributes:
@@ -69,9 +69,9 @@ class Asked:
         return tuple(folder for folder in (self.overlays, self.dicom) if folder is not None)
 
     @property
-    def wanted(self) -> Wanted:
+    def expected_outputs(self) -> ExpectedOutputs:
         """What is written of each film beside its line."""
-        return Wanted(self.overlays, self.dicom, self.attention)
+        return ExpectedOutputs(self.overlays, self.dicom, self.attention)
 
     def check(self) -> None:
         """Check that the options can be used together.
@@ -90,29 +90,29 @@ class Asked:
             raise UsageError(f"--resume and --csv are both {self.csv}: give two files")
         if self.dicom is None and not self.patient:
             raise UsageError("--no-phi is about the files of --dicom: add --dicom DIR")
-        for option, place, what in (("overlay", self.overlays, "pictures"), ("dicom", self.dicom, "results")):
+        for option, place, content in (("overlay", self.overlays, "pictures"), ("dicom", self.dicom, "results")):
             if place is not None and os.path.exists(place) and not os.path.isdir(place):
-                raise UsageError(f"--{option} {place} is a file, where {what} are to be written: give a folder")
+                raise UsageError(f"--{option} {place} is a file, where {content} are to be written: give a folder")
         if self.dicom is not None:
             load(DICOM_RESULTS, "--dicom")
 
 
-def readers_for(asked: Asked, films: int | None) -> Readers:
+def readers_for(options: InferOptions, films: int | None) -> Readers:
     """Return the processes that will read the films.
 
     Call this before a model is loaded, which starts threads.
 
     Args:
-        asked: the options.
+        options: the options.
         films: number of films; None if they are still to come.
     """
-    count = asked.workers or cores()
+    count = options.workers or cores()
     count = count if films is None else max(1, min(count, films))
-    return Readers(count, asked.time_limit, executor=asked.executor, fork=True)
+    return Readers(count, options.time_limit, executor=options.executor, fork=True)
 
 
 def infer_paths(
-    predictor: Predictor, readers: Readers, films: list[Path], asked: Asked, search: Search | None = None
+    predictor: Predictor, readers: Readers, films: list[Path], options: InferOptions, search: Search | None = None
 ) -> int:
     """Predict from files and print the results as they come.
 
@@ -123,7 +123,7 @@ def infer_paths(
         predictor: the model.
         readers: the workers that read the files.
         films: what `find_inputs` returned.
-        asked: the options.
+        options: the options.
         search: what `find_inputs` was given.
 
     Returns:
@@ -136,14 +136,14 @@ def infer_paths(
     """
     search = Search() if search is None else search
     rejected = 0
-    with new_run(predictor, readers, asked, len(films) == 1) as run:
+    with new_run(predictor, readers, options, len(films) == 1) as run:
         todo = films
         if run.earlier is not None:
-            known = [run.earlier.status(film) for film in films]
-            todo = [film for film, status in zip(films, known, strict=True) if status is None]
-            rejected = known.count("rejected") + known.count("lacking")
+            statuses = [run.earlier.status(film) for film in films]
+            todo = [film for film, status in zip(films, statuses, strict=True) if status is None]
+            rejected = statuses.count("rejected") + statuses.count("lacking")
             if len(todo) < len(films):
-                say(f"{len(films) - len(todo)} of {len(films)} files are in {asked.resume} already")
+                say(f"{len(films) - len(todo)} of {len(films)} files are in {options.resume} already")
         # On a terminal the results themselves show the progress.
         hidden = len(todo) < _MANY or (run.earlier is None and sys.stdout.isatty())
         with nullcontext() if hidden else progress("infer") as update:
@@ -158,24 +158,24 @@ def infer_paths(
 
 
 @contextmanager
-def new_run(predictor: Predictor, readers: Readers, asked: Asked, alone: bool = False) -> Iterator[Run]:
+def new_run(predictor: Predictor, readers: Readers, options: InferOptions, alone: bool = False) -> Iterator[Run]:
     """Open the files that a run writes to.
 
     When it ends, also by Ctrl-C, a line says what it has done, unless nobody reads its results to the end.
 
     Arguments and errors are those of `infer_paths`; `alone`: there is one film only.
     """
-    asked.check()
+    options.check()
     run = None
     try:
         with ExitStack() as stack:
             earlier = table = None
-            if asked.resume is not None:
-                earlier = stack.enter_context(resumed(asked.resume, predictor, asked.wanted))
-            if asked.csv is not None:
-                table = stack.enter_context(csv_file(asked.csv, predictor.card.labels, earlier))
-            show = None if asked.as_json else stack.enter_context(printed(alone=alone))
-            run = Run(predictor, readers, asked, earlier, table, show)
+            if options.resume is not None:
+                earlier = stack.enter_context(resumed(options.resume, predictor, options.expected_outputs))
+            if options.csv is not None:
+                table = stack.enter_context(csv_file(options.csv, predictor.card.labels, earlier))
+            show = None if options.as_json else stack.enter_context(printed(alone=alone))
+            run = Run(predictor, readers, options, earlier, table, show)
             yield run
     except BrokenPipeError:  # nobody reads on, such as `head`
         run = None
@@ -191,7 +191,7 @@ class Run:
     Args:
         predictor: the model.
         readers: the workers that read the files.
-        asked: the options.
+        options: the options.
         earlier: the file of results, if any.
         table: the CSV file, if any.
         show: prints a result for people; None if JSON is wanted.
@@ -205,18 +205,18 @@ class Run:
         self,
         predictor: Predictor,
         readers: Readers,
-        asked: Asked,
+        options: InferOptions,
         earlier: ResultsFile | None,
         table: CsvFile | None,
         show: Callable[[Result], None] | None,
     ) -> None:
-        self._predictor, self._readers, self._asked = predictor, readers, asked
+        self._predictor, self._readers, self._options = predictor, readers, options
         self.earlier, self._table, self._show = earlier, table, show
-        self._files = FilmFiles(predictor, asked.overlays, asked.dicom, asked.patient)
-        self._header = self._files.header or ("uids" if asked.as_json or asked.csv is not None else None)
+        self._files = FilmFiles(predictor, options.overlays, options.dicom, options.patient)
+        self._header = self._files.header or ("uids" if options.as_json or options.csv is not None else None)
         self._stamps: dict[str, dict[str, Any] | None] = {}
         self._doubts = {message for _, message in predictor.doubts.values()}
-        self._said: set[str] = set()
+        self._shown: set[str] = set()
         self._counts: Counter[str] = Counter()
         self._seconds = 0.0
         self.lacking = 0
@@ -256,7 +256,7 @@ class Run:
         if total < 2 and not (total and self.earlier):
             return ""
         listed = ", ".join(f"{self._counts[kind]} {kind}" for kind in _KINDS if self._counts[kind])
-        where = f"; results in {self._asked.resume}" if self.earlier else ""
+        where = f"; results in {self._options.resume}" if self.earlier else ""
         rate = f", {total / self._seconds:.1f} films/s" if self._seconds else ""
         return f"{total} film{'s' if total > 1 else ''}: {listed}; {self._seconds:.1f} s{rate}{where}"
 
@@ -282,11 +282,11 @@ class Run:
         outcome = {"film": uids_of(header), "file": self._stamps.pop(result.source, None)}
         if film is not None and isinstance(result, Prediction):
             outcome |= self._files.write(film, result, search.folder_of)
-        record = record_of(result, self._predictor.asked, self._asked.attention, outcome)
+        record = record_of(result, self._predictor.identity, self._options.attention, outcome)
         if self._show is not None:
             self._show(result)
         else:
-            for warning in first_said(result, self._doubts, self._said):
+            for warning in new_warnings(result, self._doubts, self._shown):
                 say(f"warning: {warning}")
             if self.earlier is None:
                 show_json(to_json(record))

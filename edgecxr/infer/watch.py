@@ -17,7 +17,7 @@ from edgecxr.errors import UsageError
 from edgecxr.films.find import Search, entries_below, leads_nowhere
 from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.run import Asked, new_run
+from edgecxr.infer.run import InferOptions, new_run
 from edgecxr.storage.locks import locked_folder
 from edgecxr.terminal import say
 
@@ -114,9 +114,9 @@ class Arrivals:
                 else:
                     ready.folder_of[entry.path] = folder
         if listed:
-            for known in (self._resting, self._taken):  # forget what was moved away, or memory grows for ever
-                for path in [path for path in known if path not in there and folder in path.parents]:
-                    del known[path]
+            for stamps in (self._resting, self._taken):  # forget what was moved away, or memory grows for ever
+                for path in [path for path in stamps if path not in there and folder in path.parents]:
+                    del stamps[path]
 
     def _hold(self, folder: Path) -> bool:
         """Lock a folder, and return whether it is there."""
@@ -147,7 +147,7 @@ def watch(
     predictor: Predictor,
     readers: Readers,
     arrivals: Arrivals,
-    asked: Asked,
+    options: InferOptions,
     pause: Callable[[float], None] = time.sleep,
 ) -> NoReturn:
     """Look at films as they arrive, until Ctrl-C or SIGTERM.
@@ -156,7 +156,7 @@ def watch(
         predictor: the model.
         readers: the workers that read the files.
         arrivals: the folders.
-        asked: the options.
+        options: the options.
         pause: waits for some seconds.
 
     Raises:
@@ -166,7 +166,7 @@ def watch(
     """
     passed_over = Search()
     try:
-        with _interrupted_by_sigterm(), arrivals, new_run(predictor, readers, asked) as run:
+        with _interrupted_by_sigterm(), arrivals, new_run(predictor, readers, options) as run:
             while True:
                 start = time.monotonic()
                 ready = arrivals.poll()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgecxr.machine.board import board_model, jetson_linux
-from edgecxr.machine.system import Ended, program, run, text_of
+from edgecxr.machine.system import ProgramOutcome, program, run, text_of
 from edgecxr.storage.json_values import parse_json
 
 TIMEOUT = 10.0
@@ -53,13 +53,13 @@ class Gpus:
     """Outcome of the search for GPUs.
 
     Attributes:
-        found: the GPUs that can be used.
+        usable: the GPUs that can be used.
         problem: why nvidia-smi lists none; "" if it lists some or is not installed.
         driver: version of the driver that the kernel has loaded, if nvidia-smi lists no GPU.
         on_bus: whether there is a GPU without a driver.
     """
 
-    found: tuple[Gpu, ...]
+    usable: tuple[Gpu, ...]
     problem: str = ""
     driver: str | None = None
     on_bus: bool = False
@@ -83,7 +83,7 @@ def gpus(root: Path = Path("/")) -> Gpus:
     return Gpus(tuple(replace(gpu, cuda=version[1] if version else None) for gpu in usable))
 
 
-def _query(smi: str, fields: tuple[str, ...]) -> Ended:
+def _query(smi: str, fields: tuple[str, ...]) -> ProgramOutcome:
     return run([smi, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"], TIMEOUT)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from edgecxr.machine.system import text_of
 
 
-class Others:
+class OtherProcesses:
     """Number of cores that other processes keep busy during a measurement.
 
     Args:

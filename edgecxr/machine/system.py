@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProgramOutcome:
     """Outcome of a program.
 
     Attributes:
@@ -28,7 +28,7 @@ class Ended:
     problem: str = ""
 
 
-def run(command: Sequence[str], timeout: float, variables: Mapping[str, str] = os.environ) -> Ended:
+def run(command: Sequence[str], timeout: float, variables: Mapping[str, str] = os.environ) -> ProgramOutcome:
     """Run a program, and kill it and its children after `timeout` seconds.
 
     Raises nothing.
@@ -46,7 +46,7 @@ def run(command: Sequence[str], timeout: float, variables: Mapping[str, str] = o
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return Ended(None, problem=f"cannot be started ({error})")
+        return ProgramOutcome(None, problem=f"cannot be started ({error})")
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -55,13 +55,13 @@ def run(command: Sequence[str], timeout: float, variables: Mapping[str, str] = o
         # A process that hangs inside a driver cannot be killed: do not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.communicate(timeout=1)
-        return Ended(None, problem=f"did not answer within {timeout:g} s")
+        return ProgramOutcome(None, problem=f"did not answer within {timeout:g} s")
     if process.returncode == 0:
-        return Ended(0, out)
+        return ProgramOutcome(0, out)
     if process.returncode < 0:
-        return Ended(process.returncode, out, f"was killed by {_signal(-process.returncode)}")
+        return ProgramOutcome(process.returncode, out, f"was killed by {_signal(-process.returncode)}")
     first = next((line.strip() for line in (*out.splitlines(), *err.splitlines()) if line.strip()), "")
-    return Ended(process.returncode, out, first or f"ended with code {process.returncode}")
+    return ProgramOutcome(process.returncode, out, first or f"ended with code {process.returncode}")
 
 
 def program(name: str) -> str | None:

@@ -70,18 +70,18 @@ class TwoHeadViT(nn.Module):
         super().__init__()
         if arch not in ARCHS:
             raise UsageError(f"unknown architecture {arch!r} (there are: {', '.join(ARCHS)})")
-        self.seen = seen_size(size, input)
-        if self.seen % patch:
-            raise UsageError(f"a {self.seen} px image has no whole number of {patch} px patches")
+        self.side = input_side(size, input)
+        if self.side % patch:
+            raise UsageError(f"a {self.side} px image has no whole number of {patch} px patches")
         if depth < 2:
             raise UsageError(f"a depth of {depth} is too small: at least 2 blocks")
-        self.grid = self.seen // patch
+        self.grid = self.side // patch
         self.depth = depth
         embedding: dict[str, Any] = {"patch_size": patch}
         if stem == "conv":
             embedding = {"patch_size": 1, "embed_layer": conv_stem(patch, WIDTHS[arch])}
         vit: Any = timm.create_model(
-            ARCHS[arch], img_size=self.seen, in_chans=1, num_classes=0, depth=depth, weight_init="jax", **embedding
+            ARCHS[arch], img_size=self.side, in_chans=1, num_classes=0, depth=depth, weight_init="jax", **embedding
         )
         # With random position embeddings and timm's default (small) linear weights, an untrained ViT learns positions
         # very slowly; these initial values are those of Beyer et al., "Better plain ViT baselines".
@@ -108,8 +108,8 @@ class TwoHeadViT(nn.Module):
         )
 
     def _input(self, images: Tensor) -> Tensor:
-        if images.shape[-1] != self.seen:
-            images = F.interpolate(images, self.seen, mode="bilinear", align_corners=False)
+        if images.shape[-1] != self.side:
+            images = F.interpolate(images, self.side, mode="bilinear", align_corners=False)
         # The normalisation is part of the model, so that no caller can normalise differently.
         return (images - 0.5) / 0.5
 
@@ -206,7 +206,7 @@ class TwoHeadViT(nn.Module):
         return query.transpose(1, 2), keys, values
 
 
-def seen_size(size: int, input: str) -> int:
+def input_side(size: int, input: str) -> int:
     """Return the side in pixels of the image that the blocks see.
 
     Patches are cut from that image: for input "upsample" it is enlarged to 224 px, otherwise it has `size` px.
@@ -214,7 +214,7 @@ def seen_size(size: int, input: str) -> int:
     return BASE_SIZE if input == "upsample" else size
 
 
-class Described(Protocol):
+class ModelSettings(Protocol):
     """Settings of a model in a card or in a run's configuration.
 
     They are the arguments of `TwoHeadViT`.
@@ -234,7 +234,7 @@ class Described(Protocol):
     def stem(self) -> str: ...  # noqa: D102
 
 
-def build(described: Described, labels: int) -> TwoHeadViT:
+def build(described: ModelSettings, labels: int) -> TwoHeadViT:
     """Build the untrained model that a card or a configuration describes."""
     return TwoHeadViT(
         described.arch,

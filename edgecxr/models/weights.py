@@ -102,16 +102,16 @@ def _check_normalisation(file: Path, name: str) -> None:
     try:
         config = read_json(beside, _LARGEST_CONFIG)
         config = config.get("pretrained_cfg") or config
-        found = {key: tuple(config[key]) for key in ("mean", "std") if key in config}
+        normalisation = {key: tuple(config[key]) for key in ("mean", "std") if key in config}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{beside} beside the weights cannot be read ({brief(error)}): remove it or repair it"
         ) from error
-    if any(not values or any(value != NORMALISATION for value in values) for values in found.values()):
+    if any(not values or any(value != NORMALISATION for value in values) for values in normalisation.values()):
         raise ModelError(
-            f"{file} expects images with mean {found.get('mean')} and standard deviation {found.get('std')} (so says "
-            f"{beside.name} beside it), and models of edgecxr have {NORMALISATION} for both: take the "
-            f"model.safetensors of timm/{name}"
+            f"{file} expects images with mean {normalisation.get('mean')} and standard deviation "
+            f"{normalisation.get('std')} (so says {beside.name} beside it), and models of edgecxr have "
+            f"{NORMALISATION} for both: take the model.safetensors of timm/{name}"
         )
 
 

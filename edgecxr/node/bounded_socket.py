@@ -107,24 +107,24 @@ class BoundedSocket:
             until = now + limits.first_seconds
         if count > limits.pdu_kib << 10 or self._object_bytes > (limits.film_mib << 20) + (1 << 16):
             raise self._abort("it is larger than the limits allow")
-        content, got = bytearray(count), len(self._ahead[:count])
-        content[:got], self._ahead = self._ahead[:got], self._ahead[got:]
+        content, byte_count = bytearray(count), len(self._ahead[:count])
+        content[:byte_count], self._ahead = self._ahead[:byte_count], self._ahead[byte_count:]
         connection = self._association.dul.socket.socket
         with memoryview(content) as view:
-            while got < count:
+            while byte_count < count:
                 left = until - time.monotonic()
                 if left <= 0:
                     raise self._abort("it takes longer than the limits allow")
                 connection.settimeout(min(left, _LONGEST_READ))
                 try:
-                    part = connection.recv_into(view[got:])
+                    part = connection.recv_into(view[byte_count:])
                 except TimeoutError:
                     continue
                 if not part:
                     break
-                got += part
+                byte_count += part
         connection.settimeout(limits.idle_seconds)  # for sending
-        return content[:got]
+        return content[:byte_count]
 
     def _abort(self, why: str) -> OSError:
         with contextlib.suppress(OSError):

@@ -114,12 +114,12 @@ def _check_certificates(config: NodeConfig) -> list[str]:
             lines.append("warning: [tls] has no `ca`, so that a peer is known by its AE title and address alone")
     for to in config.destination:
         if to.uses_tls:
-            ClientTls(to, tls).made()
+            ClientTls(to, tls).new_context()
         for path in (to.token_file, to.password_file):
             if path is not None:
                 read_secret(path)
     if config.audit is not None:
-        ClientTls(config.audit, tls).made()
+        ClientTls(config.audit, tls).new_context()
     sentences = [ending(path) for path in certificate_files(config)]
     return lines + [f"warning: {sentence}" for sentence in sentences if sentence]
 
@@ -129,17 +129,17 @@ def warnings(config: NodeConfig) -> list[str]:
 
     A worker is started to find out what decoders may do.
     """
-    found = [f"warning: {each.name}: {each.value}: {each.remedy}" for each in findings(config) if each.remedy]
+    messages = [f"warning: {each.name}: {each.value}: {each.remedy}" for each in findings(config) if each.remedy]
     try:
         possible = isolation()["possible"]
     except RuntimeError as error:
         possible = [f"unknown ({brief(error)})"]
     if possible:
-        found.append(
+        messages.append(
             f"warning: what decodes films keeps rights that it does not need ({', '.join(possible)}): "
             "`edgecxr doctor` says more"
         )
-    return found
+    return messages
 
 
 def _removed(config: NodeConfig) -> list[str]:

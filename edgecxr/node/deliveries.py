@@ -82,10 +82,10 @@ class Deliveries:
         with ExitStack() as stack:
             buildings = [stack.enter_context(self._spool.written(each.content)) for each in objects]
             run = stack.enter_context(self._spool.transaction())
-            for each, building in zip(objects, buildings, strict=True):
+            for dicom_object, building in zip(objects, buildings, strict=True):
                 number = run(
                     "INSERT INTO result (film, kind, sop_class, uid) VALUES (?, ?, ?, ?)",
-                    *(film, each.kind, each.sop_class, each.uid),
+                    *(film, dicom_object.kind, dicom_object.sop_class, dicom_object.uid),
                 ).lastrowid
                 assert number is not None
                 moved(building, self._spool.result_path(number))
@@ -281,9 +281,9 @@ class Deliveries:
                 run("UPDATE delivery SET state = 'dropped' WHERE destination = ? AND result = ?", destination, result)
             late = (destination, time.time() - seconds)
             rows = run("SELECT result FROM commitment WHERE destination = ? AND begun < ?", *late).fetchall()
-            asked = [row[0] for row in rows]
+            committing = [row[0] for row in rows]
             run("DELETE FROM commitment WHERE destination = ? AND begun < ?", *late)
-            for result in {*dropped, *asked}:
+            for result in {*dropped, *committing}:
                 set_filed(run, result)
         return len(dropped)
 

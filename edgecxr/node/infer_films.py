@@ -84,7 +84,7 @@ class FilmInference:
         self._audit = Audit(config, "infer")
         origin = Origin.of(predictor)
         self._origin = replace(origin, doubts=(*origin.doubts, TWIN))
-        self._model = predictor.asked
+        self._model = predictor.identity
         self._destinations = [destination.name for destination in config.destination]
         self._boot = _boot_id()
         self._lease = f"{self._boot}:{uuid.uuid4()}"
@@ -151,11 +151,11 @@ class FilmInference:
         state = "rejected" if result.gate is None else "refused"
         if self._config.not_analysed and self._destinations:
             header = read.header if read else result.header
-            asked, received = self._predictor.card.name, _second(film)
-            made = refusal_objects(header, result, asked, self._origin, received, self._config.phi)
-            if made.objects:
+            model, received = self._predictor.card.name, _second(film)
+            results = refusal_objects(header, result, model, self._origin, received, self._config.phi)
+            if results.objects:
                 names, reason = self._destinations, result.reason
-                self._written(lambda: self._deliveries.add(film.number, made.objects, names, reason, state, record))
+                self._written(lambda: self._deliveries.add(film.number, results.objects, names, reason, state, record))
                 self._audit.without_result(film.subject, state, reason)
                 say(f"infer: film {film.number} is {state}: {reason}; a report says so")
                 return
@@ -170,13 +170,13 @@ class FilmInference:
         record = to_json(record_of(shown, self._model, attention=True))
         self._written(lambda: add_page(self._spool, number, read, prediction, self._config.phi))
         self._written(lambda: self._queue.set_predicted(number, record))
-        made = dicom_objects(read, prediction, self._origin, _second(film), self._config.phi)
-        if not made.objects:
-            self._without_result(film, "rejected", made.reason or "not-made")
+        results = dicom_objects(read, prediction, self._origin, _second(film), self._config.phi)
+        if not results.objects:
+            self._without_result(film, "rejected", results.reason or "not-made")
             return
-        self._written(lambda: self._deliveries.add(number, made.objects, self._destinations, made.reason))
-        self._audit.read(film.subject, made.reason or "")
-        say(f"infer: film {number} has results{f' ({made.reason})' if made.reason else ''}")
+        self._written(lambda: self._deliveries.add(number, results.objects, self._destinations, results.reason))
+        self._audit.read(film.subject, results.reason or "")
+        say(f"infer: film {number} has results{f' ({results.reason})' if results.reason else ''}")
 
     def _without_result(self, film: Film, state: str, reason: str, record: str | None = None) -> None:
         self._written(lambda: self._queue.set_without_result(film.number, state, reason, record))

@@ -203,8 +203,8 @@ def _named(data: bytes, syntax: str, cut: bool) -> tuple[dict[int, str], str]:
         patient = dataset.get_item(_PATIENT).value if _PATIENT in dataset else b""
     if not values[_SOP_INSTANCE]:
         raise ValueError("no SOP instance UID")
-    said = patient.decode("latin-1") if isinstance(patient, bytes) else str(patient or "")
-    return values, said.strip("\0 ")[:_LONGEST_ID]
+    patient_id = patient.decode("latin-1") if isinstance(patient, bytes) else str(patient or "")
+    return values, patient_id.strip("\0 ")[:_LONGEST_ID]
 
 
 def _text(value: bytes) -> str:

@@ -223,9 +223,9 @@ class Spool:
         with self.transaction() as run:  # nobody else is between moving a file and committing its row
             for place, table in ((self.films, "film"), (self.results, "result"), (self.pictures, "film")):
                 kept = "" if place is self.pictures else " WHERE spooled"
-                known = {str(row[0]) for row in run(f"SELECT id FROM {table}{kept}")}
+                ids = {str(row[0]) for row in run(f"SELECT id FROM {table}{kept}")}
                 for path in place.iterdir():
-                    if path.name.partition(".")[0] not in known:
+                    if path.name.partition(".")[0] not in ids:
                         path.unlink()
                         removed += 1
         return removed
@@ -297,7 +297,7 @@ class Spool:
             run(f"PRAGMA user_version = {len(_TABLES)}")
 
 
-class Noted:
+class ChangingNote:
     """A fact for the web page that is written when it changes.
 
     Args:

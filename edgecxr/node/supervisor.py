@@ -111,18 +111,18 @@ class _Process:
         except OSError as error:  # such as no memory for a further process
             self._rest(now, f"did not start: {brief(error)}", fresh=False)
 
-    def _rest(self, now: float, what: str, fresh: bool) -> None:
+    def _rest(self, now: float, reason: str, fresh: bool) -> None:
         """Pause until the next start.
 
         Args:
             now: seconds of `time.monotonic`.
-            what: what has happened, in words.
+            reason: what has happened, in words.
             fresh: whether the pause is the first one again.
         """
         self.pause = _FIRST_PAUSE if fresh else min(_LONGEST_PAUSE, 2 * self.pause)
         self.due = now + self.pause
-        self.audit.ended(self.role, what)
-        say(f"serve: {self.role} {what}, and is started again in {self.pause:g} s")
+        self.audit.ended(self.role, reason)
+        say(f"serve: {self.role} {reason}, and is started again in {self.pause:g} s")
 
 
 def _end(processes: list[_Process]) -> None:

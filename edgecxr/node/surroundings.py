@@ -15,7 +15,7 @@ from edgecxr.machine.clock import synchronised
 from edgecxr.node.limits import Limits
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.tls.certificates import end_of, ending
-from edgecxr.node.tls.client_tls import ClientTls, Ends
+from edgecxr.node.tls.client_tls import ClientTls, TlsSettings
 from edgecxr.storage.reading import BadFile, open_file
 
 TOOLS = ("echoscu", "findscu", "getscu", "movescu", "storescp", "storescu")
@@ -151,7 +151,7 @@ def certificate_files(config: NodeConfig) -> list[str]:
     """Return the files with certificates for DICOM and STOW-RS, each once."""
     tls = config.tls
     files = [] if tls is None else [tls.certificate, tls.ca]
-    systems: list[Ends] = [to for to in config.destination if to.uses_tls]
+    systems: list[TlsSettings] = [to for to in config.destination if to.uses_tls]
     systems += [config.audit] if config.audit else []
     for ends in systems:
         client = ClientTls(ends, tls)

@@ -38,7 +38,7 @@ _AGAIN = 60.0  # seconds after which a file that could not be read is tried agai
 _PART = 1 << 20
 _PREAMBLE = 128
 
-Known = dict[str, tuple[int, int]]  # path -> size, time of the last change in nanoseconds
+FileStates = dict[str, tuple[int, int]]  # path -> size, time of the last change in nanoseconds
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class WatchedFolder:
         self._queue, self._audit = FilmQueue(spool), Audit(config, "receive")
         self._resting: dict[str, tuple[tuple[int, int], float]] = {}
         self._problem = ""
-        self._known: Known = {
+        self._last_states: FileStates = {
             row["path"]: (row["size"], row["changed"])
             for row in spool.read("SELECT path, size, changed FROM watched")
             if Path(row["path"]).is_relative_to(watch.folder)
@@ -94,7 +94,7 @@ class WatchedFolder:
             present = dict(_files(Path(self._watch.folder)))
             self._forget(present)
             for path, state in present.items():
-                if self._known.get(path) == state:
+                if self._last_states.get(path) == state:
                     continue
                 before, since = self._resting.get(path, (None, now))
                 if before != state:
@@ -134,7 +134,7 @@ class WatchedFolder:
             say(f"watch: passed over {printable(path)}: {error}")
         with self._spool.transaction() as run:
             run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", path, *state, outcome)
-        self._known[path] = state
+        self._last_states[path] = state
         del self._resting[path]
         # The spool has it on the disk. What was written over it meanwhile is another film.
         if is_film and self._watch.move and _state(os.lstat(path)) == state:
@@ -181,14 +181,14 @@ class WatchedFolder:
                 raise _SourceError("it changes while it is read")
         copy.flush()  # type: ignore[attr-defined]
 
-    def _forget(self, present: Known) -> None:
-        gone = [path for path in self._known if path not in present]
+    def _forget(self, present: FileStates) -> None:
+        gone = [path for path in self._last_states if path not in present]
         self._resting = {path: each for path, each in self._resting.items() if path in present}
         if gone:
             with self._spool.transaction() as run:
                 for path in gone:
                     run("DELETE FROM watched WHERE path = ?", path)
-                    del self._known[path]
+                    del self._last_states[path]
 
 
 class _SourceError(Exception):

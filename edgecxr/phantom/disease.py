@@ -87,8 +87,8 @@ def sample_disease(seed: int, index: int, present: Collection[str], geometry: Ge
             ratio = float(np.clip(0.508 + rng.gamma(1.6, 0.034), 0.51, 0.7))
             clarity[label] = min((ratio - 0.5) / 0.09, 1)
         else:
-            made, clarity[label] = _MAKERS[label](rng, geometry)
-            lesions += [(label, lesion) for lesion in made]
+            new_lesions, clarity[label] = _MAKERS[label](rng, geometry)
+            lesions += [(label, lesion) for lesion in new_lesions]
     return Disease(tuple(label for label in LABELS if label in present), ratio, tuple(_in_order(lesions)), clarity)
 
 

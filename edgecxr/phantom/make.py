@@ -31,7 +31,7 @@ from edgecxr.storage.reading import BadFile, read_text
 from edgecxr.storage.spreadsheet import csv_text
 from edgecxr.storage.unfinished import is_unfinished
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Limits, Work, run
+from edgecxr.workers.work import Limits, Work, WorkerEnd, run
 
 if TYPE_CHECKING:
     from edgecxr.data.dataset import Dataset
@@ -108,7 +108,7 @@ def write_phantom(
     done = n - len(missing)
     if progress:
         progress(done, n)
-    for _ in _made(folder, seed, missing, workers or cores()):
+    for _ in _written_films(folder, seed, missing, workers or cores()):
         done += 1
         if progress:
             progress(done, n)
@@ -139,10 +139,10 @@ def _claim(folder: Path, seed: int) -> None:
         InputError: the folder holds something else; reason "dataset".
     """
     marker = folder / MARKER
-    wanted = json.dumps({"phantom": True, "seed": seed, "version": VERSION})
+    content = json.dumps({"phantom": True, "seed": seed, "version": VERSION})
     with writing(folder):
         if marker.is_file():
-            if _text_of(marker) != wanted:
+            if _text_of(marker) != content:
                 raise InputError(
                     f"{folder} holds phantoms of another seed or version: delete it or name another", "dataset"
                 )
@@ -150,10 +150,10 @@ def _claim(folder: Path, seed: int) -> None:
         # A killed run may have left an unfinished marker.
         if folder.is_dir() and any(not is_unfinished(entry.name) for entry in folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no phantoms: name another folder", "dataset")
-        atomic_write(marker, wanted)
+        atomic_write(marker, content)
 
 
-def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
+def _written_films(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator[int]:
     """Write films, in one or several processes, and yield their numbers."""
     workers = min(workers, len(indices) // 4)  # a process takes as long to start as a few films
     if workers <= 1:
@@ -161,7 +161,7 @@ def _made(folder: Path, seed: int, indices: list[int], workers: int) -> Iterator
             yield _write_film(folder, seed, index)
         return
 
-    def ended(index: int, ended: Ended) -> int:
+    def ended(index: int, ended: WorkerEnd) -> int:
         raise EdgeCxrError("a process that makes phantoms was killed: run the command again to go on")
 
     work = Work(partial(_write_film_there, folder, seed), lambda index, answer, data: index, ended)
@@ -192,8 +192,8 @@ def _write_tables(folder: Path, seed: int, n: int) -> None:
             labels["test"].append([name, *_row(film.disease.present)])
             boxes["test"] += [[name, *box] for box in _boxes(film.boxes())]
             continue
-        for reader, seen, reader_boxes in _readings(seed, film):
-            labels["train"].append([name, reader, *_row(seen)])
+        for reader, findings, reader_boxes in _readings(seed, film):
+            labels["train"].append([name, reader, *_row(findings)])
             boxes["train"] += [[name, reader, *box] for box in _boxes(reader_boxes)]
     corners: list[object] = ["class_name", "x_min", "y_min", "x_max", "y_max"]
     head: dict[str, list[object]] = {"train": ["image_id", "rad_id"], "test": ["image_id"]}
@@ -238,18 +238,18 @@ def _readings(seed: int, film: FilmPlan) -> Iterator[tuple[str, tuple[str, ...],
     everywhere = plan(seed, film.index, LABELS)
     for reader in readers:
         draws = rng.random(len(LABELS))
-        seen = tuple(
+        findings = tuple(
             label
             for label, draw in zip(LABELS, draws, strict=True)
             if draw < (0.62 + 0.36 * film.disease.clarity[label] if label in film.disease.clarity else _FALSE_ALARM)
         )
         truth, alarms = film.boxes(), everywhere.boxes()
         boxes = []
-        for label in seen:
+        for label in findings:
             source = truth if label in film.disease.present else alarms
             for _, *corners in (box for box in source if box[0] == label):
                 boxes.append((label, *_by_hand(corners, film, rng)))
-        yield f"R{reader}", seen, boxes
+        yield f"R{reader}", findings, boxes
 
 
 def _by_hand(corners: list[float], film: FilmPlan, rng: np.random.Generator) -> tuple[float, float, float, float]:

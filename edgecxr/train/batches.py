@@ -49,8 +49,8 @@ class Batch:
         base: (B, 1, 224, 224), or 448 if a model sees 448 px images, float32, whole numbers from 0 to 255.
         targets: (B, L) in [0, 1] or NaN.
         abnormal: (B,) in [0, 1] or NaN.
-        known: (2,) numbers of known targets of the global batch, of findings and of abnormal, each at least 1, divided
-            by the number of processes; None counts those of this batch alone.
+        label_counts: (2,) numbers of known targets of the global batch, of findings and of abnormal, each at least 1,
+            divided by the number of processes; None counts those of this batch alone.
         weight: factor for a mean over this batch, so that the average of all processes is the mean over the global
             batch.
     """
@@ -58,7 +58,7 @@ class Batch:
     base: Tensor
     targets: Tensor
     abnormal: Tensor
-    known: Tensor | None = None
+    label_counts: Tensor | None = None
     weight: float = 1.0
 
 
@@ -172,7 +172,7 @@ class Batches:
         generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.rows), generator=generator)
         draws = ((torch.rand(len(order), DRAWS, generator=generator) * 2 - 1) * strength).to(self.device)
-        known = self._known(order).to(self.device)
+        label_counts = self._label_counts(order).to(self.device)
         batch_indices, batch_positions, weights = [], [], []
         for positions in torch.arange(len(order)).split(self.batch):
             own = positions[self.rank :: self.ranks]
@@ -183,9 +183,9 @@ class Batches:
             [len(indices) for indices in batch_indices]
         )
         for batch, count, image_draws, weight in zip(
-            self._batches(batch_indices), known, batch_draws, weights, strict=True
+            self._batches(batch_indices), label_counts, batch_draws, weights, strict=True
         ):
-            batch.known, batch.weight = count, weight
+            batch.label_counts, batch.weight = count, weight
             if strength:
                 batch.base = augment(batch.base, image_draws)
             if not weight:
@@ -204,10 +204,10 @@ class Batches:
         own = (torch.arange(count) * self.ranks + self.rank).clamp(max=max(0, len(self.rows) - 1))
         yield from self._batches(list(own.split(max(1, self.batch // self.ranks))))
 
-    def _known(self, order: Tensor) -> Tensor:
+    def _label_counts(self, order: Tensor) -> Tensor:
         """Return `Batch.known` of every batch, as (steps, 2)."""
-        known = torch.stack([(~self.targets.isnan()).sum(dim=1), ~self.abnormal.isnan()], dim=1)[order]
-        counts = torch.stack([part.sum(dim=0) for part in known.split(self.batch)])
+        has_label = torch.stack([(~self.targets.isnan()).sum(dim=1), ~self.abnormal.isnan()], dim=1)[order]
+        counts = torch.stack([part.sum(dim=0) for part in has_label.split(self.batch)])
         return counts.clamp(min=1) / self.ranks
 
     def _batches(self, batch_indices: list[Tensor]) -> Iterator[Batch]:
@@ -285,12 +285,14 @@ def with_labels(prepared: Prepared, count: int | None, taught: bool) -> Prepared
     if count is None:
         return prepared
     rows = prepared.rows("train")
-    known = ~np.isnan(np.column_stack([prepared.targets[rows], prepared.abnormal[rows]])).all(axis=1)
-    if count > known.sum():
-        raise UsageError(f"--labelled {count}: data set {prepared.name} has {known.sum()} training films with labels")
+    has_label = ~np.isnan(np.column_stack([prepared.targets[rows], prepared.abnormal[rows]])).all(axis=1)
+    if count > has_label.sum():
+        raise UsageError(
+            f"--labelled {count}: data set {prepared.name} has {has_label.sum()} training films with labels"
+        )
     patients, place = np.unique(prepared.patients[rows], return_inverse=True)
     turn = np.random.default_rng(0).permutation(len(patients))[place]
-    films = np.bincount(turn, known).cumsum()
+    films = np.bincount(turn, has_label).cumsum()
     hidden = rows[turn > np.searchsorted(films, count)]
     if not taught:
         splits = prepared.splits.astype(object)

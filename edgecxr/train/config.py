@@ -9,7 +9,7 @@ from typing import Any
 
 from edgecxr.errors import ModelError, UsageError
 from edgecxr.models.stem import stages_of
-from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, seen_size
+from edgecxr.models.vit import ARCHS, GRID_OF_TOKENS, input_side
 from edgecxr.storage.json_values import parse_json
 from edgecxr.vocabulary import INPUTS, STEMS
 
@@ -122,8 +122,8 @@ class TrainConfig:
                 (not 0 <= self.warmup < 1, f"--warmup {self.warmup}: from 0 to below 1"),
                 (not 2 <= self.depth <= MAX_DEPTH, f"--depth {self.depth}: from 2 to {MAX_DEPTH}"),
                 (
-                    self.patch < 1 or seen_size(self.size, self.input) % self.patch != 0,
-                    f"patches of {self.patch} px do not tile {seen_size(self.size, self.input)} px",
+                    self.patch < 1 or input_side(self.size, self.input) % self.patch != 0,
+                    f"patches of {self.patch} px do not tile {input_side(self.size, self.input)} px",
                 ),
                 (
                     self.stem == "conv" and stages_of(self.patch) is None,
@@ -183,7 +183,7 @@ def patch_of(size: int, tokens: int, input: str = "native") -> int:
     Raises:
         UsageError: no such grid.
     """
-    grid, seen = GRID_OF_TOKENS.get(tokens), seen_size(size, input)
-    if grid is None or seen % grid:
+    grid, side = GRID_OF_TOKENS.get(tokens), input_side(size, input)
+    if grid is None or side % grid:
         raise UsageError(f"--tokens {tokens}: there are {', '.join(map(str, GRID_OF_TOKENS))}")
-    return seen // grid
+    return side // grid

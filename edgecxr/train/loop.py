@@ -109,8 +109,8 @@ def fit(
             epoch = len(history)
             limit.begin_epoch(run, epoch)
             means, pace = epochs.train_for(epoch)
-            for each in {id(each): each for each in (model, judged)}.values():
-                device.average_statistics(each)
+            for network in {id(each): each for each in (model, judged)}.values():
+                device.average_statistics(network)
             row = means | _validated(run, epoch, judged, val, config, device, len(train)) | pace
             history.append(fabric.broadcast(row))  # all processes decide by the same numbers
             if fabric.is_global_zero:

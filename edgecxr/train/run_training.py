@@ -272,16 +272,16 @@ def once(workspace: Workspace, prepared: Prepared, settings: dict[str, Any], mak
         make: trains the run, or resumes it.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig) if field.name in ORDINARY}
-    wanted = defaults | settings | {"data_hash": prepared.hash}
-    if wanted.get("precision") == "auto":  # whatever it meant on the device of that run
-        del wanted["precision"]
-    if wanted.get("pretrained"):
-        wanted["pretrained"] = Path(str(wanted["pretrained"])).name
+    expected = defaults | settings | {"data_hash": prepared.hash}
+    if expected.get("precision") == "auto":  # whatever it meant on the device of that run
+        del expected["precision"]
+    if expected.get("pretrained"):
+        expected["pretrained"] = Path(str(expected["pretrained"])).name
     for folder in workspace.finished_runs():
         training = BEFORE | read_card(folder).training
         if training.get("pretrained"):  # a card says no more than the name; older ones have the path
             training["pretrained"] = Path(str(training["pretrained"])).name
-        if all(training.get(key) == value for key, value in wanted.items()):
+        if all(training.get(key) == value for key, value in expected.items()):
             say(f"{folder} is done")
             return folder
     return make()
@@ -321,14 +321,14 @@ def _where(device: Device) -> str:
 
 def _settings(typed: dict[str, Any], **paper: Any) -> dict[str, Any]:
     """Return the typed settings, on top of --paper's if that was typed."""
-    given = {name: value for name, value in typed.items() if value is not None}
-    if not given.pop("paper", False):
-        return given
+    chosen = {name: value for name, value in typed.items() if value is not None}
+    if not chosen.pop("paper", False):
+        return chosen
     paper = PAPER | paper
-    exceptions = [f"--{name} {given[name]}" for name in paper if name in given and given[name] != paper[name]]
+    exceptions = [f"--{name} {chosen[name]}" for name in paper if name in chosen and chosen[name] != paper[name]]
     if exceptions:
         say(f"--paper, except for {' '.join(exceptions)}")
-    return paper | given
+    return paper | chosen
 
 
 def _check_method(settings: dict[str, Any]) -> bool:

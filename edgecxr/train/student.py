@@ -63,7 +63,7 @@ class Distilled(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss", "bce_findings", "bce_abnormal" and the method's losses, all scalars."""
         trace = self.model.trace(view(batch.base, self.size))
-        losses = supervised(trace, batch.targets, batch.abnormal, batch.known, self.weights)
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.label_counts, self.weights)
         loss = losses["bce_findings"] + losses["bce_abnormal"]
         teacher, teacher_size = self.taught_by
         if teacher is not None:

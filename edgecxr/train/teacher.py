@@ -42,7 +42,7 @@ class Supervised(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return "loss", "bce_findings" and "bce_abnormal", scalars."""
         trace = self.model.trace(view(batch.base, self.size))
-        losses = supervised(trace, batch.targets, batch.abnormal, batch.known, self.weights)
+        losses = supervised(trace, batch.targets, batch.abnormal, batch.label_counts, self.weights)
         return {"loss": losses["bce_findings"] + losses["bce_abnormal"]} | losses
 
 

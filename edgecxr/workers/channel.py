@@ -19,18 +19,18 @@ LARGEST_TEXT = 1 << 20
 _HEAD = struct.Struct(">IQ")  # number of bytes of the JSON, and of the data after it
 
 
-def packed(said: Any, data: bytes = b"") -> bytes:
+def packed(message: Any, data: bytes = b"") -> bytes:
     """Return a message as bytes.
 
     Args:
-        said: a value that JSON can represent.
+        message: a value that JSON can represent.
         data: any bytes.
 
     Raises:
-        TypeError: JSON cannot represent `said`.
-        ValueError: `said` is too long.
+        TypeError: JSON cannot represent `message`.
+        ValueError: `message` is too long.
     """
-    text = json.dumps(said).encode()
+    text = json.dumps(message).encode()
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"a message of {len(text)} bytes")
     return _HEAD.pack(len(text), len(data)) + text + data

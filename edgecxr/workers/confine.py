@@ -97,10 +97,10 @@ def confine() -> tuple[str, ...]:
 
 def _set_filter(library: ctypes.CDLL) -> bool:
     """Set the filter of system calls; return whether it is in force."""
-    known = _MACHINES.get(os.uname().machine)
-    if known is None:
+    machine = _MACHINES.get(os.uname().machine)
+    if machine is None:
         return False
-    program = _filter(*known, os.getpid())
+    program = _filter(*machine, os.getpid())
     buffer = ctypes.create_string_buffer(program, len(program))
     whole = ctypes.create_string_buffer(struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer)))
     set_seccomp, by_filter = 22, 2  # of linux/prctl.h and linux/seccomp.h
@@ -144,14 +144,14 @@ def _called(library: ctypes.CDLL, number: int, *arguments: int) -> int:
 
 def still_possible() -> list[str]:
     """Return what is possible beyond reading and computing, after trying it."""
-    found = []
+    names = []
     for name, attempt in _ATTEMPTS.items():
         try:
             attempt()
-            found.append(name)
+            names.append(name)
         except OSError:
             continue
-    return found
+    return names
 
 
 def _start_a_process() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from edgecxr.workers import confine
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Limits, Work, run
+from edgecxr.workers.work import Limits, Work, WorkerEnd, run
 
 
 def isolation() -> dict[str, Any]:
@@ -23,11 +23,11 @@ def isolation() -> dict[str, Any]:
     return {**facts, "landlock": confine.landlock_version()}
 
 
-def _answer(item: None, said: Any, data: bytes) -> Any:
-    return said
+def _answer(item: None, answer: Any, data: bytes) -> Any:
+    return answer
 
 
-def _ended(item: None, ended: Ended) -> Any:
+def _ended(item: None, ended: WorkerEnd) -> Any:
     raise RuntimeError(f"a worker ended: {ended.reason}")
 
 

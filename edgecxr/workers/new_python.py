@@ -29,8 +29,8 @@ def import_path() -> list[str]:
         here = os.path.realpath(os.getcwd())  # noqa: PTH109
     except OSError:  # the folder was removed
         here = ""
-    known = (_PACKAGES, _LIBRARY, os.path.join(_LIBRARY, "lib-dynload"), *_site_packages(), *_named())  # noqa: PTH118
-    kept = {os.path.realpath(place) for place in known}
+    places = (_PACKAGES, _LIBRARY, os.path.join(_LIBRARY, "lib-dynload"), *_site_packages(), *_named())  # noqa: PTH118
+    kept = {os.path.realpath(place) for place in places}
     real = ((place, os.path.realpath(place)) for place in sys.path if os.path.isabs(place))  # noqa: PTH117
     return [place for place, meant in real if meant != here or meant in kept]
 

@@ -19,7 +19,7 @@ from edgecxr.workers.channel import Channel
 from edgecxr.workers.conversation import Disputed, Worker, readable
 from edgecxr.workers.template import Life, Template, TemplateGone, raised
 from edgecxr.workers.waiting import Job, Queue
-from edgecxr.workers.work import LONGEST_WAIT, UNLIMITED, Ended, Limits, R, T, Work
+from edgecxr.workers.work import LONGEST_WAIT, UNLIMITED, Limits, R, T, Work, WorkerEnd
 
 _MOST_KILLED = 20
 """Workers killed in a row, without a result between, after which the machine is blamed and not the items."""
@@ -58,7 +58,7 @@ class Pool(Generic[T, R]):
         fork: fork this process to start workers, which is fast but safe only before it has started any threads.
 
     Attributes:
-        last_code: exit code of the worker that was lost last, as in `Ended`.
+        last_code: exit code of the worker that was lost last, as in `WorkerEnd`.
 
     Raises:
         EdgeCxrError: no process can be started.
@@ -158,11 +158,11 @@ class Pool(Generic[T, R]):
 
     def _hand_out(self, slow: bool) -> None:
         """Give each worker jobs, and start workers for waiting jobs."""
-        for given in range(AHEAD):
+        for job_count in range(AHEAD):
             for worker in list(self._workers):
-                if len(worker.jobs) == given and not (given and worker.jobs[0].ended):
-                    self._give_following(worker, alone=not given, slow=slow)
-            while not given and len(self._workers) < self._count and self._queue.has_for_one_alone(slow):
+                if len(worker.jobs) == job_count and not (job_count and worker.jobs[0].ended):
+                    self._give_following(worker, alone=not job_count, slow=slow)
+            while not job_count and len(self._workers) < self._count and self._queue.has_for_one_alone(slow):
                 fresh = self._started()
                 if fresh is None:
                     break
@@ -299,7 +299,7 @@ class Pool(Generic[T, R]):
         job.orphaned += orphaned
         job.ended += not orphaned
         if reason == "memory" or job.ended >= self._limits.tries or job.orphaned > 1:
-            self._results.append((job.item, self._work.ended(job.item, Ended(reason, code))))
+            self._results.append((job.item, self._work.ended(job.item, WorkerEnd(reason, code))))
         elif orphaned:
             self._queue.give_back([job])
         else:

@@ -16,7 +16,7 @@ from typing import Any, Generic
 import edgecxr
 from edgecxr.workers.cluster import check_version, connected, faults
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Limits, R, T, Work, run
+from edgecxr.workers.work import Limits, R, T, Work, WorkerEnd, run
 
 _CHUNK = 4
 """Items per Ray task."""
@@ -25,7 +25,7 @@ _RETRIES = 3
 _AHEAD = 3
 """Outstanding tasks per core; more would fill the cluster's memory with pixels."""
 
-Answer = tuple[Any, bytes] | Ended
+Answer = tuple[Any, bytes] | WorkerEnd
 
 
 class RayPool(Generic[T, R]):
@@ -81,7 +81,7 @@ class RayPool(Generic[T, R]):
         results = []
         for items, answers in done:
             for item, answer in zip(items, answers, strict=True):
-                ended = isinstance(answer, Ended)
+                ended = isinstance(answer, WorkerEnd)
                 results.append((item, self._work.ended(item, answer) if ended else self._work.accept(item, *answer)))
         return results
 
@@ -151,5 +151,5 @@ def _as_it_is(item: Any, value: Any, data: bytes) -> Answer:
     return value, data
 
 
-def _as_ended(item: Any, ended: Ended) -> Answer:
+def _as_ended(item: Any, ended: WorkerEnd) -> Answer:
     return ended

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Ended:
+class WorkerEnd:
     """Reason why an item has no result.
 
     Attributes:
@@ -46,7 +46,7 @@ class Work(Generic[T, R]):
 
     do: Callable[[T], tuple[Any, bytes]]
     accept: Callable[[T, Any, bytes], R]
-    ended: Callable[[T, Ended], R]
+    ended: Callable[[T, WorkerEnd], R]
     preload: tuple[str, ...] = ()
     largest: int = 64 << 20
     confined: bool = False

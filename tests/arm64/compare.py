@@ -84,8 +84,8 @@ def compare(here: list[Result], there: list[Result]) -> tuple[float, list[str]]:
 
 def probabilities(result: Result) -> dict[str, float]:
     """Return every probability of a file that was predicted."""
-    found = result["findings"] | {"abnormal": result["abnormal"]}
-    return {label: value["probability"] for label, value in found.items()}
+    answers = result["findings"] | {"abnormal": result["abnormal"]}
+    return {label: value["probability"] for label, value in answers.items()}
 
 
 def record(folder: Path, qemu: str) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def record(folder: Path, qemu: str) -> dict[str, Any]:
     sides = {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.versions"))}
     here = results.pop("x86_64")
     predicted = [probabilities(result) for result in here if result["status"] == "ok"]
-    by_label = [[one[label] for one in predicted] for label in predicted[0]]
+    by_label = [[probabilities[label] for probabilities in predicted] for label in predicted[0]]
     processors: dict[str, dict[str, Any]] = {}
     for name, there in results.items():
         largest, problems = compare(here, there)
@@ -103,7 +103,7 @@ def record(folder: Path, qemu: str) -> dict[str, Any]:
     emulated = sides[next(iter(results))]
     return {
         "what": "edgecxr infer of the base install, emulated, compared with x86_64",
-        "status": "fail" if any(one["problems"] for one in processors.values()) else "pass",
+        "status": "fail" if any(comparison["problems"] for comparison in processors.values()) else "pass",
         "architecture": emulated["machine"],
         "emulated": True,
         "speed": "emulated, speed meaningless",
@@ -114,7 +114,7 @@ def record(folder: Path, qemu: str) -> dict[str, Any]:
         "predicted": len(predicted),
         "rejected": Counter(result["reason"] for result in here if result["status"] == "rejected"),
         "limit": LIMIT,
-        "largest_difference": max(one["largest_difference"] for one in processors.values()),
+        "largest_difference": max(comparison["largest_difference"] for comparison in processors.values()),
         "largest_range_over_files": max(max(values) - min(values) for values in by_label),
         "processors": processors,
         "versions": {"x86_64": sides["x86_64"], "aarch64": emulated},

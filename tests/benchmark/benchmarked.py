@@ -49,7 +49,7 @@ def row(
     model: str, backend: str, precision: str, ms: float, drop: float | None = None, **changes: Any
 ) -> dict[str, Any]:
     """Return a row of a record: `ms` for every run, and an AUROC that is `drop` below the teacher's."""
-    made: dict[str, Any] = {
+    row: dict[str, Any] = {
         "id": f"{model}/{backend}/{precision}", "model": model, "backend": backend, "precision": precision,
         "threads": 1, "gpu": False, "status": "ok",
         "artefact": {"file": "model.onnx", "sha256": "c" * 64, "bytes": 22_000_000},
@@ -64,22 +64,22 @@ def row(
         "energy": {"absent": "no meter here"},
     }  # fmt: skip
     if drop is not None:
-        made["auroc"] = {
+        row["auroc"] = {
             "findings": interval(0.8 - drop), "abnormal": interval(0.9 - drop) | CASES,
             "labels": {"Nodule/Mass": interval(0.7 - drop) | CASES, "Edema": interval(0.85 - drop) | CASES},
         }  # fmt: skip
         if drop or model != TEACHER:
             against = {"row": f"{TEACHER}/{backend}/fp32", "findings": difference(-drop), "abnormal": difference(-drop)}
-            made["against_teacher"] = made["against_reference"] = against
-    return made | changes
+            row["against_teacher"] = row["against_reference"] = against
+    return row | changes
 
 
 def record(rows: list[dict[str, Any]], **changes: Any) -> dict[str, Any]:
     """Return a whole record with these rows, of one teacher and students."""
     models = {}
-    for one in rows:
-        teacher = one["model"].startswith("teacher")
-        models[one["model"]] = {
+    for row in rows:
+        teacher = row["model"].startswith("teacher")
+        models[row["model"]] = {
             "role": "teacher" if teacher else "student", "size": 224 if teacher else 28, "weights": "trained",
             "labels": ["Nodule/Mass", "Edema"], "sha256": "", "teacher_sha256": None,
             "compared_with": None if teacher else TEACHER, "trained_on_other_data": False,

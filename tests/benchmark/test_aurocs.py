@@ -16,8 +16,8 @@ def model(name: str, role: str, sha256: str, teacher: str | None = None, labels:
     return Model(name, role, (1, 28, 28), "trained", labels, {}, sha256, teacher)
 
 
-def candidate(one: Model, backend: str = "onnxruntime", precision: str = "fp32") -> Candidate:
-    return Candidate(one, backend, precision, "", {}, Path("model.onnx"))
+def candidate(model: Model, backend: str = "onnxruntime", precision: str = "fp32") -> Candidate:
+    return Candidate(model, backend, precision, "", {}, Path("model.onnx"))
 
 
 def test_a_student_is_held_against_its_own_teacher_or_the_only_one_of_its_findings() -> None:
@@ -33,38 +33,42 @@ def test_a_student_is_held_against_its_own_teacher_or_the_only_one_of_its_findin
 
 
 @pytest.fixture
-def said(clinic: Prepared) -> dict[str, Outputs]:
+def outputs_of(clinic: Prepared) -> dict[str, Outputs]:
     rows = clinic.rows("test")
     rng = np.random.default_rng(0)
-    made = {}
+    outputs = {}
     for name, noise in (("teacher", 0.1), ("student", 1.0)):
         findings = np.nan_to_num(clinic.targets[rows]) + rng.normal(0, noise, clinic.targets[rows].shape)
         abnormal = np.nan_to_num(clinic.abnormal[rows]) + rng.normal(0, noise, len(rows))
-        made[name] = Outputs(findings.astype(np.float32), abnormal.astype(np.float32), np.empty((0, 2, 2), np.float32))
-    return made
+        outputs[name] = Outputs(
+            findings.astype(np.float32), abnormal.astype(np.float32), np.empty((0, 2, 2), np.float32)
+        )
+    return outputs
 
 
-def scored(made: list[Candidate], outputs: dict[str, Outputs], data: Prepared) -> dict[str, dict[str, Any]]:
-    found = aurocs.Scores(made, data, "test", 200)
-    for one in made:
-        if one.id in outputs:
-            found.add(one, outputs[one.id])
-    return {one.id: found.row(one) for one in made}
+def scored(candidates: list[Candidate], outputs: dict[str, Outputs], data: Prepared) -> dict[str, dict[str, Any]]:
+    scores = aurocs.Scores(candidates, data, "test", 200)
+    for candidate in candidates:
+        if candidate.id in outputs:
+            scores.add(candidate, outputs[candidate.id])
+    return {candidate.id: scores.row(candidate) for candidate in candidates}
 
 
-def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(clinic: Prepared, said: dict[str, Outputs]) -> None:
+def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(
+    clinic: Prepared, outputs_of: dict[str, Outputs]
+) -> None:
     teacher = model("teacher", "teacher", "1", labels=clinic.labels)
     student = model("student", "student", "2", "1", labels=clinic.labels)
-    made = [
+    candidates = [
         candidate(teacher),
         candidate(student),
         candidate(student, precision="int8"),
         candidate(student, "openvino"),
     ]
-    outputs = {one.id: said[one.model.name] for one in made[:3]}
-    found = scored(made, outputs, clinic)
-    assert found.pop(made[3].id) == {}, "what did not answer has no AUROC"
-    ours, theirs = found[made[1].id], found[made[0].id]
+    outputs = {each.id: outputs_of[each.model.name] for each in candidates[:3]}
+    by_row = scored(candidates, outputs, clinic)
+    assert by_row.pop(candidates[3].id) == {}, "what did not answer has no AUROC"
+    ours, theirs = by_row[candidates[1].id], by_row[candidates[0].id]
     assert "Edema" not in ours["auroc"]["labels"], "no film of the split has it"
     rows = clinic.rows("test")
     assert ours["auroc"]["abnormal"]["positives"] == int((clinic.abnormal[rows] == 1).sum())
@@ -72,24 +76,28 @@ def test_rows_hold_aurocs_and_paired_differences_to_the_teacher(clinic: Prepared
         against = ours["against_teacher"][task]
         assert against["difference"] == pytest.approx(ours["auroc"][task]["auroc"] - theirs["auroc"][task]["auroc"])
         assert against["low"] <= against["difference"] <= against["high"] <= 0.01
-    assert ours["against_teacher"]["row"] == made[0].id
+    assert ours["against_teacher"]["row"] == candidates[0].id
     # At INT8 there is no teacher to compare within, but its best answer is known.
-    int8 = found[made[2].id]
-    assert "against_teacher" not in int8 and int8["against_reference"]["row"] == made[0].id
+    int8 = by_row[candidates[2].id]
+    assert "against_teacher" not in int8 and int8["against_reference"]["row"] == candidates[0].id
     assert "against_teacher" not in theirs and "against_reference" not in theirs
 
 
-def test_without_the_teacher_in_fp32_there_is_no_reference(clinic: Prepared, said: dict[str, Outputs]) -> None:
+def test_without_the_teacher_in_fp32_there_is_no_reference(clinic: Prepared, outputs_of: dict[str, Outputs]) -> None:
     teacher = model("teacher", "teacher", "1", labels=clinic.labels)
     student = model("student", "student", "2", "1", labels=clinic.labels)
-    made = [candidate(teacher, precision="int8"), candidate(student, precision="int8")]
-    found = scored(made, {made[0].id: said["teacher"], made[1].id: said["student"]}, clinic)[made[1].id]
-    assert "against_reference" not in found and found["against_teacher"]["row"] == made[0].id
+    candidates = [candidate(teacher, precision="int8"), candidate(student, precision="int8")]
+    row = scored(
+        candidates, {candidates[0].id: outputs_of["teacher"], candidates[1].id: outputs_of["student"]}, clinic
+    )[candidates[1].id]
+    assert "against_reference" not in row and row["against_teacher"]["row"] == candidates[0].id
 
 
-def test_a_teachers_lower_precision_is_held_against_its_best(clinic: Prepared, said: dict[str, Outputs]) -> None:
+def test_a_teachers_lower_precision_is_held_against_its_best(clinic: Prepared, outputs_of: dict[str, Outputs]) -> None:
     teacher = model("teacher", "teacher", "1", labels=clinic.labels)
-    made = [candidate(teacher), candidate(teacher, precision="int8")]
-    found = scored(made, {made[0].id: said["teacher"], made[1].id: said["student"]}, clinic)
-    assert found[made[1].id]["against_reference"]["row"] == made[0].id
-    assert found[made[1].id]["against_reference"]["abnormal"]["difference"] < 0
+    candidates = [candidate(teacher), candidate(teacher, precision="int8")]
+    rows = scored(
+        candidates, {candidates[0].id: outputs_of["teacher"], candidates[1].id: outputs_of["student"]}, clinic
+    )
+    assert rows[candidates[1].id]["against_reference"]["row"] == candidates[0].id
+    assert rows[candidates[1].id]["against_reference"]["abnormal"]["difference"] < 0

@@ -12,7 +12,7 @@ from edgecxr.errors import ModelError, UsageError
 from edgecxr.registry import BACKENDS, OF_CHECKPOINTS
 from edgecxr.workspace import Workspace
 from tests.benchmark.benchmarked import STUDENT, TEACHER, workspace
-from tests.conftest import Finished
+from tests.conftest import TrainedWorkspace
 from tests.tiny_bundle import tiny_bundle
 
 
@@ -22,58 +22,60 @@ def place(tmp_path: Path) -> Workspace:
 
 
 def test_every_bundle_meets_every_engine_of_model_files(place: Workspace) -> None:
-    found, unusable = find(place, [], [], [], threads=2)
+    candidates, unusable = find(place, [], [], [], threads=2)
     assert not unusable
-    assert {one.backend for one in found} == set(BACKENDS) - set(OF_CHECKPOINTS)
-    assert {one.model.name for one in found} == {TEACHER, STUDENT}
-    groups = [one.group for one in found]
+    assert {each.backend for each in candidates} == set(BACKENDS) - set(OF_CHECKPOINTS)
+    assert {each.model.name for each in candidates} == {TEACHER, STUDENT}
+    groups = [each.group for each in candidates]
     assert groups == sorted(groups, key=groups.index), "those of one engine and precision lie side by side"
-    assert [one.arguments.get("threads") for one in found if one.backend == "onnxruntime"] == [2, 2]
-    assert {one.backend for one in found if "threads" not in one.arguments} == {"tensorrt"}
+    assert [each.arguments.get("threads") for each in candidates if each.backend == "onnxruntime"] == [2, 2]
+    assert {each.backend for each in candidates if "threads" not in each.arguments} == {"tensorrt"}
 
 
 def test_a_student_knows_its_teacher_and_an_untrained_model_is_random(place: Workspace, tmp_path: Path) -> None:
     untrained = tiny_bundle(tmp_path / "untrained", name="untrained")
-    found, _ = find(place, [STUDENT, str(untrained.path)], ["onnxruntime"], [], threads=1)
-    models = {one.model.name: one.model for one in found}
+    candidates, _ = find(place, [STUDENT, str(untrained.path)], ["onnxruntime"], [], threads=1)
+    models = {each.model.name: each.model for each in candidates}
     assert models[STUDENT].teacher_sha256 == "a" * 64 and models[STUDENT].weights == "trained"
     assert models["untrained"].weights == "random"
 
 
 def test_two_models_of_one_name_stay_apart(place: Workspace, tmp_path: Path) -> None:
     other = tiny_bundle(tmp_path / "other", name=STUDENT, sha256="f" * 64)
-    found, _ = find(place, [STUDENT, str(other.path), str(other.path)], ["onnxruntime"], [], threads=1)
-    assert sorted(one.model.name for one in found) == [STUDENT, f"{STUDENT} #2"]
+    candidates, _ = find(place, [STUDENT, str(other.path), str(other.path)], ["onnxruntime"], [], threads=1)
+    assert sorted(each.model.name for each in candidates) == [STUDENT, f"{STUDENT} #2"]
 
 
 def test_two_bundles_of_one_checkpoint_stay_apart_too(place: Workspace, tmp_path: Path) -> None:
     again = tiny_bundle(tmp_path / "again", 56, name=STUDENT, sha256="b" * 64)
-    found, _ = find(place, [STUDENT, str(again.path)], ["onnxruntime"], [], threads=1)
-    assert sorted(one.model.name for one in found) == [STUDENT, f"{STUDENT} #2"]
+    candidates, _ = find(place, [STUDENT, str(again.path)], ["onnxruntime"], [], threads=1)
+    assert sorted(each.model.name for each in candidates) == [STUDENT, f"{STUDENT} #2"]
 
 
-def test_a_name_stands_for_the_run_and_for_its_bundle(finished: Finished, bundled: Bundle, tmp_path: Path) -> None:
+def test_a_name_stands_for_the_run_and_for_its_bundle(
+    finished: TrainedWorkspace, bundled: Bundle, tmp_path: Path
+) -> None:
     name = finished.student.name
     shutil.copytree(finished.student, tmp_path / "runs" / name)
     alone, _ = find(Workspace(tmp_path / "runs"), [name], [], [], threads=1)
-    assert [one.backend for one in alone] == ["torch", "torch-cuda"]
-    assert [one.gpu for one in alone] == [False, True]
+    assert [each.backend for each in alone] == ["torch", "torch-cuda"]
+    assert [each.gpu for each in alone] == [False, True]
     shutil.copytree(bundled.path, tmp_path / "runs" / "export" / name)
     both, _ = find(Workspace(tmp_path / "runs"), [name], [], [], threads=1)
-    assert {one.backend for one in both} == set(BACKENDS) and {one.model.name for one in both} == {name}
+    assert {each.backend for each in both} == set(BACKENDS) and {each.model.name for each in both} == {name}
 
 
 def test_what_a_killed_export_left_is_no_bundle(place: Workspace) -> None:
     left = place.root / "export" / f".{STUDENT}.tmp"
     shutil.copytree(place.export_dir(STUDENT), left)
-    found, _ = find(place, [], ["onnxruntime"], [], threads=1)
-    assert all(left not in (one.file or left).parents for one in found) and len(found) == 2
+    candidates, _ = find(place, [], ["onnxruntime"], [], threads=1)
+    assert all(left not in (each.file or left).parents for each in candidates) and len(candidates) == 2
 
 
 def test_a_damaged_bundle_is_left_out_unless_it_is_named(place: Workspace) -> None:
     (place.export_dir(STUDENT) / "model.onnx").write_bytes(b"damaged")
-    found, unusable = find(place, [], [], [], threads=1)
-    assert {one.model.name for one in found} == {TEACHER}
+    candidates, unusable = find(place, [], [], [], threads=1)
+    assert {each.model.name for each in candidates} == {TEACHER}
     assert list(unusable) == [STUDENT] and "has changed" in unusable[STUDENT]
     with pytest.raises(ModelError, match="has changed"):
         find(place, [STUDENT], [], [], threads=1)
@@ -99,9 +101,9 @@ def test_what_cannot_be_measured(place: Workspace, tmp_path: Path) -> None:
 def test_a_process_of_its_own_takes_no_other_model_than_was_checked(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "bundle")
     other = tiny_bundle(tmp_path / "other", name="other").path
-    found, _ = find(Workspace(tmp_path), [str(bundle.path)], ["onnxruntime"], [], threads=1)
-    assert found[0].arguments["sha256"] == bundle.sums["model.onnx"]
-    open_backend(**found[0].arguments).close()
+    candidates, _ = find(Workspace(tmp_path), [str(bundle.path)], ["onnxruntime"], [], threads=1)
+    assert candidates[0].arguments["sha256"] == bundle.sums["model.onnx"]
+    open_backend(**candidates[0].arguments).close()
     (bundle.path / "model.onnx").write_bytes((other / "model.onnx").read_bytes() + b"\x12\x00")
     with pytest.raises(ModelError, match="has changed since"):
-        open_backend(**found[0].arguments)
+        open_backend(**candidates[0].arguments)

@@ -26,9 +26,9 @@ def test_a_jetsons_clocks_heat_and_mode_are_read(tmp_path: Path, monkeypatch: py
     put(tmp_path, "sys/class/thermal/thermal_zone0/temp", "41500\n")
     put(tmp_path, "sys/class/thermal/thermal_zone1/temp", "52000\n")
     put(tmp_path, "sys/class/devfreq/17000000.gpu/cur_freq", "624750000\n")
-    found = conditions.sample(tmp_path)
-    assert found.pop("load_1min") == round(os.getloadavg()[0], 2)
-    assert found == {
+    sample = conditions.sample(tmp_path)
+    assert sample.pop("load_1min") == round(os.getloadavg()[0], 2)
+    assert sample == {
         "cpu_mhz": 1700, "temperature_c": 52.0, "governor": "schedutil", "power_mode": "2", "gpu_mhz": 625,
     }  # fmt: skip
 
@@ -43,9 +43,9 @@ def test_a_discrete_gpu_is_asked_by_its_tool(tmp_path: Path, monkeypatch: pytest
     tool.write_text("#!/bin/sh\necho '1980, 44, 121.5, P0, 0x0000000000000000'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = conditions.sample(tmp_path)
-    assert (found["gpu_mhz"], found["gpu_temperature_c"], found["gpu_watts"]) == (1980, 44, 121.5)
-    assert (found["gpu_performance_state"], found["gpu_throttle"]) == ("P0", "0x0000000000000000")
+    sample = conditions.sample(tmp_path)
+    assert (sample["gpu_mhz"], sample["gpu_temperature_c"], sample["gpu_watts"]) == (1980, 44, 121.5)
+    assert (sample["gpu_performance_state"], sample["gpu_throttle"]) == ("P0", "0x0000000000000000")
 
 
 def test_a_gpu_s_performance_state_that_follows_the_load_is_no_mode(
@@ -74,10 +74,10 @@ def test_a_clock_that_fell_within_a_group_is_warned_of_and_no_difference_between
     idle = {"when": "before", "load_1min": 0.0, "cpu_mhz": 800, "gpu_mhz": 210}
     slow, fast = at_work("onnxruntime fp32", gpu_mhz=210), at_work("tensorrt fp16", gpu_mhz=1980)
     assert conditions.warnings([idle, fast, slow, fast, slow, idle]) == []
-    (said,) = conditions.warnings([idle, fast, slow, fast | {"gpu_mhz": 900}])
-    assert said.startswith("the GPU's clock fell from 1980 to 900 MHz (tensorrt fp16)")
-    (said,) = conditions.warnings([at_work("a", cpu_mhz=2000), at_work("a", cpu_mhz=1500)])
-    assert "the CPU's clock fell from 2000 to 1500" in said
+    (warning,) = conditions.warnings([idle, fast, slow, fast | {"gpu_mhz": 900}])
+    assert warning.startswith("the GPU's clock fell from 1980 to 900 MHz (tensorrt fp16)")
+    (warning,) = conditions.warnings([at_work("a", cpu_mhz=2000), at_work("a", cpu_mhz=1500)])
+    assert "the CPU's clock fell from 2000 to 1500" in warning
 
 
 def test_a_gpu_that_slowed_itself_down_is_warned_of() -> None:
@@ -88,8 +88,8 @@ def test_a_gpu_that_slowed_itself_down_is_warned_of() -> None:
 
 def test_a_mode_that_changed_and_the_work_of_others_are_warned_of() -> None:
     jetson = {"governor": "schedutil", "power_mode": "15W"}
-    found = conditions.warnings([at_work("a", **jetson), at_work("a", **jetson | {"power_mode": "7W"}, others=0.8)])
-    assert found[0] == "the power mode changed: 15W, 7W" and "0.8 cores were at work" in found[1]
+    warnings = conditions.warnings([at_work("a", **jetson), at_work("a", **jetson | {"power_mode": "7W"}, others=0.8)])
+    assert warnings[0] == "the power mode changed: 15W, 7W" and "0.8 cores were at work" in warnings[1]
     assert conditions.warnings([at_work("a", others=0.1), at_work("a", others=None)]) == []
 
 

@@ -26,8 +26,8 @@ def without_nvml(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_machine_without_meters_says_so_for_each(tmp_path: Path) -> None:
-    found, absent = energy.find(tmp_path)
-    assert not found
+    meters, absent = energy.find(tmp_path)
+    assert not meters
     assert {kind: why.partition(":")[0] for kind, why in absent.items()} == {
         "board": "INA3221", "cpu": "RAPL", "gpu": "NVML"
     }  # fmt: skip
@@ -62,8 +62,8 @@ def test_rapl_that_only_root_may_read_is_absent_with_the_remedy(
         return read(self, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", refuse)
-    found, absent = energy.find(tmp_path)
-    assert "cpu" not in found and "run as root" in absent["cpu"]
+    meters, absent = energy.find(tmp_path)
+    assert "cpu" not in meters and "run as root" in absent["cpu"]
 
 
 def test_a_jetsons_monitor_is_integrated_over_time(tmp_path: Path) -> None:
@@ -97,14 +97,14 @@ def test_a_board_without_a_rail_of_the_whole_module_is_the_sum_of_its_parts(
         put(tmp_path, f"{folder}/in{number}_label", rail)
         put(tmp_path, f"{folder}/in{number}_input", "1000")
         put(tmp_path, f"{folder}/curr{number}_input", "1000")
-    found, absent = energy.find(tmp_path)
+    meters, absent = energy.find(tmp_path)
     if scope is None:
-        assert not found and "OTHER, VIN_SYS_5V0 it is not known" in absent["board"]
+        assert not meters and "OTHER, VIN_SYS_5V0 it is not known" in absent["board"]
         return
-    assert found["board"].scope == f"whole module ({scope})"
-    found["board"].start()
+    assert meters["board"].scope == f"whole module ({scope})"
+    meters["board"].start()
     time.sleep(0.1)
-    assert found["board"].stop() == pytest.approx(0.1 * (scope.count("+") + 1), rel=0.5)
+    assert meters["board"].stop() == pytest.approx(0.1 * (scope.count("+") + 1), rel=0.5)
 
 
 def test_nvml_counts_millijoules_and_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,20 +54,20 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(place: Workspace, scan: Path, out: Path, **changes: Any) -> Record:
     how = {key: changes.pop(key) for key in ("settings", "update") if key in changes}
-    asked = {"backends": ["onnxruntime"], "data": "quadrants", "film": scan} | changes
+    choices = {"backends": ["onnxruntime"], "data": "quadrants", "film": scan} | changes
     settings, update = how.get("settings", QUICK), how.get("update", lambda *_: None)
-    return options.run(place, options.Asked(**asked), settings, out, update)
+    return options.run(place, options.BenchmarkOptions(**choices), settings, out, update)
 
 
 def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan: Path, tmp_path: Path) -> None:
     steps: list[tuple[Any, ...]] = []
-    made = measure(place, scan, tmp_path / "a.json", update=lambda *step: steps.append(step))
-    assert read(tmp_path / "a.json") == made and made["complete"]
-    rows = {row["model"]: row for row in made["rows"]}
+    record = measure(place, scan, tmp_path / "a.json", update=lambda *step: steps.append(step))
+    assert read(tmp_path / "a.json") == record and record["complete"]
+    rows = {row["model"]: row for row in record["rows"]}
     assert set(rows) == {TEACHER, STUDENT}
     for row in rows.values():
         assert row["status"] == "ok" and row["latency_ms"]["runs"] == 2 * 2 * 3
-        assert [one["batch"] for one in row["throughput"]] == [1, 4]
+        assert [each["batch"] for each in row["throughput"]] == [1, 4]
         assert row["start_s"]["total"] == pytest.approx(
             sum(row["start_s"][part] for part in ("process", "open", "first")), abs=1e-3
         )
@@ -75,12 +75,12 @@ def test_a_record_says_what_each_model_costs_and_is_worth(place: Workspace, scan
         assert row["artefact"]["bytes"] == (place.export_dir(row["model"]) / "model.onnx").stat().st_size
         assert "absent" in row["energy"] or row["energy"]["batches"]
         assert row["auroc"]["findings"]["auroc"] > 0.9
-    assert made["models"][STUDENT]["compared_with"] == TEACHER
+    assert record["models"][STUDENT]["compared_with"] == TEACHER
     assert rows[STUDENT]["against_teacher"]["row"] == f"{TEACHER}/onnxruntime/fp32"
     # Both see the same quadrants.
     assert abs(rows[STUDENT]["against_teacher"]["abnormal"]["difference"]) < 0.05
-    assert made["data"]["images"] == 24 and "64 x 64 pixels" in made["film"]
-    assert made["conditions"][0]["when"] == "before" and steps[-1][:2] == (6, 6)
+    assert record["data"]["images"] == 24 and "64 x 64 pixels" in record["film"]
+    assert record["conditions"][0]["when"] == "before" and steps[-1][:2] == (6, 6)
     assert len({step[1] for step in steps}) == 1 and [s[0] for s in steps] == sorted(s[0] for s in steps)
 
 
@@ -105,35 +105,37 @@ def test_a_record_that_is_sent_away_names_no_folder_and_no_film(
     monkeypatch.setattr(turns, "Worker", Worker)
     measure(place, private, tmp_path / "a.json", models=[str(place.export_dir(STUDENT))], settings=ONE_PASS)
     text = (tmp_path / "a.json").read_text()
-    made = json.loads(text)
-    assert made["rows"][0]["problems"]["film"].startswith("FILM does not exist")
-    assert made["rows"][0]["throughput"][1]["skipped"] == "model.onnx, lib.so: full"
-    assert made["command"].startswith(f"edgecxr benchmark {STUDENT} --backend onnxruntime --data quadrants --film FILE")
+    record = json.loads(text)
+    assert record["rows"][0]["problems"]["film"].startswith("FILM does not exist")
+    assert record["rows"][0]["throughput"][1]["skipped"] == "model.onnx, lib.so: full"
+    assert record["command"].startswith(
+        f"edgecxr benchmark {STUDENT} --backend onnxruntime --data quadrants --film FILE"
+    )
     for name in ("DOE_JOHN", "Jane", str(tmp_path), str(place.root), "/usr/lib"):
         assert name not in text, name
 
 
 def test_a_pack_does_for_a_device_what_the_data_set_does(place: Workspace, scan: Path, tmp_path: Path) -> None:
     pack(Prepared.open(place.data_dir("quadrants")), "test", None, tmp_path / "test.npz")
-    made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "test.npz"), models=[STUDENT])
-    assert made["rows"][0]["auroc"]["findings"]["auroc"] > 0.9 and made["data"]["images"] == 24
-    assert not made["models"][STUDENT]["trained_on_other_data"]
+    record = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "test.npz"), models=[STUDENT])
+    assert record["rows"][0]["auroc"]["findings"]["auroc"] > 0.9 and record["data"]["images"] == 24
+    assert not record["models"][STUDENT]["trained_on_other_data"]
 
 
 def test_the_split_of_a_pack_is_its_own(place: Workspace, scan: Path, tmp_path: Path) -> None:
     pack(Prepared.open(place.data_dir("quadrants")), "val", None, tmp_path / "val.npz")
-    made = measure(
+    record = measure(
         place, scan, tmp_path / "a.json", data=str(tmp_path / "val.npz"), models=[STUDENT], settings=ONE_PASS
     )
-    assert (made["data"]["split"], made["data"]["images"]) == ("val", 8)
+    assert (record["data"]["split"], record["data"]["images"]) == ("val", 8)
 
 
 def test_without_data_it_measures_latency_alone_and_says_so(
     place: Workspace, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = Workspace(tmp_path / "bare")
-    made = measure(bare, scan, tmp_path / "a.json", data=None, models=[str(place.export_dir(STUDENT))])
-    assert made["data"] is None and "auroc" not in made["rows"][0] and made["rows"][0]["latency_ms"]["p50"] > 0
+    record = measure(bare, scan, tmp_path / "a.json", data=None, models=[str(place.export_dir(STUDENT))])
+    assert record["data"] is None and "auroc" not in record["rows"][0] and record["rows"][0]["latency_ms"]["p50"] > 0
     assert "latency only" in capsys.readouterr().err
 
 
@@ -148,14 +150,14 @@ def test_an_engine_that_fails_is_a_row_with_its_reason_and_the_rest_goes_on(
         return real(opener, arguments, shape)
 
     monkeypatch.setattr(turns, "Worker", failing)
-    made = measure(place, scan, tmp_path / "a.json", backends=["onnxruntime", "onnxruntime-cuda"])
-    rows = {row["id"]: row for row in made["rows"]}
+    record = measure(place, scan, tmp_path / "a.json", backends=["onnxruntime", "onnxruntime-cuda"])
+    rows = {row["id"]: row for row in record["rows"]}
     assert rows[f"{TEACHER}/onnxruntime/fp32"]["status"] == "failed"
     assert "gone.onnx does not exist" in rows[f"{TEACHER}/onnxruntime/fp32"]["reason"]
     assert rows[f"{STUDENT}/onnxruntime/fp32"]["status"] == "ok"
     # ONNX Runtime is here without its CUDA: that is said once, and no row of each model.
-    assert "onnxruntime-cuda" in made["absent"] and len(rows) == 2
-    assert not any("cuda" in one["when"] for one in made["conditions"])
+    assert "onnxruntime-cuda" in record["absent"] and len(rows) == 2
+    assert not any("cuda" in each["when"] for each in record["conditions"])
 
 
 def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
@@ -163,10 +165,10 @@ def test_where_no_gpu_is_found_its_engines_are_not_tried_unless_named(
 ) -> None:
     none = [Row("gpu", "gpu", "absent", "no NVIDIA GPU found", "mend it")]
     monkeypatch.setattr(module, "gpus", lambda root: Gpus(()))
-    monkeypatch.setattr(module, "gpu_rows", lambda found, root: none)
-    made = measure(place, scan, tmp_path / "a.json", backends=[], models=[STUDENT], data=None)
-    assert "no NVIDIA GPU" in made["absent"]["tensorrt"] and "mend it" in made["absent"]["tensorrt"]
-    assert {row["backend"] for row in made["rows"]} <= {"onnxruntime", "openvino"}
+    monkeypatch.setattr(module, "gpu_rows", lambda gpus, root: none)
+    record = measure(place, scan, tmp_path / "a.json", backends=[], models=[STUDENT], data=None)
+    assert "no NVIDIA GPU" in record["absent"]["tensorrt"] and "mend it" in record["absent"]["tensorrt"]
+    assert {row["backend"] for row in record["rows"]} <= {"onnxruntime", "openvino"}
 
 
 def test_nothing_measured_is_an_error_that_says_why(place: Workspace, scan: Path, tmp_path: Path) -> None:
@@ -223,8 +225,8 @@ def test_a_batch_that_ends_the_process_leaves_the_model_its_figures(
             return super().time(batch, runs, warm)
 
     monkeypatch.setattr(turns, "Worker", Mortal)
-    made = measure(place, scan, tmp_path / "a.json", models=[STUDENT])
-    (row,) = made["rows"]
+    record = measure(place, scan, tmp_path / "a.json", models=[STUDENT])
+    (row,) = record["rows"]
     assert row["status"] == "ok" and row["latency_ms"]["runs"] == 12 and row["auroc"]["findings"]
     assert re.search(r"batch 4: .*ended by SIGKILL", row["problems"]["throughput"])
 
@@ -234,18 +236,18 @@ def test_data_are_taken_by_what_the_models_learnt_from(
 ) -> None:
     other = Workspace(tmp_path / "runs")
     shutil.copytree(place.root, other.root)
-    made = measure(other, scan, tmp_path / "a.json", data=None, models=[STUDENT], settings=ONE_PASS)
-    assert made["data"]["name"] == "quadrants" and "films of quadrants" in capsys.readouterr().err
+    record = measure(other, scan, tmp_path / "a.json", data=None, models=[STUDENT], settings=ONE_PASS)
+    assert record["data"]["name"] == "quadrants" and "films of quadrants" in capsys.readouterr().err
     info = other.data_dir("quadrants") / "dataset.json"
     info.write_text(json.dumps(json.loads(info.read_text()) | {"hash": "e" * 64}))
-    made = measure(other, scan, tmp_path / "b.json", data=None, models=[STUDENT], settings=ONE_PASS)
-    assert made["data"] is None and "no AUROC on quadrants" in capsys.readouterr().err
-    made = measure(other, scan, tmp_path / "c.json", models=[STUDENT], settings=ONE_PASS)
-    assert made["models"][STUDENT]["trained_on_other_data"]
+    record = measure(other, scan, tmp_path / "b.json", data=None, models=[STUDENT], settings=ONE_PASS)
+    assert record["data"] is None and "no AUROC on quadrants" in capsys.readouterr().err
+    record = measure(other, scan, tmp_path / "c.json", models=[STUDENT], settings=ONE_PASS)
+    assert record["models"][STUDENT]["trained_on_other_data"]
 
 
 @pytest.mark.parametrize(
-    ("changes", "error", "said"),
+    ("changes", "error", "message"),
     [
         ({"film": Path("gone.dcm")}, InputError, "gone.dcm"),
         ({"data": "gone"}, InputError, "gone"),
@@ -256,13 +258,13 @@ def test_data_are_taken_by_what_the_models_learnt_from(
     ],
 )
 def test_what_was_named_wrongly_is_refused_before_anything_is_measured(
-    place: Workspace, scan: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], said: str
+    place: Workspace, scan: Path, tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     if changes.get("data") == "no val":
         write_prepared(tmp_path / "runs" / "data" / "some", *striped(8)[:3], ["test"] * 8)
         place, changes = Workspace(tmp_path / "runs"), changes | {"data": "some"}
         shutil.copytree(workspace(tmp_path / "of" / "runs").root / "export", tmp_path / "runs" / "export")
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         measure(place, scan, tmp_path / "a.json", **changes)
     assert not (tmp_path / "a.json").exists()
 
@@ -277,14 +279,14 @@ def test_a_record_is_not_written_over_unless_an_interruption_left_it(
     place: Workspace, scan: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.json"
-    made = measure(place, scan, out, data=None, models=[STUDENT])
+    record = measure(place, scan, out, data=None, models=[STUDENT])
     with pytest.raises(UsageError, match="there already"):
         measure(place, scan, out, data=None, models=[STUDENT])
-    assert read(out) == made
-    write_record(made | {"complete": False, "command": "another"}, out)
+    assert read(out) == record
+    write_record(record | {"complete": False, "command": "another"}, out)
     with pytest.raises(UsageError, match="there already"):
         measure(place, scan, out, data=None, models=[STUDENT])
-    write_record(made | {"complete": False}, out)
+    write_record(record | {"complete": False}, out)
     assert measure(place, scan, out, data=None, models=[STUDENT])["complete"]
     with pytest.raises(UsageError, match=r"ends in \.json"):
         measure(place, scan, scan, data=None, models=[STUDENT])
@@ -294,8 +296,8 @@ def test_other_findings_than_the_datas_are_no_auroc_but_no_end_either(
     place: Workspace, scan: Path, clinic: Prepared, tmp_path: Path
 ) -> None:
     pack(clinic, "test", None, tmp_path / "other.npz")
-    made = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "other.npz"), models=[STUDENT])
-    assert "those of" in made["rows"][0]["no_auroc"] and made["rows"][0]["latency_ms"]
+    record = measure(place, scan, tmp_path / "a.json", data=str(tmp_path / "other.npz"), models=[STUDENT])
+    assert "those of" in record["rows"][0]["no_auroc"] and record["rows"][0]["latency_ms"]
 
 
 def test_the_command_prints_tables_or_the_record_and_compares(place: Workspace, scan: Path, tmp_path: Path) -> None:

@@ -45,9 +45,9 @@ def chatty() -> Model:
 @pytest.fixture
 def worker(tmp_path: Path) -> Any:
     path = tiny_bundle(tmp_path / "model").artefact()
-    made = Worker(OPENER, {"name": "onnxruntime", "path": path, "threads": 1}, SHAPE)
-    yield made
-    made.close()
+    process = Worker(OPENER, {"name": "onnxruntime", "path": path, "threads": 1}, SHAPE)
+    yield process
+    process.close()
 
 
 def test_a_model_is_timed_in_a_process_of_its_own(worker: Worker) -> None:
@@ -67,8 +67,8 @@ def test_memory_is_that_of_the_workers_process(worker: Worker) -> None:
 
 def test_the_way_from_a_file_is_timed_by_its_parts(worker: Worker, tmp_path: Path) -> None:
     path = write(film(np.arange(4096, dtype=np.uint16).reshape(64, 64), BitsStored=12), tmp_path)
-    found = worker.film(path, 2)
-    assert {stage: len(times) for stage, times in found.items()} == {"decode": 2, "preprocess": 2, "model": 2}
+    seconds = worker.film(path, 2)
+    assert {stage: len(times) for stage, times in seconds.items()} == {"decode": 2, "preprocess": 2, "model": 2}
 
 
 def test_it_goes_on_after_a_request_that_failed(worker: Worker, tmp_path: Path) -> None:

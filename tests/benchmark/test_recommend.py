@@ -10,32 +10,32 @@ REFERENCE = row(TEACHER, "onnxruntime", "fp32", 30.0, 0.0)
 
 
 def test_the_fastest_whose_drop_is_surely_within_the_tolerance_is_recommended() -> None:
-    made = record(
+    results = record(
         [
             REFERENCE,
             row(STUDENT, "onnxruntime", "fp32", 3.0, 0.005),  # at most .015
             row(STUDENT, "onnxruntime", "int8", 1.0, 0.015),  # at most .025
         ]
     )
-    found = recommend(made, 0.02)
-    assert found.row and found.row["precision"] == "fp32" and "3.00 ms" in found.why and "0.015" in found.why
-    assert recommend(made, 0.03).row["precision"] == "int8"  # type: ignore[index]
+    advice = recommend(results, 0.02)
+    assert advice.row and advice.row["precision"] == "fp32" and "3.00 ms" in advice.why and "0.015" in advice.why
+    assert recommend(results, 0.03).row["precision"] == "int8"  # type: ignore[index]
 
 
 def test_where_the_films_are_too_few_it_is_the_teacher_and_says_so() -> None:
-    found = recommend(record([REFERENCE, row(STUDENT, "onnxruntime", "fp32", 3.0, 0.005)]), 0.01)
-    assert found.row and found.row["id"] == REFERENCE["id"]
-    assert "200 films cannot tell" in found.why and "at most 0.015" in found.why
+    advice = recommend(record([REFERENCE, row(STUDENT, "onnxruntime", "fp32", 3.0, 0.005)]), 0.01)
+    assert advice.row and advice.row["id"] == REFERENCE["id"]
+    assert "200 films cannot tell" in advice.why and "at most 0.015" in advice.why
 
 
 def test_students_that_surely_lose_too_much_are_told_from_those_that_may() -> None:
-    found = recommend(record([REFERENCE, row(STUDENT, "onnxruntime", "fp32", 3.0, 0.1)]), 0.02)
-    assert found.row and found.row["id"] == REFERENCE["id"] and "every student loses more" in found.why
+    advice = recommend(record([REFERENCE, row(STUDENT, "onnxruntime", "fp32", 3.0, 0.1)]), 0.02)
+    assert advice.row and advice.row["id"] == REFERENCE["id"] and "every student loses more" in advice.why
 
 
 def test_without_a_teacher_in_fp32_nothing_is_recommended() -> None:
-    found = recommend(record([row(STUDENT, "onnxruntime", "fp32", 3.0)]), 0.02)
-    assert found.row is None and re.search(r"no teacher and student .*FP32", found.why)
+    advice = recommend(record([row(STUDENT, "onnxruntime", "fp32", 3.0)]), 0.02)
+    assert advice.row is None and re.search(r"no teacher and student .*FP32", advice.why)
     assert "no student" in recommend(record([REFERENCE | against(REFERENCE)]), 0.02).why
 
 
@@ -49,16 +49,16 @@ def test_a_handful_of_films_gives_no_certainty() -> None:
     teacher = row(TEACHER, "onnxruntime", "fp32", 30.0, 0.0)
     teacher["auroc"]["abnormal"] |= few
     student = row(STUDENT, "onnxruntime", "fp32", 3.0, 0.005) | against(teacher)
-    found = recommend(record([teacher, student]), 0.02)
-    assert found.row is None and "2 abnormal and 2 normal films are too few" in found.why
+    advice = recommend(record([teacher, student]), 0.02)
+    assert advice.row is None and "2 abnormal and 2 normal films are too few" in advice.why
 
 
 def test_where_one_task_has_no_auroc_the_other_decides() -> None:
     rows = [row(TEACHER, "onnxruntime", "fp32", 30.0, 0.0), row(STUDENT, "onnxruntime", "fp32", 3.0, 0.005)]
-    for one in rows:
-        one["auroc"]["abnormal"] = None
-        if "against_reference" in one:
-            one["against_reference"]["abnormal"] = None
+    for each in rows:
+        each["auroc"]["abnormal"] = None
+        if "against_reference" in each:
+            each["against_reference"]["abnormal"] = None
     assert recommend(record(rows), 0.02).row["model"] == STUDENT  # type: ignore[index]
 
 
@@ -80,7 +80,7 @@ def test_what_failed_is_not_recommended() -> None:
 def test_it_comes_with_the_command_and_with_doubts_about_the_times() -> None:
     rows = [REFERENCE, row(STUDENT, "openvino", "int8", 3.0, 0.005)]
     rows[1]["against_reference"] |= {"row": REFERENCE["id"]}
-    found = recommend(record(rows), 0.02)
-    assert f"`edgecxr infer FILM --model {STUDENT} --backend openvino --precision int8`" in found.why
-    assert "doubtful" not in found.why
+    advice = recommend(record(rows), 0.02)
+    assert f"`edgecxr infer FILM --model {STUDENT} --backend openvino --precision int8`" in advice.why
+    assert "doubtful" not in advice.why
     assert "times are doubtful" in recommend(record(rows, warnings=["2 cores were at work"]), 0.02).why

@@ -26,8 +26,8 @@ ROW = whole()["rows"][0]
 
 
 def test_percentiles_are_in_milliseconds_and_only_of_enough_runs() -> None:
-    found = record.percentiles([i / 1000 for i in range(1, 101)])
-    assert found == {
+    percentiles = record.percentiles([i / 1000 for i in range(1, 101)])
+    assert percentiles == {
         "p50": 50.5, "p90": 90.1, "p95": 95.05, "p99": 99.01, "min": 1.0, "mean": 50.5, "runs": 100
     }  # fmt: skip
     few = record.percentiles([0.001] * 12)
@@ -48,7 +48,7 @@ def test_what_does_not_fit_the_schema_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "is not there"),
         ("{", "no record"),
@@ -69,11 +69,11 @@ def test_what_does_not_fit_the_schema_is_not_written(tmp_path: Path) -> None:
         (json.dumps(whole() | {"rows": [ROW | {"status": "failed"}]}), "damaged.*reason"),
     ],
 )
-def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, content: str | None, said: str) -> None:
+def test_what_is_no_record_is_refused_in_one_line(tmp_path: Path, content: str | None, message: str) -> None:
     path = tmp_path / "a.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         record.read(path)
     assert "a.json" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -119,15 +119,15 @@ MISSING = object()
 
 
 def changed(place: tuple[Any, ...], value: Any) -> record.Record:
-    made = full()
-    holder: Any = made
+    results = full()
+    holder: Any = results
     for key in place[:-1]:
         holder = holder[key]
     if value is MISSING:
         del holder[place[-1]]
     else:
         holder[place[-1]] = copy.deepcopy(value)
-    return made
+    return results
 
 
 def deep(levels: int) -> Any:
@@ -158,13 +158,17 @@ def test_whatever_a_record_holds_it_is_refused_in_a_line_or_shown(
     path = tmp_path / "a.json"
     path.write_text(json.dumps(changed(place, value)))
     try:
-        made = record.read(path)
+        results = record.read(path)
     except InputError as error:
         assert error.reason == "malformed" and "a.json" in str(error)
         assert str(error).isprintable() and len(str(error)) < 400 + len(str(path))
         return
-    shown = report.markdown([made], 0.02) + report.page([made], 0.02, lambda made, chosen: {})
-    shown += tables.summary(made) + tables.compare(made, full(), ("a", "b")) + tables.compare(full(), made, ("a", "b"))
+    shown = report.markdown([results], 0.02) + report.page([results], 0.02, lambda _, chosen: {})
+    shown += (
+        tables.summary(results)
+        + tables.compare(results, full(), ("a", "b"))
+        + tables.compare(full(), results, ("a", "b"))
+    )
     figures = set(re.findall(r"[+-]?\b(?:nan|inf)x?\b", shown, re.IGNORECASE))
     assert not figures
 

@@ -31,7 +31,7 @@ ROWS = [
 ]
 
 
-def no_pictures(made: records.Record, chosen: object) -> dict[str, bytes]:
+def no_pictures(results: records.Record, chosen: object) -> dict[str, bytes]:
     return {}
 
 
@@ -86,17 +86,17 @@ def named(text: str) -> records.Record:
     name, model = text[:290], f"s{text}"[:200]
     rows = copy.deepcopy([ROWS[0], ROWS[1] | {"model": model, "id": text, "problems": {name: text}, "no_auroc": text}])
     rows[1]["backend"] = text[:100]
-    for one in rows:
-        one["auroc"]["labels"] |= {name: one["auroc"]["labels"]["Edema"] | {"positives": 1}}
+    for each in rows:
+        each["auroc"]["labels"] |= {name: each["auroc"]["labels"]["Edema"] | {"positives": 1}}
     rows.append(row(model, text[:100], "int8", 1.0, status="failed", reason=text, id=f"{text}/2"))
     rows[0]["energy"] = {"meter": text, "scope": text, "idle_watts": 1.5, "batches": [
         {"batch": 1, "images": 9, "seconds": 1.0, "joules_per_image": 0.5, "watts": 2.0}
     ]}  # fmt: skip
-    made = record(
+    results = record(
         rows, warnings=[text], absent={name: text}, film=text, command=text, notice=text, versions={name: text}
     )
-    made["device"]["name"] = made["data"]["name"] = made["data"]["split"] = name
-    return made
+    results["device"]["name"] = results["data"]["name"] = results["data"]["split"] = name
+    return results
 
 
 def rendered(text: str) -> list[Token]:
@@ -108,9 +108,9 @@ def rendered(text: str) -> list[Token]:
 @example("".join(PIECES))
 @given(text=texts)
 def test_names_of_a_record_add_no_markup_to_the_markdown(text: str) -> None:
-    made = named(text)
-    records.check(made, "a.json")
-    written = report.markdown([made], 0.02)
+    results = named(text)
+    records.check(results, "a.json")
+    written = report.markdown([results], 0.02)
     kinds = {token.type.removesuffix("_open").removesuffix("_close") for token in rendered(written)}
     assert kinds <= {
         "paragraph", "inline", "text", "strong", "softbreak", "bullet_list", "list_item", "code_inline",
@@ -146,16 +146,16 @@ def test_what_is_escaped_is_shown_as_it_was(text: str) -> None:
 def test_a_file_is_filled_between_its_markers_or_refused_and_filled_again_is_the_same(
     text: str, lines: list[str], newline: str, ended: bool, tmp_path: Path
 ) -> None:
-    page, made = tmp_path / "page.md", [named(text)]
+    page, results = tmp_path / "page.md", [named(text)]
     content = (newline.join(lines) + (newline if ended else "")).encode()
     page.write_bytes(content)
     try:
-        count = report.insert(page, made, 0.02)
+        count = report.insert(page, results, 0.02)
     except UsageError as error:
         assert page.read_bytes() == content and "page.md" in str(error)
         return
     filled = page.read_bytes()
-    assert report.insert(page, made, 0.02) == count >= 1
+    assert report.insert(page, results, 0.02) == count >= 1
     assert page.read_bytes() == filled
     assert outside(filled.decode(), newline) == outside(content.decode(), newline)
     assert filled.count(b"\r\n") == (filled.count(b"\n") if newline == "\r\n" else 0)
@@ -216,8 +216,8 @@ class Tags(HTMLParser):
 
 
 def test_the_page_needs_no_other_file_and_takes_no_name_for_markup() -> None:
-    made = record(ROWS, warnings=["<script>alert(1)</script>"])
-    text = report.page([made, record(ROWS)], 0.02, no_pictures)
+    results = record(ROWS, warnings=["<script>alert(1)</script>"])
+    text = report.page([results, record(ROWS)], 0.02, no_pictures)
     tags = Tags()
     tags.feed(text)
     assert "<script>" not in text and "Some <board>" in tags.text and "<script>alert(1)</script>" in tags.text
@@ -268,8 +268,8 @@ def test_names_of_a_record_are_drawn_as_they_are(text: str) -> None:
     pytest.importorskip("matplotlib")
     from edgecxr.plots.records import pictures
 
-    made = named(text)
-    drawn = pictures(made, made["rows"][0])
+    results = named(text)
+    drawn = pictures(results, results["rows"][0])
     assert len(drawn) == 3
     for picture in drawn.values():
         ElementTree.fromstring(picture)
@@ -364,13 +364,13 @@ def test_a_page_without_matplotlib_is_refused_with_the_extra(tmp_path: Path, mon
 
 def test_options_are_looked_at_before_anything_is_printed(tmp_path: Path) -> None:
     records.write(record(ROWS), tmp_path / "runs" / "benchmark-1.json")
-    for options, said in (
+    for options, message in (
         (("--html", "page.pdf"), "ends in .html"),
         (("--html", "page.html", "--into", "README.md"), "leave --html out"),
         (("--against", "nosuch"), "no record has that model"),
     ):
         typed = edgecxr("report", *options, runs=tmp_path / "runs")
-        assert (typed.code, typed.out) == (2, "") and said in typed.error
+        assert (typed.code, typed.out) == (2, "") and message in typed.error
 
 
 def test_a_record_of_nothing_is_left_out_unless_it_is_named(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def test_the_tables_of_a_terminal_fit_it_and_their_rows_have_the_same_numbers(mo
         row(student, "onnxruntime", "fp32", 13.0, 0.01, energy=metered()),
         row(student, "onnxruntime-tensorrt", "int8", 2.0, 0.02, energy=metered()),
     ]
-    made = record(rows)
-    text = tables.summary(made)
+    results = record(rows)
+    text = tables.summary(results)
     assert max(len(line) for line in text.splitlines() if not line.startswith("energy of")) <= 100
     numbered = [line.split() for line in text.splitlines() if re.match(r"[123]  ", line)]
     assert [line[0] for line in numbered] == [*"123" * 4, "3", "1"]
@@ -70,7 +70,7 @@ def test_the_tables_of_a_terminal_fit_it_and_their_rows_have_the_same_numbers(mo
         *(teacher, student, student), *("130.00", "13.00", "2.00"), *(teacher, student, student) * 2, student, teacher
     ]  # fmt: skip
     shown = {head for cells in text.splitlines() if cells.startswith("#") for head in re.split(r" {2,}", cells)}
-    assert shown >= set(tables.main_cells(made)[0])  # nothing is left out
+    assert shown >= set(tables.main_cells(results)[0])  # nothing is left out
     without = tables.summary(record([row(teacher, "torch", "fp32", 1.0)]))
     assert "AUROC with" not in without and "normal/abnormal" not in without
 
@@ -83,18 +83,18 @@ def test_another_model_can_be_the_measure() -> None:
 
 def test_what_is_doubtful_absent_or_failed_is_named() -> None:
     failed = row(STUDENT, "torch", "fp32", 2.0, status="failed", reason="it broke")
-    made = record(
+    results = record(
         [*ROWS, failed],
         warnings=["the CPU's clock fell"],
         absent={"tensorrt": "no NVIDIA GPU was found here"},
         data=None,
         complete=False,
     )
-    made["rows"][0]["problems"] = {"film": "the film cannot be read"}
-    made["rows"][1]["no_auroc"] = "its weights are random"
-    made["rows"][2]["energy"] = metered()
-    made["models"][STUDENT]["weights"] = "random"
-    text = tables.summary(made)
+    results["rows"][0]["problems"] = {"film": "the film cannot be read"}
+    results["rows"][1]["no_auroc"] = "its weights are random"
+    results["rows"][2]["energy"] = metered()
+    results["models"][STUDENT]["weights"] = "random"
+    text = tables.summary(results)
     for part in (
         f"{TEACHER}/onnxruntime/fp32 has no more film: the film cannot be read",
         f"no AUROC of {STUDENT}/onnxruntime/fp32: its weights are random",
@@ -102,7 +102,7 @@ def test_what_is_doubtful_absent_or_failed_is_named() -> None:
         "NOT COMPLETE", "Latency alone",
         "warning: the CPU's clock fell", "not here: tensorrt (no NVIDIA GPU was found here)",
         f"failed: {STUDENT}/torch/fp32: it broke", f"{STUDENT} (random weights)", "no energy: no meter here",
-        made["notice"],
+        results["notice"],
     ):  # fmt: skip
         assert part in text, part
 

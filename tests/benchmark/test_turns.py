@@ -18,10 +18,10 @@ class Fake:
         self.start = {"process": 0.1, "open": 0.1, "first": 0.1}
         self.ms, self.most, self.closed, self.engine = ms, most, False, None
         self.dies = False
-        self.asked: list[tuple[int, int]] = []
+        self.calls: list[tuple[int, int]] = []
 
     def time(self, batch: int, runs: int, warm: int = 0) -> list[float]:
-        self.asked.append((batch, runs))
+        self.calls.append((batch, runs))
         if batch > self.most:
             self.closed = self.dies
             raise Refused("too many")
@@ -63,11 +63,11 @@ def test_batches_are_powers_of_four_and_the_largest() -> None:
 
 def test_a_turn_is_a_quarter_of_a_second_or_three_runs() -> None:
     for ms, runs in ((0.1, 2500), (50.0, 5), (2000.0, 3)):
-        one = lane(Fake(ms))
-        turns.warm_up(one)
-        assert one.runs_per_turn == runs
-        turns.take_turn(one)
-        assert len(one.samples.runs) == runs
+        fake_lane = lane(Fake(ms))
+        turns.warm_up(fake_lane)
+        assert fake_lane.runs_per_turn == runs
+        turns.take_turn(fake_lane)
+        assert len(fake_lane.samples.runs) == runs
 
 
 def test_batches_that_take_too_long_or_too_much_are_skipped_with_the_reason() -> None:
@@ -92,47 +92,47 @@ def test_one_that_fails_keeps_what_it_has_and_the_others_go_on() -> None:
 
 
 def test_a_stage_that_fails_costs_no_more_than_that_stage() -> None:
-    def fail(one: Lane) -> None:
+    def fail(lane: Lane) -> None:
         raise Refused("no such film")
 
-    one = lane(Fake())
-    rest = [one]
-    turns.each(rest, "film", fail)
-    assert rest == [one] and one.samples.problems == {"film": "no such film"}
+    fake_lane = lane(Fake())
+    rest = [fake_lane]
+    turns.for_each_lane(rest, "film", fail)
+    assert rest == [fake_lane] and fake_lane.samples.problems == {"film": "no such film"}
 
 
 def test_a_batch_that_ended_the_process_is_remembered_and_the_rest_is_kept() -> None:
-    one = lane(Fake(most=4))
-    one.worker.dies = True  # type: ignore[attr-defined]
-    one.samples.runs = [0.001]
-    rest = [one]
-    turns.each(rest, "throughput", lambda it: turns.batches(it, 64, None))
-    assert rest == [] and one.samples.problems == {"throughput": "batch 16: too many"}
-    again = Lane(one.candidate, one.samples, Fake())
+    fake_lane = lane(Fake(most=4))
+    fake_lane.worker.dies = True  # type: ignore[attr-defined]
+    fake_lane.samples.runs = [0.001]
+    rest = [fake_lane]
+    turns.for_each_lane(rest, "throughput", lambda lane: turns.batches(lane, 64, None))
+    assert rest == [] and fake_lane.samples.problems == {"throughput": "batch 16: too many"}
+    again = Lane(fake_lane.candidate, fake_lane.samples, Fake())
     turns.batches(again, 64, None)
-    assert [batch for batch, _ in again.worker.asked] == [4]  # type: ignore[attr-defined]
-    assert len(one.samples.batches[4]) > 20 and one.samples.skipped == {16: "too many"}
+    assert [batch for batch, _ in again.worker.calls] == [4]  # type: ignore[attr-defined]
+    assert len(fake_lane.samples.batches[4]) > 20 and fake_lane.samples.skipped == {16: "too many"}
 
 
 def test_turns_are_begun_by_each_in_turn() -> None:
     order: list[int] = []
 
-    class Noting(Fake):
+    class RecordingFake(Fake):
         def time(self, batch: int, runs: int, warm: int = 0) -> list[float]:
             order.append(id(self))
             return super().time(batch, runs, warm)
 
-    both = [lane(Noting(100.0)), lane(Noting(100.0))]
+    both = [lane(RecordingFake(100.0)), lane(RecordingFake(100.0))]
     turns.take_turns(both)
-    first, second = (id(one.worker) for one in both)
+    first, second = (id(each.worker) for each in both)
     assert order[2:8] == [first, second, second, first, first, second]
 
 
 def test_energy_is_that_of_an_image_alone_and_at_the_best_batch() -> None:
-    one = lane(Fake())
-    one.samples.batches = {4: [0.002], 16: [0.016]}
-    turns.energy(one, Meter(), 2.0)
-    assert [(e["batch"], e["joules_per_image"], e["watts"]) for e in one.samples.energy] == [
+    fake_lane = lane(Fake())
+    fake_lane.samples.batches = {4: [0.002], 16: [0.016]}
+    turns.energy(fake_lane, Meter(), 2.0)
+    assert [(e["batch"], e["joules_per_image"], e["watts"]) for e in fake_lane.samples.energy] == [
         (1, 0.5, 2.5), (4, 0.125, 2.5),
     ]  # fmt: skip
 
@@ -147,8 +147,8 @@ def test_an_engine_that_is_not_installed_is_tried_once(monkeypatch: pytest.Monke
     monkeypatch.setattr(turns, "Worker", refuse)
     group = [lane(None).candidate] * 3
     absent: dict[str, str] = {}
-    with turns.opened(group, {"a/onnxruntime/fp32": Samples()}, absent, None) as (found, left):
-        assert found == [] and left == []
+    with turns.opened(group, {"a/onnxruntime/fp32": Samples()}, absent, None) as (lanes, left):
+        assert lanes == [] and left == []
     assert len(tried) == 1 and absent == {"onnxruntime": "needs openvino"}
 
 
@@ -156,23 +156,23 @@ def test_what_a_model_takes_of_a_gpus_memory_is_seen_around_it_and_does_not_grow
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(turns, "Worker", lambda *args: Fake())
-    one = Candidate(Model("a", "student", (1, 28, 28), "trained"), "tensorrt", "fp16", "", {}, None, gpu=True)
-    samples = {one.id: Samples()}
+    candidate = Candidate(Model("a", "student", (1, 28, 28), "trained"), "tensorrt", "fp16", "", {}, None, gpu=True)
+    samples = {candidate.id: Samples()}
     for _ in range(3):
         used = iter([100.0, 350.0, 350.0, 400.0])
-        with turns.opened([one], samples, {}, lambda used=used: next(used)) as (found, _):
-            found[0].samples.runs = [0.001]
-            turns.batches(found[0], 4, lambda used=used: next(used))
-    assert (samples[one.id].device, samples[one.id].device_largest) == (250.0, 300.0)
+        with turns.opened([candidate], samples, {}, lambda used=used: next(used)) as (lanes, _):
+            lanes[0].samples.runs = [0.001]
+            turns.batches(lanes[0], 4, lambda used=used: next(used))
+    assert (samples[candidate.id].device, samples[candidate.id].device_largest) == (250.0, 300.0)
 
 
 def test_what_finds_no_room_is_left_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "Worker", lambda *args: Fake())
     names = "abc"
     group = [Candidate(Model(name, "student", (1, 28, 28), "trained"), "torch", "fp32", "", {}, None) for name in names]
-    samples = {one.id: Samples() for one in group}
-    with turns.opened(group, samples, {}, None, lambda: False) as (found, left):
-        assert [one.candidate.model.name for one in found] == ["a"] and left == group[1:]
+    samples = {each.id: Samples() for each in group}
+    with turns.opened(group, samples, {}, None, lambda: False) as (lanes, left):
+        assert [each.candidate.model.name for each in lanes] == ["a"] and left == group[1:]
 
 
 def test_a_meter_that_fails_costs_the_energy_alone() -> None:

@@ -72,16 +72,16 @@ def test_a_tiny_vision_transformer_needs_what_its_dimensions_say(tmp_path: Path)
 
     torch.manual_seed(0)
     export_fp32(TwoHeadViT("tiny", 28, 4, 14, 3).eval(), tiny_card(), tmp_path / "vit.onnx")
-    found = flops(tmp_path / "vit.onnx")
+    operations = flops(tmp_path / "vit.onnx")
     tokens, width, depth = 50, 192, 3
     # Of a block: queries, keys and values, the output projection, the two layers of the MLP; and two products of
     # activations.
     block = 2 * tokens * width * (3 * width + width + 4 * width + 4 * width) + 2 * 2 * tokens * tokens * width
-    assert found["Conv"] == 2 * 49 * 16 * width
-    assert found["Gemm"] == 2 * width * (14 + 1)
+    assert operations["Conv"] == 2 * 49 * 16 * width
+    assert operations["Gemm"] == 2 * width * (14 + 1)
     # The last one makes keys and values of all tokens, and the rest of the class token alone.
     last = 2 * width * (tokens * 2 * width + width + width + 8 * width) + 2 * 2 * tokens * width
-    assert found["MatMul"] == (depth - 1) * block + last
+    assert operations["MatMul"] == (depth - 1) * block + last
 
 
 @pytest.mark.parametrize(
@@ -99,9 +99,9 @@ def test_every_engine_is_measured_and_the_best_is_judged(tmp_path: Path, limit: 
         result["candidates"]
     )
     assert result["sgemm_gflops"]["min"] > 0.1
-    for found in result["candidates"].values():
-        assert 0 < found["latency_ms"]["min"] <= found["latency_ms"]["median"] <= found["latency_ms"]["max"]
-    assert result["checks"][0]["ratio"] == min(found["ratio"]["min"] for found in result["candidates"].values())
+    for figures in result["candidates"].values():
+        assert 0 < figures["latency_ms"]["min"] <= figures["latency_ms"]["median"] <= figures["latency_ms"]["max"]
+    assert result["checks"][0]["ratio"] == min(figures["ratio"]["min"] for figures in result["candidates"].values())
 
 
 def test_a_bundle_that_cannot_run_ends_the_benchmark(tmp_path: Path) -> None:

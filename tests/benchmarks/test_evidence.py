@@ -152,7 +152,7 @@ def test_a_plan_that_is_not_there_is_named(tmp_path):
 
 def differences(ours: dict[int, float], theirs: dict[int, float], unlike: bool) -> list[float]:
     sides = ({seed: Sample(value, np.zeros(2)) for seed, value in side.items()} for side in (ours, theirs))
-    return [round(found.value, 6) for found in paired(*sides, unlike)]
+    return [round(difference.value, 6) for difference in paired(*sides, unlike)]
 
 
 def test_differences_are_paired_by_seed_and_a_teacher_stands_beside_all():
@@ -185,8 +185,8 @@ def test_a_figure_of_nothing_is_refused(plan, tmp_path, clinic):
 @pytest.fixture
 def recorded(plan, tmp_path):
     """A plan with the records of its teacher and of a student."""
-    asked = plan()
-    for run in asked.runs:
+    plan_of_runs = plan()
+    for run in plan_of_runs.runs:
         if run.id in ("teacher-s0", "mlcak-s0"):
             teacher = {"run": run.teacher, "sha256": "weights of teacher-s0"} if run.teacher else None
             record = {
@@ -196,7 +196,7 @@ def recorded(plan, tmp_path):
             }  # fmt: skip
             (tmp_path / f"{run.id}.npz").touch()
             (tmp_path / f"{run.id}.json").write_text(json.dumps(record))
-    return asked, tmp_path
+    return plan_of_runs, tmp_path
 
 
 def test_records_of_the_same_settings_data_and_teacher_are_taken(recorded):
@@ -213,11 +213,11 @@ def test_records_of_the_same_settings_data_and_teacher_are_taken(recorded):
     ],
 )
 def test_records_of_others_are_refused(recorded, changes, message):
-    asked, folder = recorded
+    plan_of_runs, folder = recorded
     path = folder / "mlcak-s0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     with pytest.raises(UsageError, match=message) as error:
-        check_records(asked, folder, {"films": "films"})
+        check_records(plan_of_runs, folder, {"films": "films"})
     assert "mlcak-s0.json" in str(error.value)
 
 
@@ -271,9 +271,9 @@ def workers(folder: Path) -> list[str]:
     return subprocess.run(["pgrep", "-f", f"evidence_work.py {folder}"], capture_output=True, text=True).stdout.split()
 
 
-def wait_for(what, seconds: float = 120) -> None:
+def wait_for(condition, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
-    while not what():
+    while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.1)
 
@@ -301,11 +301,11 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     wait_for(lambda: len(list(records.glob("*.json"))) == 7, 400)
     assert "was ended by signal 9: it goes on" in (folder / "log").read_text()
     wait_for(lambda: not (folder / "lock").exists(), 20)
-    made = {path.stem: json.loads(path.read_text()) for path in records.glob("*.json")}
-    assert len({record["commit"] for record in made.values()}) == 1
-    assert all(record["status"] == "done" and len(record["history"]) == 30 for record in made.values())
-    assert {record["teacher"]["sha256"] for record in made.values() if record["teacher"]} == {
-        made["teacher-s0"]["weights"]["sha256"]
+    by_run = {path.stem: json.loads(path.read_text()) for path in records.glob("*.json")}
+    assert len({record["commit"] for record in by_run.values()}) == 1
+    assert all(record["status"] == "done" and len(record["history"]) == 30 for record in by_run.values())
+    assert {record["teacher"]["sha256"] for record in by_run.values() if record["teacher"]} == {
+        by_run["teacher-s0"]["weights"]["sha256"]
     }
     status = run(repository, "--status", "--replicates", "50")
     assert status.returncode == 0, status.stderr
@@ -323,7 +323,7 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     last = run(repository)
     assert last.returncode == 0, last.stderr
     assert "1 of 7 runs are left" in last.stderr
-    assert record_of(records, "vanilla-s1")["teacher"]["sha256"] == made["teacher-s0"]["weights"]["sha256"]
+    assert record_of(records, "vanilla-s1")["teacher"]["sha256"] == by_run["teacher-s0"]["weights"]["sha256"]
     assert np.array_equal(np.load(records / "vanilla-s1.npz")["findings"], before)
 
     # Other settings, films or weights are another plan.
@@ -350,7 +350,7 @@ def test_trainings_outlive_kills_changes_of_the_code_and_the_loss_of_their_folde
     other = run(repository, plan="other.toml")
     assert other.returncode == 0, other.stderr
     theirs = json.loads((records.parent / "other" / "mlcak-s0.json").read_text())
-    assert len(theirs["history"]) == 1 and theirs["teacher"]["sha256"] != made["teacher-s0"]["weights"]["sha256"]
+    assert len(theirs["history"]) == 1 and theirs["teacher"]["sha256"] != by_run["teacher-s0"]["weights"]["sha256"]
     started = json.loads((records.parent / "other" / "none-s0.json").read_text())
     taught = json.loads((records.parent / "other" / "teacher-s0.json").read_text())["weights"]["sha256"]
     assert started["start"] == {"run": "teacher-s0", "sha256": taught}

@@ -77,14 +77,14 @@ def test_the_ends_of_an_interval_do_not_depend_on_the_draw():
 
 
 def test_seeds_are_averaged_and_widen_the_interval():
-    one, other = sample(0.70, 0.001, 1), sample(0.80, 0.001, 2)
-    both = over_seeds([one, other], seed=0)
+    first, other = sample(0.70, 0.001, 1), sample(0.80, 0.001, 2)
+    both = over_seeds([first, other], seed=0)
     assert both.value == pytest.approx(0.75)
     assert np.median(both.replicates) == pytest.approx(0.75, abs=0.01)
     # Of two values next to nothing is known: 12.7 standard errors of 0.05 to either side.
     assert 2 * 8 * 0.05 < both.interval.high - both.interval.low < 2 * 20 * 0.05
-    alone = over_seeds([one], seed=5)
-    assert np.array_equal(alone.replicates, one.replicates)
+    alone = over_seeds([first], seed=5)
+    assert np.array_equal(alone.replicates, first.replicates)
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
@@ -93,10 +93,10 @@ def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(seeds):
     fixed = np.zeros(1000)
     held = 0
     for trial in range(400):
-        found = over_seeds(
+        interval = over_seeds(
             [Sample(value, value + fixed) for value in rng.normal(0.8, 0.01, seeds)], seed=trial
         ).interval
-        held += found.low <= 0.8 <= found.high
+        held += interval.low <= 0.8 <= interval.high
     assert held / 400 == pytest.approx(0.95, abs=0.03)
 
 
@@ -106,8 +106,8 @@ def test_a_difference_is_paired_by_seed():
     pairs = paired(ours, theirs)
     assert [pair.value for pair in pairs] == pytest.approx([0.01, 0.01])
     # The seeds differ by 0.09, their differences by nothing: the interval is as narrow as the films allow.
-    found = over_seeds(pairs, seed=0).interval
-    assert found.low == pytest.approx(0.01) and found.high == pytest.approx(0.01)
+    interval = over_seeds(pairs, seed=0).interval
+    assert interval.low == pytest.approx(0.01) and interval.high == pytest.approx(0.01)
     assert len(paired({3: sample(0.9)}, theirs, unlike=True)) == 3
     with pytest.raises(ValueError, match="several teachers"):
         paired(ours, theirs, unlike=True)

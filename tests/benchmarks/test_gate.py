@@ -43,7 +43,7 @@ def test_rates_are_counted_of_the_split_of_other_data_and_of_other_things(comple
     # What the bundle learnt from is "clinic"; the films of the other set are another's.
     assert list(result["other_data"]) == ["films"]
     assert result["other_data"]["films"]["images"] == len(films.rows("test"))
-    found = result["others"]
-    assert (found["images"], found["unreadable"]) == (2, 1), "a copy counts once"
-    assert found["reasons"]["tiny"] == 1 and found["refused"] + len(found["taken"]) == 2
+    of_others = result["others"]
+    assert (of_others["images"], of_others["unreadable"]) == (2, 1), "a copy counts once"
+    assert of_others["reasons"]["tiny"] == 1 and of_others["refused"] + len(of_others["taken"]) == 2
     assert result["others_by_pixels"]["images"] == 1

@@ -38,7 +38,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small model of random weights. Not to be changed."""
     folder = tmp_path_factory.mktemp("peers")
     with pytest.MonkeyPatch.context() as patch:
@@ -54,9 +54,9 @@ def images(count: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).random((count, channels, SIDE, SIDE), np.float32)
 
 
-def test_both_engines_run_the_same_model_on_any_batch(models: ModuleType, made: Path) -> None:
-    exported = models.open_onnx(made / f"{SMALL}.onnx", 1)
-    checkpoint = models.open_torch(SMALL, made / f"{SMALL}.safetensors", 1)
+def test_both_engines_run_the_same_model_on_any_batch(models: ModuleType, folder: Path) -> None:
+    exported = models.open_onnx(folder / f"{SMALL}.onnx", 1)
+    checkpoint = models.open_torch(SMALL, folder / f"{SMALL}.safetensors", 1)
     for count in (1, 3):
         ours, theirs = exported.run(images(count)), checkpoint.run(images(count))
         assert ours.findings.shape == (count, 1000)
@@ -64,14 +64,14 @@ def test_both_engines_run_the_same_model_on_any_batch(models: ModuleType, made: 
 
 
 def test_pixels_and_columns_are_those_of_the_model(models: ModuleType) -> None:
-    seen = []
+    batches = []
 
     def compute(batch: np.ndarray) -> list[np.ndarray]:
-        seen.append(batch)
+        batches.append(batch)
         return [np.array([[1, 2, 3], [6, 5, 4]], np.float32)]
 
     outputs = models.Opened(compute, (-1024.0, 1024.0), [2, 0]).run(np.array([0, 0.5, 1], np.float32))
-    assert seen[0].tolist() == [-1024, 0, 1024] and seen[0].dtype == np.float32
+    assert batches[0].tolist() == [-1024, 0, 1024] and batches[0].dtype == np.float32
     assert outputs.findings.tolist() == [[3, 1], [4, 6]]
     assert outputs.abnormal.tolist() == [3, 6]
 
@@ -84,18 +84,18 @@ def test_weights_that_are_given_are_taken_and_said_to_be_trained(
 
     monkeypatch.setattr(models, "export_plainly", lambda *_: None)  # not what this is about
     theirs = timm.create_model(SMALL, img_size=SIDE).eval()
-    given = tmp_path / "given"
-    given.mkdir()
+    weights_folder = tmp_path / "given"
+    weights_folder.mkdir()
     save = save_file if ending == "safetensors" else torch.save
-    save(theirs.state_dict(), given / f"{SMALL}.{ending}")
+    save(theirs.state_dict(), weights_folder / f"{SMALL}.{ending}")
     assert models.make(SMALL, tmp_path, None, False).weights == "random"
-    peer = models.make(SMALL, tmp_path, given, False)  # replaces it
+    peer = models.make(SMALL, tmp_path, weights_folder, False)  # replaces it
     assert (peer.weights, peer.source) == ("trained", f"{SMALL}.{ending}")
     assert models.make(SMALL, tmp_path, None, False) == peer  # as it lies there
     with torch.inference_mode():
         expected = theirs(torch.from_numpy(images(2))).numpy()
-    found = models.open_torch(SMALL, tmp_path / f"{SMALL}.safetensors", 1).run(images(2)).findings
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    logits = models.open_torch(SMALL, tmp_path / f"{SMALL}.safetensors", 1).run(images(2)).findings
+    np.testing.assert_allclose(logits, expected, atol=1e-6)
 
 
 def test_what_is_no_weights_of_the_model_is_refused(models: ModuleType, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_densenet_of_torchxrayvision_answers_for_the_findings_of_a_data_set(
 
 
 def test_peers_join_the_groups_of_own_models(
-    models: ModuleType, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    models: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peers import run
 
@@ -145,17 +145,17 @@ def test_peers_join_the_groups_of_own_models(
     args = Namespace(
         backend=[], precision=[], peer=[SMALL, models.XRV], weights=None, download=False, student=None, threads=1
     )
-    peers = list(run.candidates(Workspace(tmp_path), args, made, ()))
-    assert [(one.model.name, one.backend, one.opener) for one in peers] == [
+    peers = list(run.candidates(Workspace(tmp_path), args, folder, ()))
+    assert [(each.model.name, each.backend, each.opener) for each in peers] == [
         (SMALL, "torch", "peers.models:open_torch"), (SMALL, "onnxruntime", "peers.models:open_onnx"),
         (models.XRV, "torch", "peers.models:refuse"), (models.XRV, "onnxruntime", "peers.models:refuse"),
     ]  # fmt: skip
     tiny_bundle(tmp_path / "export" / "tiny")
     own, _ = candidates.find(Workspace(tmp_path), [], [], [], 1)
-    groups = [group for group, _ in groupby(candidates.in_order([*own, *peers]), key=lambda one: one.group)]
+    groups = [group for group, _ in groupby(candidates.in_order([*own, *peers]), key=lambda each: each.group)]
     assert len(groups) == len(set(groups)) and ("torch", "fp32") in groups
     args.precision = ["int8"]
-    assert not list(run.candidates(Workspace(tmp_path), args, made, ()))
+    assert not list(run.candidates(Workspace(tmp_path), args, folder, ()))
 
 
 def test_a_student_is_exported_plainly_and_can_be_scored(
@@ -167,23 +167,25 @@ def test_a_student_is_exported_plainly_and_can_be_scored(
     from edgecxr.train.checkpoint import open_checkpoint
 
     monkeypatch.setattr(run, "apart", lambda do, *arguments: (do(*arguments), ""))
-    one = run.student(finished.student, tmp_path, 1)
-    assert one.id == f"{finished.student.name}, plain export/onnxruntime/fp32"
-    assert (one.model.role, one.model.weights, one.model.labels) == ("peer", "trained", finished.prepared.labels)
+    peer = run.student(finished.student, tmp_path, 1)
+    assert peer.id == f"{finished.student.name}, plain export/onnxruntime/fp32"
+    assert (peer.model.role, peer.model.weights, peer.model.labels) == ("peer", "trained", finished.prepared.labels)
     rows = finished.prepared.rows("test")
-    ours = predict(models.open_onnx(**one.arguments), finished.prepared, rows, 28, batch=5)
+    ours = predict(models.open_onnx(**peer.arguments), finished.prepared, rows, 28, batch=5)
     theirs = predict(open_checkpoint(finished.student), finished.prepared, rows, 28)
     np.testing.assert_allclose(ours.findings, theirs.findings, atol=1e-4)
 
 
 @pytest.mark.long
-def test_peers_and_own_models_stand_in_one_record(models: ModuleType, made: Path, clinic: Any, tmp_path: Path) -> None:
+def test_peers_and_own_models_stand_in_one_record(
+    models: ModuleType, folder: Path, clinic: Any, tmp_path: Path
+) -> None:
     absent = tmp_path / "absent"
     absent.mkdir()
     (absent / "torchxrayvision.py").write_text("raise ModuleNotFoundError('No module named torchxrayvision')\n")
     out, root = tmp_path / "record.json", clinic.path.parents[1]
     command = [sys.executable, BENCHMARKS / "peers" / "run.py", tiny_bundle(tmp_path / "tiny").path, "--data", "clinic"]
-    command += ["--peer", models.XRV, "--peer", SMALL, "--folder", made, "--out", out, "--backend", "onnxruntime"]
+    command += ["--peer", models.XRV, "--peer", SMALL, "--folder", folder, "--out", out, "--backend", "onnxruntime"]
     command += ["--threads", "1", "--passes", "1", "--max-batch", "2", "--replicates", "100"]
     environment = os.environ | {"EDGECXR_RUNS": str(root), "PYTHONPATH": str(absent)}
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, env=environment, timeout=300)

@@ -31,10 +31,10 @@ def test_each_file_has_its_drop_and_its_size(complete, films, tmp_path, limit, c
     record = json.loads((tmp_path / "record.json").read_text())
     (result,) = record["results"]
     assert list(result["files"]) == ["fp16", "int8"]
-    for found in result["files"].values():
-        drop = found["auroc_drop"]["findings"]
+    for comparison in result["files"].values():
+        drop = comparison["auroc_drop"]["findings"]
         assert drop["low"] <= drop["auroc"] <= drop["high"]
-        assert found["images"] == len(films.rows("test"))
+        assert comparison["images"] == len(films.rows("test"))
     assert result["bytes"]["int8"] < result["bytes"]["fp16"] < result["bytes"]["fp32"]
     assert result["checks"][0]["pass"] is (code == 0)
     assert ("limit exceeded" in done.stderr) is (code == 6)

@@ -23,8 +23,8 @@ def test_three_receivers_are_measured_in_turn(tmp_path: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "receive.py"), "--films", "1", "--mib", "0.2", "--senders", "2"]
     done = subprocess.run([*command, "--rounds", "1", "--out", str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode in (0, 6), done.stderr
-    one, many = json.loads(out.read_text())["results"]
+    single, many = json.loads(out.read_text())["results"]
     kinds = ("node", "plain", "storescp")
-    assert all(part[kind]["films_per_s"]["median"] > 0 for part in (one, many) for kind in kinds)
-    assert [check["name"] for check in one["checks"] + many["checks"]] == ["one", "many", "memory"]
+    assert all(part[kind]["films_per_s"]["median"] > 0 for part in (single, many) for kind in kinds)
+    assert [check["name"] for check in single["checks"] + many["checks"]] == ["one", "many", "memory"]
     assert many["films"] == 2

@@ -98,7 +98,7 @@ def test_help_names_every_option(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (("--bundles", "student"), "--wheel"),
         (("--wheel", "gone.whl", "--bundles", "student"), "gone.whl is not there"),
@@ -118,11 +118,11 @@ def test_help_names_every_option(run: Run) -> None:
         ((*USUAL, "--out", "student/card.json"), "cannot be made"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(run: Run, args: tuple[str, ...], said: str) -> None:
+def test_what_is_wrong_is_said_in_one_line(run: Run, args: tuple[str, ...], message: str) -> None:
     done = run(*args)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ") and said in line
+    assert line.startswith("error: ") and message in line
 
 
 def test_one_file_is_left_and_the_second_run_installs_nothing(run: Run, tmp_path: Path) -> None:

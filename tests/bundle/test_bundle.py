@@ -296,9 +296,9 @@ def test_files_that_are_not_listed_are_named(folder: Path, tmp_path: Path) -> No
 def test_an_engine_of_this_device_is_said_to_be(folder: Path, tmp_path: Path) -> None:
     from unittest import mock
 
-    from edgecxr.bundle.engine_record import EngineRecord, Here
+    from edgecxr.bundle.engine_record import EngineEnvironment, EngineRecord
 
-    here = Here("GPU", "8.7", "tensorrt", "10.3.0")
+    here = EngineEnvironment("GPU", "8.7", "tensorrt", "10.3.0")
     record = EngineRecord("fp16", here, "model.onnx", "0" * 64, "0" * 64, 2, (1, 1, 1), None, 1.0, "strong")
     (folder / "engines").mkdir()
     (folder / "engines" / "fp16.engine").write_text("{}")
@@ -356,13 +356,13 @@ HOSTILE: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "said"), HOSTILE, ids=lambda value: str(value)[:40])
-def test_a_card_that_cannot_be_is_refused_by_name(folder: Path, key: str, value: Any, said: str) -> None:
+@pytest.mark.parametrize(("key", "value", "message"), HOSTILE, ids=lambda value: str(value)[:40])
+def test_a_card_that_cannot_be_is_refused_by_name(folder: Path, key: str, value: Any, message: str) -> None:
     card = json.loads((folder / "card.json").read_text()) | {key: value}
     seal(folder, json.dumps(card))
     with pytest.raises(ModelError, match=r"card\.json is not a model") as caught:
         Bundle.open(folder)
-    assert said in str(caught.value) and len(str(caught.value)) < 400
+    assert message in str(caught.value) and len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ def test_a_card_with_values_of_the_wrong_kind_is_refused(wrong):
 
 def test_the_model_file_of_another_bundle_is_refused_even_with_its_checksum(tmp_path):
     tiny_bundle(tmp_path / "one")
-    one = Bundle.open(tmp_path / "one")
-    name, facts = next(iter(one.card.artefacts.items()))
-    stated = json.loads(one.card.to_json())
+    bundle = Bundle.open(tmp_path / "one")
+    name, facts = next(iter(bundle.card.artefacts.items()))
+    stated = json.loads(bundle.card.to_json())
     stated["artefacts"][name] = facts | {"sha256": "0" * 64}
-    shutil.copy(one.path / name, tmp_path / name)
+    shutil.copy(bundle.path / name, tmp_path / name)
     other = write_bundle(tmp_path / "two", ModelCard.from_json(json.dumps(stated), "x"), {name: tmp_path / name})
     with pytest.raises(ModelError, match=r"not the file that card\.json describes"):
         other.artefact("fp32")

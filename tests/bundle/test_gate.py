@@ -19,10 +19,10 @@ def test_the_distance_is_that_of_mahalanobis_for_the_whole_covariance() -> None:
     components = np.linalg.qr(rng.normal(size=(6, 6)))[0][:2]
     variances, rest, mean = np.array([9.0, 4.0]), 0.25, rng.normal(size=6)
     covariance = rest * np.eye(6) + components.T @ np.diag(variances - rest) @ components
-    found = Gate(mean, components, variances, rest, 1.0, 1.0).distances(films := rng.normal(size=(5, 6)))
+    distances = Gate(mean, components, variances, rest, 1.0, 1.0).distances(films := rng.normal(size=(5, 6)))
     away = films - mean
     expected = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
-    np.testing.assert_allclose(found, np.sqrt(expected / 6), rtol=1e-9)
+    np.testing.assert_allclose(distances, np.sqrt(expected / 6), rtol=1e-9)
 
 
 def test_every_reason_of_the_gate_is_a_reason() -> None:
@@ -47,9 +47,9 @@ def changed(folder: Path, content: bytes | None = None, **facts: object) -> Bund
 
 
 def test_a_bundle_gives_back_its_gate(tmp_path: Path) -> None:
-    found = load_gate(tiny_bundle(tmp_path / "model", gate=tiny_gate(1.5, 1.2)), "fp32")
-    assert found is not None and (found.threshold, found.usual) == (1.5, 1.2)
-    np.testing.assert_allclose(found.distances(np.array([[1, 1, 1, 1], [2, 0, 0, 0]], np.float32)), [1, 1])
+    gate = load_gate(tiny_bundle(tmp_path / "model", gate=tiny_gate(1.5, 1.2)), "fp32")
+    assert gate is not None and (gate.threshold, gate.usual) == (1.5, 1.2)
+    np.testing.assert_allclose(gate.distances(np.array([[1, 1, 1, 1], [2, 0, 0, 0]], np.float32)), [1, 1])
     assert load_gate(tiny_bundle(tmp_path / "before", gate={}), "fp32") is None
 
 

@@ -23,7 +23,7 @@ from edgecxr.bundle.onnx_operators import RULES
 from edgecxr.errors import EdgeCxrError
 from edgecxr.infer.predictor import Predictor
 from tests.bundle.test_bundle import FILM, seal
-from tests.bundle.test_model_file import BOMBS, Odd, is_harmless, outputs_of
+from tests.bundle.test_model_file import BOMBS, OddEncoder, is_harmless, outputs_of
 from tests.tiny_bundle import tiny_bundle
 
 COUNT = 2000
@@ -36,7 +36,7 @@ def changed(model: onnx.ModelProto, odd: random.Random) -> bytes:
     """Return a model with something else in it than an export has, or encoded in another way."""
     kind = odd.randrange(8)
     if kind == 0:
-        return Odd(odd.getrandbits(32), odd.choice([0.001, 0.01, 0.1])).message(model)
+        return OddEncoder(odd.getrandbits(32), odd.choice([0.001, 0.01, 0.1])).message(model)
     if kind == 1:
         content = bytearray(model.SerializeToString())
         for _ in range(odd.randint(1, 4)):
@@ -109,8 +109,8 @@ def in_a_process(folder: Path) -> tuple[str, float]:
             os.write(write, traceback.format_exc().encode()[-2000:])
         os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as told:
-        answer = told.read().decode()
+    with os.fdopen(read, "rb") as pipe:
+        answer = pipe.read().decode()
     _, status = os.waitpid(child, 0)
     return answer or f"ended with {status}", time.monotonic() - start
 

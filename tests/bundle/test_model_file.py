@@ -158,7 +158,7 @@ def varint(value: int, extra: int = 0) -> bytes:
     return bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
 
 
-class Odd:
+class OddEncoder:
     """Encodes a message as any parser reads it, now and then in an unusual way."""
 
     def __init__(self, seed: int, rate: float) -> None:
@@ -173,7 +173,7 @@ class Odd:
     def block(self, field: FieldDescriptor, data: bytes) -> bytes:
         return self.number(field.number << 3 | 2) + self.number(len(data)) + data
 
-    def one(self, field: FieldDescriptor, value: Any) -> bytes:
+    def encoded(self, field: FieldDescriptor, value: Any) -> bytes:
         if field.message_type and self.seldom():  # a parser joins what comes in pieces
             pieces = type(value)(), type(value)()
             for piece in pieces:
@@ -198,7 +198,7 @@ class Odd:
             if integers and packs != self.seldom():
                 parts.append(self.block(field, b"".join(map(self.number, values))))
             else:
-                parts.extend(self.one(field, each) for each in values)
+                parts.extend(self.encoded(field, each) for each in values)
             if self.seldom() and not field.is_repeated and not field.message_type:
                 parts.append(parts[-1])  # the last one counts
         if self.seldom():
@@ -220,12 +220,12 @@ def messages(message: Any) -> Iterator[Any]:
 def is_harmless(content: bytes) -> bool:
     """Return whether onnx's own parser sees nothing in a model that an engine should not."""
     model = onnx.load_model_from_string(content)
-    found = list(messages(model))
+    parts = list(messages(model))
     return (
-        not any(isinstance(m, TensorProto) and (m.external_data or m.data_location) for m in found)
-        and all(m.op_type in RULES and not m.domain for m in found if isinstance(m, onnx.NodeProto))
-        and sum(isinstance(m, onnx.GraphProto) for m in found) == 1
-        and not any(isinstance(m, (onnx.FunctionProto, onnx.SparseTensorProto)) for m in found)
+        not any(isinstance(m, TensorProto) and (m.external_data or m.data_location) for m in parts)
+        and all(m.op_type in RULES and not m.domain for m in parts if isinstance(m, onnx.NodeProto))
+        and sum(isinstance(m, onnx.GraphProto) for m in parts) == 1
+        and not any(isinstance(m, (onnx.FunctionProto, onnx.SparseTensorProto)) for m in parts)
     )
 
 
@@ -244,7 +244,7 @@ def test_no_encoding_hides_anything(tiny: onnx.ModelProto, seed: int, rate: floa
     model.CopyFrom(tiny)
     if hostile:
         model.graph.initializer.append(away())
-    content = Odd(seed, rate).message(model)
+    content = OddEncoder(seed, rate).message(model)
     if is_taken(content):
         assert not hostile and is_harmless(content)
     else:
@@ -419,11 +419,11 @@ def test_only_a_file_is_read(tmp_path: Path) -> None:
         ModelFile.read(tmp_path / "large")
 
 
-@pytest.mark.parametrize("what", ["pipe", "zero", "folder"])
-def test_weights_beside_a_model_are_never_opened(tmp_path: Path, what: str, model: onnx.ModelProto) -> None:
+@pytest.mark.parametrize("kind", ["pipe", "zero", "folder"])
+def test_weights_beside_a_model_are_never_opened(tmp_path: Path, kind: str, model: onnx.ModelProto) -> None:
     folder = tiny_bundle(tmp_path / "bundle").path
     place = folder / "weights.bin"
-    {"pipe": os.mkfifo, "zero": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[what](place)
+    {"pipe": os.mkfifo, "zero": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir}[kind](place)
     model.graph.initializer.append(away())
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match=ELSEWHERE):

@@ -25,12 +25,12 @@ MIB = 1 << 20
 
 
 def tensor(dims: list[int], kind: int, store: str) -> TensorProto:
-    made = TensorProto(name="odd", dims=dims, data_type=kind)
+    proto = TensorProto(name="odd", dims=dims, data_type=kind)
     if store == "raw":
-        made.raw_data = b""
+        proto.raw_data = b""
     elif store == "some":
-        made.raw_data = bytes(8)
-    return made
+        proto.raw_data = bytes(8)
+    return proto
 
 
 def as_constant(model: onnx.ModelProto, odd: TensorProto) -> None:

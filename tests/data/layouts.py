@@ -264,8 +264,8 @@ def vinbigdata_layout(folder: Path, ending: str = ".dicom") -> Path:
     rows = [
         (image, name, number, reader, *box)
         for image, readers in VINBIGDATA_ROWS.items()
-        for reader, found in readers.items()
-        for name, number, *box in found
+        for reader, findings in readers.items()
+        for name, number, *box in findings
     ]
     table(folder / "train.csv", VINBIGDATA_HEADER, rows)
     for index, image in enumerate(VINBIGDATA_ROWS):

@@ -28,7 +28,7 @@ def named(prepared: Prepared, kind: str) -> Prepared:
 
 
 @pytest.mark.parametrize(
-    ("learnt", "tried", "split", "seen"),
+    ("learnt", "tried", "split", "has_seen"),
     [
         ("nih", "chestmnist", "test", True),
         ("chestmnist", "nih", "test", True),
@@ -47,25 +47,25 @@ def named(prepared: Prepared, kind: str) -> Prepared:
     ],
 )
 def test_the_same_films_under_another_division_are_told(
-    clinic: Prepared, tmp_path: Path, learnt: str, tried: str, split: str, seen: bool
+    clinic: Prepared, tmp_path: Path, learnt: str, tried: str, split: str, has_seen: bool
 ) -> None:
     data = {"name": "learnt", "hash": "other", "train_hash": "other", "provenance": {"kind": learnt}}
     prepared = named(clinic, tried)
     packed = pack(prepared, split, None, tmp_path / "films.npz")
-    for one in (prepared, packed):
-        assert bool(seen_films("model", data, one, split)) == seen
-        assert not seen_films("model", data | {"hash": clinic.hash}, one, split)
+    for films in (prepared, packed):
+        assert bool(seen_films("model", data, films, split)) == has_seen
+        assert not seen_films("model", data | {"hash": clinic.hash}, films, split)
         if learnt == tried:
             # Of other labels, say, but the same films to learn from; or of before that was written down.
-            assert not seen_films("model", data | {"train_hash": "its own"}, one, split)
-            assert not seen_films("model", {**data, "train_hash": None}, one, split)
+            assert not seen_films("model", data | {"train_hash": "its own"}, films, split)
+            assert not seen_films("model", {**data, "train_hash": None}, films, split)
 
 
 def test_films_in_several_splits_are_told_of_a_pack_too(clinic: Prepared, tmp_path: Path) -> None:
     data = {"name": "clinic", "hash": clinic.hash}
     leaky = dataclasses.replace(clinic, info=clinic.info | {"duplicates": {"images": 1, "across_splits": 2}})
-    for one in (leaky, pack(leaky, "test", None, tmp_path / "films.npz")):
-        assert "2 images of " in seen_films("model", data, one, "test")
+    for films in (leaky, pack(leaky, "test", None, tmp_path / "films.npz")):
+        assert "2 images of " in seen_films("model", data, films, "test")
     assert not seen_films("model", data, clinic, "test")
 
 
@@ -93,9 +93,9 @@ def test_evaluate_says_it_on_the_terminal_and_in_the_record(tmp_path: Path) -> N
     ):
         assert (done := edgecxr(*command, runs=runs)).code == 0, done
     typed = edgecxr("evaluate", "--data", "chestmnist", "--json", runs=runs)
-    said = "has learnt from 'nih', which divides the same films otherwise than 'chestmnist': its training films may"
-    assert typed.code == 0 and f"warning: teacher-tiny-224-nih {said}" in typed.err
-    assert said in json.loads(typed.out)["warning"]
+    warning = "has learnt from 'nih', which divides the same films otherwise than 'chestmnist': its training films may"
+    assert typed.code == 0 and f"warning: teacher-tiny-224-nih {warning}" in typed.err
+    assert warning in json.loads(typed.out)["warning"]
     own = edgecxr("evaluate", "--json", runs=runs)
     assert own.code == 0 and "learnt from" not in own.err + own.out
     # These made-up films repeat each other, in a data set's own splits, too.

@@ -40,8 +40,8 @@ def test_bce_of_half_precision_logits_is_taken_in_float32():
 
 
 def test_both_tasks_are_supervised_each_by_its_own_targets():
-    seen = Trace(torch.tensor([[3.0], [-3.0]]), torch.tensor([0.0, -1.0]), [])
-    parts = supervised(seen, torch.tensor([[1.0], [0.0]]), torch.tensor([math.nan, 1.0]))
+    trace = Trace(torch.tensor([[3.0], [-3.0]]), torch.tensor([0.0, -1.0]), [])
+    parts = supervised(trace, torch.tensor([[1.0], [0.0]]), torch.tensor([math.nan, 1.0]))
     assert parts["bce_findings"].item() == pytest.approx(math.log1p(math.exp(-3)), rel=1e-5)
     assert parts["bce_abnormal"].item() == pytest.approx(math.log1p(math.e), rel=1e-5)
 

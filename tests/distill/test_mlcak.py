@@ -24,8 +24,8 @@ def test_equations_1_to_3_with_a_deeper_teacher_of_a_finer_grid():
     (ours_f, ours_a, ours), (theirs_f, theirs_a, theirs) = arrays(student), arrays(teacher)
     knowledge = mse(np.mean(ours, axis=0), halved(np.mean(theirs, axis=0)))
     expected = [mse(ours_f, theirs_f), mse(ours_a, theirs_a), knowledge]
-    got = [losses[name].item() for name in ("kd_findings", "kd_abnormal", "kd_knowledge")]
-    assert got == pytest.approx(expected, rel=1e-5)
+    values = [losses[name].item() for name in ("kd_findings", "kd_abnormal", "kd_knowledge")]
+    assert values == pytest.approx(expected, rel=1e-5)
     assert losses["distillation"].item() == pytest.approx(np.dot(expected, [0.5, 2.0, 3.0]), rel=1e-5)
 
 

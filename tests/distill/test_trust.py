@@ -65,10 +65,10 @@ def test_what_validation_cannot_judge_counts_as_without_the_option():
 @given(count=st.integers(4, 40), labels=st.integers(1, 3), seed=st.integers(0, 99))
 def test_weights_are_from_0_to_1_and_only_the_order_of_logits_matters(count, labels, seed):
     some = films(count, labels, seed)
-    one, other = (logits(some, [1.0] * (labels + 1), seed + place) for place in (1, 2))
-    weights = trust_weights(some, one, other, 50)
+    first, other = (logits(some, [1.0] * (labels + 1), seed + place) for place in (1, 2))
+    weights = trust_weights(some, first, other, 50)
     assert len(weights) == labels + 1 and all(0 <= weight <= 1 for weight in weights)
-    assert trust_weights(some, one * 2, other * 4, 50) == weights
+    assert trust_weights(some, first * 2, other * 4, 50) == weights
 
 
 @pytest.mark.parametrize("method", [Mlcak, Vanilla, Hinton])

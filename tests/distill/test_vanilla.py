@@ -57,8 +57,8 @@ def test_logits_that_no_probability_can_hold_stay_finite():
 @pytest.mark.parametrize("method", [Vanilla, Hinton])
 def test_width_depth_and_grid_do_not_matter(method):
     student, teacher = random_trace(2, 3, 2, 4, 5, seed=0), random_trace(2, 3, 7, 16, 9, seed=1)
-    made = method(setup(student, teacher))
-    assert list(made.parameters()) == []
-    made(student, teacher)["distillation"].backward()
+    vanilla = method(setup(student, teacher))
+    assert list(vanilla.parameters()) == []
+    vanilla(student, teacher)["distillation"].backward()
     assert student.findings.grad.abs().sum() > 0
     assert [block.grad for block in student.blocks] == [None, None]

@@ -47,5 +47,5 @@ def halved(tokens: np.ndarray) -> np.ndarray:
     return np.concatenate([tokens[:, :1], patches], axis=1)
 
 
-def mse(one: np.ndarray, other: np.ndarray) -> float:
-    return float(((one - other) ** 2).mean())
+def mse(ours: np.ndarray, other: np.ndarray) -> float:
+    return float(((ours - other) ** 2).mean())

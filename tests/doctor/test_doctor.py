@@ -17,7 +17,7 @@ from edgecxr.doctor.ask import Answer
 from edgecxr.doctor.listing import STATUSES, Row, as_json, as_text, exit_code, guarded
 from edgecxr.workers.confine import landlock_version
 from edgecxr.workspace import Workspace
-from tests.cli_workspace import Typed, edgecxr
+from tests.cli_workspace import CommandResult, edgecxr
 from tests.tiny_bundle import tiny_bundle
 
 GOOD = {
@@ -33,28 +33,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> dict[str, Answer]:
     answers = dict(GOOD)
     monkeypatch.setattr(examine, "ask", lambda name, _: answers[name])
     monkeypatch.setattr(
-        examine.engines, "wanted", lambda: [name for name in answers if name not in ("decoders", "isolation")]
+        examine.engines, "probes", lambda: [name for name in answers if name not in ("decoders", "isolation")]
     )
     return answers
 
 
-def rows_of(typed: Typed) -> dict[str, dict]:
+def rows_of(typed: CommandResult) -> dict[str, dict]:
     return {f"{row['section']}/{row['name']}": row for row in json.loads(typed.out)["rows"]}
 
 
 def test_json_is_one_object_of_the_documented_form(quick, tmp_path: Path) -> None:
     typed = edgecxr("doctor", "--json", runs=tmp_path / "runs")
     assert (typed.code, typed.err, typed.out.count("\n")) == (0, "", 1)
-    found = json.loads(typed.out)
-    assert set(found) == {"format", "edgecxr", "status", "exit_code", "rows"}
-    assert (found["format"], found["exit_code"]) == (1, 0)
-    for row in found["rows"]:
+    report = json.loads(typed.out)
+    assert set(report) == {"format", "edgecxr", "status", "exit_code", "rows"}
+    assert (report["format"], report["exit_code"]) == (1, 0)
+    for row in report["rows"]:
         assert set(row) == {"section", "name", "status", "value", "remedy", "commands", "facts"}
         assert row["status"] in STATUSES and (row["status"] == "ok") <= (row["commands"] == [])
         assert row["remedy"] or row["status"] == "ok"
-    sections = list(dict.fromkeys(row["section"] for row in found["rows"]))
+    sections = list(dict.fromkeys(row["section"] for row in report["rows"]))
     assert sections == ["system", "gpu", "engines", "workspace", "packages", "node"]  # no decoders were made up
-    keys = [(row["section"], row["name"]) for row in found["rows"]]
+    keys = [(row["section"], row["name"]) for row in report["rows"]]
     assert len(keys) == len(set(keys))
 
 
@@ -250,11 +250,11 @@ def test_it_loads_nothing_that_it_looks_at(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", TYPE], env=environment, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
-    found = json.loads(ended.stdout)
-    assert ended.returncode == found["exit_code"]
-    decoders = [row for row in found["rows"] if row["section"] == "decoders"]
+    report = json.loads(ended.stdout)
+    assert ended.returncode == report["exit_code"]
+    decoders = [row for row in report["rows"] if row["section"] == "decoders"]
     assert len(decoders) == 16 and {row["status"] for row in decoders} == {"ok"}
-    (isolation,) = (row for row in found["rows"] if row["name"] == "isolation")
+    (isolation,) = (row for row in report["rows"] if row["name"] == "isolation")
     assert isolation["facts"]["possible"] == [] and isolation["status"] == "ok"
     assert set(isolation["facts"]["by"]) == {"seccomp", *(["Landlock"] if landlock_version() else [])}
     assert isolation["facts"]["landlock"] == landlock_version()

@@ -41,13 +41,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return install
 
 
-def answers(**given: Answer):
-    return lambda name: given.get(name)
+def answers(**by_name: Answer):
+    return lambda name: by_name.get(name)
 
 
 def torch_row(gpus: list[Gpu], **facts) -> Row:
-    known = {"version": "2.9.0", "cuda": "13.0", "architectures": CU130, "usable": True, "devices": []} | facts
-    (row,) = engines.torch(answers(torch=Answer(known)), gpus)
+    torch_facts = {"version": "2.9.0", "cuda": "13.0", "architectures": CU130, "usable": True, "devices": []} | facts
+    (row,) = engines.torch(answers(torch=Answer(torch_facts)), gpus)
     return row
 
 
@@ -164,12 +164,12 @@ def test_buffers_without_graphs_are_said_and_what_has_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cuda", "wanted"), [("12.4", "'cuda-python<13'"), ("13.0", "'cuda-python<14'"), (None, "cuda-python")]
+    ("cuda", "package"), [("12.4", "'cuda-python<13'"), ("13.0", "'cuda-python<14'"), (None, "cuda-python")]
 )
-def test_what_is_to_be_installed_fits_the_driver(tmp_path: Path, cuda: str | None, wanted: str) -> None:
+def test_what_is_to_be_installed_fits_the_driver(tmp_path: Path, cuda: str | None, package: str) -> None:
     server = Gpu("NVIDIA H200", "9.0", cuda=cuda)
     (row,) = engines.buffers(answers(tensorrt=Answer({"version": "10.3.0"})), [server])
-    assert row.commands[0].endswith(f"install {wanted}")
+    assert row.commands[0].endswith(f"install {package}")
     (row,) = engines.tensorrt(answers(), [server], tmp_path)
     assert ("tensorrt-cu12" in str(row.commands)) is (cuda == "12.4")
 

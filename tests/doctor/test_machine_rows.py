@@ -61,8 +61,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def look(root: Path) -> tuple[list[Gpu], list[Row]]:
-    found = gpu.gpus(root)
-    return list(found.found), doctor.gpu_rows(found, root)
+    gpus = gpu.gpus(root)
+    return list(gpus.usable), doctor.gpu_rows(gpus, root)
 
 
 def only(rows) -> Row:
@@ -89,7 +89,7 @@ def test_several_gpus_and_one_without_memory_of_its_own(smi, tmp_path: Path) -> 
     smi(TWO)
     gpus, rows = look(tmp_path)
     assert [row.name for row in rows] == ["gpu 0", "gpu 1"]
-    assert [found.memory_mib for found in gpus] == [23034, None]
+    assert [each.memory_mib for each in gpus] == [23034, None]
 
 
 def test_a_driver_that_fails_is_a_warning_with_its_own_words(smi, tmp_path: Path) -> None:
@@ -144,8 +144,8 @@ def jetson(tmp_path: Path) -> Path:
 def test_a_jetson(jetson: Path, smi) -> None:
     smi(None)
     gpus, rows = look(jetson)
-    found = only(gpus)
-    assert (found.capability, found.cuda, found.driver, found.jetson) == ("8.7", "12.6.68", "Jetson Linux 36.4.3", True)
+    orin = only(gpus)
+    assert (orin.capability, orin.cuda, orin.driver, orin.jetson) == ("8.7", "12.6.68", "Jetson Linux 36.4.3", True)
     assert [row.status for row in rows] == ["ok", "ok"]
     assert rows[1].facts == {"mode": "2", "governor": "schedutil"} and "sudo jetson_clocks" in rows[1].value
     board = {row.name: row for row in doctor.system_rows(jetson)}["board"]

@@ -23,23 +23,23 @@ class Gpu:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.loads = GPU["onnxruntime-tensorrt"]
-        self.asked: list[Any] = []
+        self.requested: list[Any] = []
         self.fallback = True
         self.wrong: Callable[[list[np.ndarray], list[int]], None] | None = None
         session = onnxruntime.InferenceSession
 
-        def made(path: str, options: Any, providers: Sequence[Any], enable_fallback: bool = True) -> Any:
+        def cpu_session(path: str, options: Any, providers: Sequence[Any], enable_fallback: bool = True) -> Any:
             names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
             if names != ["CPUExecutionProvider"]:
-                self.asked, self.fallback = list(providers), enable_fallback
-            made = session(path, options, providers=["CPUExecutionProvider"])
+                self.requested, self.fallback = list(providers), enable_fallback
+            real = session(path, options, providers=["CPUExecutionProvider"])
             # As ONNX Runtime does it: what cannot be loaded is missing here, and nothing is raised.
-            made.get_providers = lambda: [name for name in names if name in self.loads]
+            real.get_providers = lambda: [name for name in names if name in self.loads]
             if names[0] == TENSORRT:
-                made.run = self._run(made.run)
-            return made
+                real.run = self._run(real.run)
+            return real
 
-        monkeypatch.setattr(onnxruntime, "InferenceSession", made)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", cpu_session)
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU["onnxruntime-tensorrt"])
         monkeypatch.setattr(onnxruntime, "preload_dlls", lambda **_: None, raising=False)
 
@@ -56,4 +56,4 @@ class Gpu:
         return run
 
     def options(self, number: int = 0) -> dict[str, Any]:
-        return self.asked[number][1]
+        return self.requested[number][1]

@@ -142,8 +142,8 @@ def test_infer_says_what_it_takes_once_and_names_it_in_each_line(
 ) -> None:
     monkeypatch.setenv("EDGECXR_STATE", str(tmp_path / "state"))
     path = write(film(np.tile(np.linspace(0, 200, 80), (70, 1)).astype(np.uint8)), tmp_path)
-    asked = ("infer", path, "--model", whole.path, "--precision", "auto", "--json")
-    first, second = (edgecxr(*asked, runs=tmp_path) for _ in range(2))
+    command = ("infer", path, "--model", whole.path, "--precision", "auto", "--json")
+    first, second = (edgecxr(*command, runs=tmp_path) for _ in range(2))
     lines = [json.loads(ended.out) for ended in (first, second)]
     assert lines[0]["precision"] == lines[1]["precision"] and lines[0]["precision"] in ("fp32", "int8")
     assert (first.err.count("precision: "), second.err.count("precision: ")) == (1, 0)
@@ -160,12 +160,12 @@ def test_a_file_of_results_goes_on_in_its_precision(
     pixels = np.tile(np.linspace(0, 200, 80), (70, 1)).astype(np.uint8)
     films = [write(film(pixels), tmp_path, name) for name in ("a.dcm", "b.dcm")]
     results = tmp_path / "results.jsonl"
-    asked = ("--model", whole.path, "--json", "--resume", results)
-    assert edgecxr("infer", films[0], *asked, "--precision", kept, runs=tmp_path).code == 0
+    options = ("--model", whole.path, "--json", "--resume", results)
+    assert edgecxr("infer", films[0], *options, "--precision", kept, runs=tmp_path).code == 0
     monkeypatch.setattr(
         module, "_measured", lambda *_: {kept: 9.0} | {other: 1.0 for other in module.CHOICES if other != kept}
     )
-    assert edgecxr("infer", *films, *asked, "--precision", "auto", runs=tmp_path).code == 0
+    assert edgecxr("infer", *films, *options, "--precision", "auto", runs=tmp_path).code == 0
     assert [json.loads(line)["precision"] for line in results.read_text().splitlines()] == [kept, kept]
 
 

@@ -169,8 +169,8 @@ def test_a_provider_that_was_not_built_in_is_a_missing_package(
 def test_a_gpu_provider_that_loads_is_asked_for_and_nothing_may_replace_it(backend: str, model: Path, gpu: Gpu) -> None:
     outputs = open_backend(backend, model, threads=1).run(quadrants(0.0, 0.25, 0.5, 1.0))
     np.testing.assert_allclose(outputs.findings, [[-2.0, -1.0, 0.0]], atol=1e-6)
-    assert [provider if isinstance(provider, str) else provider[0] for provider in gpu.asked] == GPU[backend]
-    assert all(options["device_id"] == 0 for _, options in gpu.asked[:-1])
+    assert [provider if isinstance(provider, str) else provider[0] for provider in gpu.requested] == GPU[backend]
+    assert all(options["device_id"] == 0 for _, options in gpu.requested[:-1])
     assert gpu.fallback is False
 
 

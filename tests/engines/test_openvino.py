@@ -156,7 +156,7 @@ def test_a_closed_backend_says_so_and_what_others_have_begun_ends_well(model: Pa
                 return str(error)
 
         with ThreadPoolExecutor(4) as pool:
-            assert all("has been closed" in said for said in pool.map(work, range(4)))
+            assert all("has been closed" in message for message in pool.map(work, range(4)))
         backend.close()
 
 

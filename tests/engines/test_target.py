@@ -52,7 +52,7 @@ def test_a_users_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("jetson-orin-nan", "did you mean 'jetson-orin-nano'"),
         ("V100", "did you mean 'v100'"),
@@ -62,16 +62,16 @@ def test_a_users_file_is_read(tmp_path: Path) -> None:
         ("jetson-tx2", "JetPack 4.6"),
     ],
 )
-def test_a_device_that_is_not_there_is_explained(name: str, said: str, tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_explained(name: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         load_target(name)
-    assert said in str(caught.value) and f"no target {name!r}" in str(caught.value)
+    assert message in str(caught.value) and f"no target {name!r}" in str(caught.value)
     typed = edgecxr("export", "--target", name, runs=tmp_path / "runs")
-    assert typed.code == 2 and said in typed.error
+    assert typed.code == 2 and message in typed.error
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"memory_mb": "512", "memory_mib": None}, "unknown key 'memory_mb'; did you mean 'memory_mib'?"),
         ({"engine": None}, "the key 'engine' is missing"),
@@ -105,11 +105,11 @@ def test_a_device_that_is_not_there_is_explained(name: str, said: str, tmp_path:
         ({"memory_mib": "9" * 5000}, "cannot be read as TOML"),
     ],
 )  # fmt: skip
-def test_a_wrong_value_is_named_with_its_file(tmp_path: Path, changes: dict[str, str | None], said: str) -> None:
+def test_a_wrong_value_is_named_with_its_file(tmp_path: Path, changes: dict[str, str | None], message: str) -> None:
     path = write(tmp_path, **changes)
     with pytest.raises(UsageError) as caught:
         load_target(str(path))
-    assert str(caught.value).startswith(f"{path}") and said in str(caught.value)
+    assert str(caught.value).startswith(f"{path}") and message in str(caught.value)
     assert len(str(caught.value).removeprefix(str(path))) < 400 and "\n" not in str(caught.value)
 
 
@@ -121,8 +121,8 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 def test_what_is_no_file_of_settings_is_refused(tmp_path: Path) -> None:
     (tmp_path / "large.toml").write_text("#" * (1 << 20) + "\n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    for name, said in (("large.toml", "64 KiB"), ("binary.toml", "cannot be read as TOML")):
-        with pytest.raises(UsageError, match=f"{name} .*{said}"):
+    for name, message in (("large.toml", "64 KiB"), ("binary.toml", "cannot be read as TOML")):
+        with pytest.raises(UsageError, match=f"{name} .*{message}"):
             load_target(str(tmp_path / name))
     os.mkfifo(tmp_path / "fifo.toml")
     with pytest.raises(UsageError, match="no target"):  # and does not wait for a writer

@@ -62,8 +62,8 @@ def test_ctrl_c_ends_an_engine_that_does_not_hear_it() -> None:
     time.sleep(0.3)
     start = time.monotonic()
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=30)
-    assert child.returncode == 130 and said == "interrupted\n" and time.monotonic() - start < 10
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 130 and stderr == "interrupted\n" and time.monotonic() - start < 10
 
 
 def test_signals_and_descriptors_are_as_before() -> None:
@@ -79,12 +79,12 @@ def test_signals_and_descriptors_are_as_before() -> None:
 
 
 def test_a_batch_that_has_come_back_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    monkeypatch.setattr(watchdog, "watched", lambda path, seconds: seen.append(seconds))
+    limits = []
+    monkeypatch.setattr(watchdog, "watched", lambda path, seconds: limits.append(seconds))
     watchdog.watched_run(Path("m"), 4, 0)
     watchdog.watched_run(Path("m"), 4, 4)
     watchdog.watched_run(Path("m"), 5, 4, slow=True)
-    assert seen == [watchdog.RUNNING + 4 * watchdog.PER_IMAGE, watchdog.BUILDING]
+    assert limits == [watchdog.RUNNING + 4 * watchdog.PER_IMAGE, watchdog.BUILDING]
 
 
 def endless(path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from edgecxr.bundle.card import ModelCard
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import Outputs
-from edgecxr.evaluate.evaluation import Answered
+from edgecxr.evaluate.evaluation import ModelOutputs
 from tests.conftest import LABELS, write_prepared
 
 # (film, finding, x_min, y_min, x_max, y_max): three of either finding, small to large, and one for validation.
@@ -42,7 +42,7 @@ def boxed(folder: Path, copies: int = 1) -> Prepared:
     return Prepared.open(prepared.path)
 
 
-def answered(prepared: Prepared, findings: np.ndarray, cells: list[int], grid: int = 7, **card: object) -> Answered:
+def answered(prepared: Prepared, findings: np.ndarray, cells: list[int], grid: int = 7, **card: object) -> ModelOutputs:
     """A model that gives these logits for the test films, and looks at one patch of each: `cells`, row by row."""
     attention = np.full((len(cells), grid * grid), 0.1 / grid**2, np.float32)
     attention[np.arange(len(cells)), cells] += 0.9
@@ -50,4 +50,4 @@ def answered(prepared: Prepared, findings: np.ndarray, cells: list[int], grid: i
     outputs = Outputs(
         findings.astype(np.float32), findings.max(axis=1).astype(np.float32), attention.reshape(-1, grid, grid)
     )
-    return Answered(prepared.path, ModelCard(**values | {"method": "mlcak"} | card), prepared, outputs)
+    return ModelOutputs(prepared.path, ModelCard(**values | {"method": "mlcak"} | card), prepared, outputs)

@@ -38,8 +38,8 @@ def test_the_pointing_game_by_hand(tmp_path):
 
 
 def test_a_hit_rate_counts_an_image_as_often_as_it_was_drawn():
-    found = hit_rate(np.array([True, False]), np.array([[1.0, 1], [2, 0], [0, 2], [0, 0]]))
-    assert (found.value, found.low >= 0, found.high <= 1) == (0.5, True, True)
+    rate = hit_rate(np.array([True, False]), np.array([[1.0, 1], [2, 0], [0, 2], [0, 0]]))
+    assert (rate.value, rate.low >= 0, rate.high <= 1) == (0.5, True, True)
 
 
 def test_each_size_is_scored_against_all_films_without_the_finding(tmp_path):

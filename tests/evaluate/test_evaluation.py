@@ -187,8 +187,8 @@ def test_the_table_names_every_label_once_with_its_counts(workspace, finished):
         # Twelve images cannot hold 20 of each class.
         assert shown[10:] == [f"{row['ece']:.3f}", "!"]
         at = row["operating"]["youden"]
-        given = points[0].strip().removeprefix(marked).split()
-        assert (given[0], given[4]) == (f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}")
+        cells = points[0].strip().removeprefix(marked).split()
+        assert (cells[0], cells[4]) == (f"{at['sensitivity']:.3f}", f"{at['specificity']:.3f}")
     assert sum(line.startswith("findings (macro)") for line in lines) == 1
     assert sum(line.strip().startswith("normal/abnormal") for line in lines) == 4  # AUROC, and operating points
     assert max(len(line) for line in lines if "! thresholds" not in line and "ECE)" not in line) <= 100

@@ -30,8 +30,8 @@ def test_the_picture_has_a_column_for_each_size_and_model_and_marks_boxes_and_po
         answered(prepared, np.zeros((12, 2)), [24] * 12, name=name, method=method)
         for name, method in (("t", "teacher"), ("u", "none"), ("m", "mlcak"))
     ]
-    one = explain.draw(models, "test", 2, 0, tmp_path / "one.png")
-    picture = np.asarray(Image.open(one).convert("RGB")).astype(int)
+    file = explain.draw(models, "test", 2, 0, tmp_path / "one.png")
+    picture = np.asarray(Image.open(file).convert("RGB")).astype(int)
     assert picture.shape[1] == 5 * (280 + 10) + 10
     assert picture.shape[0] == 56 + 2 * (280 + 20 + 10) + 60
     for column in range(5):
@@ -45,8 +45,8 @@ def test_the_picture_has_a_column_for_each_size_and_model_and_marks_boxes_and_po
     squares = picture[56 : 56 + 280, 300 : 300 + 280][5::10, 5::10].mean(axis=2)
     assert np.isclose(squares, 255 * prepared.inputs(np.array([image]), 28)[0, 0], atol=1).mean() > 0.8  # but for boxes
     again = explain.draw(models, "test", 2, 0, tmp_path / "two.png")
-    assert one.read_bytes() == again.read_bytes()
-    assert explain.draw(models, "test", 2, 3, tmp_path / "other.png").read_bytes() != one.read_bytes()
+    assert file.read_bytes() == again.read_bytes()
+    assert explain.draw(models, "test", 2, 3, tmp_path / "other.png").read_bytes() != file.read_bytes()
 
 
 def test_films_show_one_finding_after_the_other(tmp_path):

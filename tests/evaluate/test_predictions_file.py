@@ -42,8 +42,8 @@ def test_the_table_s_aurocs_can_be_computed_from_the_file_which_is_private(works
         assert metrics.auroc(targets, probabilities) == pytest.approx(row["auroc"], abs=1e-3)
         assert row["auprc_low"] <= row["auprc"] <= row["auprc_high"]
         for point in row["operating"].values():
-            found = metrics.sensitivity_specificity(targets, probabilities, point["threshold"])
-            for kind, value in zip(("sensitivity", "specificity"), found, strict=True):
+            rates = metrics.sensitivity_specificity(targets, probabilities, point["threshold"])
+            for kind, value in zip(("sensitivity", "specificity"), rates, strict=True):
                 assert point[kind] == pytest.approx(value)
                 assert point[f"{kind}_low"] <= value <= point[f"{kind}_high"]
                 assert point[f"{kind}_low"] < point[f"{kind}_high"]

@@ -10,17 +10,17 @@ from edgecxr.metrics import sigmoid
 def test_a_reliability_by_hand():
     nan = np.nan
     probabilities = np.array([0.1, 0.15, 0.9, 0.95, 1.0, 0.5])
-    found = reliability(np.array([0, 1, 1, 0.7, 0.4, nan]), probabilities, bins=2)
-    assert found.counts.tolist() == [2, 3]
-    assert found.predicted == pytest.approx([0.125, 2.85 / 3])
-    assert found.observed == pytest.approx([0.5, 2 / 3])
-    assert found.error == pytest.approx((2 * 0.375 + 3 * (0.95 - 2 / 3)) / 5)
+    calibration = reliability(np.array([0, 1, 1, 0.7, 0.4, nan]), probabilities, bins=2)
+    assert calibration.counts.tolist() == [2, 3]
+    assert calibration.predicted == pytest.approx([0.125, 2.85 / 3])
+    assert calibration.observed == pytest.approx([0.5, 2 / 3])
+    assert calibration.error == pytest.approx((2 * 0.375 + 3 * (0.95 - 2 / 3)) / 5)
 
 
 def test_nothing_known_has_no_error():
-    found = reliability(np.array([np.nan]), np.array([0.5]))
-    assert len(found.counts) == 0
-    assert np.isnan(found.error)
+    calibration = reliability(np.array([np.nan]), np.array([0.5]))
+    assert len(calibration.counts) == 0
+    assert np.isnan(calibration.error)
 
 
 @pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])

@@ -49,9 +49,9 @@ def test_a_model_that_sees_the_finding_has_an_auroc_of_one(prepared):
     record = evaluate(card(), prepared, "test", outputs, replicates=100)
     assert record["findings"]["labels"]["Cardiomegaly"]["auroc"] == 1.0
     assert record["images"] == record["patients"] == 15
-    known = ~np.isnan(prepared.targets[rows, 1])
+    has_label = ~np.isnan(prepared.targets[rows, 1])
     nodules = record["findings"]["labels"]["Nodule/Mass"]
-    assert nodules["positives"] + nodules["negatives"] == known.sum() < 15
+    assert nodules["positives"] + nodules["negatives"] == has_label.sum() < 15
     labels = record["findings"]["labels"].values()
     assert record["findings"]["macro"]["auroc"] == pytest.approx(np.mean([row["auroc"] for row in labels]))
     json.dumps(record, allow_nan=False)
@@ -86,9 +86,9 @@ def test_the_films_behind_an_operating_point_are_counted(clinic):
     counted = count_cases(clinic, rows)
     assert list(counted) == [*clinic.labels, "abnormal"]
     assert counted["Edema"] == {"positives": 0, "negatives": len(rows)}
-    known = clinic.targets[rows, 1][~np.isnan(clinic.targets[rows, 1])]
-    assert 0 < len(known) < len(rows)
-    assert counted["Nodule/Mass"] == {"positives": int(known.sum()), "negatives": int((1 - known).sum())}
+    targets = clinic.targets[rows, 1][~np.isnan(clinic.targets[rows, 1])]
+    assert 0 < len(targets) < len(rows)
+    assert counted["Nodule/Mass"] == {"positives": int(targets.sum()), "negatives": int((1 - targets).sum())}
 
 
 def test_other_labels_or_an_empty_split_are_refused(prepared, tmp_path):
@@ -153,8 +153,8 @@ def test_the_macro_is_over_findings_and_its_interval_over_their_mean(tmp_path):
     # The first finding is always seen, the second is guessed.
     findings = np.stack([targets[:, 0], rng.normal(size=80)], axis=1).astype(np.float32)
     record = evaluate(card(), prepared, "test", answers(findings, -targets[:, 0]), replicates=400)
-    seen, guessed = (record["findings"]["labels"][label] for label in LABELS)
-    assert (seen["auroc"], seen["low"], seen["high"]) == (1, 1, 1)
+    perfect, guessed = (record["findings"]["labels"][label] for label in LABELS)
+    assert (perfect["auroc"], perfect["low"], perfect["high"]) == (1, 1, 1)
     assert record["abnormal"]["auroc"] == 0
     for end in ("auroc", "low", "high"):
         assert record["findings"]["macro"][end] == pytest.approx((1 + guessed[end]) / 2)
@@ -258,9 +258,9 @@ def test_temperatures_come_from_the_rows_given_and_are_applied(tmp_path):
     }
     record = evaluate(card(temperature=temperature), prepared, "val", outputs, 10)
     for task in ("findings", "abnormal"):
-        found = record["calibration"][task]
-        assert found["ece"] < 0.03 < found["ece_uncalibrated"]
-        assert sum(count for count, _, _ in found["bins"]) == 4000 * (2 if task == "findings" else 1)
+        calibration = record["calibration"][task]
+        assert calibration["ece"] < 0.03 < calibration["ece_uncalibrated"]
+        assert sum(count for count, _, _ in calibration["bins"]) == 4000 * (2 if task == "findings" else 1)
     # Thresholds are probabilities that the temperature has been applied to, as the device applies it.
     points = choose_operating_points(prepared, rows, outputs, temperature)
     at = evaluate(card(temperature=temperature, operating_points=points), prepared, "val", outputs, 10)

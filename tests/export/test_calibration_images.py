@@ -52,10 +52,10 @@ def test_films_of_unknown_kind_are_used_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("abnormal", "said"),
+    ("abnormal", "message"),
     [([0, 1] * 7, "has 14 training images, too few"), ([1] * 40, "all normal or all abnormal")],
 )
-def test_what_nobody_can_calibrate_on_is_refused(tmp_path, abnormal, said):
-    with pytest.raises(InputError, match=said) as caught:
+def test_what_nobody_can_calibrate_on_is_refused(tmp_path, abnormal, message):
+    with pytest.raises(InputError, match=message) as caught:
         choose(data(tmp_path, abnormal), 500, 0)
     assert caught.value.reason == "dataset" and "--fp16" in str(caught.value)

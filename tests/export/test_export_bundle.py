@@ -54,15 +54,19 @@ def test_a_bundle_is_whole_until_it_is_touched(bundled, tmp_path):
 def test_the_device_says_of_a_film_what_the_checkpoint_says(bundled, finished):
     base = finished.prepared.images[7]
     film = Radiograph(base.astype(np.float32) / np.float32(255), "film")
-    said = Predictor(Bundle.open(bundled.path)).predict(film.pixels)
+    prediction = Predictor(Bundle.open(bundled.path)).predict(film.pixels)
     images = (base.reshape(28, 8, 28, 8).astype(np.float64).mean(axis=(1, 3)) / 255).astype(np.float32)
     expected = open_checkpoint(finished.student).run(images[None, None])
     card = read_card(finished.student)
     divisors = np.array([card.temperature[label] for label in card.labels])
-    assert list(said.findings.values()) == pytest.approx(sigmoid(expected.findings[0] / divisors).tolist(), abs=1e-5)
-    assert said.abnormal == pytest.approx(float(sigmoid(expected.abnormal / card.temperature["abnormal"])[0]), abs=1e-5)
+    assert list(prediction.findings.values()) == pytest.approx(
+        sigmoid(expected.findings[0] / divisors).tolist(), abs=1e-5
+    )
+    assert prediction.abnormal == pytest.approx(
+        float(sigmoid(expected.abnormal / card.temperature["abnormal"])[0]), abs=1e-5
+    )
     points = card.operating_points["youden"]
-    assert said.decisions["Cardiomegaly"] == (said.findings["Cardiomegaly"] >= points["Cardiomegaly"])
+    assert prediction.decisions["Cardiomegaly"] == (prediction.findings["Cardiomegaly"] >= points["Cardiomegaly"])
 
 
 def test_a_failed_check_writes_nothing_and_keeps_what_was_there(bundled, finished, tmp_path, monkeypatch):
@@ -89,10 +93,10 @@ def test_a_damaged_run_is_not_exported(finished, tmp_path):
 
 
 def test_large_splits_are_sampled_from_end_to_end(finished, tmp_path, monkeypatch):
-    seen = []
+    batches = []
 
     def compare(reference, candidate, images):
-        seen.append(images)
+        batches.append(images)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(exporting, "compare", compare)
@@ -104,7 +108,7 @@ def test_large_splits_are_sampled_from_end_to_end(finished, tmp_path, monkeypatc
     prepared = write_prepared(tmp_path / "many", images, targets, abnormal, ["train"] * 3 + ["val"] * 21)
     with pytest.raises(KeyboardInterrupt):
         export_bundle(finished.student, prepared, tmp_path / "bundle")
-    assert (seen[0][:, 0, 0, 0] * 255).round().tolist() == [3, 8, 13, 18, 23]
+    assert (batches[0][:, 0, 0, 0] * 255).round().tolist() == [3, 8, 13, 18, 23]
 
 
 def test_without_validation_images_there_is_nothing_to_check_on(finished, tmp_path):
@@ -143,12 +147,12 @@ def test_a_bundle_has_three_precisions_each_with_its_verdict(complete):
 
 def test_every_precision_predicts(complete, films):
     film = Radiograph(films.images[0].astype(np.float32) / np.float32(255), "film")
-    said = {
+    answers = {
         precision: Predictor(complete, precision=precision).predict(film).abnormal
         for precision in ("fp32", "fp16", "int8")
     }
-    assert said["fp16"] == pytest.approx(said["fp32"], abs=0.01) and said["fp16"] != said["fp32"]
-    assert said["int8"] == pytest.approx(said["fp32"], abs=0.1) and said["int8"] != said["fp32"]
+    assert answers["fp16"] == pytest.approx(answers["fp32"], abs=0.01) and answers["fp16"] != answers["fp32"]
+    assert answers["int8"] == pytest.approx(answers["fp32"], abs=0.1) and answers["int8"] != answers["fp32"]
 
 
 def test_an_artefact_that_fails_is_named_with_its_worst_layers_and_nothing_is_written(
@@ -189,10 +193,10 @@ def test_kept_layers_stay_floating_point(finished, films, tmp_path):
     facts = bundle.card.artefacts["model.int8.onnx"]
     assert facts["layers"]["int8"] == 10 and len(facts["layers"]["float"]) == 2
     graph = onnx.load(tmp_path / "bundle" / "model.int8.onnx").graph
-    made = {output: node.op_type for node in graph.node for output in node.output}
+    operator_of = {output: node.op_type for node in graph.node for output in node.output}
     for node in graph.node:
         if node.name in facts["layers"]["float"]:
-            assert made.get(node.input[0]) != "DequantizeLinear"
+            assert operator_of.get(node.input[0]) != "DequantizeLinear"
 
 
 def test_a_target_decides_profile_and_float_part_and_travels_in_the_card(finished, films, tmp_path):

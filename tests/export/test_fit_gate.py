@@ -21,7 +21,7 @@ from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import film_of
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.predictor import Predictor
-from tests.conftest import Finished, striped, write_prepared
+from tests.conftest import TrainedWorkspace, striped, write_prepared
 from tests.films.dicom_files import film, write
 
 
@@ -56,16 +56,16 @@ def test_the_threshold_lets_through_as_many_as_it_promises() -> None:
 
 def test_what_is_no_film_is_made_of_films_and_differs_from_them() -> None:
     images = striped(5)[0]
-    made = no_films(images)
-    assert all(changed.shape == images.shape and changed.dtype == np.uint8 for changed in made.values())
-    assert all((changed != images).mean() > 0.3 for changed in made.values())
-    np.testing.assert_array_equal(made["exchanged"], 255 - images)
-    np.testing.assert_array_equal(made["upside-down"][:, ::-1], images)
-    np.testing.assert_array_equal(np.sort(made["in-pieces"].reshape(5, -1)), np.sort(images.reshape(5, -1)))
-    turned = made["on-its-side"]
+    not_films = no_films(images)
+    assert all(changed.shape == images.shape and changed.dtype == np.uint8 for changed in not_films.values())
+    assert all((changed != images).mean() > 0.3 for changed in not_films.values())
+    np.testing.assert_array_equal(not_films["exchanged"], 255 - images)
+    np.testing.assert_array_equal(not_films["upside-down"][:, ::-1], images)
+    np.testing.assert_array_equal(np.sort(not_films["in-pieces"].reshape(5, -1)), np.sort(images.reshape(5, -1)))
+    turned = not_films["on-its-side"]
     assert turned[0, 0, 0] == images[0, 0, -1] and turned[0, -1, 0] == images[0, 0, 0]
     again = no_films(images)
-    assert all(np.array_equal(again[kind], changed) for kind, changed in made.items())
+    assert all(np.array_equal(again[kind], changed) for kind, changed in not_films.items())
 
 
 def as_of_patients(bundle: Bundle, dest: Path) -> Bundle:
@@ -100,7 +100,7 @@ def test_a_gate_is_fitted_for_each_precision_with_a_threshold_of_its_own(complet
     assert all(gate["usual"][name] <= value < math.inf for name, value in gate["thresholds"].items())
 
 
-def test_files_of_other_things_are_counted(finished: Finished, tmp_path: Path) -> None:
+def test_files_of_other_things_are_counted(finished: TrainedWorkspace, tmp_path: Path) -> None:
     folder = tmp_path / "others"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -113,53 +113,53 @@ def test_files_of_other_things_are_counted(finished: Finished, tmp_path: Path) -
     (folder / "broken.dcm").write_bytes(bytes(128) + b"DICM")
     others = read_not_chest(folder)
     assert len(others) == 3
-    said: list[str] = []
+    messages: list[str] = []
     bundle = export_bundle(
         finished.student,
         finished.prepared,
         tmp_path / "bundle",
         Recipe(precisions=("fp32",)),
         None,
-        said.append,
+        messages.append,
         others,
     )
     rates = bundle.card.gate["rates"]["fp32"]
     assert rates["given"]["images"] == rates["given-all-checks"]["images"] == 3
     assert rates["given"]["refused"] <= rates["given-all-checks"]["refused"] >= 2
-    assert "quality gate: " in said[-1] and f"--not-chest {rates['given']['refused']}/3" in said[-1]
+    assert "quality gate: " in messages[-1] and f"--not-chest {rates['given']['refused']}/3" in messages[-1]
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no film that"):
         read_not_chest(empty)
-    for place, said in ((tmp_path / "gone", "does not exist"), (folder / "0.dcm", "is a file")):
-        with pytest.raises(UsageError, match=f"--not-chest .* {said}"):
+    for place, messages in ((tmp_path / "gone", "does not exist"), (folder / "0.dcm", "is a file")):
+        with pytest.raises(UsageError, match=f"--not-chest .* {messages}"):
             read_not_chest(place)
 
 
 def test_without_a_test_split_nothing_is_said_of_films_that_set_the_threshold(
-    finished: Finished, tmp_path: Path
+    finished: TrainedWorkspace, tmp_path: Path
 ) -> None:
     images, targets, abnormal, _ = striped(60)
     targets = np.column_stack([targets, np.zeros(60, np.float32)])
     untested = write_prepared(
         tmp_path / "untested", images, targets, abnormal, ["train"] * 40 + ["val"] * 20, finished.prepared.labels
     )
-    said: list[str] = []
+    messages: list[str] = []
     recipe = Recipe(precisions=("fp32",))
-    bundle = export_bundle(finished.student, untested, tmp_path / "bundle", recipe, None, said.append)
+    bundle = export_bundle(finished.student, untested, tmp_path / "bundle", recipe, None, messages.append)
     assert "films" not in bundle.card.gate["rates"]["fp32"] and "noise" in bundle.card.gate["rates"]["fp32"]
-    assert "no test split" in said[-1] and re.search(r"test films \(wrongly\) +-\n", describe(bundle))
+    assert "no test split" in messages[-1] and re.search(r"test films \(wrongly\) +-\n", describe(bundle))
 
 
-def test_too_few_films_give_no_gate_and_say_so(finished: Finished, tmp_path: Path) -> None:
+def test_too_few_films_give_no_gate_and_say_so(finished: TrainedWorkspace, tmp_path: Path) -> None:
     images, targets, abnormal, _ = striped(30)
     targets = np.column_stack([targets, np.zeros(30, np.float32)])
     splits = ["train"] * 10 + ["val"] * 20
     few = write_prepared(tmp_path / "few", images, targets, abnormal, splits, finished.prepared.labels)
-    said: list[str] = []
+    messages: list[str] = []
     recipe = Recipe(precisions=("fp32",))
-    bundle = export_bundle(finished.student, few, tmp_path / "bundle", recipe, None, said.append)
-    assert bundle.card.gate == {} and "quality gate: none" in said[-1]
+    bundle = export_bundle(finished.student, few, tmp_path / "bundle", recipe, None, messages.append)
+    assert bundle.card.gate == {} and "quality gate: none" in messages[-1]
     with Predictor(bundle) as predictor:
         assert any(re.search(r"cannot tell whether .*chest film", warning) for warning in predictor.warnings)
 

@@ -40,7 +40,7 @@ FORMS = ("fp32", "fp16", "int8", "int8-fp16")
 
 
 @pytest.fixture(scope="module", params=list(OPSETS))
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Path]]:
     """A profile, and the files of a model with depth 3 and somewhat trained-looking weights."""
     torch.manual_seed(0)
     model = TwoHeadViT("tiny", 28, 4, labels=3, depth=3).eval()
@@ -63,8 +63,8 @@ def logits(path: Path) -> np.ndarray:
     return np.column_stack([outputs.findings, outputs.abnormal])
 
 
-def test_only_operators_that_the_profile_allows(made):
-    profile, files = made
+def test_only_operators_that_the_profile_allows(exported):
+    profile, files = exported
     for form, path in files.items():
         graph = onnx.load(path)
         assert {entry.domain: entry.version for entry in graph.opset_import} == {"": OPSETS[profile]}, form
@@ -73,16 +73,16 @@ def test_only_operators_that_the_profile_allows(made):
         assert any(prop.key == "edgecxr_card" for prop in graph.metadata_props), form
 
 
-def test_inputs_and_outputs_are_float32_in_every_form(made):
-    for form, path in made[1].items():
+def test_inputs_and_outputs_are_float32_in_every_form(exported):
+    for form, path in exported[1].items():
         graph = onnx.load(path).graph
         ends = [*graph.input, *graph.output]
         assert [end.name for end in ends] == ["image", "findings", "abnormal", "attention", "features"], form
         assert {end.type.tensor_type.elem_type for end in ends} == {TensorProto.FLOAT}, form
 
 
-def test_layers_have_the_names_of_modules(made):
-    profile, files = made
+def test_layers_have_the_names_of_modules(exported):
+    profile, files = exported
     layers = weighted_layers(files["fp32"])
     split = ["attn.q", "attn.k", "attn.v"]
     rest = ["attn.proj", "mlp.fc1", "mlp.fc2"]
@@ -93,15 +93,15 @@ def test_layers_have_the_names_of_modules(made):
     assert sorted(layers) == sorted(["patch_embed.proj", *blocks, "findings_head", "abnormal_head"])
 
 
-def test_fp16_is_near_and_half_as_large(made):
-    files = made[1]
+def test_fp16_is_near_and_half_as_large(exported):
+    files = exported[1]
     reference, half = logits(files["fp32"]), logits(files["fp16"])
     assert 0 < np.abs(half - reference).max() / np.abs(reference).max() < 5e-3
     assert files["fp16"].stat().st_size < 0.55 * files["fp32"].stat().st_size
 
 
-def test_layernorm_and_softmax_stay_float32_with_no_half_in_between(made):
-    profile, files = made
+def test_layernorm_and_softmax_stay_float32_with_no_half_in_between(exported):
+    profile, files = exported
     graph = onnx.load(files["fp16"])
     kept = float32_nodes(graph)
     norms = 2 * 3 + 1 + 1  # the last block normalises the class token on its own, too
@@ -121,9 +121,9 @@ def test_layernorm_and_softmax_stay_float32_with_no_half_in_between(made):
         assert len(squares) == norms and {maker[node.input[0]] for node in squares} == {"Sub"}
 
 
-def test_a_residual_stream_that_half_precision_cannot_square_survives(tmp_path, made):
+def test_a_residual_stream_that_half_precision_cannot_square_survives(tmp_path, exported):
     """Values of a few hundred are usual in ViTs; their squares overflow FP16."""
-    profile, _ = made
+    profile, _ = exported
     torch.manual_seed(0)
     model = TwoHeadViT("tiny", 28, 4, labels=3, depth=2).eval()
     with torch.no_grad():
@@ -136,8 +136,8 @@ def test_a_residual_stream_that_half_precision_cannot_square_survives(tmp_path, 
 
 
 @pytest.mark.parametrize("form", ["int8", "int8-fp16"])
-def test_int8_quantises_weighted_layers_and_nothing_else(made, form):
-    graph = onnx.load(made[1][form]).graph
+def test_int8_quantises_weighted_layers_and_nothing_else(exported, form):
+    graph = onnx.load(exported[1][form]).graph
     maker = {output: node for node in graph.node for output in node.output}
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
@@ -145,7 +145,7 @@ def test_int8_quantises_weighted_layers_and_nothing_else(made, form):
         node = maker[name]
         return behind_casts(node.input[0]) if node.op_type == "Cast" and node.input[0] in maker else node
 
-    layers = set(weighted_layers(made[1]["fp32"]))
+    layers = set(weighted_layers(exported[1]["fp32"]))
     quantised = 0
     for node in graph.node:
         fed = [behind_casts(name) for name in node.input if name in maker]
@@ -162,15 +162,15 @@ def test_int8_quantises_weighted_layers_and_nothing_else(made, form):
     assert quantised == len(layers)
 
 
-def test_int8_answers_nearly_what_fp32_answers(made):
-    reference = logits(made[1]["fp32"])
+def test_int8_answers_nearly_what_fp32_answers(exported):
+    reference = logits(exported[1]["fp32"])
     for form in ("int8", "int8-fp16"):
-        difference = np.abs(logits(made[1][form]) - reference)
+        difference = np.abs(logits(exported[1][form]) - reference)
         assert 0 < difference.mean() < 0.05 * np.abs(reference).mean(), form
 
 
-def test_methods_clip_differently(made):
-    path = made[1]["fp32"]
+def test_methods_clip_differently(exported):
+    path = exported[1]["fp32"]
     widths = {
         method: sum(high - low for low, high in calibrate(path, IMAGES, method).values())
         for method in ("minmax", "percentile", "entropy")
@@ -178,25 +178,25 @@ def test_methods_clip_differently(made):
     assert widths["percentile"] < widths["minmax"] and widths["entropy"] < widths["minmax"]
 
 
-def test_ranges_do_not_depend_on_how_images_go_through(made, monkeypatch):
+def test_ranges_do_not_depend_on_how_images_go_through(exported, monkeypatch):
     import edgecxr.export.lower_precision as module
 
-    whole = calibrate(made[1]["fp32"], IMAGES, "minmax")
+    whole = calibrate(exported[1]["fp32"], IMAGES, "minmax")
     monkeypatch.setattr(module, "CALIBRATION_BATCH", 7)
-    parts = calibrate(made[1]["fp32"], IMAGES, "minmax")
+    parts = calibrate(exported[1]["fp32"], IMAGES, "minmax")
     assert whole.keys() == parts.keys()
     for name, ends in whole.items():
         assert parts[name] == pytest.approx(ends, rel=1e-5)
 
 
-def test_a_file_that_was_not_calibrated_is_refused(made, tmp_path):
+def test_a_file_that_was_not_calibrated_is_refused(exported, tmp_path):
     with pytest.raises(ModelError, match="no calibrated range"):
-        to_int8(made[1]["fp32"], tmp_path / "x.onnx", {})
+        to_int8(exported[1]["fp32"], tmp_path / "x.onnx", {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_keeping_every_layer_is_refused(made, tmp_path):
-    path = made[1]["fp32"]
+def test_keeping_every_layer_is_refused(exported, tmp_path):
+    path = exported[1]["fp32"]
     ranges = calibrate(path, IMAGES[:8], "minmax")
     with pytest.raises(UsageError, match="lower --keep-float"):
         to_int8(path, tmp_path / "x.onnx", ranges, keep=weighted_layers(path))
@@ -208,39 +208,39 @@ RTX = importlib.util.find_spec("tensorrt_rtx_bindings")
 
 @pytest.mark.skipif(RTX is None, reason="TensorRT-RTX is not installed (extra trt-rtx)")
 @pytest.mark.parametrize("form", FORMS)
-def test_tensorrt_rtx_parses_and_builds_it_without_a_gpu(made, form):
+def test_tensorrt_rtx_parses_and_builds_it_without_a_gpu(exported, form):
     trt = importlib.import_module("tensorrt_rtx_bindings")
-    said: list[str] = []
+    messages: list[str] = []
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
         def log(self, severity: object, text: str) -> None:
-            said.append(text)
+            messages.append(text)
 
     logger = Logger()
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    assert parser.parse(made[1][form].read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    assert parser.parse(exported[1][form].read_bytes()), [str(parser.get_error(i)) for i in range(parser.num_errors)]
     profile = builder.create_optimization_profile()
     profile.set_shape("image", *((batch, 1, 28, 28) for batch in (1, 2, 4)))
     config = builder.create_builder_config()
     config.add_optimization_profile(profile)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-    assert builder.build_serialized_network(network, config) is not None, said[-5:]
-    assert not [text for text in said if "layernorm" in text.lower() and "fp16" in text.lower()]
-    layers = from_log("\n".join(said))
-    names = weighted_layers(made[1]["fp32"])
+    assert builder.build_serialized_network(network, config) is not None, messages[-5:]
+    assert not [text for text in messages if "layernorm" in text.lower() and "fp16" in text.lower()]
+    layers = from_log("\n".join(messages))
+    names = weighted_layers(exported[1]["fp32"])
     types = products(layers, names)
     assert set(types) == set(names)
     if form == "fp32":
         assert set(types.values()) == {"fp32 x fp32 -> fp32"}
     elif form == "fp16":
         assert set(types.values()) == {"fp16 x fp16 -> fp16"}
-    elif made[0] in SPLIT:
-        half = form == "int8-fp16" and made[0] == "recent"  # before opset 19 a scale is FP32, and so is the result
+    elif exported[0] in SPLIT:
+        half = form == "int8-fp16" and exported[0] == "recent"  # before opset 19 a scale is FP32, and so is the result
         # TensorRT-RTX has no INT8 convolution with a result of FP16.
         results = {types[name].removeprefix("int8 x int8 -> ") for name in names if name != "patch_embed.proj"}
         assert results <= ({"fp16"} if half else {"fp32", "fp16"}), types

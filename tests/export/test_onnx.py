@@ -81,8 +81,8 @@ def test_the_answer_for_a_film_does_not_depend_on_its_batch(exported):
     images = np.random.default_rng(1).random((5, 1, 28, 28), dtype=np.float32)
     together = backend.run(images)
     alone = [backend.run(image[None]) for image in images]
-    assert np.allclose(together.findings, np.concatenate([one.findings for one in alone]), atol=1e-5)
-    assert np.allclose(together.abnormal, np.concatenate([one.abnormal for one in alone]), atol=1e-5)
+    assert np.allclose(together.findings, np.concatenate([each.findings for each in alone]), atol=1e-5)
+    assert np.allclose(together.abnormal, np.concatenate([each.abnormal for each in alone]), atol=1e-5)
     assert np.allclose(together.attention.sum((1, 2)), 1, atol=1e-5)
 
 
@@ -139,9 +139,11 @@ def test_one_wrong_number_in_any_output_fails_the_check(output, value):
 
 
 def test_differences_by_hand():
-    got = compare(Fixed(findings=0.5, abnormal=-0.25, attention=0.125), Fixed(findings=0.25, abnormal=1.0), IMAGES)
-    assert got == {"images": 2, "max_logit_difference": 1.25, "max_attention_difference": 0.125}
-    check_parity(got, "m", tolerance=1.25)
+    differences = compare(
+        Fixed(findings=0.5, abnormal=-0.25, attention=0.125), Fixed(findings=0.25, abnormal=1.0), IMAGES
+    )
+    assert differences == {"images": 2, "max_logit_difference": 1.25, "max_attention_difference": 0.125}
+    check_parity(differences, "m", tolerance=1.25)
 
 
 def test_an_export_leaves_models_that_are_made_afterwards_alone(exported):

@@ -14,7 +14,7 @@ from edgecxr.export.parity import Truth, same_auroc
 from tests.conftest import write_prepared
 
 
-class Says:
+class FixedLogits:
     """A backend that answers with given logits, image after image."""
 
     def __init__(self, logits: np.ndarray) -> None:
@@ -38,15 +38,15 @@ def judged(tmp_path: Path, spoil: float, tolerance: float = 0.01, abnormal: np.n
     truth = np.column_stack([targets, abnormal]) + rng.normal(0, 0.5, (200, 3))
     logits = truth.astype(np.float32)
     spoilt = np.where(rng.random((200, 1)) < spoil, rng.normal(0.5, 1, (200, 3)), logits)
-    return same_auroc(known(tmp_path, logits, targets, abnormal), spoilt, tolerance)
+    return same_auroc(truth_of(tmp_path, logits, targets, abnormal), spoilt, tolerance)
 
 
-def known(tmp_path: Path, logits: np.ndarray, targets: np.ndarray, abnormal: np.ndarray, **options: Any) -> Truth:
+def truth_of(tmp_path: Path, logits: np.ndarray, targets: np.ndarray, abnormal: np.ndarray, **options: Any) -> Truth:
     """The checkpoint's logits for films without content."""
     count = len(logits)
     images = np.zeros((count, 224, 224), np.uint8)
     prepared = write_prepared(tmp_path / "data", images, targets, abnormal, ["val"] * count, **options)
-    return Truth.of(Says(logits), prepared, "val", 28, replicates=200)
+    return Truth.of(FixedLogits(logits), prepared, "val", 28, replicates=200)
 
 
 def test_the_same_logits_pass_with_no_drop(tmp_path):
@@ -95,7 +95,7 @@ def test_a_verdict_is_plain_values(tmp_path, spoil):
 def perfect(tmp_path: Path, positives: tuple[int, int, int], count: int = 300, **options: Any):
     """A checkpoint that separates both classes; of two labels and "abnormal", so many films are positive."""
     columns = np.stack([np.arange(count) < number for number in positives], axis=1).astype(np.float32)
-    return known(tmp_path, columns, columns[:, :2], columns[:, 2], **options), columns
+    return truth_of(tmp_path, columns, columns[:, :2], columns[:, 2], **options), columns
 
 
 @pytest.mark.parametrize(

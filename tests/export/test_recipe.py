@@ -47,7 +47,7 @@ int8 = 0.02
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("precision = ['fp32']", "unknown key 'precision'; did you mean 'precisions'?"),
         ("calibration_image = [1]", "did you mean 'calibration_images'?"),
@@ -76,13 +76,13 @@ int8 = 0.02
         ("seed = 1\nseed = 2", "cannot be read as TOML"),
     ],
 )
-def test_a_wrong_value_is_named_with_its_file(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_value_is_named_with_its_file(tmp_path: Path, text: str, message: str) -> None:
     path = write(tmp_path, text)
     with pytest.raises(UsageError) as caught:
         load_recipe(path)
-    assert str(caught.value).startswith(str(path)) and said in str(caught.value)
+    assert str(caught.value).startswith(str(path)) and message in str(caught.value)
     typed = edgecxr("export", "--recipe", path, runs=tmp_path / "runs")
-    assert typed.code == 2 and said in typed.error
+    assert typed.code == 2 and message in typed.error
 
 
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:

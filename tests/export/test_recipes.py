@@ -56,11 +56,11 @@ def test_every_student_of_the_grids_has_a_recipe() -> None:
     loaded = {path.stem: load_recipe(path) for path in RECIPES}
     shipped = loaded.pop("research-28")  # of the bundle that comes with edgecxr, which must be small
     assert set(shipped.precisions) == {"fp32", "int8"}
-    made = {name: (recipe.size, recipe.tokens) for name, recipe in loaded.items() if recipe.size}
-    assert made == {
+    of_students = {name: (recipe.size, recipe.tokens) for name, recipe in loaded.items() if recipe.size}
+    assert of_students == {
         f"{size}px-{tokens}tokens": (size, tokens) for size in (28, 56, 112) for tokens in (49, 196)
     }  # fmt: skip
-    assert set(loaded) - set(made) == {"strict", "quick"}
+    assert set(loaded) - set(of_students) == {"strict", "quick"}
 
 
 @pytest.mark.parametrize("path", [p for p in RECIPES if p.stem != "research-28"], ids=lambda path: path.stem)
@@ -114,11 +114,11 @@ def test_an_image_copies_and_installs_what_there_is(path: Path) -> None:
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     steps = [line.split(maxsplit=1) for line in joined.splitlines() if line]
-    known = {"ARG", "FROM", "ENV", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
-    known |= {"VOLUME", "EXPOSE", "HEALTHCHECK"}
-    assert {name for name, _ in steps} <= known
+    instructions = {"ARG", "FROM", "ENV", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
+    instructions |= {"VOLUME", "EXPOSE", "HEALTHCHECK"}
+    assert {name for name, _ in steps} <= instructions
     assert next(name for name, _ in steps if name != "ARG") == "FROM"
-    by_name = {name: [rest for other, rest in steps if other == name] for name in known}
+    by_name = {name: [rest for other, rest in steps if other == name] for name in instructions}
     assert by_name["USER"] == ["1000"] and by_name["ENTRYPOINT"] == ['["edgecxr"]']
     copied = set()
     for rest in by_name["COPY"]:
@@ -172,7 +172,7 @@ def test_make_onnx_makes_a_bundle_and_make_engine_asks_for_tensorrt(finished, fi
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "said"),
+    ("name", "args", "message"),
     [
         ("make_onnx.py", ("absent",), "absent is no finished run"),
         ("make_onnx.py", ("absent", "--target", "jetson-tx2"), "JetPack 4.6"),
@@ -180,8 +180,8 @@ def test_make_onnx_makes_a_bundle_and_make_engine_asks_for_tensorrt(finished, fi
     ],
 )
 def test_the_programs_say_what_is_wrong_in_one_line(
-    tmp_path: Path, name: str, args: tuple[str, ...], said: str
+    tmp_path: Path, name: str, args: tuple[str, ...], message: str
 ) -> None:
     done = type_program(name, *args, runs=tmp_path)
-    assert done.returncode in (2, 4) and done.stderr.startswith("error: ") and said in done.stderr
+    assert done.returncode in (2, 4) and done.stderr.startswith("error: ") and message in done.stderr
     assert done.stderr.count("\n") == 1 and done.stdout == ""

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from edgecxr.bundle.bundle import Bundle, sha256_of
 from edgecxr.bundle.card import read_card
-from edgecxr.bundle.engine_record import EngineRecord, Here
+from edgecxr.bundle.engine_record import EngineEnvironment, EngineRecord
 from edgecxr.data.prepared import Prepared
 from edgecxr.engines.backend import open_backend
 from edgecxr.engines.tensorrt import library
@@ -70,8 +70,8 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
         assert typed.code == 0, typed
     prepared = Prepared.open(runs / "data" / "films")
     for name, size in ((teacher, 448), (student, 28)):
-        said = edgecxr("infer", films / "3.png", "--force", "--model", runs / "export" / name, "--json", runs=runs)
-        probability = json.loads(said.out)["findings"]["Dark"]["probability"]
+        inferred = edgecxr("infer", films / "3.png", "--force", "--model", runs / "export" / name, "--json", runs=runs)
+        probability = json.loads(inferred.out)["findings"]["Dark"]["probability"]
         card = read_card(runs / name)
         logits = open_backend("torch", runs / name).run(prepared.inputs(np.flatnonzero(prepared.ids == "3.png"), size))
         expected = 1 / (1 + np.exp(-logits.findings.item() / card.temperature["Dark"]))
@@ -81,8 +81,8 @@ def test_a_student_s_teacher_of_448_px_is_exported_and_infer_sees_what_training_
 
     # The files were read for the student: of the teacher, which sees 448 px, that is said.
     cards = {name: json.loads((runs / "export" / name / "card.json").read_text()) for name in (student, teacher)}
-    given = {name: card["gate"]["rates"]["fp32"].get("given") for name, card in cards.items()}
-    assert given[teacher] is None and given[student]["images"] == 24
+    rates = {name: card["gate"]["rates"]["fp32"].get("given") for name, card in cards.items()}
+    assert rates[teacher] is None and rates[student]["images"] == 24
     assert re.search(r"--not-chest: left out .*teacher-tiny-448", typed.err)
 
 
@@ -94,8 +94,8 @@ def test_export_alone_writes_three_precisions_and_infer_takes_each(runs, recipe,
     assert names(bundle) == {"card.json", "SHA256SUMS", "gate.npy", "model.onnx", "model.fp16.onnx", "model.int8.onnx"}
     for precision in ("fp32", "fp16", "int8"):
         assert f"{precision}: " in typed.err
-        said = edgecxr("infer", film, "--precision", precision, "--json", runs=runs)
-        assert said.code == 0 and json.loads(said.out)["status"] == "ok", said.err
+        inferred = edgecxr("infer", film, "--precision", precision, "--json", runs=runs)
+        assert inferred.code == 0 and json.loads(inferred.out)["status"] == "ok", inferred.err
     measured = edgecxr("evaluate", bundle, "--precision", "int8", "--json", runs=runs)
     assert measured.code == 0 and json.loads(measured.out)["model"] == f"{STUDENT} int8"
     refused = edgecxr("evaluate", STUDENT, "--precision", "int8", runs=runs)
@@ -179,7 +179,8 @@ def test_an_export_takes_over_what_has_not_changed_and_says_what_it_removes(runs
 def engine_of(bundle: Path, onnx: str) -> None:
     """Put what looks like an engine of a model file into a bundle."""
     record = EngineRecord(
-        precision="fp32", here=Here(None, None, "tensorrt", "10.3"), onnx=onnx, onnx_sha256=sha256_of(bundle / onnx),
+        precision="fp32", here=EngineEnvironment(None, None, "tensorrt", "10.3"),
+        onnx=onnx, onnx_sha256=sha256_of(bundle / onnx),
         engine_sha256="0" * 64, engine_bytes=1, batches=(1, 8, 64), memory_mib=None, build_seconds=1.0, typing="strong",
     )  # fmt: skip
     (bundle / "engines").mkdir(exist_ok=True)
@@ -205,7 +206,7 @@ def test_analyze_prints_and_draws_what_each_layer_costs_and_exports_nothing(runs
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--target", "jetson-orin-nan"), "did you mean 'jetson-orin-nano'?"),
         (("--target", "."), "no target '.'"),
@@ -213,9 +214,9 @@ def test_analyze_prints_and_draws_what_each_layer_costs_and_exports_nothing(runs
         (("--keep-float", "-1"), "--keep-float"),
     ],
 )
-def test_a_wrong_option_leaves_nothing_behind(runs, options, said):
+def test_a_wrong_option_leaves_nothing_behind(runs, options, message):
     typed = edgecxr("export", *options, runs=runs)
-    assert typed.code == 2 and said in typed.error
+    assert typed.code == 2 and message in typed.error
     assert not (runs / "export" / STUDENT).exists()
 
 

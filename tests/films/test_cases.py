@@ -143,14 +143,14 @@ def test_pictures_have_square_pixels_whatever_states_that_the_film_s_are_not(
     elements |= dict.fromkeys(SPACINGS[:2], nonsense)
     elements[keyword] = [height, width] if keyword == "PixelAspectRatio" else [f"0.{height}", f"0.{width}"]
     path = write(film(pixels, **elements), tmp_path_factory.mktemp("aspect"))
-    found = read_film(path, display=True)
-    assert found.display is not None
+    film_read = read_film(path, display=True)
+    assert film_read.display is not None
     expected = shape[0] * height / (shape[1] * width)
-    assert max(found.display.shape) == 560
+    assert max(film_read.display.shape) == 560
     if 0.1 < height / width < 10:
-        assert found.display.shape[0] / found.display.shape[1] == pytest.approx(expected, rel=0.05)
+        assert film_read.display.shape[0] / film_read.display.shape[1] == pytest.approx(expected, rel=0.05)
     plain = read_film(write(film(pixels, ViewPosition="PA"), path.parent, "plain.dcm"))
-    np.testing.assert_array_equal(found.image, plain.image)
+    np.testing.assert_array_equal(film_read.image, plain.image)
 
 
 def coded(sequence: str, value: str, meaning: str = "") -> Dataset:
@@ -170,9 +170,9 @@ def coded(sequence: str, value: str, meaning: str = "") -> Dataset:
 )  # fmt: skip
 @pytest.mark.parametrize("meaning", ["", "seitlich", "正面", "von hinten"])
 def test_a_view_s_code_counts_whatever_its_meaning_is_called(value: str, view: str | None, meaning: str) -> None:
-    found, warnings = stated_view(coded("ViewCodeSequence", value, meaning))
+    stated, warnings = stated_view(coded("ViewCodeSequence", value, meaning))
     understood = {"seitlich": "LL", "正面": "frontal"}.get(meaning)
-    assert found == (view or understood)
+    assert stated == (view or understood)
     plane = "frontal" if view in ("PA", "AP") else view
     assert bool(warnings) == (None not in (view, understood) and plane != understood), "a contradiction is told"
 
@@ -212,12 +212,12 @@ def test_orientation_tells_lateral_films_and_contradictions_are_named(rows: str,
     dataset.ViewPosition = view
     dataset.PatientOrientation = [rows, columns]
     lateral = {rows[0], columns[0]} & set("AP")
-    found, warnings = stated_view(dataset)
-    assert found == (view or ("LL" if lateral else "frontal"))
+    stated, warnings = stated_view(dataset)
+    assert stated == (view or ("LL" if lateral else "frontal"))
     assert bool(warnings) == bool(view and (view == "LL") != bool(lateral))
-    sideways, mirrored, inverted = turn_of(dataset, found)
+    sideways, mirrored, inverted = turn_of(dataset, stated)
     across, along = (columns[0], rows[0]) if rows[0] in "HF" else (rows[0], columns[0])
-    plain = found != "LL" and across in "LR" and along in "HF"
+    plain = stated != "LL" and across in "LR" and along in "HF"
     assert sideways == (plain and rows[0] in "HF")
     assert (mirrored, inverted) == (plain and across == "R", plain and along == "H")
 
@@ -234,9 +234,9 @@ def test_a_film_is_turned_back_to_what_it_was(
     plain = {"BitsStored": 12, "ViewPosition": "PA", "WindowCenter": 2048, "WindowWidth": 4096}
     path = write(film(np.ascontiguousarray(turned), PatientOrientation=directions, **plain), folder)
     expected = read_radiograph(write(film(pixels, **plain), folder, "plain.dcm"))
-    found = read_radiograph(path)
-    np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert len(found.warnings) - len(expected.warnings) == (sideways or rows == "R" or columns == "H")
+    radiograph = read_radiograph(path)
+    np.testing.assert_array_equal(radiograph.pixels, expected.pixels)
+    assert len(radiograph.warnings) - len(expected.warnings) == (sideways or rows == "R" or columns == "H")
 
 
 @settings(deadline=None, max_examples=30)
@@ -251,8 +251,8 @@ def test_padding_is_black_whatever_its_range_and_the_polarity(
     elements["PhotometricInterpretation"] = "MONOCHROME1" if mono1 else "MONOCHROME2"
     dataset = film(pixels, PixelPaddingValue=ends[0] if not high else 4095 - ends[0], **elements)
     dataset.add_new("PixelPaddingRangeLimit", "US", ends[1] if not high else 4095 - ends[1])
-    found = read_radiograph(write(dataset, tmp_path_factory.mktemp("padded"))).pixels
-    assert (found[:10] == 0).all() and found[10:].max() > 0.9
+    grey = read_radiograph(write(dataset, tmp_path_factory.mktemp("padded"))).pixels
+    assert (grey[:10] == 0).all() and grey[10:].max() > 0.9
 
 
 @given(
@@ -331,9 +331,9 @@ def test_a_shutter_that_is_not_applied_is_told_unless_it_hides_nothing(tmp_path:
     pixels = np.tile(np.arange(0, 4096, 32, dtype=np.uint16), (100, 1))
     edges = dict.fromkeys(("ShutterLeftVerticalEdge", "ShutterUpperHorizontalEdge"), 1)
     edges |= {"ShutterRightVerticalEdge": 128, "ShutterLowerHorizontalEdge": 100}
-    for shape, told in (("RECTANGULAR", False), ("CIRCULAR", True), ("ROUND", True), ("", False)):
-        found = read_radiograph(write(film(pixels, BitsStored=12, ShutterShape=shape, **edges), tmp_path))
-        assert any("shutter" in warning for warning in found.warnings) == told
+    for shape, is_warned in (("RECTANGULAR", False), ("CIRCULAR", True), ("ROUND", True), ("", False)):
+        radiograph = read_radiograph(write(film(pixels, BitsStored=12, ShutterShape=shape, **edges), tmp_path))
+        assert any("shutter" in warning for warning in radiograph.warnings) == is_warned
 
 
 @settings(deadline=None)
@@ -343,9 +343,9 @@ def test_a_few_hot_pixels_change_nothing_of_a_detector_s_image(bits: int, hot: i
     pixels = rng.integers(0, 1 << bits, (100, 80)).astype(np.uint16)
     expected = from_array(pixels)
     pixels[rng.integers(0, 100, hot), rng.integers(0, 80, hot)] = 65535
-    found = from_array(pixels)
-    assert found.warnings == expected.warnings != ()
-    assert abs(found.pixels - expected.pixels).mean() < 0.01
+    radiograph = from_array(pixels)
+    assert radiograph.warnings == expected.warnings != ()
+    assert abs(radiograph.pixels - expected.pixels).mean() < 0.01
 
 
 @settings(deadline=None, max_examples=30)
@@ -374,9 +374,9 @@ def test_all_entries_of_a_lookup_table_are_used(tmp_path: Path, entries: int) ->
     item = lookup([4095 * value // 4095 for value in range(4096)], 0, 12)
     right = read_radiograph(write(film(pixels, BitsStored=12, VOILUTSequence=[item]), tmp_path, "right.dcm"))
     item.LUTDescriptor = [entries, 0, 12]
-    found = read_radiograph(write(film(pixels, BitsStored=12, VOILUTSequence=[item]), tmp_path))
-    np.testing.assert_array_equal(found.pixels, right.pixels)
-    assert any("lookup table" in warning for warning in found.warnings)
+    radiograph = read_radiograph(write(film(pixels, BitsStored=12, VOILUTSequence=[item]), tmp_path))
+    np.testing.assert_array_equal(radiograph.pixels, right.pixels)
+    assert any("lookup table" in warning for warning in radiograph.warnings)
 
 
 CODES_OF_VIEWS = {

@@ -59,17 +59,17 @@ def test_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "wanted"),
+    ("shape", "grey"),
     [
         ("LINEAR", [0, 0.5 - 0.5 / 99, 0.5 + 0.5 / 99, 1]),  # centre 50, width 100, at 0, 49, 50, 200
         ("LINEAR_EXACT", [0, 0.49, 0.5, 1]),
         ("SIGMOID", [1 / (1 + np.exp(2)), 1 / (1 + np.exp(0.04)), 0.5, 1 / (1 + np.exp(-6))]),
     ],
 )
-def test_window_functions(tmp_path: Path, shape: str, wanted: list[float]) -> None:
+def test_window_functions(tmp_path: Path, shape: str, grey: list[float]) -> None:
     pixels = np.array([[0, 49, 50, 200]], np.uint16)
     radiograph = read(tmp_path, pixels, WindowCenter=50, WindowWidth=100, VOILUTFunction=shape)
-    assert np.allclose(radiograph.pixels, [wanted], atol=1e-6)
+    assert np.allclose(radiograph.pixels, [grey], atol=1e-6)
 
 
 def test_first_of_several_windows(tmp_path: Path) -> None:

@@ -106,9 +106,9 @@ def test_a_disordered_data_set_is_told_and_loses_nothing(
     if syntax == DeflatedExplicitVRLittleEndian and list(order) != cut[1:]:  # a sign of damage there
         assert rejected(path).reason == "malformed"
         return
-    found = read_radiograph(path)
-    np.testing.assert_array_equal(found.pixels, whole.pixels)
-    assert len(found.warnings) - len(whole.warnings) == (list(order) != cut[1:])
+    radiograph = read_radiograph(path)
+    np.testing.assert_array_equal(radiograph.pixels, whole.pixels)
+    assert len(radiograph.warnings) - len(whole.warnings) == (list(order) != cut[1:])
     assert read_header(path, "uids") == read_header(folder / "source.dcm", "uids")
     assert read_header(path, "patient")["PatientID"] == "12"
 
@@ -135,8 +135,8 @@ def test_a_film_that_breaks_before_its_pixels_is_not_called_one_without(
     head, cut, pack = parts(folder, syntax)
     place = data.draw(st.integers(0, len(cut) - 2))
     broken = bytearray(cut[place])
-    what = data.draw(st.sampled_from(["length", "kind", "head"]))
-    at, count = {"length": (4 if syntax == ImplicitVRLittleEndian else 6, 2), "kind": (4, 2), "head": (0, 8)}[what]
+    part = data.draw(st.sampled_from(["length", "kind", "head"]))
+    at, count = {"length": (4 if syntax == ImplicitVRLittleEndian else 6, 2), "kind": (4, 2), "head": (0, 8)}[part]
     broken[at : at + count] = data.draw(st.binary(min_size=count, max_size=count))
     path = folder / "film.dcm"
     path.write_bytes(head + pack(b"".join([*cut[:place], bytes(broken), *cut[place + 1 :]])))

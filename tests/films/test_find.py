@@ -27,8 +27,8 @@ def test_folders_are_searched_for_films_only(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(bytes(128) + b"DICM")
     (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0")
     os.mkfifo(tmp_path / "pipe.png")
-    found = [str(path.relative_to(tmp_path)) for path in find_inputs([tmp_path])]
-    assert found == ["IM0001", "a.jpeg", "photo", "scan.img", "b/1.png", "b/2.DCM"]
+    names = [str(path.relative_to(tmp_path)) for path in find_inputs([tmp_path])]
+    assert names == ["IM0001", "a.jpeg", "photo", "scan.img", "b/1.png", "b/2.DCM"]
 
 
 def test_files_are_taken_as_they_are_and_once(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_each_file_of_a_folder_is_found_or_counted(
     if loose:
         (folder / "loose.dcm").symlink_to("nowhere")
     search = Search()
-    found = find_inputs([folder], search=search)
+    inputs = find_inputs([folder], search=search)
     films = {folder / name for name in names if KINDS[name] is None} | ({folder / "loose.dcm"} if loose else set())
-    assert set(found) == (films or {folder}) and set(search.folder_of) == films
+    assert set(inputs) == (films or {folder}) and set(search.folder_of) == films
     expected = Counter(kind for name in names if (kind := KINDS[name]))
     expected.update({"no regular files": pipe})
     assert search.passed_over == +expected
@@ -92,7 +92,7 @@ def test_each_file_of_a_folder_is_found_or_counted(
     assert named.folder_of == {}
 
 
-def made(folder: Path, **elements: Any) -> Path:
+def dicom_file(folder: Path, **elements: Any) -> Path:
     return write(film(np.full((8, 8), 9, np.uint8), **elements), folder)
 
 
@@ -106,12 +106,12 @@ def test_reports_and_the_like_hold_no_image_and_films_whose_pixels_are_lost_do(t
     assert len(images) > 20 < len(others)
     nothing = dict.fromkeys(("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation", "PixelData"))
     for name in images:
-        assert not holds_no_image(made(tmp_path, SOPClassUID=getattr(pydicom.uid, name), **nothing)), name
+        assert not holds_no_image(dicom_file(tmp_path, SOPClassUID=getattr(pydicom.uid, name), **nothing)), name
     for name in [*others, "private"]:
         uid = "1.3.12.2.1107.5.9.1" if name == "private" else getattr(pydicom.uid, name)
-        assert holds_no_image(made(tmp_path, SOPClassUID=uid, **nothing)), name
-        assert not holds_no_image(made(tmp_path, SOPClassUID=uid, PixelData=None)), name
-    assert not holds_no_image(made(tmp_path, SOPClassUID=None, **nothing))
+        assert holds_no_image(dicom_file(tmp_path, SOPClassUID=uid, **nothing)), name
+        assert not holds_no_image(dicom_file(tmp_path, SOPClassUID=uid, PixelData=None)), name
+    assert not holds_no_image(dicom_file(tmp_path, SOPClassUID=None, **nothing))
 
 
 SAVED = [

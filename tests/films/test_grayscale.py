@@ -68,7 +68,7 @@ def read(factory: pytest.TempPathFactory, dataset: Dataset) -> Radiograph:
     return read_radiograph(write(dataset, factory.mktemp("film")))
 
 
-def told(radiograph: Radiograph, words: str) -> bool:
+def has_warning(radiograph: Radiograph, words: str) -> bool:
     return any(words in warning for warning in radiograph.warnings)
 
 
@@ -88,11 +88,11 @@ def test_lookup_tables_of_other_bits_than_stated_are_shown_alike_and_told(
     expected = entries[np.minimum(RAMP, size - 1)] / white
     entries[size // 2 : size // 2 + hot] = 65535  # a few odd entries
     item = lookup(entries.tolist(), 0, stated)
-    found = read(tmp_path_factory, dicom_film(RAMP, BitsStored=14, VOILUTSequence=[item]))
+    radiograph = read(tmp_path_factory, dicom_film(RAMP, BitsStored=14, VOILUTSequence=[item]))
     same = np.ones(RAMP.shape, bool)
     same.ravel()[size // 2 : size // 2 + hot] = False
-    assert np.allclose(found.pixels[same], expected[same], atol=1e-5)
-    assert told(found, f"entries of {used} bits") == (used != stated and not darker)
+    assert np.allclose(radiograph.pixels[same], expected[same], atol=1e-5)
+    assert has_warning(radiograph, f"entries of {used} bits") == (used != stated and not darker)
 
 
 @QUICK
@@ -123,16 +123,16 @@ def test_a_broken_rescale_is_told_and_no_window_is_taken_for_its_values(
     tag = Tag(keyword)
     value = broken.encode() + b" " * (len(broken) % 2)
     dataset[tag] = RawDataElement(tag, "DS", len(value), value, 0, False, True)
-    found = read(tmp_path_factory, dataset)
-    assert told(found, f"{keyword} is broken ({broken})") and told(found, "percentiles")
-    np.testing.assert_array_equal(found.pixels, plain.pixels)
+    radiograph = read(tmp_path_factory, dataset)
+    assert has_warning(radiograph, f"{keyword} is broken ({broken})") and has_warning(radiograph, "percentiles")
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
 
 
 def test_several_values_of_a_slope_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
-    one = read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN, RescaleSlope="0.85"))
+    single = read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN, RescaleSlope="0.85"))
     two = read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN, RescaleSlope=["0.85", "1"]))
-    np.testing.assert_array_equal(one.pixels, two.pixels)
-    assert told(two, "RescaleSlope has 2 values") and not told(one, "RescaleSlope")
+    np.testing.assert_array_equal(single.pixels, two.pixels)
+    assert has_warning(two, "RescaleSlope has 2 values") and not has_warning(single, "RescaleSlope")
 
 
 @QUICK
@@ -146,9 +146,9 @@ def test_values_are_shifted_where_the_words_agree_with_high_bit(
     stored = values.astype(np.int16 if signed else np.uint16)
     plain = read(tmp_path_factory, dicom_film(stored, **window))
     up = max(0, high + 1 - bits) if shifted else 0
-    found = read(tmp_path_factory, dicom_film(stored << up, **window, HighBit=high))
-    np.testing.assert_array_equal(found.pixels, plain.pixels)
-    assert told(found, "HighBit") == (high != bits - 1 and (not shifted or high < bits - 1))
+    radiograph = read(tmp_path_factory, dicom_film(stored << up, **window, HighBit=high))
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
+    assert has_warning(radiograph, "HighBit") == (high != bits - 1 and (not shifted or high < bits - 1))
 
 
 @QUICK
@@ -177,24 +177,24 @@ def test_padding_is_black_whatever_bits_it_has(
     if not both:
         stored[:20] = ends[0]
         dataset.PixelData = stored.tobytes()
-    found = read(tmp_path_factory, dataset)
-    assert (found.pixels[:20] == 0).all()
+    radiograph = read(tmp_path_factory, dataset)
+    assert (radiograph.pixels[:20] == 0).all()
     plain = read(tmp_path_factory, dicom_film(clean, **shape, **window))
-    np.testing.assert_array_equal(found.pixels[20:], plain.pixels[20:])
+    np.testing.assert_array_equal(radiograph.pixels[20:], plain.pixels[20:])
 
 
 def test_a_padding_limit_without_a_value_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     dataset = dicom_film(np.where(RAMP < 3000, 16383, RAMP).astype(np.uint16), **FOURTEEN)
     dataset.add_new("PixelPaddingRangeLimit", "US", 16383)
-    found = read(tmp_path_factory, dataset)
-    assert told(found, "PixelPaddingRangeLimit alone") and (found.pixels.ravel()[:3000] == 0).all()
+    radiograph = read(tmp_path_factory, dataset)
+    assert has_warning(radiograph, "PixelPaddingRangeLimit alone") and (radiograph.pixels.ravel()[:3000] == 0).all()
 
 
 def test_padding_that_is_all_of_a_film_is_ignored_and_told(tmp_path_factory: pytest.TempPathFactory) -> None:
     dataset = dicom_film(RAMP, **FOURTEEN, PixelPaddingValue=0)
     dataset.add_new("PixelPaddingRangeLimit", "US", 65535)
-    found = read(tmp_path_factory, dataset)
-    assert told(found, "is padding")
-    np.testing.assert_array_equal(found.pixels, read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN)).pixels)
+    radiograph = read(tmp_path_factory, dataset)
+    assert has_warning(radiograph, "is padding")
+    np.testing.assert_array_equal(radiograph.pixels, read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN)).pixels)
     with pytest.raises(InputError, match="blank"):
         read(tmp_path_factory, dicom_film(np.zeros_like(RAMP), **FOURTEEN, PixelPaddingValue=0))

@@ -12,10 +12,10 @@ def test_what_pixels_say_against_a_film() -> None:
     assert reasons(ramp) == []
     assert reasons(ramp, (64, 300)) == [] and reasons(ramp, (300, 63)) == ["tiny"]
     # A film behind a wide collimator is one still, with three quarters black it is not.
-    for share, found in ((0.7, []), (0.8, ["saturated"])):
+    for share, expected in ((0.7, []), (0.8, ["saturated"])):
         collimated = ramp.copy()
         collimated[: round(224 * share)] = 0
-        assert reasons(collimated) == found
+        assert reasons(collimated) == expected
     assert reasons(np.where(ramp > 128, 255, 0)) == ["saturated"]
     assert reasons(100 + ramp / 16) == ["blank"], "a range of 13 grey levels"
     assert reasons(100 + ramp / 8) == []

@@ -65,10 +65,10 @@ EXPLAINED: dict[str, dict[str, Any]] = {
 @pytest.fixture(scope="module")
 def renderer() -> str:
     """Return the name of DCMTK's renderer: old versions have a second one, which reads JPEG too."""
-    found = [tool for tool in ("dcmj2pnm", "dcm2pnm") if shutil.which(tool)]
-    if not found or not shutil.which("gdcmconv"):
+    tools = [tool for tool in ("dcmj2pnm", "dcm2pnm") if shutil.which(tool)]
+    if not tools or not shutil.which("gdcmconv"):
         pytest.skip("needs gdcmconv and dcmj2pnm: apt install libgdcm-tools dcmtk")
-    return found[0]
+    return tools[0]
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,9 @@ def shown_by(dataset: Dataset) -> tuple[str, ...]:
     return ("--use-window", "1") if dataset.get("WindowCenter") else ()
 
 
-def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+def rank_correlation(ours: np.ndarray, other: np.ndarray) -> float:
     """Return Spearman's: Pearson's of the ranks, ties at their mean rank."""
-    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+    return float(np.corrcoef(ranks(ours), ranks(other))[0, 1])
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def test_integer_ratio_is_the_exact_block_mean_rounded_half_up() -> None:
     # Eighths are exact in float32; block means of 2 x 3 pixels, worked out in integers.
     eighths = np.random.default_rng(1).integers(0, 9, (8, 12))
     sums = eighths.reshape(4, 2, 4, 3).sum(axis=(1, 3))
-    wanted = (2 * 255 * sums + 48) // 96
-    assert np.array_equal(to_base((eighths / 8).astype(np.float32), 4), wanted)
+    expected = (2 * 255 * sums + 48) // 96
+    assert np.array_equal(to_base((eighths / 8).astype(np.float32), 4), expected)
 
 
 def test_half_is_rounded_up() -> None:
@@ -69,8 +69,8 @@ def test_box_mean_divides_exact_sums_once() -> None:
         small = box_mean(base, size)
         assert small.dtype == np.float32
         assert small.shape == (2, size, size)
-        got = small[1][np.ix_((0, 5), (1, 7))].ravel()
-        assert got.tolist() == [float(np.float32(s) / np.float32(255 * k * k)) for s in sums]
+        means = small[1][np.ix_((0, 5), (1, 7))].ravel()
+        assert means.tolist() == [float(np.float32(s) / np.float32(255 * k * k)) for s in sums]
 
 
 def test_white_stays_white_at_every_size() -> None:

@@ -61,11 +61,11 @@ def films(draw: Any) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-@given(found=films(), size=st.sampled_from([7, 16, 224]), big=st.booleans())
+@given(film_and_elements=films(), size=st.sampled_from([7, 16, 224]), big=st.booleans())
 def test_every_film_is_what_the_plain_way_gives(
-    tmp_path_factory: pytest.TempPathFactory, found: tuple[np.ndarray, dict[str, Any]], size: int, big: bool
+    tmp_path_factory: pytest.TempPathFactory, film_and_elements: tuple[np.ndarray, dict[str, Any]], size: int, big: bool
 ) -> None:
-    stored, elements = found
+    stored, elements = film_and_elements
     dataset = film(stored.astype(stored.dtype.newbyteorder(">")) if big else stored, **elements)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian if big else ExplicitVRLittleEndian
     path = write(dataset, tmp_path_factory.mktemp("film"))

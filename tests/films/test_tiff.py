@@ -43,17 +43,17 @@ def test_a_tiff_is_read_rightly_or_refused(
         predictor=predictor, tile=tile, rows_per_strip=rows_per_strip, big=big,
     )  # fmt: skip
     try:
-        found = read_radiograph(path)
+        radiograph = read_radiograph(path)
     except InputError as error:
         assert error.reason == "unsupported", error
         plain = bits in (8, 16) and form == "u" and order == "<"
         assert not plain or (colour and (bits == 16 or planar == 2)), error
         return
-    if not any("percentiles" in warning for warning in found.warnings):
-        assert abs(found.pixels - (GREY if photometric or colour else 1 - GREY)).max() < 0.01
+    if not any("percentiles" in warning for warning in radiograph.warnings):
+        assert abs(radiograph.pixels - (GREY if photometric or colour else 1 - GREY)).max() < 0.01
     else:
         right = GREY if photometric else 1 - GREY
-        assert np.corrcoef(found.pixels.ravel(), right.ravel())[0, 1] > 0.99 and bits in (12, 16)
+        assert np.corrcoef(radiograph.pixels.ravel(), right.ravel())[0, 1] > 0.99 and bits in (12, 16)
 
 
 @pytest.mark.parametrize("compression", ["zstd", "lzma", "webp", "group4"])

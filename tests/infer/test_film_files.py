@@ -58,8 +58,8 @@ def test_no_picture_replaces_that_of_another_film_and_its_own_is_said_to_be_repl
     assert len(first) == 6 and len(set(first.values())) == 6 and first["film.png.png"] == foreign
     assert all(len(os.fsencode(name)) < 255 for name in first)
     infer(predictor, films, overlays=pictures)
-    said = capsys.readouterr().err.splitlines()[:5]
-    assert all(line.startswith("overlay: ") and line.endswith(" (replaced)") for line in said)
+    messages = capsys.readouterr().err.splitlines()[:5]
+    assert all(line.startswith("overlay: ") and line.endswith(" (replaced)") for line in messages)
     assert {path.name: path.read_bytes() for path in pictures.iterdir()} == first
 
 

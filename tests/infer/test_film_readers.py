@@ -63,12 +63,12 @@ def behaving(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Callable[[]
     return behave
 
 
-def all_of(found: Iterator[list[Read]]) -> list[Read]:
-    return [one for part in found for one in part]
+def all_of(parts: Iterator[list[Read]]) -> list[Read]:
+    return [each for part in parts for each in part]
 
 
-def reasons(found: list[Read]) -> list[str]:
-    return [one.reason if isinstance(one, Rejection) else "ok" for one in found]
+def reasons(reads: list[Read]) -> list[str]:
+    return [each.reason if isinstance(each, Rejection) else "ok" for each in reads]
 
 
 def test_a_film_is_read_as_it_is_in_this_process(tmp_path: Path) -> None:
@@ -76,15 +76,15 @@ def test_a_film_is_read_as_it_is_in_this_process(tmp_path: Path) -> None:
     path = write(film(pixels, BitsStored=12, ViewPosition="AP"), tmp_path)
     with Readers(1) as processes:
         for size in (224, 448):
-            (found,) = all_of(processes.read([path], size, display=True))
-            assert isinstance(found, FilmRead)
+            (film_read,) = all_of(processes.read([path], size, display=True))
+            assert isinstance(film_read, FilmRead)
             here = read_radiograph(path)
-            np.testing.assert_array_equal(found.image, to_base(here.pixels, size))
-            assert (found.source, found.view) == (str(path), "AP")
+            np.testing.assert_array_equal(film_read.image, to_base(here.pixels, size))
+            assert (film_read.source, film_read.view) == (str(path), "AP")
             alone = read_film(path, size, display=True)
-            assert found.warnings == alone.warnings and set(found.timings_ms) == set(alone.timings_ms)
-            assert found.display is not None and alone.display is not None
-            np.testing.assert_array_equal(found.display, alone.display)
+            assert film_read.warnings == alone.warnings and set(film_read.timings_ms) == set(alone.timings_ms)
+            assert film_read.display is not None and alone.display is not None
+            np.testing.assert_array_equal(film_read.display, alone.display)
 
 
 def test_results_come_in_order_whoever_is_faster(
@@ -94,7 +94,7 @@ def test_results_come_in_order_whoever_is_faster(
     behaving({"0.png": lambda: time.sleep(0.5), "5.png": lambda: time.sleep(0.2)})
     with Readers(3, fork=True) as processes:
         parts = list(processes.read(paths, 224, most=4))
-    assert [one.source for part in parts for one in part] == [str(path) for path in paths]
+    assert [each.source for part in parts for each in part] == [str(path) for path in paths]
     assert max(map(len, parts)) == 4, "those that were ready are handed over together"
 
 
@@ -107,10 +107,10 @@ def test_no_more_is_read_ahead_than_a_few_films(tmp_path: Path) -> None:
             yield tmp_path / "gone.png"
 
     with Readers(2) as processes:
-        found = processes.read(paths(), 224)
-        next(found)
+        reads = processes.read(paths(), 224)
+        next(reads)
         assert len(taken) < 12
-        found.close()  # type: ignore[attr-defined]
+        reads.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGSEGV, signal.SIGKILL, None])
@@ -124,9 +124,9 @@ def test_a_file_that_ends_its_reader_costs_that_file_alone(
     behaving({"bad.png": end})
     paths = [png(tmp_path / name) for name in ("a.png", "bad.png", "b.png", "c.png")]
     with Readers(1, fork=True) as processes:
-        found = all_of(processes.read(paths, 224))
-        assert reasons(found) == ["ok", "crash", "ok", "ok"]
-        assert "bad.png ended the process" in found[1].message  # type: ignore[union-attr]
+        reads = all_of(processes.read(paths, 224))
+        assert reasons(reads) == ["ok", "crash", "ok", "ok"]
+        assert "bad.png ended the process" in reads[1].message  # type: ignore[union-attr]
         assert reasons(all_of(processes.read(paths[:1], 224))) == ["ok"]
 
 
@@ -147,8 +147,8 @@ def test_a_file_that_wants_too_much_memory_is_refused(
     behaving({"large.png": lambda: np.ones(600 << 20, np.uint8).sum()})
     paths = [png(tmp_path / name) for name in ("large.png", "a.png")]
     with Readers(1, memory_mib=300, fork=True) as processes:
-        found = all_of(processes.read(paths, 224))
-    assert reasons(found) == ["too-large", "ok"]
+        reads = all_of(processes.read(paths, 224))
+    assert reasons(reads) == ["too-large", "ok"]
 
 
 LIES: list[tuple[object, bytes]] = [
@@ -183,9 +183,9 @@ def test_an_answer_that_no_reader_gives_is_not_believed(number: int) -> None:
 
 def test_a_folder_and_what_is_gone_are_rejected(tmp_path: Path) -> None:
     with Readers(1) as processes:
-        found = all_of(processes.read([tmp_path, tmp_path / "gone.png"], 224))
-    assert reasons(found) == ["not-found", "not-found"]
-    assert "is a folder" in found[0].message  # type: ignore[union-attr]
+        reads = all_of(processes.read([tmp_path, tmp_path / "gone.png"], 224))
+    assert reasons(reads) == ["not-found", "not-found"]
+    assert "is a folder" in reads[0].message  # type: ignore[union-attr]
     with pytest.raises(InputError, match="is a folder"):
         read_film(tmp_path)
 
@@ -197,8 +197,8 @@ def test_names_that_are_no_text_get_through(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     with Readers(1) as processes:
-        (found,) = all_of(processes.read([path], 224))
-    assert isinstance(found, FilmRead) and os.fsencode(found.source) == os.fsencode(path)
+        (film_read,) = all_of(processes.read([path], 224))
+    assert isinstance(film_read, FilmRead) and os.fsencode(film_read.source) == os.fsencode(path)
 
 
 def test_what_threads_of_this_process_hold_does_not_matter(tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_no_hostile_file_hangs_or_takes_more_than_its_share() -> None:
         pytest.skip("EDGECXR_CORPUS is not set")
     paths = sorted(Path(root, "dicom", "hostile").iterdir())
     with Readers(2, time_limit=5) as processes:
-        found = all_of(processes.read(paths, 224))
-    assert len(found) == len(paths) > 100
-    assert not {"crash", "too-slow"} & set(reasons(found)), [f for f in found if isinstance(f, Rejection)]
+        reads = all_of(processes.read(paths, 224))
+    assert len(reads) == len(paths) > 100
+    assert not {"crash", "too-slow"} & set(reasons(reads)), [f for f in reads if isinstance(f, Rejection)]
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
@@ -236,13 +236,13 @@ def test_films_that_were_changed_anywhere_get_a_reason_and_the_next_is_read_well
         content[place] = data.draw(st.integers(0, 255))
     cut = data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))
     path.write_bytes(content[:cut])
-    ((found,),) = processes.read([path], 224)
-    if isinstance(found, Rejection):
+    ((film_read,),) = processes.read([path], 224)
+    if isinstance(film_read, Rejection):
         # A decoder may crash: that it costs this file alone is what the processes are for.
-        assert found.reason in REASONS and found.reason != "too-slow", found
-        assert "\n" not in found.message and path.name in found.message
+        assert film_read.reason in REASONS and film_read.reason != "too-slow", film_read
+        assert "\n" not in film_read.message and path.name in film_read.message
     else:
-        assert found.image.shape == (224, 224)
+        assert film_read.image.shape == (224, 224)
     path.write_bytes(whole)
-    ((found,),) = processes.read([path], 224)
-    assert isinstance(found, FilmRead)
+    ((film_read,),) = processes.read([path], 224)
+    assert isinstance(film_read, FilmRead)

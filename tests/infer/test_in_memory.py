@@ -42,11 +42,11 @@ def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 def outcome(predictor: Predictor, source: Any) -> dict[str, Any]:
     """Return all that predict says of a film, but for its name and how long it took."""
     try:
-        said = dataclasses.asdict(predictor.predict(source))
+        values = dataclasses.asdict(predictor.predict(source))
     except InputError as error:
         return {"reason": error.reason, "gate": error.gate}
-    said["attention"] = said["attention"].tolist()
-    return {key: value for key, value in said.items() if key not in ("source", "timings_ms")}
+    values["attention"] = values["attention"].tolist()
+    return {key: value for key, value in values.items() if key not in ("source", "timings_ms")}
 
 
 def four_ways(predictor: Predictor, path: Path, dataset: Dataset) -> list[dict[str, Any]]:
@@ -170,17 +170,17 @@ def test_nothing_is_left_behind_and_threads_do_not_meet(predictor: Predictor, tm
         pixels[:32] = grey
         contents.append(write(film(pixels), tmp_path).read_bytes())
     alone = [outcome(predictor, content) for content in contents]
-    found: dict[int, Any] = {}
+    outcomes: dict[int, Any] = {}
 
     def look(number: int) -> None:
-        found[number] = outcome(predictor, io.BytesIO(contents[number]))
+        outcomes[number] = outcome(predictor, io.BytesIO(contents[number]))
 
     threads = [threading.Thread(target=look, args=(number,)) for number in range(len(contents))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [found[number] for number in range(len(contents))] == alone
+    assert [outcomes[number] for number in range(len(contents))] == alone
     assert [
         path for path in Path("/proc/self/fd").iterdir() if path.exists() and "memfd:film" in path.readlink().name
     ] == []

@@ -18,13 +18,13 @@ from edgecxr.bundle.gate import GateResult
 from edgecxr.errors import GATE_REASONS, REASONS
 from edgecxr.films.radiograph import Objection
 from edgecxr.infer import json_line
-from edgecxr.infer.json_line import SCHEMA, AskedModel, record_of, stamp_of, to_json, uids_of
+from edgecxr.infer.json_line import SCHEMA, ModelIdentity, record_of, stamp_of, to_json, uids_of
 from edgecxr.infer.prediction import Prediction, Rejection
 from edgecxr.infer.rendering import CODES
 from edgecxr.vocabulary import WITHOUT_RESULT
 from tests.infer.test_results import REJECTION, on_test_films, prediction
 
-MODEL = AskedModel("student-28", "fp32", "ab" * 32, "youden")
+MODEL = ModelIdentity("student-28", "fp32", "ab" * 32, "youden")
 OF_EVERY_LINE = {
     "schema": 3,
     "edgecxr": __version__,
@@ -38,7 +38,7 @@ OF_EVERY_LINE = {
 }
 
 
-def line(result: Prediction | Rejection, *more: Any, model: AskedModel = MODEL, **outcome: Any) -> str:
+def line(result: Prediction | Rejection, *more: Any, model: ModelIdentity = MODEL, **outcome: Any) -> str:
     return to_json(record_of(result, model, *more, **outcome))
 
 
@@ -46,8 +46,8 @@ def test_a_prediction_is_one_object_with_every_probability_and_decision() -> Non
     text = line(prediction())
     assert "\n" not in text
     record = json.loads(text)
-    made = datetime.fromisoformat(record.pop("time"))
-    assert abs(datetime.now(timezone.utc) - made) < timedelta(minutes=10)
+    moment = datetime.fromisoformat(record.pop("time"))
+    assert abs(datetime.now(timezone.utc) - moment) < timedelta(minutes=10)
     assert record == OF_EVERY_LINE | {
         "source": "scan.dcm",
         "status": "ok",

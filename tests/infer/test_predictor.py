@@ -165,7 +165,7 @@ def test_a_model_of_448_px_sees_the_film_at_that_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pixels", "said"),
+    ("pixels", "message"),
     [
         (np.full((224, 224), 255, np.float32), r"outside \[0, 1\]: divide them by full white, or give uint8"),
         (np.full((224, 224), np.nan, np.float32), r"outside \[0, 1\]"),
@@ -180,8 +180,8 @@ def test_a_model_of_448_px_sees_the_film_at_that_size(tmp_path: Path) -> None:
         (np.full((224, 224), 7, np.uint8), "array is blank"),
     ],
 )
-def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.ndarray, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_arrays_that_are_no_film_are_rejected(predictor: Predictor, pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         predictor.predict(pixels)
 
 
@@ -202,14 +202,14 @@ def test_a_path_that_is_no_film_is_rejected(
 
 
 def test_thresholds_that_rest_on_few_films_are_named_with_the_counts(tmp_path: Path) -> None:
-    def said(counts: dict[str, Any]) -> tuple[str, ...]:
+    def warnings_of(counts: dict[str, Any]) -> tuple[str, ...]:
         bundle = tiny_bundle(tmp_path / "bundle", operating_counts=counts)
         return Predictor(bundle).predict(film(0.2, 0.4, 0.8, 1.0)).warnings
 
     enough = {"positives": 20, "negatives": 20}
-    assert said({}) == said(dict.fromkeys((*LABELS, "abnormal"), enough)) == ()
+    assert warnings_of({}) == warnings_of(dict.fromkeys((*LABELS, "abnormal"), enough)) == ()
     scarce = {FIRST: {"positives": 3, "negatives": 500}, SECOND: enough, "abnormal": {"positives": 19, "negatives": 4}}
-    (warning,) = said(scarce)
+    (warning,) = warnings_of(scarce)
     assert "fewer than 20 films" in warning
     assert warning.endswith(f": {FIRST} (3 positive), abnormal (19 positive, 4 negative)")
 
@@ -249,9 +249,9 @@ def test_a_film_for_which_the_model_gives_no_numbers_costs_the_others_nothing(
     monkeypatch.setattr(predictor._backend, "run", overflowing)
     first, second, third = predictor.look(films)
     assert isinstance(second, Rejection) and second.reason == "no-numbers" and "export" in second.message
-    for found, sound in ((first, expected[0]), (third, expected[2])):
-        assert isinstance(found, Prediction) and isinstance(sound, Prediction)
-        assert (found.findings, found.abnormal) == (sound.findings, sound.abnormal)
+    for prediction, sound in ((first, expected[0]), (third, expected[2])):
+        assert isinstance(prediction, Prediction) and isinstance(sound, Prediction)
+        assert (prediction.findings, prediction.abnormal) == (sound.findings, sound.abnormal)
     with pytest.raises(InputError) as error:
         predictor.predict(film(0.2, 0.4, 0.8, 0.5))
     assert error.value.reason == "no-numbers"
@@ -260,11 +260,11 @@ def test_a_film_for_which_the_model_gives_no_numbers_costs_the_others_nothing(
 def test_extreme_logits_become_certainty_without_a_warning(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Certain:
+    class ExtremeBackend:
         def run(self, images: np.ndarray) -> Outputs:
             return Outputs(np.array([[-1e4, 0, 1e4]]), np.array([-1e4]), np.full((1, 2, 2), 0.25), np.zeros((1, 4)))
 
-    monkeypatch.setattr(predictor, "_backend", Certain())
+    monkeypatch.setattr(predictor, "_backend", ExtremeBackend())
     with np.errstate(all="raise", under="ignore"):
         prediction = predictor.predict(film(0.2, 0.4, 0.8, 1.0))
     assert list(prediction.findings.values()) == [0.0, 0.5, 1.0]
@@ -280,12 +280,12 @@ def test_a_closed_predictor_says_so(predictor: Predictor) -> None:
 def test_films_are_looked_at_together_as_they_are_alone(predictor: Predictor, tmp_path: Path) -> None:
     paths = [save(tmp_path / f"{n}.png", film(0.2 + 0.2 * (n % 2), 0.4, 0.8, 1.0)) for n in range(3)]
     together = predictor.look([read_film(path) for path in paths])
-    for path, found in zip(paths, together, strict=True):
+    for path, prediction in zip(paths, together, strict=True):
         alone = predictor.predict(path)
-        assert found.source == alone.source == str(path)
-        assert found.findings == pytest.approx(alone.findings, abs=1e-6)
-        assert set(found.timings_ms) == set(alone.timings_ms) == {"read", "preprocess", "model"}
-        np.testing.assert_allclose(found.attention, alone.attention, atol=1e-6)
+        assert prediction.source == alone.source == str(path)
+        assert prediction.findings == pytest.approx(alone.findings, abs=1e-6)
+        assert set(prediction.timings_ms) == set(alone.timings_ms) == {"read", "preprocess", "model"}
+        np.testing.assert_allclose(prediction.attention, alone.attention, atol=1e-6)
 
 
 def gated(folder: Path, threshold: float = 0.5, usual: float = 0.4, **more: Any) -> Predictor:
@@ -326,18 +326,18 @@ def test_what_a_file_says_against_itself_is_refused_before_the_model_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     predictor = gated(tmp_path / "bundle")
-    seen = []
+    batch_sizes = []
     run = predictor._backend.run
-    monkeypatch.setattr(predictor._backend, "run", lambda images: seen.append(len(images)) or run(images))
+    monkeypatch.setattr(predictor._backend, "run", lambda images: batch_sizes.append(len(images)) or run(images))
     results = predictor.look([objecting(DARK, "view", "modality"), objecting(DARK), objecting(DARK, "view")])
-    assert seen == [1]
+    assert batch_sizes == [1]
     assert [getattr(result, "reason", "ok") for result in results] == ["modality", "ok", "view"]
     refused = results[0]
     assert isinstance(refused, Rejection) and refused.gate is not None
     assert (refused.gate.verdict, refused.gate.distance, refused.gate.threshold) == ("refuse", None, 0.5)
     assert [each.reason for each in refused.gate.objections] == ["modality", "view"], "the first is named"
-    seen.clear()
-    assert predictor.look([]) == [] and predictor.look([objecting(DARK, "view")])[0] and seen == []
+    batch_sizes.clear()
+    assert predictor.look([]) == [] and predictor.look([objecting(DARK, "view")])[0] and batch_sizes == []
 
 
 def test_any_view_is_about_the_view_alone(tmp_path: Path) -> None:
@@ -359,17 +359,17 @@ def test_the_gate_can_be_overruled_and_the_result_says_so(tmp_path: Path) -> Non
 
 def test_a_model_of_phantoms_only_warns(tmp_path: Path) -> None:
     predictor = gated(tmp_path / "bundle", phantom=True)
-    (found,) = predictor.look([objecting(BRIGHT, "body-part")])
-    assert isinstance(found, Prediction) and found.gate.verdict == "warn"
-    assert found.warnings[0] == "so body-part" and found.warnings[-1] == PHANTOM_WARNING
-    assert not any("overruled" in warning for warning in found.warnings)
+    (prediction,) = predictor.look([objecting(BRIGHT, "body-part")])
+    assert isinstance(prediction, Prediction) and prediction.gate.verdict == "warn"
+    assert prediction.warnings[0] == "so body-part" and prediction.warnings[-1] == PHANTOM_WARNING
+    assert not any("overruled" in warning for warning in prediction.warnings)
 
 
 def test_a_gate_of_few_validation_films_is_warned_of(tmp_path: Path) -> None:
     for share, warned in ((0.02, False), (0.05, False), (0.1, True)):
         gate = tiny_gate() | {"false_rejection": share}
         with Predictor(tiny_bundle(tmp_path / f"model-{share}", gate=gate)) as predictor:
-            assert any("refuses about 10%" in said for said in predictor.warnings) is warned
+            assert any("refuses about 10%" in warning for warning in predictor.warnings) is warned
 
 
 def test_a_film_that_was_read_for_another_size_is_a_usage_error(predictor: Predictor) -> None:

@@ -55,8 +55,8 @@ def test_each_film_s_line_has_the_code_and_the_run_says_it_once(
     assert [line["codes"] for line in lines[:3]] == [[code] if code else [] for code in codes]
     assert printed.err.count("warning: ") == sum(code is not None for code in codes)
     for line in lines:
-        said = {message for _, message in predictor.doubts.values()} & set(line["warnings"])
-        assert len(said) == len(line["codes"])
+        messages = {message for _, message in predictor.doubts.values()} & set(line["warnings"])
+        assert len(messages) == len(line["codes"])
     infer(predictor, [*paths, *paths[::-1]][:5], as_json=False)
     assert capsys.readouterr().out.count("was trained on") == sum(code is not None for code in codes)
 

@@ -123,12 +123,12 @@ def test_findings_at_or_above_their_thresholds_are_listed_in_the_order_of_the_ca
     threshold=st.one_of(st.floats(0, 1), st.integers(0, 5).map(lambda n: 10.0**-n)),
 )
 def test_a_value_and_its_threshold_show_which_one_is_larger(value: float, threshold: float) -> None:
-    told = prediction(
+    result = prediction(
         abnormal=value,
         thresholds=prediction().thresholds | {"abnormal": threshold},
         decisions=prediction().decisions | {"abnormal": value >= threshold},
     )
-    left, sign, right = compared(told, "abnormal").split()
+    left, sign, right = compared(result, "abnormal").split()
     assert sign == (">=" if value >= threshold else "<")
     assert abs(float(left) - value) <= 0.0051 and abs(float(right) - threshold) <= 0.0051
     if abs(value - threshold) > 1e-6 and threshold > 1e-6:
@@ -158,12 +158,12 @@ def test_warnings_are_counted_once_at_the_end_and_those_of_other_numbers_are_ali
 def test_what_the_gate_has_against_a_film_stands_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     objections = (Objection("view", "it is lateral"), Objection("not-chest", "it is a foot"))
-    for verdict, said in (("forced", "refused by the quality gate"), ("warn", "quality gate warns"), ("pass", None)):
-        gate = GateResult(verdict, objections if said else ())
+    for verdict, message in (("forced", "refused by the quality gate"), ("warn", "quality gate warns"), ("pass", None)):
+        gate = GateResult(verdict, objections if message else ())
         for stream in (io.StringIO(), Terminal()):
             print_results([prediction(gate=gate), prediction("b.dcm")], stream)
-            assert stream.getvalue().count("view, not-chest") == bool(said)
-            assert not said or stream.getvalue().count(said) == 1
+            assert stream.getvalue().count("view, not-chest") == bool(message)
+            assert not message or stream.getvalue().count(message) == 1
 
 
 def test_without_operating_points_the_thresholds_are_said_to_be_0_5() -> None:

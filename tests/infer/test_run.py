@@ -17,8 +17,8 @@ from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer import film_files
 from edgecxr.infer import run as module
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.infer.resume import Wanted, resumed
-from edgecxr.infer.run import Asked, infer_paths, readers_for
+from edgecxr.infer.resume import ExpectedOutputs, resumed
+from edgecxr.infer.run import InferOptions, infer_paths, readers_for
 from tests.cli_workspace import edgecxr
 from tests.films.dicom_files import film, write
 from tests.on_a_cluster import ran
@@ -40,10 +40,10 @@ def png(path: Path, grey: int = 200) -> Path:
 
 def infer(predictor: Predictor, paths: list[Path], as_json: bool = True, **more: Any) -> int:
     """Infer from files and folders, and return how many were rejected."""
-    asked = Asked(as_json, **more)
+    options = InferOptions(as_json, **more)
     films = find_inputs(paths)
-    with readers_for(asked, len(films)) as readers:
-        return infer_paths(predictor, readers, films, asked)
+    with readers_for(options, len(films)) as readers:
+        return infer_paths(predictor, readers, films, options)
 
 
 def test_results_come_in_the_order_of_the_paths_and_the_rejected_are_counted(
@@ -108,10 +108,10 @@ def test_reports_beside_the_films_of_a_study_are_counted_and_rejected_only_if_th
 
     def typed(*paths: Path) -> tuple[int, list[tuple[str, str | None]], str]:
         search = Search()
-        asked = Asked(as_json=True, resume=results if resumed else None)
+        options = InferOptions(as_json=True, resume=results if resumed else None)
         films = find_inputs(paths, search=search)
-        with readers_for(asked, len(films)) as readers:
-            lacking = infer_paths(predictor, readers, films, asked, search)
+        with readers_for(options, len(films)) as readers:
+            lacking = infer_paths(predictor, readers, films, options, search)
         printed = capsys.readouterr()
         lines = results.read_text() if resumed else printed.out
         rows = [(line["source"], line.get("reason")) for line in map(json.loads, lines.splitlines())]
@@ -243,7 +243,7 @@ def test_lines_of_before_that_do_not_say_when_are_believed_unless_they_reject(
 def test_results_of_another_export_of_the_same_name_are_not_mixed(tmp_path: Path, predictor: Predictor) -> None:
     film, results = png(tmp_path / "a.png"), tmp_path / "results.jsonl"
     infer(predictor, [film], resume=results)
-    results.write_text(results.read_text().replace(predictor.asked.sha256, "ab" * 32))
+    results.write_text(results.read_text().replace(predictor.identity.sha256, "ab" * 32))
     with pytest.raises(UsageError, match="another export of tiny-test"):
         infer(predictor, [film], resume=results)
 
@@ -309,7 +309,7 @@ def test_results_of_another_precision_and_refusals_of_another_model_are_not_mixe
 
 def test_two_runs_do_not_write_to_one_file(tmp_path: Path, predictor: Predictor) -> None:
     results = tmp_path / "results.jsonl"
-    with resumed(results, predictor, Wanted()), pytest.raises(UsageError, match="is writing to"):
+    with resumed(results, predictor, ExpectedOutputs()), pytest.raises(UsageError, match="is writing to"):
         infer(predictor, [png(tmp_path / "a.png")], resume=results)
 
 
@@ -460,17 +460,17 @@ def test_a_cluster_reads_films_as_this_machine_does(tmp_path: Path) -> None:
     for number in range(20):
         png(tmp_path / "films" / f"{number:02}.png", 100 + 5 * number)
     (tmp_path / "films" / "05b.png").write_text("no film")
-    found = []
+    outputs = []
     for executor in ("processes", "ray"):
         typed = [sys.executable, "-m", "edgecxr", "infer", "films", "--model", str(bundle), "--json"]
         done = ran([*typed, "--executor", executor], tmp_path, EDGECXR_RUNS=str(tmp_path / "runs"))
         assert done.returncode == 3, done.stderr[-2000:]
         lines = [json.loads(line) for line in done.stdout.splitlines()]
         assert len(lines) == 21
-        found.append(
+        outputs.append(
             [{key: value for key, value in line.items() if key not in ("timings_ms", "time")} for line in lines]
         )
-    assert found[0] == found[1]
+    assert outputs[0] == outputs[1]
 
 
 def test_an_executor_that_there_is_not_is_named(tmp_path: Path, predictor: Predictor) -> None:

@@ -105,10 +105,17 @@ def predictor(tmp_path: Path) -> Predictor:
 def outcome(predictor: Predictor, path: Path) -> tuple[Any, ...]:
     """Return all of a prediction but the times, to the last bit; or the rejection."""
     try:
-        got = predictor.predict(path)
+        prediction = predictor.predict(path)
     except InputError as error:
         return error.reason, str(error)
-    return tuple(got.findings.values()), got.abnormal, got.decisions, got.attention.tobytes(), got.source, got.warnings
+    return (
+        tuple(prediction.findings.values()),
+        prediction.abnormal,
+        prediction.decisions,
+        prediction.attention.tobytes(),
+        prediction.source,
+        prediction.warnings,
+    )
 
 
 def at_once(work: Callable[[int], Any]) -> list[Any]:

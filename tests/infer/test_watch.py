@@ -14,7 +14,7 @@ import pytest
 
 from edgecxr.errors import UsageError
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.run import Asked, readers_for
+from edgecxr.infer.run import InferOptions, readers_for
 from edgecxr.infer.watch import REST, Arrivals, watch
 from tests.cli_workspace import edgecxr
 from tests.infer.test_run import png
@@ -138,7 +138,7 @@ def test_files_and_absent_folders_cannot_be_watched(tmp_path: Path) -> None:
         assert done.code == 2 and "--watch" in done.error
 
 
-class Ended(Exception):
+class WatchEnded(Exception):
     pass
 
 
@@ -153,17 +153,17 @@ def test_films_of_before_during_and_after_a_run_are_predicted_once(folder: Path,
         def pause(seconds: float) -> None:
             assert seconds >= 1
             if not left:
-                raise Ended
+                raise WatchEnded
             left.pop(0)()
             clock.now += REST
 
-        asked = Asked(as_json=True, resume=results, csv=table, workers=1)
+        options = InferOptions(as_json=True, resume=results, csv=table, workers=1)
         with (
-            readers_for(asked, None) as readers,
+            readers_for(options, None) as readers,
             Predictor(tiny_bundle(tmp_path / "model")) as predictor,
-            pytest.raises(Ended),
+            pytest.raises(WatchEnded),
         ):
-            watch(predictor, readers, Arrivals([folder], clock=clock), asked, pause)
+            watch(predictor, readers, Arrivals([folder], clock=clock), options, pause)
         lines = [json.loads(line) for line in results.read_text().splitlines()]
         return [(Path(line["source"]).name, line["status"]) for line in lines]
 

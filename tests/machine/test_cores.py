@@ -69,9 +69,9 @@ def test_a_cpu_lacks_bfloat16_only_where_the_system_lists_its_instructions(
 def test_every_part_that_starts_processes_or_threads_asks_here() -> None:
     package = Path(cores.__code__.co_filename).parents[1]
     asks = {"sched_getaffinity", "cpu_count"}
-    found = {
+    modules = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
         if any(word in path.read_text() for word in asks)
     }
-    assert found == {"machine/cores.py", "engines/onnx_model.py"}  # the second asks whether it is all of them
+    assert modules == {"machine/cores.py", "engines/onnx_model.py"}  # the second asks whether it is all of them

@@ -25,7 +25,7 @@ def test_the_work_of_others_is_what_is_left_of_all(tmp_path: Path, monkeypatch: 
     clock = iter([100.0, 110.0])
     monkeypatch.setattr(load.time, "monotonic", lambda: next(clock))
     write(50, 30)
-    others = load.Others([77], tmp_path)
+    others = load.OtherProcesses([77], tmp_path)
     write(68, 40)  # in 10 s, 18 s of work on all cores, 10 s of them by the worker
     assert others.busy() == pytest.approx(0.8)
-    assert load.Others([], tmp_path / "nowhere").busy() is None
+    assert load.OtherProcesses([], tmp_path / "nowhere").busy() is None

@@ -54,8 +54,8 @@ def test_an_upsampling_model_has_the_stages_of_the_enlarged_image():
 
 
 def test_stages_make_tokens_of_powers_of_two_only():
-    found = {patch: stages for patch in range(-3, 300) if (stages := stages_of(patch)) is not None}
-    assert found == {2: 1, 4: 2, 8: 3, 16: 4, 32: 5, 64: 6, 128: 7, 256: 8}
+    by_patch = {patch: stages for patch in range(-3, 300) if (stages := stages_of(patch)) is not None}
+    assert by_patch == {2: 1, 4: 2, 8: 3, 16: 4, 32: 5, 64: 6, 128: 7, 256: 8}
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ def test_features_are_the_first_block_s_output_averaged_over_each_quarter(patch)
     tokens = model.trace(film).blocks[0][:, 1:].reshape(2, grid, grid, 192)
     ends = [slice(0, half), slice(grid - half, grid)]
     expected = torch.stack([tokens[:, rows, columns].mean((1, 2)) for rows in ends for columns in ends], -1)
-    found = model(film)[3].reshape(2, 192, -1)
-    assert torch.allclose(found, expected if grid > 1 else expected[..., :1], atol=1e-5)
+    features = model(film)[3].reshape(2, 192, -1)
+    assert torch.allclose(features, expected if grid > 1 else expected[..., :1], atol=1e-5)
 
 
 def test_an_upsampling_model_sees_the_enlarged_image_as_the_teacher_would():
@@ -58,12 +58,12 @@ def test_attention_is_that_of_the_last_block():
     model = TwoHeadViT("tiny", 28, 4, labels=2, depth=3).eval()
     attn = model.vit.blocks[-1].attn
     attn.fused_attn = False  # the plain path forms the matrix, which dropout then passes through
-    seen = []
-    attn.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    weights = []
+    attn.attn_drop.register_forward_hook(lambda module, inputs, output: weights.append(inputs[0]))
     film = torch.rand(3, 1, 28, 28)
     model.trace(film)
     _, _, attention, _ = model(film)
-    row = seen[0][:, :, 0, 1:].mean(dim=1)
+    row = weights[0][:, :, 0, 1:].mean(dim=1)
     expected = (row / row.sum(dim=1, keepdim=True)).reshape(3, 7, 7)
     assert torch.allclose(attention, expected, atol=1e-6)
 
@@ -86,13 +86,13 @@ def test_impossible_shapes_are_usage_errors():
 
 def test_every_block_s_output_is_traced_and_answers_both_tasks():
     model = TwoHeadViT("tiny", 56, 8, labels=3, depth=3).eval()
-    seen = []
+    outputs = []
     for block in model.vit.blocks:
-        block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        block.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     film = torch.rand(2, 1, 56, 56)
     trace = model.trace(film)
-    assert len(trace.blocks) == len(seen) == 3
-    assert all(torch.equal(kept, output) for kept, output in zip(trace.blocks, seen, strict=True))
+    assert len(trace.blocks) == len(outputs) == 3
+    assert all(torch.equal(kept, output) for kept, output in zip(trace.blocks, outputs, strict=True))
     token = model.vit.norm(trace.blocks[-1])[:, 0]
     assert torch.allclose(model.abnormal_head(token)[:, 0], trace.abnormal, atol=1e-5)
     findings, abnormal, *_ = model(film)
@@ -114,8 +114,8 @@ def test_attention_equals_a_full_softmax_beside_the_fused_kernel():
 
 def test_black_and_white_reach_the_patches_as_minus_one_and_one():
     model = TwoHeadViT("tiny", 28, 14, labels=2, depth=2).eval()
-    seen = []
-    model.vit.patch_embed.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    inputs_of_patches = []
+    model.vit.patch_embed.register_forward_pre_hook(lambda module, inputs: inputs_of_patches.append(inputs[0]))
     model.trace(torch.stack([torch.zeros(1, 28, 28), torch.ones(1, 28, 28)]))
-    assert (seen[0][0] == -1).all()
-    assert (seen[0][1] == 1).all()
+    assert (inputs_of_patches[0][0] == -1).all()
+    assert (inputs_of_patches[0][1] == 1).all()

@@ -42,9 +42,9 @@ def until(folder: Path, name: str, days: float) -> None:
     )
     for extension in before.extensions:
         builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(key_of("ca"), hashes.SHA256())  # type: ignore[arg-type]
+    certificate = builder.sign(key_of("ca"), hashes.SHA256())  # type: ignore[arg-type]
     building = folder / f"{name}.new"
-    building.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    building.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     building.replace(folder / f"{name}.pem")
 
 

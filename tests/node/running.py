@@ -33,11 +33,11 @@ def dcmtk(name: str) -> str:
     pytest.skip(f"{name} is not installed (Debian: dcmtk)")
 
 
-def eventually(holds: Callable[[], object], what: str = "") -> None:
+def eventually(holds: Callable[[], object], event: str = "") -> None:
     """Wait until something holds."""
     until = time.monotonic() + PATIENCE
     while not holds():
-        assert time.monotonic() < until, f"not within {PATIENCE:g} s: {what}"
+        assert time.monotonic() < until, f"not within {PATIENCE:g} s: {event}"
         time.sleep(0.05)
 
 
@@ -90,15 +90,15 @@ class Process:
 
     def says(self, pattern: str) -> re.Match[str]:
         """Wait for a line, and return the match."""
-        found: list[re.Match[str]] = []
+        matches: list[re.Match[str]] = []
 
         def there() -> bool:
-            found.extend(match for line in list(self.lines) if (match := re.search(pattern, line)))
-            assert found or self.popen.poll() is None, self.lines
-            return bool(found)
+            matches.extend(match for line in list(self.lines) if (match := re.search(pattern, line)))
+            assert matches or self.popen.poll() is None, self.lines
+            return bool(matches)
 
         eventually(there, f"{pattern} in {self.lines}")
-        return found[0]
+        return matches[0]
 
     def kill(self) -> None:
         """End it by SIGKILL, with its children."""

@@ -122,8 +122,8 @@ def states(folder: Path) -> dict[str, tuple[str, str | None]]:
 
 
 def all_final(folder: Path, count: int) -> bool:
-    found = states(folder)
-    return len(found) >= count and all(state in FINAL for state, _ in found.values())
+    by_uid = states(folder)
+    return len(by_uid) >= count and all(state in FINAL for state, _ in by_uid.values())
 
 
 def unharmed(process: Process) -> None:
@@ -173,14 +173,14 @@ def test_each_bad_film_gets_its_reason_and_the_next_ones_their_results(tmp_path:
         stranger = Modality(port, "<b>$(x)';--")
         assert stranger.send(DX, "1.5.108", *encoded(good(108), tmp_path)) is None
         eventually(lambda: all_final(tmp_path, 5), "all films are done with")
-        found = states(tmp_path)
-        assert {uid: found.pop(uid) for uid in ("1.5.105", "1.5.106", "1.5.107")} == {
+        by_uid = states(tmp_path)
+        assert {uid: by_uid.pop(uid) for uid in ("1.5.105", "1.5.106", "1.5.107")} == {
             uid: ("filed", None) for uid in ("1.5.105", "1.5.106", "1.5.107")
         }
-        assert {uid: state for uid, (state, _) in found.items()} == {"1.5.100": "rejected", "1.5.101": "rejected"}
-        assert found["1.5.100"][1] == "malformed" and found["1.5.101"][1] in ("too-large", "unsupported")
-        for each in (modality, *twins):
-            each.close()
+        assert {uid: state for uid, (state, _) in by_uid.items()} == {"1.5.100": "rejected", "1.5.101": "rejected"}
+        assert by_uid["1.5.100"][1] == "malformed" and by_uid["1.5.101"][1] in ("too-large", "unsupported")
+        for sender in (modality, *twins):
+            sender.close()
         unharmed(process)
         assert process.stop() == 0
     kinds = Counter(
@@ -232,12 +232,12 @@ def test_the_whole_corpus_comes_to_its_end(tmp_path: Path, corpus: list[Path]) -
         modality.close()
         last.close()
         assert process.stop() == 0
-    found = states(tmp_path)
+    by_uid = states(tmp_path)
     assert all(
-        found[f"1.5.{number}"] == ("filed", None) for number in range(0, len(corpus), 50) if f"1.5.{number}" in found
+        by_uid[f"1.5.{number}"] == ("filed", None) for number in range(0, len(corpus), 50) if f"1.5.{number}" in by_uid
     )
-    reasons = Counter(f"{state} {reason or ''}".strip() for state, reason in found.values())
+    reasons = Counter(f"{state} {reason or ''}".strip() for state, reason in by_uid.values())
     assert reasons["filed"] > 10 and reasons["rejected crash"] == 0, (reasons, answers)
     assert verify(tmp_path / "state").torn == []
-    told = edgecxr("node", "audit", "--config", tmp_path / "node.toml", "--json", runs=tmp_path)
-    assert told.code == 0 and all(json.loads(line) for line in told.out.splitlines())
+    trail = edgecxr("node", "audit", "--config", tmp_path / "node.toml", "--json", runs=tmp_path)
+    assert trail.code == 0 and all(json.loads(line) for line in trail.out.splitlines())

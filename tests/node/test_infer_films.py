@@ -75,8 +75,8 @@ def rows(spool: Spool) -> list[tuple[Any, ...]]:
 
 
 def contents(spool: Spool, number: int) -> list[bytes]:
-    found = spool.read("SELECT id FROM result WHERE film = ? ORDER BY kind", number)
-    return [spool.result_path(row["id"]).read_bytes() for row in found]
+    rows = spool.read("SELECT id FROM result WHERE film = ? ORDER BY kind", number)
+    return [spool.result_path(row["id"]).read_bytes() for row in rows]
 
 
 def test_each_film_gets_its_results_or_its_reason(
@@ -163,8 +163,8 @@ def test_another_content_under_one_uid_is_said_in_its_report(tmp_path: Path, pre
         with Spool(folder / "state") as spool:
             first, other = arrive(spool, folder, "1.1"), arrive(spool, folder, "1.1", WindowCenter=9, WindowWidth=300)
             infer(spool, predictor, phi=phi)
-            said = [TWIN.encode() in b"".join(contents(spool, number)) for number in (first, other)]
-            assert said == [False, True]
+            has_note = [TWIN.encode() in b"".join(contents(spool, number)) for number in (first, other)]
+            assert has_note == [False, True]
             assert len(spool.read("SELECT DISTINCT uid FROM result")) == len(spool.read("SELECT uid FROM result"))
 
 

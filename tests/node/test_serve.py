@@ -64,8 +64,8 @@ def filed(folder: Path) -> dict[str, Dataset]:
 def state(config: Path) -> dict[str, dict[str, int]]:
     ended = edgecxr("node", "status", "--config", config, "--json", runs=config.parent / "runs")
     assert ended.code == 0, ended
-    found: dict[str, dict[str, int]] = json.loads(ended.out)
-    return found
+    counts: dict[str, dict[str, int]] = json.loads(ended.out)
+    return counts
 
 
 def test_films_arrive_and_their_results_are_filed(tmp_path: Path) -> None:
@@ -103,18 +103,18 @@ def check_audit(config: Path, films: list[Path]) -> None:
     runs = config.parent / "runs"
     verified = edgecxr("node", "audit", "--config", config, "--verify", runs=runs)
     assert verified.code == 0 and verified.out.startswith("whole: ")
-    told = edgecxr("node", "audit", "--config", config, "--film", "1.5.0", runs=runs)
-    kinds = [line.split()[3] for line in told.out.splitlines()]
-    assert kinds == ["film-received", "film-read", "result-sent", "result-sent", "film-received-again"], told.out
-    assert "MODALITY at 127.0.0.1" in told.out and "PACS at 127.0.0.1" in told.out
+    trail = edgecxr("node", "audit", "--config", config, "--film", "1.5.0", runs=runs)
+    kinds = [line.split()[3] for line in trail.out.splitlines()]
+    assert kinds == ["film-received", "film-read", "result-sent", "result-sent", "film-received-again"], trail.out
+    assert "MODALITY at 127.0.0.1" in trail.out and "PACS at 127.0.0.1" in trail.out
     assert edgecxr("node", "retry", "--config", config, runs=runs).code == 0
     every = edgecxr("node", "audit", "--config", config, "--since", "1d", "--json", runs=runs)
     entries = [json.loads(line) for line in every.out.splitlines()]
-    said = Counter(entry["EventIdentification"]["EventTypeCode"][-1]["csd-code"] for entry in entries)
+    event_counts = Counter(entry["EventIdentification"]["EventTypeCode"][-1]["csd-code"] for entry in entries)
     assert {
-        kind: said[kind] for kind in ("started", "stopped", "destination-unreachable", "retried", "trail-read")
+        kind: event_counts[kind] for kind in ("started", "stopped", "destination-unreachable", "retried", "trail-read")
     } == {"started": 5, "stopped": 5, "destination-unreachable": 1, "retried": 1, "trail-read": 1}
-    assert said["film-read"] == len(films) and said["result-sent"] == 2 * len(films)
+    assert event_counts["film-read"] == len(films) and event_counts["result-sent"] == 2 * len(films)
     assert edgecxr("node", "audit", "--config", config, "--since", "tomorrow", runs=runs).code == 2
     (file,) = (config.parent / "state" / "audit").glob("*.jsonl")
     file.write_text(file.read_text().replace("MODALITY", "SOMEBODY", 1))
@@ -154,8 +154,8 @@ def test_nothing_acknowledged_is_lost_whichever_process_is_killed(tmp_path: Path
     assert edgecxr("node", "audit", "--config", config, "--verify", runs=tmp_path / "runs").code == 0
     # The sender may be killed after the PACS has a result and before it has noted that: then it comes again, as it was.
     results: dict[str, Dataset] = {}
-    for each in filed(tmp_path / "pacs").values():
-        assert results.setdefault(each.SOPInstanceUID, each) == each
+    for result in filed(tmp_path / "pacs").values():
+        assert results.setdefault(result.SOPInstanceUID, result) == result
     films = [each.SourceImageSequence[0].ReferencedSOPInstanceUID for each in results.values() if each.Modality == "OT"]
     assert sorted(films) == sorted(f"1.5.{each}" for each in acknowledged)
     assert len(results) == 2 * len(acknowledged)

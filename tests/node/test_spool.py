@@ -61,9 +61,9 @@ def test_the_states_of_a_film_go_forward_until_all_destinations_have_all_results
     for destination in ("pacs", "archive"):
         due = deliveries.due(destination, 10)
         assert [each.path.read_bytes() for each in due] == [b"2.25.1", b"2.25.2"]
-        for each in due:
+        for delivery in due:
             assert state_of(spool, number)[0] == "made"
-            deliveries.set_sent(each.result, destination)
+            deliveries.set_sent(delivery.result, destination)
     assert state_of(spool, number)[0] == "filed" and deliveries.due("pacs", 10) == []
     assert deliveries.counts() == {"archive": {"sent": 2}, "pacs": {"sent": 2}}
 
@@ -284,8 +284,8 @@ def test_whatever_was_acknowledged_is_there_after_a_kill_before_any_change(tmp_p
         )
         results = {row["uid"]: row["id"] for row in spool.read("SELECT * FROM result")}
         assert {path.stem for path in spool.results.iterdir()} == set(map(str, results.values()))
-        for what, uid in (line.split() for line in acknowledged):
-            if what == "film":
+        for item, uid in (line.split() for line in acknowledged):
+            if item == "film":
                 assert spool.film_path(rows[uid]["id"]).read_bytes() == uid.encode()
             else:
                 assert rows[uid]["state"] == "made"

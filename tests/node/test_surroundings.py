@@ -40,9 +40,9 @@ def test_tools_of_dcmtk_that_pynetdicom_hides_are_named_with_their_paths(tmp_pat
     assert tools() is None
     hidden = program(tmp_path / "usr", "storescu", b"\x7fELF")
     free = program(tmp_path / "usr", "storescp", b"\x7fELF")
-    found = tools()
-    assert found is not None and found.facts == {"hidden": [str(hidden)], "found": [str(free)]}
-    assert str(hidden) in found.value
+    finding = tools()
+    assert finding is not None and finding.facts == {"hidden": [str(hidden)], "found": [str(free)]}
+    assert str(hidden) in finding.value
 
 
 def test_a_disk_on_which_films_would_be_refused_is_warned_of(tmp_path: Path) -> None:
@@ -61,8 +61,8 @@ def test_the_clock_is_as_the_kernel_says(monkeypatch: pytest.MonkeyPatch, state:
             return state
 
     monkeypatch.setattr(clock.ctypes, "CDLL", Library)
-    (found,) = (each for each in findings(NodeConfig()) if each.name == "clock")
-    assert found.facts == {"synchronised": kept} and bool(found.remedy) == (kept is not True)
+    (finding,) = (each for each in findings(NodeConfig()) if each.name == "clock")
+    assert finding.facts == {"synchronised": kept} and bool(finding.remedy) == (kept is not True)
 
 
 def test_the_kernel_answers_about_the_clock() -> None:
@@ -114,8 +114,10 @@ def test_certificates_of_a_configuration_are_told_with_their_ends(tmp_path: Path
         f'certificate = "{keys}/soon.pem"\nkey = "{keys}/soon.key"\nca = "{keys}/broken.pem"\n'
     )
     rows = {row.name: row for row in node_rows.rows(configured(tmp_path, more))}
-    found = {Path(row.facts["path"]).name: row.status for name, row in rows.items() if name.startswith("certificate")}
-    assert found == {"node.pem": "ok", "ca.pem": "ok", "soon.pem": "warn", "broken.pem": "warn"}
+    statuses = {
+        Path(row.facts["path"]).name: row.status for name, row in rows.items() if name.startswith("certificate")
+    }
+    assert statuses == {"node.pem": "ok", "ca.pem": "ok", "soon.pem": "warn", "broken.pem": "warn"}
     assert rows["disk"].facts["path"] == str(tmp_path / "state")
     (tmp_path / "node.toml").write_text("ae_titel = 1")
     with pytest.raises(UsageError, match="ae_title"):

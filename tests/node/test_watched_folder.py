@@ -104,8 +104,8 @@ def test_what_is_no_film_is_passed_over_and_said_once(
     os.mkfifo(folder / "pipe.dcm")
     looker = watched(folder, spool)
     assert rest(looker) == 1 and rest(looker, 100) == 0 and uids(spool) == ["1.1"]
-    said = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
-    assert len(said) == 5 and all("\x1b" not in line for line in said)
+    messages = [line for line in capsys.readouterr().err.splitlines() if "passed over" in line]
+    assert len(messages) == 5 and all("\x1b" not in line for line in messages)
     assert sorted(path.name for path in folder.iterdir() if not path.is_symlink()) == [
         ".hidden.dcm", "1.1.dcm", "archive.dcm", "empty.dcm", "half.dcm", "large.dcm", "page.dcm", "pipe.dcm",
     ]  # fmt: skip

@@ -77,6 +77,6 @@ def test_films_by_stow_are_filed_by_stow_and_committed(tmp_path: Path) -> None:
         assert sent.stdout == "200\n", sent
         eventually(lambda: state(config)["films"] == {"filed": 2}, str(node.lines[-5:]))
         assert state(config)["results"] == {"pacs": {"committed": 4}, "web": {"sent": 4}}
-        found = json.loads(run(*prefix, sys.executable, "-c", FETCH, "http://127.0.0.1:8042/instances").stdout)
-        assert len(found) == 4
+        instances = json.loads(run(*prefix, sys.executable, "-c", FETCH, "http://127.0.0.1:8042/instances").stdout)
+        assert len(instances) == 4
         assert node.stop() == 0

@@ -41,10 +41,10 @@ def files(folder):
 
 
 def test_two_workers_write_the_same_bytes_as_one(folder, tmp_path):
-    seen = []
-    write_phantom(tmp_path / "two", N, seed=3, workers=2, progress=lambda done, total: seen.append((done, total)))
+    counts = []
+    write_phantom(tmp_path / "two", N, seed=3, workers=2, progress=lambda done, total: counts.append((done, total)))
     assert contents(tmp_path / "two") == contents(folder)
-    assert seen == [(done, N) for done in range(N + 1)]
+    assert counts == [(done, N) for done in range(N + 1)]
 
 
 def test_another_seed_makes_other_films():
@@ -66,11 +66,11 @@ def test_an_interrupted_run_goes_on_and_keeps_what_is_complete(folder, tmp_path,
     assert not (target / "annotations").exists()  # the tables say that a folder is complete
     assert len(list(target.rglob("*.dicom"))) == 5
 
-    made = []
+    films = []
     write = module._write_film
-    monkeypatch.setattr(module, "_write_film", lambda *task: made.append(write(*task)) or made[-1])
+    monkeypatch.setattr(module, "_write_film", lambda *task: films.append(write(*task)) or films[-1])
     write_phantom(target, N, seed=3, workers=1)
-    assert made == list(range(5, N))
+    assert films == list(range(5, N))
     assert contents(target) == contents(folder)
 
 
@@ -121,20 +121,20 @@ def test_films_are_dx_for_presentation_and_say_that_they_are_synthetic(files):
 
 def test_every_transfer_syntax_and_display_reads_back_as_the_film(tmp_path):
     film = render(0, 0)
-    seen = set()
+    kinds = set()
     for seed in range(60):  # of the storage only: the film stays
         path = tmp_path / "film.dicom"
         path.write_bytes(encode(film, seed))
         dataset = dcmread(path)
         display = "lut" if "VOILUTSequence" in dataset else "window" if "WindowWidth" in dataset else "none"
         key = (dataset.file_meta.TransferSyntaxUID, dataset.PhotometricInterpretation, display)
-        fresh = {key[0], key[1:]} - seen
-        seen |= fresh
+        fresh = {key[0], key[1:]} - kinds
+        kinds |= fresh
         if not fresh or display == "none":
             continue
         assert np.abs(read_radiograph(path).pixels - film.pixels).max() < 1 / 255, key
-    assert len([key for key in seen if not isinstance(key, tuple)]) == 7
-    assert len([key for key in seen if isinstance(key, tuple)]) == 6
+    assert len([key for key in kinds if not isinstance(key, tuple)]) == 7
+    assert len([key for key in kinds if isinstance(key, tuple)]) == 6
 
 
 def test_monochrome1_stores_inverted_values(files):
@@ -226,10 +226,10 @@ def test_boxes_belong_to_what_the_readers_report(folder):
     for split in ("train", "test"):
         who = ("image_id", "rad_id")[: 2 if split == "train" else 1]
         labels = rows(folder / "annotations" / f"image_labels_{split}.csv")
-        said = {
+        reported = {
             tuple(row[k] for k in who): {name for name in (*LABELS, "No finding") if row[name] == "1"} for row in labels
         }
-        drawn = {key: set() for key in said}
+        drawn = {key: set() for key in reported}
         for row in rows(folder / "annotations" / f"annotations_{split}.csv"):
             drawn[tuple(row[k] for k in who)].add(row["class_name"])
             corners = [row[k] for k in ("x_min", "y_min", "x_max", "y_max")]
@@ -239,13 +239,13 @@ def test_boxes_belong_to_what_the_readers_report(folder):
                 x0, y0, x1, y1 = map(float, corners)
                 assert 0 <= x0 < x1 < 640
                 assert 0 <= y0 < y1 < 640
-        assert drawn == said
+        assert drawn == reported
 
 
 def test_boxes_of_the_prepared_set_cover_what_the_finding_changes(folder, tmp_path):
     prepared = prepare(phantom(folder, N, seed=3), tmp_path / "prepared", 1)
     boxes, number = prepared.boxes, {image_id(3, index): index for index in range(N)}
-    shapes, seen = set(), set()
+    shapes, boxed = set(), set()
     for row, column in sorted(set(zip(boxes.image.tolist(), boxes.label.tolist(), strict=True))):
         index, label = number[prepared.ids[row]], prepared.labels[column]
         assert prepared.targets[row, column] >= 0.5
@@ -260,8 +260,8 @@ def test_boxes_of_the_prepared_set_cover_what_the_finding_changes(folder, tmp_pa
             inside[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] = True
         assert change[inside].mean() > 2 * change[~inside].mean(), (index, label)
         shapes.add(film.pixels.shape)
-        seen.add(label)
-    assert len(seen) >= 3
+        boxed.add(label)
+    assert len(boxed) >= 3
     assert any(rows > columns for rows, columns in shapes) and any(rows < columns for rows, columns in shapes)
 
 
@@ -269,8 +269,8 @@ def test_readers_disagree_sometimes_and_their_majority_is_mostly_right():
     votes, truth = [], []
     for index in range(150):
         film = plan(0, index)
-        readings = [seen for _, seen, _ in module._readings(0, film)]
-        votes += [sum(label in seen for seen in readings) for label in LABELS]
+        readings = [findings for _, findings, _ in module._readings(0, film)]
+        votes += [sum(label in findings for findings in readings) for label in LABELS]
         truth += [label in film.disease.present for label in LABELS]
     votes, truth = np.array(votes), np.array(truth)
     split = np.mean((votes[truth] > 0) & (votes[truth] < 3))
@@ -285,7 +285,7 @@ def test_patients_with_two_films_stay_on_one_side_of_the_split():
         patient = plan(0, index).patient
         splits.setdefault(patient, set()).add(split_of(index))
         films[patient] = films.get(patient, 0) + 1
-    assert all(len(found) == 1 for found in splits.values())
+    assert all(len(of_patient) == 1 for of_patient in splits.values())
     assert set(films.values()) == {1, 2}
     assert sum(split_of(index) == "test" for index in range(400)) == 80
 

@@ -38,10 +38,10 @@ def refused(path: Path) -> None:
 def test_what_numpy_saves_is_read(tmp_path: Path, save: object) -> None:
     arrays = {"a": np.arange(300_000).reshape(3, -1), "b": np.array("text"), "c": np.asfortranarray(np.eye(3))}
     save(tmp_path / "a.npz", **arrays)  # type: ignore[operator]
-    found = contents(tmp_path / "a.npz")
-    assert set(found) == set(arrays)
+    arrays_read = contents(tmp_path / "a.npz")
+    assert set(arrays_read) == set(arrays)
     for name, values in arrays.items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(arrays_read[name], values)
 
 
 def test_an_array_that_is_not_there(tmp_path: Path) -> None:

@@ -42,11 +42,11 @@ def accept(header: Header) -> None:
 @settings(max_examples=60, deadline=None)
 def test_what_numpy_saves_is_read_and_mapped(tmp_path_factory: pytest.TempPathFactory, values: np.ndarray) -> None:
     path = tmp_path_factory.getbasetemp() / "any.npy"
-    for given_ in (values, np.asfortranarray(values)):
-        np.save(path, given_)
-        for found in (read(path.read_bytes()), map_array(path, accept)):
-            assert found.dtype == given_.dtype and found.shape == given_.shape
-            assert found.tobytes() == given_.tobytes()
+    for saved in (values, np.asfortranarray(values)):
+        np.save(path, saved)
+        for array in (read(path.read_bytes()), map_array(path, accept)):
+            assert array.dtype == saved.dtype and array.shape == saved.shape
+            assert array.tobytes() == saved.tobytes()
 
 
 def test_large_arrays_are_mapped_not_read(tmp_path: Path) -> None:

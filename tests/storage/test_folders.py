@@ -87,37 +87,37 @@ def test_what_a_kill_left_is_tidied_up(tmp_path: Path, there: bool) -> None:
 
 def test_a_folder_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
     make(tmp_path / "a", "old")
-    seen = []
+    contents = []
 
     def read() -> str:
-        seen.append((tmp_path / "a" / "card.json").read_text())
-        if len(seen) == 1:
+        contents.append((tmp_path / "a" / "card.json").read_text())
+        if len(contents) == 1:
             make(tmp_path / "a", "new")
             raise ModelError("files that do not fit each other")
-        if len(seen) == 2:
+        if len(contents) == 2:
             make(tmp_path / "a", "newer")
-        return seen[-1]
+        return contents[-1]
 
     assert read_whole(tmp_path / "a", read) == "newer"
-    assert seen == ["old", "new", "newer"]
+    assert contents == ["old", "new", "newer"]
     with pytest.raises(ModelError):
         read_whole(tmp_path / "none", lambda: Bundle.open(tmp_path / "none"))
 
 
 def test_a_folder_that_is_replaced_by_one_with_the_number_of_its_inode_is_read_again(tmp_path: Path) -> None:
     make(tmp_path / "a", "old")
-    seen = []
+    contents = []
 
     def read() -> str:
-        seen.append((tmp_path / "a" / "card.json").read_text())
-        if len(seen) == 1:
+        contents.append((tmp_path / "a" / "card.json").read_text())
+        if len(contents) == 1:
             first = (tmp_path / "a").stat().st_ino
             for number in range(50):  # file systems give numbers of what is gone to what is new
                 make(tmp_path / "a", f"new {number}")
                 if (tmp_path / "a").stat().st_ino == first:
                     break
             raise ModelError("files of two folders")
-        return seen[-1]
+        return contents[-1]
 
     assert read_whole(tmp_path / "a", read).startswith("new")
 

@@ -87,8 +87,8 @@ def put_folder(place: Path, victim: Path) -> None:
 def put_socket(place: Path, victim: Path) -> None:
     here = Path.cwd()
     os.chdir(place.parent)  # a socket's path may have 107 characters
-    with socket.socket(socket.AF_UNIX) as made:
-        made.bind(place.name)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(place.name)
     os.chdir(here)
     place.chmod(0o600)
 
@@ -120,10 +120,10 @@ def test_what_is_no_key_is_neither_followed_nor_changed(
 
 
 @as_root
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_what_belongs_to_another_user_is_refused(place: Path, what: str) -> None:
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_belongs_to_another_user_is_refused(place: Path, kind: str) -> None:
     create_private(place, KEY)
-    os.chown(place if what == "file" else place.parent, OTHER_USER, OTHER_USER)
+    os.chown(place if kind == "file" else place.parent, OTHER_USER, OTHER_USER)
     with pytest.raises(UsageError, match="another user"):
         read_private(place, 32)
 
@@ -152,7 +152,7 @@ def test_a_seal_made_with_a_key_that_others_can_write_is_not_believed(
     monkeypatch.setenv("EDGECXR_STATE", str(place.parent))
     record = engine_record.EngineRecord(
         "fp32",
-        engine_record.Here(None, None, "tensorrt", "10"),
+        engine_record.EngineEnvironment(None, None, "tensorrt", "10"),
         "model.onnx",
         "",
         "",

@@ -41,12 +41,12 @@ def _sweep_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_differ_and_are_known_as_unfinished(tmp_path: Path) -> None:
-    made = []
+    unfinished = []
     for _ in range(20):
         path, file = new_file(tmp_path)
-        made.append((path, file))
-    assert len({path for path, _ in made}) == 20 and all(is_unfinished(path.name) for path, _ in made)
-    for _, file in made:
+        unfinished.append((path, file))
+    assert len({path for path, _ in unfinished}) == 20 and all(is_unfinished(path.name) for path, _ in unfinished)
+    for _, file in unfinished:
         state = os.fstat(file.fileno())
         assert state.st_nlink == 1 and state.st_uid == os.geteuid() and stat.S_ISREG(state.st_mode)
         file.close()
@@ -95,8 +95,8 @@ def test_no_link_is_followed_while_tidying_up(tmp_path: Path) -> None:
     (tmp_path / "work" / NAMES[0]).symlink_to(victim)
     (tmp_path / "work" / NAMES[1]).symlink_to(folder)
     atomic_write(tmp_path / "work" / "card.json", "{}")
-    with atomic_folder(tmp_path / "work" / "student") as made:
-        (made / "card.json").write_text("{}")
+    with atomic_folder(tmp_path / "work" / "student") as student:
+        (student / "card.json").write_text("{}")
     assert victim.read_text() == "years of work" and (folder / "one").read_text() == "of work"
 
 
@@ -174,8 +174,8 @@ def test_a_umask_holds_for_files_and_their_folders_and_ends(tmp_path: Path) -> N
     try:
         with umask("077"):
             atomic_write(tmp_path / "a" / "b" / "film.png", "picture")
-            with atomic_folder(tmp_path / "a" / "set") as made:
-                (made / "card.json").write_text("{}")
+            with atomic_folder(tmp_path / "a" / "set") as folder:
+                (folder / "card.json").write_text("{}")
         atomic_write(tmp_path / "open" / "history.csv", "{}")
         assert modes(tmp_path) == {
             "a": 0o700, "b": 0o700, "film.png": 0o600, "set": 0o700, "card.json": 0o600, "open": 0o755,

@@ -45,8 +45,8 @@ def test_of_448_px_the_student_sees_the_box_mean_of_the_very_view_of_the_teacher
     assert torch.equal(moved, moved.round())
     large = moved.squeeze(1).numpy().astype(np.uint8)
     sums = large.reshape(2, 224, 2, 224, 2).sum(axis=(2, 4), dtype=int)
-    wanted = box_mean(large if size == 448 else ((sums + 2) // 4).astype(np.uint8), size)
-    assert (view(moved, size).squeeze(1).numpy() == wanted).all()
+    expected = box_mean(large if size == 448 else ((sums + 2) // 4).astype(np.uint8), size)
+    assert (view(moved, size).squeeze(1).numpy() == expected).all()
 
 
 def test_batches_hold_the_larger_of_what_teacher_and_student_see(detailed):
@@ -55,8 +55,8 @@ def test_batches_hold_the_larger_of_what_teacher_and_student_see(detailed):
         opened = open_batches(detailed, 8, device, size, teacher_size)
         for batches, side, split in zip(opened, (train, val), ("train", "val"), strict=True):
             films = torch.cat([batch.base for batch in batches.in_order()])[:, 0].numpy()
-            wanted = detailed.large if side == 448 else detailed.images
-            assert (films == wanted[detailed.rows(split)]).all()
+            expected = detailed.large if side == 448 else detailed.images
+            assert (films == expected[detailed.rows(split)]).all()
 
 
 def test_no_augmentation_leaves_films_as_they_are(clinic):
@@ -135,22 +135,22 @@ def test_augmentation_moves_a_film_a_little_and_never_mirrors_it():
 
 def test_only_films_of_the_split_are_seen_with_their_own_targets(clinic):
     rows = clinic.rows("val")
-    seen = list(Batches(clinic, "val", 5, CPU).in_order())
-    assert [len(batch.base) for batch in seen] == [5, 5, 2]
-    base = torch.cat([batch.base for batch in seen])
+    batches = list(Batches(clinic, "val", 5, CPU).in_order())
+    assert [len(batch.base) for batch in batches] == [5, 5, 2]
+    base = torch.cat([batch.base for batch in batches])
     assert (base[:, 0].numpy() == clinic.images[rows]).all()
-    np.testing.assert_array_equal(torch.cat([batch.targets for batch in seen]).numpy(), clinic.targets[rows])
-    np.testing.assert_array_equal(torch.cat([batch.abnormal for batch in seen]).numpy(), clinic.abnormal[rows])
+    np.testing.assert_array_equal(torch.cat([batch.targets for batch in batches]).numpy(), clinic.targets[rows])
+    np.testing.assert_array_equal(torch.cat([batch.abnormal for batch in batches]).numpy(), clinic.abnormal[rows])
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 def test_several_processes_see_together_what_one_sees(clinic, ranks):
     """Twenty-four films in batches of 11: the last batch has two, fewer than there are processes."""
     alone = list(Batches(clinic, "train", 11, CPU).shuffled(1, 2, 1.0))
-    each = [list(Batches(clinic, "train", 11, CPU, rank, ranks).shuffled(1, 2, 1.0)) for rank in range(ranks)]
+    of_ranks = [list(Batches(clinic, "train", 11, CPU, rank, ranks).shuffled(1, 2, 1.0)) for rank in range(ranks)]
     assert len(alone[-1].base) == 2
     for step, whole in enumerate(alone):
-        parts = [batches[step] for batches in each]
+        parts = [batches[step] for batches in of_ranks]
         counted = [part for part in parts if part.weight]
         films = torch.cat([part.base for part in counted])
         ours = sorted(film.numpy().tobytes() for film in films)
@@ -162,15 +162,15 @@ def test_several_processes_see_together_what_one_sees(clinic, ranks):
         mean = sum(part.weight * part.base.mean() for part in parts) / ranks
         assert float(mean) == pytest.approx(float(whole.base.mean()), rel=1e-5)
         # ... and of masked targets, whose known ones are spread unevenly.
-        masked = sum(part.targets.nan_to_num().sum() / part.known[0] for part in parts) / ranks
+        masked = sum(part.targets.nan_to_num().sum() / part.label_counts[0] for part in parts) / ranks
         assert float(masked) == pytest.approx(float(whole.targets.nanmean()), rel=1e-5)
-        assert torch.equal(parts[0].known * ranks, whole.known)
+        assert torch.equal(parts[0].label_counts * ranks, whole.label_counts)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 5])
 def test_validation_is_divided_and_comes_together_again(clinic, ranks):
-    each = [list(Batches(clinic, "val", 5, CPU, rank, ranks).in_order()) for rank in range(ranks)]
-    films = torch.stack([torch.cat([batch.base for batch in batches]) for batches in each])
+    of_ranks = [list(Batches(clinic, "val", 5, CPU, rank, ranks).in_order()) for rank in range(ranks)]
+    films = torch.stack([torch.cat([batch.base for batch in batches]) for batches in of_ranks])
     together = films.transpose(0, 1).flatten(0, 1)[:12, 0]
     assert (together.numpy() == clinic.images[clinic.rows("val")]).all()
 
@@ -178,8 +178,8 @@ def test_validation_is_divided_and_comes_together_again(clinic, ranks):
 def test_reading_ahead_gives_the_same_and_ends_with_an_abandoned_epoch(clinic):
     plain, ahead = (Batches(clinic, "train", 5, CPU) for _ in range(2))
     ahead.read_ahead = 2  # as on a GPU that the images do not fit on
-    for one, other in zip(plain.shuffled(0, 0, 1.0), ahead.shuffled(0, 0, 1.0), strict=True):
-        assert torch.equal(one.base, other.base)
+    for batch, other in zip(plain.shuffled(0, 0, 1.0), ahead.shuffled(0, 0, 1.0), strict=True):
+        assert torch.equal(batch.base, other.base)
     epoch = ahead.shuffled(0, 0, 0.0)
     next(epoch)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
@@ -189,19 +189,19 @@ def test_reading_ahead_gives_the_same_and_ends_with_an_abandoned_epoch(clinic):
 
 def test_a_split_goes_to_a_gpu_part_by_part(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (50, 4, 4), dtype=np.uint8)
-    asked = []
+    part_sizes = []
 
     class Mapped:
         shape = images.shape
 
         def __getitem__(self, rows):
-            asked.append(len(rows))
+            part_sizes.append(len(rows))
             return images[rows]
 
     monkeypatch.setattr("edgecxr.train.batches.COPY", 8)
     rows = np.arange(3, 50, 2)
     there = resident_images(Mapped(), rows, torch.device("cpu"))
-    assert np.array_equal(there.numpy(), images[rows]) and asked == [8, 8, 8]
+    assert np.array_equal(there.numpy(), images[rows]) and part_sizes == [8, 8, 8]
     assert resident_images(Mapped(), rows[:0], torch.device("cpu")).shape == (0, 4, 4)
 
 

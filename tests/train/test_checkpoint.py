@@ -200,7 +200,7 @@ def test_the_settings_decide_whether_a_run_goes_on(tmp_path):
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"config.json", "card.json"}
 
 
-class Second:
+class OtherRank:
     """What a process that is not the first one sees of Fabric."""
 
     is_global_zero = False
@@ -214,12 +214,12 @@ class Second:
 
 def test_processes_train_together_only_on_the_same_things(tmp_path):
     workspace = Workspace(tmp_path)
-    with checkpoint.open_run(workspace, "teacher", CONFIG, False, Second("teacher-3", CONFIG.to_dict())) as run:
+    with checkpoint.open_run(workspace, "teacher", CONFIG, False, OtherRank("teacher-3", CONFIG.to_dict())) as run:
         assert run == tmp_path / "teacher-3"
     other = CONFIG.to_dict() | {"data_hash": "of another machine", "lr": 1}
     with (
         pytest.raises(UsageError, match=r"differs from the first .* data_hash, lr: "),
-        checkpoint.open_run(workspace, "teacher", CONFIG, False, Second("teacher", other)),
+        checkpoint.open_run(workspace, "teacher", CONFIG, False, OtherRank("teacher", other)),
     ):
         pass
     assert list(tmp_path.iterdir()) == []  # the first process makes folders

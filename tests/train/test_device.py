@@ -20,7 +20,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "given",
+    "variables",
     [
         {"WORLD_SIZE": "2"},
         {"WORLD_SIZE": "2", "RANK": "0"},
@@ -40,12 +40,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         {"RANK": "3"},
         {"WORLD_SIZE": "1", "RANK": "3"},
     ],
-    ids=lambda given: " ".join(f"{name}={value}" for name, value in given.items()),
+    ids=lambda variables: " ".join(f"{name}={value}" for name, value in variables.items()),
 )
 def test_a_launcher_s_half_of_the_story_is_a_usage_error(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match="torchrun") as caught:
         Device.choose("cpu", "fp32")
@@ -53,10 +53,11 @@ def test_a_launcher_s_half_of_the_story_is_a_usage_error(
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "0"}]
+    "variables",
+    [{}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": ""}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {"LOCAL_RANK": "0"}],
 )
-def test_a_process_alone_needs_no_launcher(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
-    for name, value in given.items():
+def test_a_process_alone_needs_no_launcher(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert Device.choose("cpu", "auto").fabric.world_size == 1
 

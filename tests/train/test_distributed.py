@@ -84,9 +84,9 @@ def assert_same(a: Path, b: Path) -> None:
     assert len(ours) == len(theirs)
     for mine, other in zip(ours, theirs, strict=True):
         assert mine == pytest.approx(other, rel=1e-4, abs=1e-6)
-    one, two = load_file(a / "best.safetensors"), load_file(b / "best.safetensors")
-    assert one.keys() == two.keys()
-    for name, value in one.items():
+    weights, two = load_file(a / "best.safetensors"), load_file(b / "best.safetensors")
+    assert weights.keys() == two.keys()
+    for name, value in weights.items():
         if name.endswith("attn.qkv.bias"):
             # Softmax does not change when all keys move alike: their bias has no gradient but rounding, which AdamW
             # scales up to a step.
@@ -97,15 +97,15 @@ def assert_same(a: Path, b: Path) -> None:
 
 def processes_of(root: Path) -> dict[int, int]:
     """Return rank -> process of the commands that train in a workspace."""
-    found = {}
+    by_rank = {}
     for folder in Path("/proc").iterdir():
         try:
             values = dict(line.split("=", 1) for line in (folder / "environ").read_text().split("\0") if "=" in line)
         except (OSError, UnicodeDecodeError):
             continue
         if values.get("EDGECXR_RUNS") == str(root) and "RANK" in values:
-            found[int(values["RANK"])] = int(folder.name)
-    return found
+            by_rank[int(values["RANK"])] = int(folder.name)
+    return by_rank
 
 
 @pytest.mark.slow
@@ -146,12 +146,12 @@ def test_a_kill_ends_all_and_another_number_of_processes_goes_on(start, tmp_path
     done = len(history(run))
     assert done < 400
     # The settings are those of the run, so that it goes on; few epochs would be another run.
-    one = start(*PYTHON, *training)
+    resumed = start(*PYTHON, *training)
     while len(history(run)) < done + 2:
-        assert one.poll() is None and time.monotonic() < deadline
+        assert resumed.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
-    one.send_signal(signal.SIGINT)
-    assert ended(one)[0] == 130
+    resumed.send_signal(signal.SIGINT)
+    assert ended(resumed)[0] == 130
     assert [entry.name for entry in (tmp_path / "runs").glob("teacher*")] == [run.name]
     rows = history(run)
     assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))

@@ -114,17 +114,17 @@ def test_a_step_s_gradient_is_scaled_down_to_the_largest_norm(tmp_path, prepared
 
 
 def test_history_has_the_means_of_an_epoch(tmp_path, prepared):
-    seen = []
+    losses = []
 
     def note(step, model, loss):
-        seen.append(loss.item())
+        losses.append(loss.item())
         return loss
 
     run_fit(tmp_path / "run", prepared, note, epochs=2)
     rows = history(tmp_path / "run")
     assert [row["epoch"] for row in rows] == ["1", "2"]
-    assert len(seen) == 6  # thirty films in batches of ten, twice
-    assert [float(row["loss"]) for row in rows] == pytest.approx([np.mean(seen[:3]), np.mean(seen[3:])], rel=1e-6)
+    assert len(losses) == 6  # thirty films in batches of ten, twice
+    assert [float(row["loss"]) for row in rows] == pytest.approx([np.mean(losses[:3]), np.mean(losses[3:])], rel=1e-6)
     for row in rows:
         assert float(row["bce_findings"]) + float(row["bce_abnormal"]) == pytest.approx(float(row["loss"]), rel=1e-5)
         both = float(row["val_auroc_findings"]), float(row["val_auroc_abnormal"])
@@ -329,8 +329,8 @@ def test_an_interrupted_run_says_what_it_keeps(tmp_path, prepared, capsys, steps
 
     with pytest.raises(KeyboardInterrupt):
         run_fit(tmp_path / "run", prepared, progress=interrupt, epochs=3)
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert kept in said and (str(tmp_path / "run") in said) == (steps > 3)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert kept in line and (str(tmp_path / "run") in line) == (steps > 3)
 
 
 def test_tensorboard_gets_every_epoch_once_however_often_the_run_is_begun(tmp_path, prepared):

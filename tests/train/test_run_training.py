@@ -82,28 +82,34 @@ def test_upsampling_keeps_the_teacher_s_own_grid(workspace, finished):
 def test_the_paper_s_settings(workspace, finished, imagenet):
     quick = {"epochs": 1, "pretrained": str(imagenet)}
     run = distill(workspace, finished.prepared, quick | {"res": 28, "paper": True})
-    made = config(run)
-    assert (made["patch"], made["init"], made["warmup"], made["batch"], made["lr"]) == (2, "pretrained", 0, 64, 5e-4)
+    facts = config(run)
+    assert (facts["patch"], facts["init"], facts["warmup"], facts["batch"], facts["lr"]) == (
+        2,
+        "pretrained",
+        0,
+        64,
+        5e-4,
+    )
     run = train(workspace, finished.prepared, quick | {"depth": 2, "patch": 32, "paper": True})
     assert (config(run)["init"], config(run)["warmup"], config(run)["patch"]) == ("pretrained", 0, 32)
 
 
 def test_what_is_typed_beside_paper_counts_and_is_said(workspace, finished, capsys):
     typed = QUICK | {"res": 56, "tokens": 16, "init": "teacher", "paper": True}
-    made = config(distill(workspace, finished.prepared, typed))
-    assert (made["patch"], made["init"], made["epochs"], made["warmup"]) == (14, "teacher", 1, 0)
-    said = capsys.readouterr().err
-    assert "--paper, except for --init teacher --epochs 1 --batch 16 --tokens 16\n" in said
+    facts = config(distill(workspace, finished.prepared, typed))
+    assert (facts["patch"], facts["init"], facts["epochs"], facts["warmup"]) == (14, "teacher", 1, 0)
+    stderr = capsys.readouterr().err
+    assert "--paper, except for --init teacher --epochs 1 --batch 16 --tokens 16\n" in stderr
 
 
 def test_a_convolutional_stem_starts_at_random_and_the_student_has_its_teacher_s(workspace, finished, capsys):
     typed = QUICK | {"stem": "conv", "patch": 32, "depth": 2}
     teacher = train(workspace, finished.prepared, typed)
-    made = config(teacher)
-    assert (made["stem"], made["init"], made["patch"], made["clip"]) == ("conv", "random", 32, 1)
+    facts = config(teacher)
+    assert (facts["stem"], facts["init"], facts["patch"], facts["clip"]) == ("conv", "random", 32, 1)
     assert load_run(teacher)[1].stem == "conv"
-    said = capsys.readouterr().err
-    assert "init random" in said and "learned faster" not in said
+    stderr = capsys.readouterr().err
+    assert "init random" in stderr and "learned faster" not in stderr
     student = distill(workspace, finished.prepared, QUICK | {"res": 28}, teacher=teacher.name)
     assert (config(student)["stem"], config(student)["init"]) == ("conv", "teacher")
     assert "stem from random weights" in capsys.readouterr().err
@@ -148,8 +154,8 @@ def test_a_run_with_a_convolutional_stem_starts_another_by_its_name_or_by_its_fi
     assert config(filed)["init"] == "pretrained" and learnt(equal(filed, before)) >= body
     assert "findings_head.weight" not in equal(filed, before)  # of which findings, the file does not say
     assert "random weights" not in capsys.readouterr().err
-    asked = QUICK | frozen | {"res": 28, "method": "none", "depth": 2, "stem": "conv"} | own
-    student = distill(workspace, finished.prepared, asked)
+    options = QUICK | frozen | {"res": 28, "method": "none", "depth": 2, "stem": "conv"} | own
+    student = distill(workspace, finished.prepared, options)
     shared = {key for key in body if "patch_embed" not in key and "pos_embed" not in key}
     assert learnt(equal(student, before)) >= shared and "stem from random" in capsys.readouterr().err
     of_imagenet = {f"vit.{key}": value for key, value in load_file(imagenet).items()}
@@ -180,31 +186,31 @@ def test_a_student_takes_its_teacher_s_weights_unless_something_else_is_said(wor
 def test_a_run_is_taken_for_done_only_if_all_of_its_settings_are_those(workspace, finished):
     typed = QUICK | {"res": 28, "seed": 4}
     settings = QUICK | {"method": "mlcak", "size": 28, "seed": 4}
-    made = distill(workspace, finished.prepared, typed)
+    run = distill(workspace, finished.prepared, typed)
     distill(workspace, finished.prepared, typed | {"gamma": 10.0})  # the latest, and another
     distill(workspace, finished.prepared, typed | {"warmup": 0.5})
 
     def make():
         raise AssertionError
 
-    assert once(workspace, finished.prepared, settings, make) == made
-    assert once(workspace, finished.prepared, settings | {"precision": "auto"}, make) == made
-    assert once(workspace, finished.prepared, settings | {"gamma": 10.0}, make) != made
+    assert once(workspace, finished.prepared, settings, make) == run
+    assert once(workspace, finished.prepared, settings | {"precision": "auto"}, make) == run
+    assert once(workspace, finished.prepared, settings | {"gamma": 10.0}, make) != run
     with pytest.raises(AssertionError):
         once(workspace, finished.prepared, settings | {"alpha": 3.0}, make)
 
 
 def test_a_run_from_a_file_of_weights_is_done_wherever_the_file_lies(workspace, finished, imagenet):
-    asked = QUICK | {"depth": 2, "arch": "tiny", "init": "pretrained", "pretrained": str(imagenet)}
-    made = train(workspace, finished.prepared, asked)
+    options = QUICK | {"depth": 2, "arch": "tiny", "init": "pretrained", "pretrained": str(imagenet)}
+    run = train(workspace, finished.prepared, options)
     # The card goes with bundles to others, whom folders of this machine do not concern.
-    assert load_run(made)[1].training["pretrained"] == imagenet.name
+    assert load_run(run)[1].training["pretrained"] == imagenet.name
 
     def make():
         raise AssertionError
 
-    settings = asked | {"method": "teacher", "size": 224}
-    assert once(workspace, finished.prepared, settings, make) == made
+    settings = options | {"method": "teacher", "size": 224}
+    assert once(workspace, finished.prepared, settings, make) == run
     with pytest.raises(AssertionError):
         once(workspace, finished.prepared, settings | {"pretrained": "others.safetensors"}, make)
 
@@ -300,9 +306,9 @@ def test_a_run_goes_on_from_another_finished_one(workspace, finished, tmp_path, 
     assert all(near[key] for key in near if "_head." not in key)
     assert all(near[key] for key in near if "findings_head.weight" in key) is same_labels
     assert config(run)["init"] == "run" and config(run)["init_sha256"] == card.sha256
-    asked = QUICK | {"res": 28, "method": "none", "depth": 2}
-    student = distill(workspace, prepared, asked | {"init": finished.teacher.name})
-    again = distill(workspace, prepared, asked | {"init": student.name, "lr": 1e-12})
+    options = QUICK | {"res": 28, "method": "none", "depth": 2}
+    student = distill(workspace, prepared, options | {"init": finished.teacher.name})
+    again = distill(workspace, prepared, options | {"init": student.name, "lr": 1e-12})
     weights = [load_run(run)[0].state_dict()["vit.blocks.0.attn.qkv.weight"] for run in (student, again)]
     assert torch.allclose(*weights, atol=1e-6)
     with pytest.raises(ModelError, match="nosuchrun"):
@@ -312,15 +318,15 @@ def test_a_run_goes_on_from_another_finished_one(workspace, finished, tmp_path, 
 
 
 def test_a_teacher_is_trusted_by_validation_beside_the_undistilled_student_of_that_size(workspace, finished, capsys):
-    asked = QUICK | {"res": 28, "trust": "val", "labelled": 20}
+    options = QUICK | {"res": 28, "trust": "val", "labelled": 20}
     with pytest.raises(ModelError, match="distill --res 28 --method none"):
-        distill(workspace, finished.prepared, asked)
+        distill(workspace, finished.prepared, options)
     other = distill(workspace, finished.prepared, QUICK | {"res": 28, "method": "none", "init": "random"})
     with pytest.raises(UsageError, match="student of 56 px"):
-        distill(workspace, finished.prepared, asked | {"res": 56}, undistilled=other.name)
+        distill(workspace, finished.prepared, options | {"res": 56}, undistilled=other.name)
     with pytest.raises(UsageError, match="--undistilled"):
         distill(workspace, finished.prepared, QUICK | {"res": 28}, undistilled=other.name)
-    run = distill(workspace, finished.prepared, asked)
+    run = distill(workspace, finished.prepared, options)
     weights = config(run)["trust"]
     assert len(weights) == len(finished.prepared.labels) + 1 and all(0 <= weight <= 1 for weight in weights)
     assert config(run)["labelled"] == 20 and f"beside {other.name}" in capsys.readouterr().err

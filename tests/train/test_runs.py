@@ -59,8 +59,8 @@ def history(run: Path) -> list[dict[str, str]]:
 
 
 def same_weights(a: Path, b: Path) -> bool:
-    one, two = load_file(a / "best.safetensors"), load_file(b / "best.safetensors")
-    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+    weights, two = load_file(a / "best.safetensors"), load_file(b / "best.safetensors")
+    return weights.keys() == two.keys() and all(torch.equal(weights[key], two[key]) for key in weights)
 
 
 def test_teacher_and_student_learn_and_leave_their_files(workspace, prepared):
@@ -112,9 +112,9 @@ def test_a_second_run_of_the_same_name_is_announced(workspace, prepared, capsys)
     teach(workspace, prepared, epochs=1)
     assert "is there already" not in capsys.readouterr().err
     second = teach(workspace, prepared, epochs=1)
-    said = capsys.readouterr().err.splitlines()[0]
+    message = capsys.readouterr().err.splitlines()[0]
     assert second.name == "teacher-tiny-224-striped-2"
-    assert "is there already" in said and said.endswith("teacher-tiny-224-striped-2")
+    assert "is there already" in message and message.endswith("teacher-tiny-224-striped-2")
 
 
 def test_a_name_goes_on_with_its_run_and_is_refused_once_it_is_taken(workspace, prepared):

@@ -98,20 +98,20 @@ def test_an_interrupted_student_with_a_learnt_map_ends_as_an_uninterrupted_one(
 
 
 def test_a_seed_decides_everything(workspace, finished):
-    one, two, other = (
+    first, two, other = (
         distil_student(
             workspace, finished.prepared, settings(finished.prepared, seed=seed), finished.teacher, CPU, quiet
         )
         for seed in (1, 1, 2)
     )
-    assert one != two
-    assert weights(one) == weights(two)
-    assert history(one) == history(two)
-    assert weights(one) != weights(other)
+    assert first != two
+    assert weights(first) == weights(two)
+    assert history(first) == history(two)
+    assert weights(first) != weights(other)
 
 
 def test_teacher_and_student_see_the_same_augmented_film(workspace, finished, monkeypatch):
-    seen = {224: [], 28: []}
+    images_by_side = {224: [], 28: []}
     plain = TwoHeadViT.trace
 
     def spy(self, images):
@@ -119,47 +119,47 @@ def test_teacher_and_student_see_the_same_augmented_film(workspace, finished, mo
             return plain(self, images)
         assert self.training == (images.shape[-1] == 28)  # the teacher is in eval mode
         assert torch.is_grad_enabled() == (images.shape[-1] == 28)
-        seen[images.shape[-1]].append(images)
+        images_by_side[images.shape[-1]].append(images)
         return plain(self, images)
 
     monkeypatch.setattr(TwoHeadViT, "trace", spy)
     before = weights(finished.teacher)
     config = settings(finished.prepared, epochs=1, augment=1.0)
     distil_student(workspace, finished.prepared, config, finished.teacher, CPU, quiet)
-    assert len(seen[224]) == len(seen[28]) == 2
-    for large, small in zip(seen[224], seen[28], strict=True):
+    assert len(images_by_side[224]) == len(images_by_side[28]) == 2
+    for large, small in zip(images_by_side[224], images_by_side[28], strict=True):
         assert torch.allclose(F.avg_pool2d(large, 8), small, atol=1e-6)
     originals = torch.from_numpy(finished.prepared.images[finished.prepared.rows("train")]).float()[:, None] / 255
-    assert not any((film == originals).flatten(1).all(1).any() for film in seen[224][0])
+    assert not any((film == originals).flatten(1).all(1).any() for film in images_by_side[224][0])
     assert weights(finished.teacher) == before
 
 
 def test_a_teacher_of_448_px_and_its_student_see_the_same_augmented_film(workspace, detailed, monkeypatch):
     large = settings(detailed, size=448, patch=112, method="teacher", init="random")
     teacher = train_teacher(workspace, detailed, large, CPU, quiet)
-    seen = {448: [], 28: []}
+    images_by_side = {448: [], 28: []}
     plain = TwoHeadViT._input  # of losses and of answers alike
 
     def spy(self, images):
         validating = torch.is_inference_mode_enabled()
-        seen[images.shape[-1]].append((validating, images))
+        images_by_side[images.shape[-1]].append((validating, images))
         return plain(self, images)
 
     monkeypatch.setattr(TwoHeadViT, "_input", spy)
     distil_student(workspace, detailed, settings(detailed, epochs=1, augment=1.0), teacher, CPU, quiet)
-    small = [images for validating, images in seen[28] if not validating]
-    assert len(small) == len(seen[448]) > 1
-    for (validating, film), ours in zip(seen[448], small, strict=True):
+    small = [images for validating, images in images_by_side[28] if not validating]
+    assert len(small) == len(images_by_side[448]) > 1
+    for (validating, film), ours in zip(images_by_side[448], small, strict=True):
         assert not validating
         assert torch.equal(view(film.mul(255).round(), 28), ours)
     # It is chosen by what a device sees.
-    validated = torch.cat([images for validating, images in seen[28] if validating])
+    validated = torch.cat([images for validating, images in images_by_side[28] if validating])
     plain_films = detailed.inputs(detailed.rows("val"), 28)  # for the epoch, and for the card
     assert (validated.numpy() == np.concatenate([plain_films, plain_films])).all()
-    seen[448].clear()
+    images_by_side[448].clear()
     weights_only = settings(detailed, epochs=1, method="none")
     distil_student(workspace, detailed, weights_only, teacher, CPU, quiet)
-    assert seen[448] == []
+    assert images_by_side[448] == []
 
 
 def test_the_loss_is_that_of_equation_3(workspace, finished):

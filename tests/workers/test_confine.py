@@ -136,8 +136,8 @@ def works(item: str) -> tuple[list[Any], bytes]:
     return [Path(item).read_text(), len(started), os.fstat(memory).st_size, colorsys.__name__, size], b""
 
 
-def said(item: Any, said: Any, data: bytes) -> Any:
-    return said
+def as_it_is(item: Any, answer: Any, data: bytes) -> Any:
+    return answer
 
 
 @needs_filter
@@ -146,10 +146,10 @@ def test_a_confined_worker_can_do_nothing_but_read_compute_and_answer(tmp_path: 
     victim = tmp_path / "victim"
     victim.write_text("years of work")
     before = victim.stat()
-    with Pool(Work(tried, said, as_ended, confined=True), 1, Limits(60), fork) as pool:
-        ((_, found),) = run(pool, [(str(victim), os.getpid())])
-    refused = {name: outcome for name, outcome in found.items() if outcome in ("PermissionError", "unknown")}
-    assert refused == found
+    with Pool(Work(tried, as_it_is, as_ended, confined=True), 1, Limits(60), fork) as pool:
+        ((_, outcomes),) = run(pool, [(str(victim), os.getpid())])
+    refused = {name: outcome for name, outcome in outcomes.items() if outcome in ("PermissionError", "unknown")}
+    assert refused == outcomes
     assert victim.read_text() == "years of work" and list(tmp_path.iterdir()) == [victim]
     after = victim.stat()
     assert (after.st_mode, after.st_mtime, after.st_ino) == (before.st_mode, before.st_mtime, before.st_ino)
@@ -160,31 +160,31 @@ def test_a_confined_worker_can_do_nothing_but_read_compute_and_answer(tmp_path: 
 def test_a_confined_worker_decodes_as_ever(tmp_path: Path, fork: bool) -> None:
     film = tmp_path / "film"
     film.write_text("pixels")
-    with Pool(Work(works, said, as_ended, confined=True), 1, Limits(60, 500), fork) as pool:
-        ((_, found),) = run(pool, [str(film)])
-    assert found == ["pixels", 1, 100, "colorsys", 300]
+    with Pool(Work(works, as_it_is, as_ended, confined=True), 1, Limits(60, 500), fork) as pool:
+        ((_, answer),) = run(pool, [str(film)])
+    assert answer == ["pixels", 1, 100, "colorsys", 300]
 
 
 def descriptors(item: int) -> tuple[list[str], bytes]:
-    found = []
+    targets = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found.append(str(entry.readlink()))
+            targets.append(str(entry.readlink()))
         except OSError:  # that of the list
             continue
-    return sorted({place for place in found if place != "/proc/self/fd"}), b""
+    return sorted({place for place in targets if place != "/proc/self/fd"}), b""
 
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_a_confined_worker_holds_its_connection_and_nothing_else(tmp_path: Path, fork: bool) -> None:
     with (
         (tmp_path / "results").open("w") as file,
-        Pool(Work(descriptors, said, as_ended, confined=True), 1, Limits(60), fork) as pool,
+        Pool(Work(descriptors, as_it_is, as_ended, confined=True), 1, Limits(60), fork) as pool,
     ):
         os.set_inheritable(file.fileno(), True)
-        ((_, found),) = run(pool, [1])
-    assert len([place for place in found if place.startswith("socket:")]) == 1
-    assert {place for place in found if not place.startswith(("socket:", "/proc/"))} == {"/dev/null"}
+        ((_, places),) = run(pool, [1])
+    assert len([place for place in places if place.startswith("socket:")]) == 1
+    assert {place for place in places if not place.startswith(("socket:", "/proc/"))} == {"/dev/null"}
 
 
 def ways(item: None) -> tuple[list[str], bytes]:
@@ -194,10 +194,10 @@ def ways(item: None) -> tuple[list[str], bytes]:
 def test_a_machine_without_filter_and_landlock_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confine, "_MACHINES", {})
     monkeypatch.setattr(confine, "landlock_version", lambda: 0)
-    with Pool(Work(works, said, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
-        ((_, found),) = run(pool, [__file__])
-    assert found[1:] == [1, 100, "colorsys", 300]
-    with Pool(Work(ways, said, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
+    with Pool(Work(works, as_it_is, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
+        ((_, answer),) = run(pool, [__file__])
+    assert answer[1:] == [1, 100, "colorsys", 300]
+    with Pool(Work(ways, as_it_is, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
         assert list(run(pool, [None])) == [(None, [])]
 
 
@@ -221,23 +221,23 @@ def test_landlock_alone_refuses_changes_of_files_and_programs(
     victim = tmp_path / "victim"
     victim.write_text("years of work")
     names = [name for least, names in BY_LANDLOCK.items() if version >= least for name in names]
-    with Pool(Work(partial(some_tried, names), said, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
-        ((_, found),) = run(pool, [(str(victim), os.getpid())])
-    assert set(found.values()) == {"PermissionError"}, found
+    with Pool(Work(partial(some_tried, names), as_it_is, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
+        ((_, outcomes),) = run(pool, [(str(victim), os.getpid())])
+    assert set(outcomes.values()) == {"PermissionError"}, outcomes
     assert victim.read_text() == "years of work" and list(tmp_path.iterdir()) == [victim]
-    with Pool(Work(works, said, as_ended, confined=True), 1, Limits(60, 500), fork=True) as pool:
-        ((_, found),) = run(pool, [str(victim)])
-    assert found == ["years of work", 1, 100, "colorsys", 300]
-    with Pool(Work(ways, said, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
+    with Pool(Work(works, as_it_is, as_ended, confined=True), 1, Limits(60, 500), fork=True) as pool:
+        ((_, outcomes),) = run(pool, [str(victim)])
+    assert outcomes == ["years of work", 1, 100, "colorsys", 300]
+    with Pool(Work(ways, as_it_is, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
         assert list(run(pool, [None])) == [(None, ["Landlock"])]
 
 
 @needs_filter
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")
 def test_root_keeps_no_right_but_to_read() -> None:
-    with Pool(Work(capabilities, said, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
-        ((_, found),) = run(pool, [1])
-    assert {int(value, 16) & ~4 for value in found} == {0}
+    with Pool(Work(capabilities, as_it_is, as_ended, confined=True), 1, Limits(60), fork=True) as pool:
+        ((_, masks),) = run(pool, [1])
+    assert {int(value, 16) & ~4 for value in masks} == {0}
 
 
 def capabilities(item: int) -> tuple[list[str], bytes]:
@@ -330,11 +330,11 @@ def test_no_film_answers_for_another_or_ends_the_run(workers: int) -> None:
     items = [("first", "good")]
     for number, kind in enumerate([*LIES, "raises", "late"]):
         items += [(kind, kind), (f"{number} next", "good"), (f"{number} after", "good")]
-    work = Work(lies, said, as_ended, largest=1000, confined=True)
+    work = Work(lies, as_it_is, as_ended, largest=1000, confined=True)
     with Pool(work, workers, Limits(1.0), fork=True) as pool:
-        found = dict(run(pool, items))
-    assert set(found) == set(items)
-    assert {item: found[item] for item in items if item[1] == "good"} == {
+        answers = dict(run(pool, items))
+    assert set(answers) == set(items)
+    assert {item: answers[item] for item in items if item[1] == "good"} == {
         item: "true" for item in items if item[1] == "good"
     }
 
@@ -342,12 +342,12 @@ def test_no_film_answers_for_another_or_ends_the_run(workers: int) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_an_answer_that_never_ends_costs_its_film_some_time_and_nothing_else(kind: str) -> None:
-    work = Work(lies, said, as_ended, largest=1000, confined=True)
+    work = Work(lies, as_it_is, as_ended, largest=1000, confined=True)
     with Pool(work, 1, Limits(1.0), fork=True) as pool:
         begun = time.monotonic()
-        found = dict(run(pool, [("a", "good"), (kind, kind), ("b", "good")]))
+        answers = dict(run(pool, [("a", "good"), (kind, kind), ("b", "good")]))
         assert time.monotonic() - begun < 30
-    assert found[("a", "good")] == found[("b", "good")] == "true" and found[(kind, kind)] in (
+    assert answers[("a", "good")] == answers[("b", "good")] == "true" and answers[(kind, kind)] in (
         "false",
         "crash",
         "too-slow",

@@ -42,12 +42,12 @@ TYPED = "from edgecxr.cli import main\nmain()\n"
 @cache
 def pythons() -> dict[str, str]:
     """Return the Pythons of this machine that edgecxr is for."""
-    found = {}
+    by_version = {}
     for minor in range(10, 14):
         place = shutil.which(f"python3.{minor}")
         if place and not subprocess.run([place, "-c", "0"], capture_output=True).returncode:
-            found[f"3.{minor}"] = place
-    return found | {f"3.{sys.version_info[1]}": sys.executable}
+            by_version[f"3.{minor}"] = place
+    return by_version | {f"3.{sys.version_info[1]}": sys.executable}
 
 
 def started(
@@ -205,7 +205,7 @@ SUSPECT = ("os", "sys", "asyncio")
 
 
 def test_pythons_are_started_in_one_place() -> None:
-    found: dict[str, set[str]] = {}
+    by_rule: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         name = path.relative_to(PACKAGE).as_posix()
         for node in ast.walk(ast.parse(path.read_text())):
@@ -219,7 +219,7 @@ def test_pythons_are_started_in_one_place() -> None:
             for module in modules:
                 for rule in PLACES:
                     if module == rule or module.startswith(f"{rule}."):
-                        found.setdefault(rule, set()).add(name)
+                        by_rule.setdefault(rule, set()).add(name)
                 if module in CALLS:
-                    found.setdefault(module, set()).add(name)
-    assert {rule: places for rule, places in (PLACES | CALLS).items() if places} == found
+                    by_rule.setdefault(module, set()).add(name)
+    assert {rule: places for rule, places in (PLACES | CALLS).items() if places} == by_rule

@@ -23,16 +23,16 @@ import pytest
 from edgecxr.errors import EdgeCxrError, InputError, MissingPackage, UsageError
 from edgecxr.workers import pool as pools
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import Ended, Limits, Work, run
+from edgecxr.workers.work import Limits, Work, WorkerEnd, run
 
 Function = Callable[[Any], tuple[Any, bytes]]
 
 
-def as_it_is(item: Any, said: Any, data: bytes) -> Any:
-    return said if said is not None else data
+def as_it_is(item: Any, answer: Any, data: bytes) -> Any:
+    return answer if answer is not None else data
 
 
-def as_ended(item: Any, ended: Ended) -> str:
+def as_ended(item: Any, ended: WorkerEnd) -> str:
     return ended.reason
 
 
@@ -114,17 +114,17 @@ def test_workers_end_with_who_asked(fork: bool) -> None:
 
 @pytest.mark.parametrize("fork", [False, True])
 def test_a_pool_outlives_the_thread_that_made_it(fork: bool) -> None:
-    made: list[Pool[Any, Any]] = []
+    pools: list[Pool[Any, Any]] = []
 
     def make() -> None:
-        made.append(pool_of(pid, 1, fork))
-        made[0].submit(0)
-        made[0].poll(60)
+        pools.append(pool_of(pid, 1, fork))
+        pools[0].submit(0)
+        pools[0].poll(60)
 
     thread = threading.Thread(target=make)
     thread.start()
     thread.join()
-    with made[0] as pool:
+    with pools[0] as pool:
         before = pool.pids
         time.sleep(0.2)
         assert dict(run(pool, [1, 2])) == dict.fromkeys([1, 2], before[0]) and pool.pids == before
@@ -288,8 +288,8 @@ def _ends(item: str) -> tuple[str, bytes]:
 def test_an_item_that_ends_its_worker_costs_that_item_alone(tries: int, fork: bool) -> None:
     items = ["a", "SIGSEGV", "b", "SIGKILL", "exit", "c", "SIGABRT"]
     with pool_of(_ends, 2, fork, tries=tries) as pool:
-        found = dict(run(pool, items))
-        assert found == {
+        results = dict(run(pool, items))
+        assert results == {
             "a": "a", "b": "b", "c": "c", "SIGSEGV": "crash", "SIGKILL": "killed", "exit": "crash", "SIGABRT": "crash",
         }  # fmt: skip
         assert dict(run(pool, ["d"])) == {"d": "d"}
@@ -297,8 +297,8 @@ def test_an_item_that_ends_its_worker_costs_that_item_alone(tries: int, fork: bo
 
 def test_how_a_worker_ended_is_told() -> None:
     with Pool(Work(_ends, as_it_is, lambda item, ended: ended), 1) as pool:
-        found = dict(run(pool, ["SIGSEGV", "exit"]))
-    assert found == {"SIGSEGV": Ended("crash", -signal.SIGSEGV), "exit": Ended("crash", 0)}
+        results = dict(run(pool, ["SIGSEGV", "exit"]))
+    assert results == {"SIGSEGV": WorkerEnd("crash", -signal.SIGSEGV), "exit": WorkerEnd("crash", 0)}
 
 
 def _slow_first(item: tuple[str, float]) -> tuple[str, bytes]:
@@ -328,8 +328,8 @@ def test_a_slow_item_is_tried_once_more_after_all_others_and_each_has_its_own_ti
     # The second of each process would be late if its clock were that of the first.
     items = [("slow", 600.0), *((f"{number}", 0.6) for number in range(4))]
     with pool_of(_slow_first, seconds=1.0, tries=2) as pool:
-        found = [(item[0], result) for item, result in run(pool, items)]
-    assert found == [*((str(number), str(number)) for number in range(4)), ("slow", "too-slow")]
+        results = [(item[0], result) for item, result in run(pool, items)]
+    assert results == [*((str(number), str(number)) for number in range(4)), ("slow", "too-slow")]
 
 
 def test_an_item_may_have_a_limit_of_its_own() -> None:
@@ -395,10 +395,10 @@ def _killed_if_odd(number: int) -> tuple[int, bytes]:
     return number, b""
 
 
-def _ends_once(seen: str, name: str) -> tuple[str, bytes]:
+def _ends_once(marker: str, name: str) -> tuple[str, bytes]:
     if name == "suspect":
-        if not Path(seen).exists():
-            Path(seen).touch()
+        if not Path(marker).exists():
+            Path(marker).touch()
             os._exit(9)
         time.sleep(2)
     return name, b""
@@ -407,8 +407,8 @@ def _ends_once(seen: str, name: str) -> tuple[str, bytes]:
 def test_no_item_waits_behind_one_that_has_ended_a_process(tmp_path: Path) -> None:
     names = ["suspect", *(str(number) for number in range(20))]
     with pool_of(partial(_ends_once, str(tmp_path / "seen")), 2, seconds=60, tries=2) as pool:
-        found = [result for _, result in run(pool, names)]
-    assert sorted(found) == sorted(names) and found[-1] == "suspect"
+        results = [result for _, result in run(pool, names)]
+    assert sorted(results) == sorted(names) and results[-1] == "suspect"
 
 
 # ---- errors and lies
@@ -475,8 +475,8 @@ def test_what_no_worker_answers_ends_it_and_costs_its_item(fork: bool) -> None:
         head(7, 0) + b"[[[[[[[", b"\0" * 11,
     ]  # fmt: skip
     with pool_of(_answers_what_it_likes, 1, fork, seconds=2) as pool:
-        found = [result for _, result in run(pool, [*lies, b""])]
-    assert set(found[:-1]) <= {"crash", "too-slow"} and found[-1] == "good" and len(found) == len(lies) + 1
+        results = [result for _, result in run(pool, [*lies, b""])]
+    assert set(results[:-1]) <= {"crash", "too-slow"} and results[-1] == "good" and len(results) == len(lies) + 1
 
 
 def pools_head(text: int, data: int) -> bytes:
@@ -484,10 +484,10 @@ def pools_head(text: int, data: int) -> bytes:
 
 
 def test_an_answer_that_is_not_accepted_ends_its_worker() -> None:
-    def accept(item: int, said: Any, data: bytes) -> int:
+    def accept(item: int, answer: Any, data: bytes) -> int:
         if item == 2:
             raise ValueError
-        return int(said)
+        return int(answer)
 
     with Pool(Work(negative, accept, lambda item, ended: 0), 1) as pool:
         assert dict(run(pool, [1, 2, 3])) == {1: -1, 2: 0, 3: -3}

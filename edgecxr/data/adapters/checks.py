@@ -65,13 +65,13 @@ def warned(
     return leak_warnings(patients, splits) + contradictions(labels, targets, abnormal)
 
 
-def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
+def expected(folder: Path, paths: Sequence[str], data_set: str) -> dict[str, Path]:
     """Return the paths of a data set's files.
 
     Args:
         folder: the folder that the user gave.
         paths: relative to it; alternatives are separated by "|", and the first that exists counts.
-        what: name of the data set, for the message.
+        data_set: name of the data set, for the message.
 
     Returns:
         Each item of `paths` -> the path that exists.
@@ -82,7 +82,7 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
     if not os.path.isdir(folder):
         state = "is a file" if os.path.exists(folder) else "does not exist"
         raise InputError(
-            f"{folder} {state}: give the folder of {what}, which holds {paths[0].replace('|', ' or ')}", "dataset"
+            f"{folder} {state}: give the folder of {data_set}, which holds {paths[0].replace('|', ' or ')}", "dataset"
         )
     existing: dict[str, Path] = {}
     missing = []
@@ -98,8 +98,8 @@ def expected(folder: Path, paths: Sequence[str], what: str) -> dict[str, Path]:
         except OSError as error:
             content = f"cannot be listed: {error.strerror}"
         raise InputError(
-            f"{folder} is not {what}: {', '.join(missing)} should be there (it holds: {content}); give the folder that "
-            "holds them",
+            f"{folder} is not {data_set}: {', '.join(missing)} should be there (it holds: {content}); give the folder "
+            "that holds them",
             "dataset",
         )
     return existing

@@ -112,9 +112,9 @@ def folder(
     path, table, unlisted, warnings = _opened(Path(csv), bool(images or label_column), normal_names, as_written)
     # Default columns may be missing; columns that the user names may not.
     usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
-    asked = [column for column in (normal_column, abnormal_column) if column]
+    typed_columns = [column for column in (normal_column, abnormal_column) if column]
     require_images(table, image_column)
-    table.require((*usual, *asked, *(() if label_column else labels or ()), *ignore))
+    table.require((*usual, *typed_columns, *(() if label_column else labels or ()), *ignore))
     patient_column = table.called((patient_column.lower(),)) or patient_column
     split_column = table.called((split_column.lower(),)) or split_column
     taken = {patient_column, normal_column, abnormal_column, label_column, *(labels or ()), *ignore}
@@ -326,9 +326,9 @@ def _abnormal(
         )
     if normal_columns or abnormal_column:
         return np.where(np.isnan(stated), from_normal, stated)
-    known = np.fmax.reduce(targets, axis=1)
+    highest = np.fmax.reduce(targets, axis=1)
     # If no finding is positive but one is unknown, the image may be abnormal or not.
-    return np.where((known < 0.5) & np.isnan(targets).any(axis=1), np.float32(np.nan), known)
+    return np.where((highest < 0.5) & np.isnan(targets).any(axis=1), np.float32(np.nan), highest)
 
 
 def _named_splits(table: Table, column: str) -> np.ndarray:

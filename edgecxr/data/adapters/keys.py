@@ -61,9 +61,9 @@ def refuse_repeats(table: Table, columns: Sequence[str]) -> None:
     for row, cells in enumerate(zip(*(table.columns[name] for name in columns), strict=True)):
         first = rows.setdefault(cells, row)
         if first != row:
-            what = ", ".join(f"{name} {shown(cell)}" for name, cell in zip(columns, cells, strict=True))
+            key = ", ".join(f"{name} {shown(cell)}" for name, cell in zip(columns, cells, strict=True))
             raise InputError(
-                f"line {table.lines[row]} of {table.path} lists {what} again, after line {table.lines[first]}: "
+                f"line {table.lines[row]} of {table.path} lists {key} again, after line {table.lines[first]}: "
                 "remove one of them",
                 "dataset",
             )

@@ -20,7 +20,7 @@ import numpy as np
 from edgecxr.data.adapters.checks import any_there, divided, expected, warned, without_a_line
 from edgecxr.data.adapters.keys import known_patients, refuse_repeats
 from edgecxr.data.dataset import Dataset
-from edgecxr.data.tables.boxes import Kept, listed_boxes
+from edgecxr.data.tables.boxes import KeptBoxes, listed_boxes
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.table import LARGEST_TABLE, Table, listing, read_table
 from edgecxr.errors import InputError, brief
@@ -104,8 +104,8 @@ def _splits(table: Table, lists: dict[str, Path]) -> tuple[np.ndarray, np.ndarra
             raise InputError(f"{path} cannot be read ({brief(error)}): download it again", "dataset") from error
         unknown = [image for image in names if image not in place]
         if unknown or not names:
-            what = f"images that {table.path.name} lacks ({listing(unknown, 3)})" if unknown else "no images"
-            raise InputError(f"{path} names {what}: take both files of one download", "dataset")
+            images = f"images that {table.path.name} lacks ({listing(unknown, 3)})" if unknown else "no images"
+            raise InputError(f"{path} names {images}: take both files of one download", "dataset")
         rows = [place[image] for image in names]
         if (splits[rows] != "").any():
             both = table.columns["Image Index"][rows[int((splits[rows] != "").argmax())]]
@@ -157,10 +157,10 @@ def _places(folder: Path) -> list[Path]:
     return [folder / "images", *sorted(folder.glob("images_*"))]
 
 
-def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources, targets: np.ndarray) -> Kept:
+def _boxes(folder: Path, table: Table, files: tuple[Path, ...], sources: Sources, targets: np.ndarray) -> KeptBoxes:
     path = folder / _BOXES
     if not path.exists():
-        return Kept([], [], 0)
+        return KeptBoxes([], [], 0)
     listed = read_table(path)
     columns = {_RENAMED.get(column, column): cells for column, cells in listed.columns.items()}
     listed = dataclasses.replace(listed, columns=columns)

@@ -45,22 +45,22 @@ def open_source(
         InputError: the data set is not as the adapter expects.
     """
     adapter = resolve(DATASETS, kind, "data set")
-    given = {key: value for key, value in options.items() if value is not None}
+    given_options = {key: value for key, value in options.items() if value is not None}
     for key, text in listed.items():
         if text is not None:
             items = [item.strip() for item in text.split(",") if item.strip()]
-            given[key] = items[0] if key == "labels" and _is_label_set(kind, items) else items
-    name = given.pop("name", "phantom") if kind == "phantom" else ""
-    known = inspect.signature(adapter).parameters
-    wrong = [f"--{key.replace('_', '-')}" for key in given if key not in known]
+            given_options[key] = items[0] if key == "labels" and _is_label_set(kind, items) else items
+    name = given_options.pop("name", "phantom") if kind == "phantom" else ""
+    parameters = inspect.signature(adapter).parameters
+    wrong = [f"--{key.replace('_', '-')}" for key in given_options if key not in parameters]
     if wrong:
         raise UsageError(f"data set {kind} takes no {', '.join(wrong)}")
     if kind == "phantom":
-        source = adapter(path or workspace.root / name, **given, seed=seed, workers=workers, progress=progress)
+        source = adapter(path or workspace.root / name, **given_options, seed=seed, workers=workers, progress=progress)
         return dataclasses.replace(source, name=name)
     if path is None:
         raise UsageError(f"where does the {kind} data set lie? edgecxr prepare {kind} PATH")
-    return adapter(path, **given, **({"seed": seed} if "seed" in known else {}))
+    return adapter(path, **given_options, **({"seed": seed} if "seed" in parameters else {}))
 
 
 def _is_label_set(kind: str, items: list[str]) -> bool:

@@ -31,10 +31,10 @@ def merge_readers(values: FloatArray, image: NDArray[np.intp], count: int, merge
     Returns:
         (N, L + 1) in [0, 1], or NaN if no reader gave a value.
     """
-    given, total = (np.zeros((count, values.shape[1])) for _ in range(2))
-    np.add.at(given, image, ~np.isnan(values))
+    label_counts, total = (np.zeros((count, values.shape[1])) for _ in range(2))
+    np.add.at(label_counts, image, ~np.isnan(values))
     np.add.at(total, image, np.nan_to_num(values))
-    mean = total / np.maximum(given, 1)
+    mean = total / np.maximum(label_counts, 1)
     merged = mean
     if merge == "majority":
         merged = np.where(mean > 0.5, 1.0, 0.0)
@@ -42,5 +42,5 @@ def merge_readers(values: FloatArray, image: NDArray[np.intp], count: int, merge
         # One reader with a finding outweighs those with "No finding".
         merged = np.where(mean > 0, 1.0, 0.0)
         merged[:, -1] = mean[:, -1] == 1
-    result: FloatArray = np.where(given > 0, merged, np.nan).astype(np.float32)
+    result: FloatArray = np.where(label_counts > 0, merged, np.nan).astype(np.float32)
     return result

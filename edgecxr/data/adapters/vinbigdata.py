@@ -31,7 +31,7 @@ from edgecxr.data.adapters.checks import (
 from edgecxr.data.adapters.keys import film_id, respelt
 from edgecxr.data.adapters.readers import check_merge, merge_readers
 from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import CORNERS, Kept, film_corners, kept_boxes
+from edgecxr.data.tables.boxes import CORNERS, KeptBoxes, film_corners, kept_boxes
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError
@@ -141,7 +141,7 @@ def _boxes(
     files: tuple[Path, ...],
     sources: Sources,
     targets: np.ndarray,
-) -> Kept:
+) -> KeptBoxes:
     """Return the boxes of positive findings, in pixels of the files.
 
     All readers' boxes count if the finding is positive after merging.

@@ -21,7 +21,7 @@ from edgecxr.data.adapters.checks import refuse_outside, warned, without_a_line
 from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, respelt
 from edgecxr.data.adapters.readers import check_merge, merge_readers
 from edgecxr.data.dataset import Dataset
-from edgecxr.data.tables.boxes import CORNERS, Kept, film_corners, kept_boxes
+from edgecxr.data.tables.boxes import CORNERS, KeptBoxes, film_corners, kept_boxes
 from edgecxr.data.tables.labels import SETS, Sources, choose, merged, unknown_warnings
 from edgecxr.data.tables.splits import cut_validation
 from edgecxr.data.tables.table import listing, read_table
@@ -154,11 +154,11 @@ def _check_images(folder: Path, train: np.ndarray, test: np.ndarray, files: tupl
         )
 
 
-def _boxes(folder: Path, split: str, ids: np.ndarray, sources: Sources, targets: FloatArray) -> Kept:
+def _boxes(folder: Path, split: str, ids: np.ndarray, sources: Sources, targets: FloatArray) -> KeptBoxes:
     """Return the boxes of a split's positive findings."""
     path = folder / "annotations" / f"annotations_{split}.csv"
     if not path.exists():
-        return Kept([], [], 0)
+        return KeptBoxes([], [], 0)
     table = read_table(path)
     table.require(("image_id", "class_name", *CORNERS))
     rows = {name: row for row, name in enumerate(ids.tolist())}
@@ -178,9 +178,9 @@ def _patients(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[str]]:
     table = read_table(path)
     table.require(("image_id", "patient"))
     table = respelt(table, ("image_id",), film_id)
-    known = lookup(table, "image_id", table.columns["patient"])
-    unknown = sorted(known.keys() - set(ids.tolist()))
-    patients, notes = known_patients([known.get(name, "") for name in ids.tolist()], ids.tolist())
+    patient_of = lookup(table, "image_id", table.columns["patient"])
+    unknown = sorted(patient_of.keys() - set(ids.tolist()))
+    patients, notes = known_patients([patient_of.get(name, "") for name in ids.tolist()], ids.tolist())
     if unknown:
         notes.append(f"lines of {path.name} about images that are not listed: {len(unknown)} ({listing(unknown, 3)})")
     return patients, notes

@@ -26,9 +26,9 @@ def copies_of(journal: Journal, kept: NDArray[np.intp]) -> list[tuple[int, int]]
     for start in range(0, len(kept), BLOCK):
         part = kept[start : start + BLOCK]
         for index, image in zip(part.tolist(), journal.images(part), strict=True):
-            seen = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
-            if seen != index:
-                twins.append((index, seen))
+            original = first.setdefault(hashlib.sha256(image.tobytes()).digest(), index)
+            if original != index:
+                twins.append((index, original))
     return twins
 
 
@@ -47,15 +47,15 @@ def contradicted_labels(dataset: Dataset, twins: list[tuple[int, int]]) -> dict[
     """
     names = (*dataset.labels, "abnormal")
     values = np.column_stack([dataset.targets, dataset.abnormal])
-    seen: dict[int, NDArray[np.bool_]] = {}  # of a film: labels that are (negative, positive) in a copy
+    label_signs: dict[int, NDArray[np.bool_]] = {}  # of a film: labels that are (negative, positive) in a copy
     contradicted = {}
     for twin, first in twins:
         of_first, of_twin = (np.stack([values[index] < 0.5, values[index] >= 0.5]) for index in (first, twin))
-        before = seen.setdefault(first, of_first)
+        before = label_signs.setdefault(first, of_first)
         against = (before & of_twin[::-1]).any(axis=0)
         if against.any():
             contradicted[twin] = [names[column] for column in np.flatnonzero(against).tolist()]
-        seen[first] = before | of_twin
+        label_signs[first] = before | of_twin
     return contradicted
 
 

@@ -21,7 +21,7 @@ from edgecxr.films.resize import to_base
 from edgecxr.vocabulary import RENDERINGS
 from edgecxr.workers.cluster import check_seen
 from edgecxr.workers.pool import Pool
-from edgecxr.workers.work import AnyPool, Ended, Limits, Work, run
+from edgecxr.workers.work import AnyPool, Limits, Work, WorkerEnd, run
 
 TIME_LIMIT = 120.0
 """Seconds for one film; more than for a prediction, since an archive may be on a busy server."""
@@ -110,7 +110,7 @@ def decode_all(
 def _pool(sizes: tuple[int, ...], workers: int, executor: str, time_limit: float) -> AnyPool[Film, Decoded]:
     """Return a pool that decodes images to all `sizes`."""
 
-    def ended(film: Film, ended: Ended) -> Decoded:
+    def ended(film: Film, ended: WorkerEnd) -> Decoded:
         reason = ended.reason if ended.reason == "too-slow" else "crash"
         return Outcome(film.index, reason, f"{film} {_ENDED[ended.reason].format(limit=time_limit)}"), None
 

@@ -150,8 +150,8 @@ def _shown(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _workers(asked: int | None) -> int:
-    return asked or cores()
+def _workers(count: int | None) -> int:
+    return count or cores()
 
 
 def _mark(inputs: str, size: int) -> str:

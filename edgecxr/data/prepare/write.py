@@ -259,10 +259,10 @@ def _left(dataset: Dataset, outcomes: list[Outcome], kept: NDArray[np.intp]) -> 
     lost = [split for split in SPLITS if split in dataset.splits and split not in splits]
     warnings += [f"of the images of {split} none can be used" for split in lost]
     # Skip findings that the data set does not know: the adapter warns about them.
-    known = [column for column in range(len(dataset.labels)) if not np.isnan(dataset.targets[:, column]).all()]
-    labels = [dataset.labels[column] for column in known]
+    columns = [column for column in range(len(dataset.labels)) if not np.isnan(dataset.targets[:, column]).all()]
+    labels = [dataset.labels[column] for column in columns]
     warnings += rendering_warnings(dataset, [outcomes[index] for index in kept.tolist()])
-    return warnings + class_warnings(labels, dataset.targets[kept][:, known], dataset.abnormal[kept], splits)
+    return warnings + class_warnings(labels, dataset.targets[kept][:, columns], dataset.abnormal[kept], splits)
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Sequence[str]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgecxr.data.dataset import Box
-from edgecxr.data.tables.labels import Sources, plain_name, wanted_of
+from edgecxr.data.tables.labels import Sources, labels_by_part, plain_name
 from edgecxr.data.tables.table import Table, listing, read_table
 from edgecxr.errors import InputError
 from edgecxr.films.resize import BASE_SIZE
@@ -66,10 +66,10 @@ def film_corners(table: Table, columns: Sequence[str] = CORNERS, sized: bool = F
         InputError: a cell is not a number, or the four are not a box; reason "dataset".
     """
     corners = np.stack([table.numbers(column) for column in columns], axis=1)
-    given = (~np.isnan(corners)).sum(axis=1)
+    corner_counts = (~np.isnan(corners)).sum(axis=1)
     if sized:
         corners[:, 2:] += corners[:, :2]
-    wrong = np.flatnonzero(((given > 0) & (given < 4)) | (corners[:, 2:] < corners[:, :2]).any(axis=1))
+    wrong = np.flatnonzero(((corner_counts > 0) & (corner_counts < 4)) | (corners[:, 2:] < corners[:, :2]).any(axis=1))
     if len(wrong):
         cells = ", ".join(f"{column} {table.columns[column][wrong[0]] or 'empty'}" for column in columns)
         rule = "a width and a height from 0 on" if sized else "minima that are not above the maxima"
@@ -80,7 +80,7 @@ def film_corners(table: Table, columns: Sequence[str] = CORNERS, sized: bool = F
     return corners
 
 
-class Kept(NamedTuple):
+class KeptBoxes(NamedTuple):
     """Boxes of a list that belong to a data set.
 
     Attributes:
@@ -101,7 +101,7 @@ def kept_boxes(
     sources: Sources,
     targets: FloatArray,
     merged: bool = False,
-) -> Kept:
+) -> KeptBoxes:
     """Return the boxes of known images and wanted findings.
 
     Args:
@@ -113,7 +113,7 @@ def kept_boxes(
         merged: whether the targets are those of several readers: then only boxes of positive findings are kept, and
             others are no contradiction.
     """
-    wanted, column = wanted_of(sources), {label: place for place, label in enumerate(sources)}
+    labels_of, column = labels_by_part(sources), {label: place for place, label in enumerate(sources)}
     names: dict[str, str | None] = {}
     boxes: list[Box] = []
     absent: list[str] = []
@@ -128,7 +128,7 @@ def kept_boxes(
         elif name is None:
             left_out["findings"].append(finding)
         else:
-            labels = [of for of in wanted.get(name, []) if not merged or targets[row, column[of]] >= 0.5]
+            labels = [of for of in labels_of.get(name, []) if not merged or targets[row, column[of]] >= 0.5]
             boxes += [Box(row, label, *corners) for label in labels]
             unused += not labels
             absent += [f"{image} {label}" for label in labels if targets[row, column[label]] < 0.5]
@@ -143,7 +143,7 @@ def kept_boxes(
         for kind, unknown in left_out.items()
         if unknown
     ]
-    return Kept(boxes, warnings, unused)
+    return KeptBoxes(boxes, warnings, unused)
 
 
 def _own_name(finding: str, own: Sequence[str]) -> str | None:
@@ -166,7 +166,7 @@ def listed_boxes(
     own: Sequence[str],
     sources: Sources,
     targets: FloatArray,
-) -> Kept:
+) -> KeptBoxes:
     """Return the boxes of a list, see `kept_boxes`.
 
     Args:

@@ -77,8 +77,8 @@ def spread(
     rest = {name: values for name, values in table.columns.items() if name != column}
     names = _Names(uncertain, normal, as_written, any(is_normal(cell) or cell.lower() in _NO for cell in set(cells)))
     places = [_Place(table, line, column, cell) for line, cell in zip(table.lines, cells, strict=True)]
-    known = [cell.lower() for cell in cells if not is_unknown(cell) and cell not in normal]
-    if any(cell in (*_YES, *_NO) for cell in known) and all(cell in (*_YES, *_NO, *UNSURE) for cell in known):
+    entries = [cell.lower() for cell in cells if not is_unknown(cell) and cell not in normal]
+    if any(cell in (*_YES, *_NO) for cell in entries) and all(cell in (*_YES, *_NO, *UNSURE) for cell in entries):
         no = {cell for cell in cells if cell.lower() in _NO or cell in normal}
         for place in places:
             if place.cell not in no:
@@ -121,10 +121,11 @@ class _Place(NamedTuple):
     column: str
     cell: str
 
-    def wrong(self, what: str) -> InputError:
+    def wrong(self, problem: str) -> InputError:
         """Return the error that says what is wrong with the cell."""
         return InputError(
-            f"line {self.line} of {self.table.path}: column {self.column!r} holds {shown(self.cell)}, {what}", "dataset"
+            f"line {self.line} of {self.table.path}: column {self.column!r} holds {shown(self.cell)}, {problem}",
+            "dataset",
         )
 
     def is_no_finding(self, why: str, name: str) -> InputError:
@@ -206,13 +207,13 @@ class _Names:
 
     def refuse_joined(self) -> None:
         """Refuse a class that is two of the other classes in one."""
-        known = {signs(label) for labels in SETS.values() for label in labels}
+        terms = {signs(label) for labels in SETS.values() for label in labels}
         for label, place in self.first.items():
             if is_finding(label) or not self._is_judged(label):
                 continue
             own = {signs(other) for other in self.first if other != label}
             parts = {plain_name(part.strip()) for part in _JOINED.split(label)}
-            if (len(parts) > 1 and parts & set(self.spelt)) or len(parts_of(label, known | own - {signs(label)})) > 1:
+            if (len(parts) > 1 and parts & set(self.spelt)) or len(parts_of(label, terms | own - {signs(label)})) > 1:
                 raise place.wrong(f"which names more than one finding: write | between them; {MAP}")
 
     def _is_judged(self, label: str) -> bool:
@@ -272,5 +273,5 @@ def option(word: str, name: str) -> str:
 
 
 def _is_labels(cells: list[str]) -> bool:
-    known = [cell for cell in cells if not is_unknown(cell)]
-    return bool(known) and all(map(is_label_value, known))
+    known_cells = [cell for cell in cells if not is_unknown(cell)]
+    return bool(known_cells) and all(map(is_label_value, known_cells))

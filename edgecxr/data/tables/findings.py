@@ -87,11 +87,11 @@ def finding_columns(table: Table, candidates: Sequence[str]) -> tuple[str, ...]:
     findings = []
     for column in candidates:
         cells = table.columns[column]
-        known = [cell for cell in cells if not is_unknown(cell)]
-        if known and all(map(is_label_value, known)):
+        known_cells = [cell for cell in cells if not is_unknown(cell)]
+        if known_cells and all(map(is_label_value, known_cells)):
             findings.append(column)
         elif is_mostly_labels(table, column) and not is_metadata(column, cells):
-            raise _odd_cell(table, column, sum(not is_label_value(cell) for cell in known))
+            raise _odd_cell(table, column, sum(not is_label_value(cell) for cell in known_cells))
     if not findings:
         raise InputError(
             f"{table.path} has no column that holds only 0, 1 or nothing: name the findings with --labels", "dataset"

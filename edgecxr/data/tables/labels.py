@@ -91,10 +91,10 @@ def choose(labels: str | Sequence[str] | None, own: Sequence[str], where: str) -
             raise UsageError(
                 f"unknown label set {labels!r} (there are: {', '.join(SETS)}; or give the findings, or a TOML file)"
             )
-        wanted = SETS[labels] if isinstance(labels, str) else tuple(labels)
-        if not wanted or len(set(wanted)) < len(wanted):
-            raise UsageError(f"labels must be different findings (given: {', '.join(wanted)})")
-        chosen = {label: _made_of(label, own) for label in wanted}
+        label_names = SETS[labels] if isinstance(labels, str) else tuple(labels)
+        if not label_names or len(set(label_names)) < len(label_names):
+            raise UsageError(f"labels must be different findings (given: {', '.join(label_names)})")
+        chosen = {label: _made_of(label, own) for label in label_names}
         unknown = [label for label, parts in chosen.items() if not parts]
         if unknown and not isinstance(labels, str):  # a set may have unknown findings; named ones must exist
             near = difflib.get_close_matches(unknown[0], own, n=1)
@@ -130,13 +130,13 @@ def merged(values: FloatArray, own: Sequence[str], sources: Sources) -> FloatArr
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def wanted_of(sources: Sources) -> dict[str, list[str]]:
+def labels_by_part(sources: Sources) -> dict[str, list[str]]:
     """Map each own finding to the wanted findings that it contributes to."""
-    wanted: dict[str, list[str]] = {}
+    labels_of: dict[str, list[str]] = {}
     for label, parts in sources.items():
         for part in parts:
-            wanted.setdefault(part, []).append(label)
-    return wanted
+            labels_of.setdefault(part, []).append(label)
+    return labels_of
 
 
 def is_finding(name: str) -> bool:
@@ -167,9 +167,9 @@ def _made_of(label: str, own: Sequence[str]) -> tuple[str, ...]:
     for name in (label, *group):
         if plain_name(name) in names:
             return (names[plain_name(name)],)
-    wanted = next((parts for whole, parts in PARTS.items() if plain_name(whole) == plain_name(label)), ())
-    parts = tuple(names[plain_name(part)] for part in wanted if plain_name(part) in names)
-    return parts if len(parts) == len(wanted) else ()
+    part_names = next((parts for whole, parts in PARTS.items() if plain_name(whole) == plain_name(label)), ())
+    parts = tuple(names[plain_name(part)] for part in part_names if plain_name(part) in names)
+    return parts if len(parts) == len(part_names) else ()
 
 
 def plain_name(name: str) -> str:

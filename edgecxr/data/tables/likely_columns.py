@@ -52,7 +52,7 @@ def require_images(table: Table, column: str) -> None:
     if column in table.columns:
         return
     for row, line in enumerate(table.lines[:_LINES]):
-        cells = [known[row] for known in table.columns.values()]
+        cells = [column[row] for column in table.columns.values()]
         if is_header(cells) and any(cell == column or _FILES.fullmatch(_plain(cell)) for cell in cells):
             raise title_error(table.path, line, cells)
     likely = _column_of_images(table)
@@ -142,14 +142,14 @@ def _names_splits(name: str, cells: list[str]) -> bool:
 
 
 def _numbers_folds(name: str, cells: list[str]) -> bool:
-    known = [cell for cell in set(cells) if not is_unknown(cell)]
-    return bool(known) and bool(_FOLDS.fullmatch(_plain(name))) and all(map(_FOLD.fullmatch, known))
+    known_cells = [cell for cell in set(cells) if not is_unknown(cell)]
+    return bool(known_cells) and bool(_FOLDS.fullmatch(_plain(name))) and all(map(_FOLD.fullmatch, known_cells))
 
 
 def _flags_split(name: str, cells: list[str]) -> bool:
     match = _FLAG.fullmatch(_plain(name))
-    known = [cell for cell in set(cells) if not is_unknown(cell)]
-    return bool(match and match[1] in SYNONYMS and known) and all(map(is_label_value, known))
+    known_cells = [cell for cell in set(cells) if not is_unknown(cell)]
+    return bool(match and match[1] in SYNONYMS and known_cells) and all(map(is_label_value, known_cells))
 
 
 def _column_of_images(table: Table) -> str | None:
@@ -158,8 +158,8 @@ def _column_of_images(table: Table) -> str | None:
     Films often have no ending: then the column's name tells, as long as no cell of it comes twice.
     """
     for name, cells in table.columns.items():
-        known = [cell for cell in cells if not is_unknown(cell)]
-        if known and 2 * sum(Path(cell).suffix.lower() in SUFFIXES for cell in known) > len(known):
+        known_cells = [cell for cell in cells if not is_unknown(cell)]
+        if known_cells and 2 * sum(Path(cell).suffix.lower() in SUFFIXES for cell in known_cells) > len(known_cells):
             return name
     called = (name for name in table.columns if _FILES.fullmatch(_plain(name)))
     return next((name for name in called if len(set(table.columns[name])) == len(table)), None)

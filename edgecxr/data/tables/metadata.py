@@ -141,15 +141,16 @@ def is_metadata(name: str, cells: Sequence[str] = ()) -> bool:
         return True
     if any(set(words) & _PEOPLE and set(words) <= _PEOPLE | _NEUTRAL for words in spellings):
         return not _is_reading(name, cells)
-    known = {cell.lower() for cell in cells if not is_unknown(cell)}
-    if not known:
+    known_cells = {cell.lower() for cell in cells if not is_unknown(cell)}
+    if not known_cells:
         return False
     named = any(set(words) & _METADATA for words in spellings)
-    if named and len(known) > 1 and any(known <= values for values in _VALUES):
+    if named and len(known_cells) > 1 and any(known_cells <= values for values in _VALUES):
         return True
     if any(map(is_unknown, cells)):  # a date that only some films have may be that of a finding
         return False
-    return (named or any(words and set(words) <= _NEUTRAL for words in spellings)) and all(map(_FORMS.fullmatch, known))
+    name_fits = named or any(words and set(words) <= _NEUTRAL for words in spellings)
+    return name_fits and all(map(_FORMS.fullmatch, known_cells))
 
 
 def _holds_results(spellings: Sequence[Sequence[str]], cells: Sequence[str]) -> bool:
@@ -165,10 +166,10 @@ def _holds_results(spellings: Sequence[Sequence[str]], cells: Sequence[str]) -> 
         return False
     if is_named_after_report(" ".join(spellings[-1])) and not any(set(words) & _OF_REPORTS for words in spellings):
         return True
-    known = [cell for cell in dict.fromkeys(cells) if not is_unknown(cell)]
-    if any(set(words_of(cell)) & _RESULTS for cell in known):
+    known_cells = [cell for cell in dict.fromkeys(cells) if not is_unknown(cell)]
+    if any(set(words_of(cell)) & _RESULTS for cell in known_cells):
         return True
-    answers = any(len(cell) > 1 and is_answer(cell) for cell in known)
+    answers = any(len(cell) > 1 and is_answer(cell) for cell in known_cells)
     return answers and not any(set(words) & _YES_NO for words in spellings)
 
 

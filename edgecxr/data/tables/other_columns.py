@@ -160,10 +160,10 @@ def counted_as_normal(table: Table, others: Sequence[str], abnormal: FloatArray)
 
 def is_mostly_labels(table: Table, name: str) -> bool:
     """Return whether a column holds labels or answers, but for some cells."""
-    known = [cell for cell in table.columns[name] if not is_unknown(cell)]
-    labelled = sum(map(is_label_value, known))
-    answers = sum(is_answer(cell) or (labelled > 0 and is_unsure(cell)) for cell in known)
-    return labelled + answers >= LABELLED * max(1, len(known)) and labelled + answers > 0
+    known_cells = [cell for cell in table.columns[name] if not is_unknown(cell)]
+    labelled = sum(map(is_label_value, known_cells))
+    answers = sum(is_answer(cell) or (labelled > 0 and is_unsure(cell)) for cell in known_cells)
+    return labelled + answers >= LABELLED * max(1, len(known_cells)) and labelled + answers > 0
 
 
 def values_of(table: Table, names: Sequence[str]) -> str:
@@ -185,14 +185,14 @@ def _summary(cells: Sequence[str]) -> str:
 def _may_hold_findings(table: Table, name: str) -> bool:
     cells = table.columns[name]
     values = set(cells)
-    known = {cell for cell in values if not is_unknown(cell)}
-    if not known:
+    known_cells = {cell for cell in values if not is_unknown(cell)}
+    if not known_cells:
         return False
-    if is_named_after_finding(name) or is_named_after_report(name) or any(map(_is_percent, known)):
+    if is_named_after_finding(name) or is_named_after_report(name) or any(map(_is_percent, known_cells)):
         return True
-    if len(known) <= _FEW and 1 < len(values) < len(cells):
+    if len(known_cells) <= _FEW and 1 < len(values) < len(cells):
         return True
-    return any(map(lists_findings, known)) or bool(finding_words_in(cells))
+    return any(map(lists_findings, known_cells)) or bool(finding_words_in(cells))
 
 
 def _is_percent(cell: str) -> bool:

@@ -234,22 +234,22 @@ def read_table(path: Path, written: bool = False) -> Table:
     # Skip columns without a name, which come from commas at line ends, as in NIH's list of boxes.
     read = original if written else str.strip
     columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
-    nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _says_something([row[i] for row in rows]))
+    nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _is_informative([row[i] for row in rows]))
     return Table(path, columns, lines, nameless)
 
 
-def _says_something(cells: list[str]) -> bool:
+def _is_informative(cells: list[str]) -> bool:
     """Return whether a column without a name holds something.
 
     That is the case unless it is empty or only numbers the rows.
     """
-    known = {cell.strip() for cell in cells if not is_unknown(cell.strip())}
-    return bool(known) and not (len(known) == len(cells) and all(map(str.isdecimal, known)))
+    known_cells = {cell.strip() for cell in cells if not is_unknown(cell.strip())}
+    return bool(known_cells) and not (len(known_cells) == len(cells) and all(map(str.isdecimal, known_cells)))
 
 
-def _check_size(path: Path, count: int, most: int, what: str) -> None:
+def _check_size(path: Path, count: int, most: int, unit: str) -> None:
     if count > most:
-        raise InputError(f"{path} has more than {most} {what}: give a table with one image per line", "malformed")
+        raise InputError(f"{path} has more than {most} {unit}: give a table with one image per line", "malformed")
 
 
 def _text(content: bytes) -> io.TextIOWrapper:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import edgecxr
 from edgecxr.bundle import engine_record
 from edgecxr.bundle.bundle import Bundle
-from edgecxr.bundle.engine_record import FOLDER, EngineRecord, Here
+from edgecxr.bundle.engine_record import FOLDER, EngineEnvironment, EngineRecord
 from edgecxr.bundle.model_file import ModelFile
 from edgecxr.engines.reference import Reference
 from edgecxr.engines.tensorrt import buffers as memory
@@ -106,11 +106,11 @@ def build_engine(
     here = library.here(libraries.find_gpu())
     if target is not None:
         _check_target(target, here, say)
-    wanted = batches or (target.batches if target else None)
+    chosen_batches = batches or (target.batches if target else None)
     memory_mib = memory_mib or (target.memory_mib if target else 0) or None
-    _check_batches(wanted or BATCHES)
+    _check_batches(chosen_batches or BATCHES)
     if not force:
-        fresh = _fresh(model, here, wanted, memory_mib)
+        fresh = _fresh(model, here, chosen_batches, memory_mib)
         if fresh is not None:
             say(f"{fresh} is fresh: built here from this very file (--force builds it again)")
             return fresh
@@ -122,12 +122,12 @@ def build_engine(
         with locked(folder / ".build.lock", f"is building an engine in {folder}: wait for it, or end it"):
             where = f"for {here.device}" if here.gpu else "without a GPU"
             say(f"build the {precision} engine {where} with {here.product}; this can take minutes")
-            return _build(library, here, bundle, model, wanted or BATCHES, memory_mib, say)
+            return _build(library, here, bundle, model, chosen_batches or BATCHES, memory_mib, say)
 
 
 def _build(
     library: Library,
-    here: Here,
+    here: EngineEnvironment,
     bundle: Bundle,
     model: ModelFile,
     batches: tuple[int, int, int],
@@ -154,12 +154,12 @@ def _build(
         with closing(built) as backend:
             layers = backend.layers() or []
             float32_layers = confirm_float32(record.float32_layers, layers, facts, say)
-            found = reference.check(backend, check_batches(batches))
+            agreement = reference.check(backend, check_batches(batches))
         record = dataclasses.replace(
             record,
             layers=types_of(layers) or None,
             float32_layers=float32_layers,
-            verified={f"{reference.name}, {onnx.name}": found},
+            verified={f"{reference.name}, {onnx.name}": agreement},
         )
     unfused, stages = unfused_stem(layers)
     if unfused:
@@ -179,15 +179,15 @@ def _build(
     )
     if reference is not None:
         say(
-            f"compared with ONNX Runtime on {found['images']} {reference.name}: logits within "
-            f"{found['max_logit_difference']:.1e}"
+            f"compared with ONNX Runtime on {agreement['images']} {reference.name}: logits within "
+            f"{agreement['max_logit_difference']:.1e}"
         )
     return path
 
 
 def _compiled(
     library: Library,
-    here: Here,
+    here: EngineEnvironment,
     model: ModelFile,
     facts: dict[str, Any],
     batches: tuple[int, int, int],
@@ -205,13 +205,14 @@ def _compiled(
     builder: Any = library.make(trt.Builder, library.logger)
     if builder is None:
         raise ModelError(
-            f"{here.product} cannot build here ({library.said()}): it needs an NVIDIA GPU (`edgecxr doctor` says more)"
+            f"{here.product} cannot build here ({library.first_error()}): it needs an NVIDIA GPU "
+            "(`edgecxr doctor` says more)"
         )
     config = builder.create_builder_config()
     network, strong = empty_network(trt, builder)
     parser = trt.OnnxParser(network, library.logger)
     if not parser.parse(model.content):
-        raise ModelError(f"{here.product} does not take {onnx}: {parser_errors(parser) or library.said()}")
+        raise ModelError(f"{here.product} does not take {onnx}: {parser_errors(parser) or library.first_error()}")
     configure(trt, config, builder, network, batches, memory_mib, onnx)
     float32_layers: dict[str, int] = {}
     if not strong:
@@ -243,7 +244,9 @@ def _compiled(
     return engine, cache, record, layers
 
 
-def _fresh(model: ModelFile, here: Here, batches: tuple[int, int, int] | None, memory_mib: int | None) -> Path | None:
+def _fresh(
+    model: ModelFile, here: EngineEnvironment, batches: tuple[int, int, int] | None, memory_mib: int | None
+) -> Path | None:
     """Return the existing engine if it need not be rebuilt, else None."""
     with suppress(ModelError):
         path, _, record = engine_record.usable(model, here)
@@ -252,7 +255,7 @@ def _fresh(model: ModelFile, here: Here, batches: tuple[int, int, int] | None, m
     return None
 
 
-def _check_target(target: Target, here: Here, say: Callable[[str], None]) -> None:
+def _check_target(target: Target, here: EngineEnvironment, say: Callable[[str], None]) -> None:
     """Warn if this machine differs from the target, and print its notes.
 
     Raises:
@@ -281,9 +284,9 @@ def _check_batches(batches: tuple[int, int, int]) -> None:
 
 
 def _why_not_built(
-    library: Library, here: Here, onnx: Path, batches: tuple[int, int, int], memory_mib: int | None
+    library: Library, here: EngineEnvironment, onnx: Path, batches: tuple[int, int, int], memory_mib: int | None
 ) -> str:
-    problem = f"{here.product} could not build {onnx} ({library.said()})"
+    problem = f"{here.product} could not build {onnx} ({library.first_error()})"
     if any(_OUT_OF_MEMORY.search(message) for message in (*library.logger.errors, *library.logger.warnings)):
         memory_option = f"--memory {max(memory_mib // 2, 1)}" if memory_mib else "--memory 256"
         batches_option = " or `--batches 1 1 1`" if batches != (1, 1, 1) else ""

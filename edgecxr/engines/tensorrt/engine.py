@@ -150,7 +150,7 @@ class _Session:
         self._runtime: Any = library.make(library.trt.Runtime, library.logger)
         self._engine: Any = self._runtime and self._runtime.deserialize_cuda_engine(content)
         if self._engine is None:
-            raise ModelError(f"{file} cannot be loaded ({library.said()}): {rebuild_command}")
+            raise ModelError(f"{file} cannot be loaded ({library.first_error()}): {rebuild_command}")
         names = {self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)}
         self._outputs = outputs_of(names)
         if names != {INPUT, *self._outputs}:
@@ -236,10 +236,12 @@ class _Context:
         self._batch = self._runs = 0
         self._context: Any = engine.create_execution_context()
         if self._context is None:
-            raise ModelError(f"{file} finds no room on the GPU ({library.said()}): {_ROOM}")
+            raise ModelError(f"{file} finds no room on the GPU ({library.first_error()}): {_ROOM}")
         # A new context has the first profile.
         if profile and not self._context.set_optimization_profile_async(profile, buffers.stream):
-            raise ModelError(f"{file} refuses its profile {profile} ({library.said()}): {engine_record.rebuild(path)}")
+            raise ModelError(
+                f"{file} refuses its profile {profile} ({library.first_error()}): {engine_record.rebuild(path)}"
+            )
         least, _, most = (tuple(shape) for shape in engine.get_tensor_profile_shape(INPUT, profile))
         self.least, self.most = int(least[0]), int(most[0])
         self.shape = tuple(int(side) for side in most[1:])
@@ -247,7 +249,7 @@ class _Context:
     def set_address(self, name: str, address: int) -> None:
         """Tell where a tensor lies on the GPU."""
         if not self._context.set_tensor_address(name, address):
-            raise ModelError(f"{self._file} refuses the memory for {name} ({self._library.said()}): {_ROOM}")
+            raise ModelError(f"{self._file} refuses the memory for {name} ({self._library.first_error()}): {_ROOM}")
 
     def compute(self, batch: int) -> None:
         """Enqueue the work for a batch; the images must be enqueued before."""
@@ -256,7 +258,7 @@ class _Context:
             self._batch = self._runs = 0
             self._library.forget()
             if not self._context.set_input_shape(INPUT, (batch, *self.shape)):
-                raise ModelError(f"{self._path} takes no batch of {batch} ({self._library.said()})")
+                raise ModelError(f"{self._path} takes no batch of {batch} ({self._library.first_error()})")
             self._batch = batch
         # The first run with a shape may do setup work that a graph must not record.
         if self._graph is None and self._graphs and self._runs == 1:
@@ -285,7 +287,7 @@ class _Context:
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._buffers.stream):
             raise ModelError(
-                f"{self._path} failed on TensorRT ({self._library.said()}): {engine_record.rebuild(self._path)}"
+                f"{self._path} failed on TensorRT ({self._library.first_error()}): {engine_record.rebuild(self._path)}"
             )
 
     def _drop_graph(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgecxr.bundle.engine_record import Here
+from edgecxr.bundle.engine_record import EngineEnvironment
 from edgecxr.errors import MissingPackage, brief
 
 MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
@@ -48,10 +48,10 @@ class Library:
     version: str
     logger: Any
 
-    def here(self, gpu: Gpu | None) -> Here:
+    def here(self, gpu: Gpu | None) -> EngineEnvironment:
         """Return the machine and library that a new engine depends on."""
         name, capability = (gpu.name, gpu.capability) if gpu else (None, None)
-        return Here(name, capability, self.name, self.version)
+        return EngineEnvironment(name, capability, self.name, self.version)
 
     def forget(self) -> None:
         """Clear the collected messages."""
@@ -59,7 +59,7 @@ class Library:
         self.logger.warnings.clear()
         self.logger.layers = ""
 
-    def said(self) -> str:
+    def first_error(self) -> str:
         """Return TensorRT's first error since `forget`, on one line."""
         return brief(self.logger.errors[0] if self.logger.errors else "TensorRT gave no reason", 240)
 

@@ -39,19 +39,19 @@ def surplus(dataset: Dataset, syntax: UID) -> str | None:
         if any(fragment.startswith((_JPEG_START, JPEG_2000[0])) for fragment in more):
             return "the pixel data hold more frames than the file says; the first was taken"
         return None
-    rows, columns, found = int(dataset.Rows), int(dataset.Columns), len(dataset.PixelData)
+    rows, columns, byte_count = int(dataset.Rows), int(dataset.Columns), len(dataset.PixelData)
     in_items = dataset["PixelData"].is_undefined_length
     if in_items:
-        found = sum(len(fragment) for fragment in islice(generate_fragments(dataset.PixelData), 1, None))
+        byte_count = sum(len(fragment) for fragment in islice(generate_fragments(dataset.PixelData), 1, None))
     samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else int(dataset.SamplesPerPixel)
     pixel = samples * (int(dataset.BitsAllocated) // 8)
     if pixel == 0 or int(dataset.BitsAllocated) % 8:
         return None  # the decoder names it
     stated = frames * rows * columns * pixel
-    extra = found - stated - stated % 2
+    extra = byte_count - stated - stated % 2
     lacking = extra >= pixel * min(rows, columns) and (extra % (pixel * rows) == 0 or _ends_in_values(dataset, extra))
     if lacking or (extra > 0 and dataset.PixelData.startswith(_ITEM) and not in_items):
-        raise ValueError(f"{found} bytes of pixels, {extra} more than {rows} rows and {columns} columns have")
+        raise ValueError(f"{byte_count} bytes of pixels, {extra} more than {rows} rows and {columns} columns have")
     return f"the pixel data have {extra} bytes more than the film; they were ignored" if extra > 0 else None
 
 

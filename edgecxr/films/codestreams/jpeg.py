@@ -45,9 +45,9 @@ class Watched(io.BytesIO):
         self._stream = stream
         self._frame, scan, interval = _headers(stream)
         self._scan = scan
-        found = _MARKER.search(stream, scan)
-        self._end = found.start() if found else len(stream)
-        after = stream[found.end() - 1] if found else _END
+        marker = _MARKER.search(stream, scan)
+        self._end = marker.start() if marker else len(stream)
+        after = stream[marker.end() - 1] if marker else _END
         self._simple = bool(scan) and self._frame[0] in (_BASELINE, _EXTENDED) and not interval and after == _END
         super().__init__(stream[: self._end] + _AHEAD if self._simple else stream)
 
@@ -73,7 +73,7 @@ class Watched(io.BytesIO):
         marker, precision, height, width, components = self._frame
         if marker not in (_BASELINE, _EXTENDED, _PROGRESSIVE) or precision != 8 or components not in (1, 3):
             return None
-        return _missing(self._stream) or _said(self._stream, height, width, components)
+        return _missing(self._stream) or _libjpeg_message(self._stream, height, width, components)
 
 
 def fault(stream: bytes) -> str | None:
@@ -155,12 +155,12 @@ def _missing(stream: bytes) -> str | None:
             for component in body[1 : 1 + 2 * body[0] : 2]:
                 if bits & 15 == 0:
                     lacking.get(component, set()).difference_update(range(first, last + 1))
-            found = next((found for found in _MARKER.finditer(stream, position) if found[0][-1] not in _RESTARTS), None)
-            position = found.start() if found else len(stream)
+            later = next((each for each in _MARKER.finditer(stream, position) if each[0][-1] not in _RESTARTS), None)
+            position = later.start() if later else len(stream)
     return "some of its scans are missing" if any(lacking.values()) else None
 
 
-def _said(stream: bytes, height: int, width: int, components: int) -> str | None:
+def _libjpeg_message(stream: bytes, height: int, width: int, components: int) -> str | None:
     """Return what GDCM's libjpeg says of a stream, or None.
 
     Raises:

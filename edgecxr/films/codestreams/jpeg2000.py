@@ -95,12 +95,12 @@ class _Style(NamedTuple):
 
 def _style(stream: bytes) -> _Style | None:
     """Read the main header of a codestream, or return None."""
-    found, several = None, False
+    coding_style, several = None, False
     for marker, position in _markers(stream, 2):
         if marker == _TILE:
-            if found is None:
+            if coding_style is None:
                 return None
-            style, layers, levels, precincts, blocks = found
+            style, layers, levels, precincts, blocks = coding_style
             packets, count = _packets(stream, layers, levels, blocks, precincts)
             # Streams of raw bits and of HTJ2K may hold zeros; so may the headers of later layers, a bit for each block.
             zeros = None if several or blocks[2] & _RAW else _ZEROS + packets + (count // 8 if layers > 1 else 0)
@@ -108,7 +108,7 @@ def _style(stream: bytes) -> _Style | None:
         if marker == _COD and position + 14 <= len(stream):
             style, _, layers, _, levels, *blocks = struct.unpack_from(">BBHBBBBB", stream, position + 4)
             precincts = stream[position + 14 : position + 15 + levels] if style & 1 else b"\xff" * (levels + 1)
-            found = (style, layers, levels, precincts, blocks)
+            coding_style = (style, layers, levels, precincts, blocks)
         several |= marker == _COC
     return None
 

@@ -39,16 +39,16 @@ def fault(data: bytes, length: int) -> str | None:
         data: the runs.
         length: the number of bytes that they stand for.
     """
-    position = found = 0
+    position = pixel_count = 0
     size = len(data)
-    while position < size and found < length:
+    while position < size and pixel_count < length:
         code = data[position]
         if code < 128:
-            found += code + 1
+            pixel_count += code + 1
             position += code + 2
         else:
-            found += 257 - code if code > 128 else 0
+            pixel_count += 257 - code if code > 128 else 0
             position += 2 if code > 128 else 1
-    if found != length or position > size:
-        return f"its runs hold {'more' if found > length else 'fewer'} pixels than the image"
+    if pixel_count != length or position > size:
+        return f"its runs hold {'more' if pixel_count > length else 'fewer'} pixels than the image"
     return "its runs end before its data" if any(data[position:]) else None

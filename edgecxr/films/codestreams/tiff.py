@@ -21,8 +21,8 @@ _UNSIGNED, _SIGNED = 1, 2
 
 def unsupported(tags: Any) -> str | None:
     """Return why a TIFF file would be read wrongly, or None."""
-    known = (_UNCOMPRESSED, _LZW, _JPEG, *_DEFLATES, _PACKBITS)
-    if (compression := tags.get(_COMPRESSION, _UNCOMPRESSED)) not in known:
+    compressions = (_UNCOMPRESSED, _LZW, _JPEG, *_DEFLATES, _PACKBITS)
+    if (compression := tags.get(_COMPRESSION, _UNCOMPRESSED)) not in compressions:
         return f"is compressed by TIFF's method {compression}, in which damage is not found"
     bits = max(tags.get(_BITS, (1,)))
     if _SIGNED in tags.get(_FORMAT, (_UNSIGNED,)) and bits <= 8:
@@ -74,5 +74,5 @@ def fault(tags: Any, file: BinaryIO) -> str | None:
 
 def _inflated(data: bytes, length: int) -> str | None:
     inflating = zlib.decompressobj()
-    found = len(inflating.decompress(data, length + 1))
-    return None if found == length and inflating.eof else "its pixels do not unpack to their size"
+    byte_count = len(inflating.decompress(data, length + 1))
+    return None if byte_count == length and inflating.eof else "its pixels do not unpack to their size"

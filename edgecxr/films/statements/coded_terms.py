@@ -113,10 +113,10 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
 
 def _codes_of(item: Dataset) -> list[str]:
     urns = [re.split("[/:#?&=|]", urn) for urn in texts(item, "URNCodeValue")]
-    found = [parts[-1] for parts in urns if "SNOMED.INFO" in parts or set(parts) & set(_SNOMED_UIDS)]
+    values = [parts[-1] for parts in urns if "SNOMED.INFO" in parts or set(parts) & set(_SNOMED_UIDS)]
     if all(map(_is_snomed, texts(item, "CodingSchemeDesignator"))):
-        found += [*texts(item, "CodeValue"), *texts(item, "LongCodeValue")]
-    return found
+        values += [*texts(item, "CodeValue"), *texts(item, "LongCodeValue")]
+    return values
 
 
 def _is_snomed(designator: str) -> bool:

@@ -25,17 +25,17 @@ def other_region(dataset: Dataset) -> str | None:
     where no text names the chest. Free text about a study may be about another film.
     """
     for sequence in _CODED:
-        found, named = set(codes(dataset, sequence)), meanings(dataset, sequence)
-        if found & CHEST_CODES:
+        stated_codes, named = set(codes(dataset, sequence)), meanings(dataset, sequence)
+        if stated_codes & CHEST_CODES:
             return None
-        if found & OTHER_REGIONS_CODES:
-            return named[0] if named else sorted(found)[0]
+        if stated_codes & OTHER_REGIONS_CODES:
+            return named[0] if named else sorted(stated_codes)[0]
     named = meanings(dataset, *_CODED)
     if any(_is_chest(part) for part in named):
         return None
-    chest, known, unknown = _stated(dataset)
-    if chest or known:
-        return known
+    chest, region, unknown = _stated(dataset)
+    if chest or region:
+        return region
     described = _described(dataset)
     if described and described[0][0] in DESCRIPTIONS:
         return described[0][1]
@@ -49,14 +49,14 @@ def region_warning(dataset: Dataset) -> str | None:
 
     The one that counts more was believed. A part that only words about a study name is warned of, too.
     """
-    chest, known, unknown = _stated(dataset)
+    chest, named, unknown = _stated(dataset)
     first = next((sequence for sequence in _CODED if set(codes(dataset, sequence)) & CHEST_CODES), None)
     if first:
-        if known or unknown:
-            return f"{first} says the chest and BodyPartExamined {(known or unknown or '')[:16]}; the code was believed"
+        if named or unknown:
+            return f"{first} says the chest and BodyPartExamined {(named or unknown or '')[:16]}; the code was believed"
     elif other_region(dataset) is None:
         first = "BodyPartExamined" if chest else "CodeMeaning" if _means_chest(dataset) else None
-    elif known or set(codes(dataset, *_CODED)) & OTHER_REGIONS_CODES:
+    elif named or set(codes(dataset, *_CODED)) & OTHER_REGIONS_CODES:
         return None
     if first is None:
         return _text_warning(dataset)
@@ -74,8 +74,8 @@ def _text_warning(dataset: Dataset) -> str | None:
         (first, part), *others = described
         for element, other in others:
             if (other is None) != (part is None):
-                said, against = (name[:16] if name else "the chest" for name in (part, other))
-                return f"{first} says {said} and {element} {against}; {first} was believed"
+                region, against = (name[:16] if name else "the chest" for name in (part, other))
+                return f"{first} says {region} and {element} {against}; {first} was believed"
         return None
     return next((may_be_another(element, part) for element, part in described if part), None)
 
@@ -85,13 +85,15 @@ def _described(dataset: Dataset) -> list[tuple[str, str | None]]:
 
     There is one of `DESCRIPTIONS`, which count alike, and then those of `WIDER`. The part is None for the chest.
     """
-    found: list[tuple[str, str | None]] = []
+    regions: list[tuple[str, str | None]] = []
     for group in (DESCRIPTIONS, *((element,) for element in WIDER)):
-        said = [(element, text.replace("_", " ")) for element in group for text in texts(dataset, element)]
-        chest: list[tuple[str, str | None]] = [(element, None) for element, text in said if words.names_chest(text)]
-        others = [(element, other) for element, text in said if (other := words.other_part(text))]
-        found += (chest + others)[:1]
-    return found
+        statements = [(element, text.replace("_", " ")) for element in group for text in texts(dataset, element)]
+        chest: list[tuple[str, str | None]] = [
+            (element, None) for element, text in statements if words.names_chest(text)
+        ]
+        others = [(element, other) for element, text in statements if (other := words.other_part(text))]
+        regions += (chest + others)[:1]
+    return regions
 
 
 def _is_chest(part: str) -> bool:
@@ -112,8 +114,8 @@ def _stated(dataset: Dataset) -> tuple[bool, str | None, str | None]:
     if any(map(_is_chest, stated)):
         return True, None, None
     others = [part for part in stated if part.isascii()]
-    known = next((part for part in others if _is_other(part.replace("_", " "))), None)
-    return False, known, next(iter(others), None)
+    region = next((part for part in others if _is_other(part.replace("_", " "))), None)
+    return False, region, next(iter(others), None)
 
 
 def _is_other(part: str) -> bool:

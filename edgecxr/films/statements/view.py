@@ -58,10 +58,10 @@ def stated_view(dataset: Dataset) -> tuple[str | None, list[str]]:
         "CodeMeaning": _view_of_words(meanings(dataset, "ViewCodeSequence")),
         "PatientOrientation": _view_of_orientation(texts(dataset, "PatientOrientation")),
     }
-    known = {element: view for element, view in stated.items() if view is not None}
-    if not known:
+    views = {element: view for element, view in stated.items() if view is not None}
+    if not views:
         return _view_of_descriptions(dataset)
-    (first, view), *others = known.items()
+    (first, view), *others = views.items()
     if view == FRONTAL:  # the next element may say which
         view = next((other for _, other in others if other in ("PA", "AP")), view)
     against = [element for element, other in others if _differ(view, other)]

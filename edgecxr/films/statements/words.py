@@ -229,8 +229,8 @@ _JOINED = re.compile(r"(\b(W|WITH|MIT|AND|UND|ET|Y|E|I|И|PLUS)\b|[&+])\W*$")
 
 def oblique_of(text: str) -> str | None:
     """Return the words for an oblique view, or None."""
-    found = _OBLIQUE.search(text)
-    return found[0] if found else None
+    match = _OBLIQUE.search(text)
+    return match[0] if match else None
 
 
 def frontal_of(text: str) -> str | None:
@@ -240,8 +240,8 @@ def frontal_of(text: str) -> str | None:
 
 def lateral_of(text: str) -> str | None:
     """Return the words for a lateral view, or None."""
-    found = _LATERAL.search(text) or _LATERAL_CHARACTERS.search(text)
-    return found[0] if found else None
+    match = _LATERAL.search(text) or _LATERAL_CHARACTERS.search(text)
+    return match[0] if match else None
 
 
 def is_of_several(text: str) -> bool:
@@ -263,5 +263,5 @@ def other_part(text: str) -> str | None:
     """
     if names_chest(text):
         return None
-    found = _OTHER.search(text) or _OTHER_CHARACTERS.search(text) or _THORACIC_SPINE.search(text)
-    return found[0] if found else None
+    match = _OTHER.search(text) or _OTHER_CHARACTERS.search(text) or _THORACIC_SPINE.search(text)
+    return match[0] if match else None

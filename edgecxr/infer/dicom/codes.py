@@ -108,8 +108,8 @@ def finding(label: str) -> Code:
         label: as on a model's card.
     """
     name = " ".join(label.lower().replace("_", " ").split())
-    known = _FINDINGS.get(_SAME.get(name, name))
-    if known is not None:
-        return known
+    code = _FINDINGS.get(_SAME.get(name, name))
+    if code is not None:
+        return code
     meaning = printable(label).replace("\\", "/").strip()[:_LONGEST_MEANING] or "Finding"
     return Code(f"L-{hashlib.sha256(label.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}", PRIVATE, meaning)

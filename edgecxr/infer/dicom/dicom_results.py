@@ -21,7 +21,7 @@ _REMEDY = "give another folder with --dicom"
 
 
 @dataclass(frozen=True)
-class Filed:
+class DicomOutcome:
     """What became of a film's DICOM results.
 
     Attributes:
@@ -57,7 +57,7 @@ class DicomResults:
         """The kind of header that results need, of `edgecxr.films.header.HEADERS`."""
         return header_kind(self._patient)
 
-    def write(self, film: FilmRead, prediction: Prediction) -> Filed:
+    def write(self, film: FilmRead, prediction: Prediction) -> DicomOutcome:
         """Write a film's two files, as far as possible.
 
         They are dated by the last change of the film's file.
@@ -67,27 +67,27 @@ class DicomResults:
         """
         header = film.header or {}
         changed = datetime.fromtimestamp(int(header.get(FILE_TIME) or 0), timezone.utc)
-        made = dicom_objects(film, prediction, self._origin, changed, self._patient)
-        none_of, keywords = f"no DICOM result of {printable(film.source)}", ", ".join(made.keywords)
-        if made.reason == "no-identifiers":
-            return Filed(f"{none_of}: it has no usable {keywords}", made.reason)
-        if made.reason == "no-patient-id":
-            return Filed(f"{none_of}: its {keywords} cannot be repeated", made.reason)
+        results = dicom_objects(film, prediction, self._origin, changed, self._patient)
+        none_of, keywords = f"no DICOM result of {printable(film.source)}", ", ".join(results.keywords)
+        if results.reason == "no-identifiers":
+            return DicomOutcome(f"{none_of}: it has no usable {keywords}", results.reason)
+        if results.reason == "no-patient-id":
+            return DicomOutcome(f"{none_of}: its {keywords} cannot be repeated", results.reason)
         notes = [f"not repeated: {keywords}"] if keywords else []
         name, digest = header["SOPInstanceUID"], header[FILE_SHA256]
         earlier, other = self._written.setdefault(name, (film.source, digest))
         if other != digest:
             notes.append(f"{printable(earlier)} has the same SOPInstanceUID and another content")
-        if made.reason == "may-show-names":
+        if results.reason == "may-show-names":
             notes.append("no picture: the film does not say that its pixels show no names")
-        notes += [f"no {'picture' if kind == PICTURE else 'report'}: {cause}" for kind, cause in made.causes]
-        if not made.objects:
-            return Filed(f"{none_of}: {'; '.join(notes)}", made.reason)
+        notes += [f"no {'picture' if kind == PICTURE else 'report'}: {cause}" for kind, cause in results.causes]
+        if not results.objects:
+            return DicomOutcome(f"{none_of}: {'; '.join(notes)}", results.reason)
         files = []
-        for result in made.objects:
+        for result in results.objects:
             target = self._folder / f"{result.kind}-{result.uid}.dcm"
             atomic_write(target, result.content, _REMEDY)
             files.append({"kind": result.kind, "path": str(target), "SOPInstanceUID": result.uid})
         note = f" ({'; '.join(notes)})" if notes else ""
         message = f"dicom: {', '.join(printable(file['path']) for file in files)}{note}"
-        return Filed(message, made.reason, tuple(files))
+        return DicomOutcome(message, results.reason, tuple(files))

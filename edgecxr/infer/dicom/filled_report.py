@@ -89,17 +89,17 @@ class _Form:
         outputs = prediction.outputs
         anything = replace(prediction, decisions=dict.fromkeys(outputs, True), thresholds=dict.fromkeys(outputs, 0.5))
         content = report(blank, anything, (), made_by, stand_in)
-        made = document(blank, content, made_by, (stand_in(SERIES), stand_in(REPORT)))
-        uids = [(element, name_of[element.value]) for element in made.iterall() if element.VR == "UI"
+        example = document(blank, content, made_by, (stand_in(SERIES), stand_in(REPORT)))
+        uids = [(element, name_of[element.value]) for element in example.iterall() if element.VR == "UI"
                 and element.value in name_of]  # fmt: skip
-        items = [item for item in _items(made) if "ValueType" in item]
+        items = [item for item in _items(example) if "ValueType" in item]
         answers = {
             name: [item.ConceptCodeSequence[0] for item in items if item.ValueType == "CODE" and _is(item, name)]
             for name in (codes.DECISION, codes.NORMALITY)
         }
         return cls(
             (made_by, tuple(prediction.findings)),
-            made,
+            example,
             uids,
             [item.MeasuredValueSequence[0] for item in items if item.ValueType == "NUM"],
             answers[codes.DECISION],
@@ -122,15 +122,15 @@ class _Form:
         for item, name in zip(self.decisions, outputs, strict=True):
             _set(item, codes.POSITIVE if prediction.decisions[name] else codes.NEGATIVE)
         _set(self.normality, codes.ABNORMAL if prediction.decisions[ABNORMAL] else codes.NORMAL)
-        made = Dataset()
-        made.update(self.report)  # `Dataset(self.report)` would add the film's own elements to this form
-        made.file_meta = copy.deepcopy(self.report.file_meta)
-        made.file_meta.MediaStorageSOPInstanceUID = UID(uid(REPORT))
+        report = Dataset()
+        report.update(self.report)  # `Dataset(self.report)` would add the film's own elements to this form
+        report.file_meta = copy.deepcopy(self.report.file_meta)
+        report.file_meta.MediaStorageSOPInstanceUID = UID(uid(REPORT))
         items = list(self.report.ContentSequence)
         notice = next(n for n, item in enumerate(items) if item.RelationshipType == "CONTAINS")
         items[notice + 1 : notice + 1] = map(comment_item, comments)
-        made["ContentSequence"] = DataElement("ContentSequence", "SQ", Sequence(items))
-        return made
+        report["ContentSequence"] = DataElement("ContentSequence", "SQ", Sequence(items))
+        return report
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:

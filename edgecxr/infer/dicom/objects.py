@@ -77,7 +77,7 @@ class Origin:
     def of(cls, predictor: Predictor) -> Origin:
         """Return the origin of a predictor's results."""
         return cls(
-            predictor.asked.sha256,
+            predictor.identity.sha256,
             predictor.backend,
             predictor.card.temperature,
             predictor.warnings,

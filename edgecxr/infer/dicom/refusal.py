@@ -48,9 +48,9 @@ def refusal_objects(
     quoted = [objection.message for objection in result.gate.objections] if result.gate and patient else []
     comments = tuple(brief(text, 400) for text in (f"Not analysed: {words}", *quoted))
     when = in_zone(when, header[ZONE])
-    known = {key: value for key, value in header.items() if key != FILE_TIME}
+    identifiers = {key: value for key, value in header.items() if key != FILE_TIME}
     digest = digest_of(
-        [__version__, "not analysed", model, known, when.isoformat(), origin, result.reason, comments, patient]
+        [__version__, "not analysed", model, identifiers, when.isoformat(), origin, result.reason, comments, patient]
     )
     uid = partial(_uid, digest.hexdigest())
     made_by = made_by_model(model, origin, "none: the film was not analysed")

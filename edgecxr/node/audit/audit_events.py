@@ -138,9 +138,9 @@ class Audit:
         with self._lock:
             if key not in self._refusals and len(self._refusals) >= _MOST_STRANGERS:
                 key = (kind, "", "", "many others were refused")
-            known = self._refusals.setdefault(key, _Refusals(now))
-            known.count += 1
-            if known.count > 1:
+            refusals = self._refusals.setdefault(key, _Refusals(now))
+            refusals.count += 1
+            if refusals.count > 1:
                 return
         self._refused(*key, 1)
 
@@ -156,9 +156,9 @@ class Audit:
             over = {key: each for key, each in self._refusals.items() if now is None or now - each.began > WINDOW}
             for key in over:
                 del self._refusals[key]
-        for key, each in over.items():
-            if each.count > 1:
-                self._refused(*key, each.count - 1)
+        for key, refusals in over.items():
+            if refusals.count > 1:
+                self._refused(*key, refusals.count - 1)
 
     def _refused(self, kind: str, name: str, address: str, why: str, count: int) -> None:
         stranger = participant(name, requestor=True, role="source", address=address)
@@ -233,8 +233,8 @@ class Audit:
             address: where from.
         """
         way = [self._user(user, address), *(self._way(destination) if destination else [self._self(requestor=False)])]
-        for each in way[1:]:
-            each["UserIsRequestor"] = False
+        for other in way[1:]:
+            other["UserIsRequestor"] = False
         self._write("retried", way, None, SUCCESS, f"{count} results")
 
     def login(self, user: str, address: str, succeeded: bool) -> None:
@@ -250,17 +250,17 @@ class Audit:
         """Note that somebody has looked at a film on the web page."""
         self._write("film-looked-at", [self._user(user, address), self._self(requestor=False)], film)
 
-    def user_changed(self, changed: str, what: str, user: str | None = None, address: str | None = None) -> None:
+    def user_changed(self, changed: str, description: str, user: str | None = None, address: str | None = None) -> None:
         """Note that an account of the web page was changed.
 
         Args:
             changed: name of the account.
-            what: what was changed, in words; never a password.
+            description: what was changed, in words; never a password.
             user: who has changed it; None is who runs this process.
             address: where from.
         """
         account = participant(changed, requestor=False)
-        self._write("user-changed", [self._user(user, address), account], None, SUCCESS, what)
+        self._write("user-changed", [self._user(user, address), account], None, SUCCESS, description)
 
     def trail_read(self, user: str | None = None, address: str | None = None) -> None:
         """Note that somebody reads the audit trail.
@@ -331,8 +331,8 @@ class Audit:
     def _notice(self, amiss: str, broken: bool) -> dict[str, Any]:
         return self._about_the_trail("trail-broken" if broken else "trail-torn", amiss, MAJOR if broken else MINOR)
 
-    def _about_the_trail(self, kind: str, what: str, outcome: str) -> dict[str, Any]:
-        return message(kind, self.config.ae_title, [self._self(requestor=True)], (), outcome, what)
+    def _about_the_trail(self, kind: str, description: str, outcome: str) -> dict[str, Any]:
+        return message(kind, self.config.ae_title, [self._self(requestor=True)], (), outcome, description)
 
 
 def _account() -> str:

@@ -126,15 +126,15 @@ def participant(
         address: its IP address or name in the network.
         name: more about it: UserName.
     """
-    found: dict[str, Any] = {"UserID": _cut(user), "UserIsRequestor": requestor}
+    fields: dict[str, Any] = {"UserID": _cut(user), "UserIsRequestor": requestor}
     if name:
-        found["UserName"] = _cut(name)
+        fields["UserName"] = _cut(name)
     if role:
-        found["RoleIDCode"] = [_code(*_ROLES[role])]
+        fields["RoleIDCode"] = [_code(*_ROLES[role])]
     if address:
         is_number = ":" in address or address.replace(".", "").isdigit()
-        found |= {"NetworkAccessPointID": _cut(address), "NetworkAccessPointTypeCode": "2" if is_number else "1"}
-    return found
+        fields |= {"NetworkAccessPointID": _cut(address), "NetworkAccessPointTypeCode": "2" if is_number else "1"}
+    return fields
 
 
 def study(uid: str, sop_class: str, instance: str, film: str | None = None) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def study(uid: str, sop_class: str, instance: str, film: str | None = None) -> d
         instance: SOP instance UID of the object.
         film: SOP instance UID of the film of which it is a result.
     """
-    found: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "ParticipantObjectTypeCode": "2",
         "ParticipantObjectTypeCodeRole": "3",
         "ParticipantObjectIDTypeCode": _code("110180", "Study Instance UID"),
@@ -154,8 +154,8 @@ def study(uid: str, sop_class: str, instance: str, film: str | None = None) -> d
         "SOPClass": [{"UID": _cut(sop_class), "NumberOfInstances": 1, "Instance": [{"UID": _cut(instance)}]}],
     }
     if film is not None:
-        found["ParticipantObjectDetail"] = [{"type": "film", "value": _cut(film)}]
-    return found
+        fields["ParticipantObjectDetail"] = [{"type": "film", "value": _cut(film)}]
+    return fields
 
 
 def patient(number: str) -> dict[str, Any]:

@@ -166,18 +166,18 @@ def describe(entry: dict[str, Any]) -> list[str]:
     """
     event = _table(entry.get("EventIdentification"))
     who = []
-    for each in _tables(entry, "ActiveParticipant"):
-        at = each.get("NetworkAccessPointID")
-        who.append(f"{each.get('UserID', '')}{f' at {at}' if at else ''}")
-    what = []
-    for each in _tables(entry, "ParticipantObjectIdentification"):
-        what += _instances(each) or [str(each.get("ParticipantObjectID", ""))]
+    for item in _tables(entry, "ActiveParticipant"):
+        at = item.get("NetworkAccessPointID")
+        who.append(f"{item.get('UserID', '')}{f' at {at}' if at else ''}")
+    objects = []
+    for item in _tables(entry, "ParticipantObjectIdentification"):
+        objects += _instances(item) or [str(item.get("ParticipantObjectID", ""))]
     outcome = _OUTCOMES.get(str(event.get("EventOutcomeIndicator")), "")
     remark = str(event.get("EventOutcomeDescription", ""))
     time = _time(entry)
     when = time.astimezone().isoformat(sep=" ", timespec="seconds") if time else ""
     how = ": ".join(part for part in (outcome, remark) if part)
-    return [str(entry.get("line")), when, _kind(entry), ", ".join(who), ", ".join(what), how]
+    return [str(entry.get("line")), when, _kind(entry), ", ".join(who), ", ".join(objects), how]
 
 
 def moment(text: str) -> datetime:
@@ -253,11 +253,11 @@ def _time(entry: dict[str, Any]) -> datetime | None:
 
 
 def _uids(entry: dict[str, Any]) -> set[str]:
-    found: set[str] = set()
-    for each in _tables(entry, "ParticipantObjectIdentification"):
-        found.update(_instances(each))
-        found.update(str(detail.get("value")) for detail in _tables(each, "ParticipantObjectDetail"))
-    return found
+    uids: set[str] = set()
+    for item in _tables(entry, "ParticipantObjectIdentification"):
+        uids.update(_instances(item))
+        uids.update(str(detail.get("value")) for detail in _tables(item, "ParticipantObjectDetail"))
+    return uids
 
 
 def _instances(described: dict[str, Any]) -> list[str]:

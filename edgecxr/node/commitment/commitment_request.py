@@ -13,7 +13,7 @@ from pynetdicom import evt
 
 from edgecxr.errors import brief
 from edgecxr.node.commitment.commitment_reports import PUSH_MODEL, PUSH_MODEL_INSTANCE, Reports
-from edgecxr.node.commitment.commitments import Commitments, Open
+from edgecxr.node.commitment.commitments import Commitments, OpenResult
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.sending.association import Association
 from edgecxr.node.sending.destination import Destination
@@ -93,7 +93,7 @@ class Commitment:
         if self._handled:
             self._answered.set()
 
-    def _ask(self, due: Sequence[Open], number: str) -> None:
+    def _ask(self, due: Sequence[OpenResult], number: str) -> None:
         """Send the request.
 
         Raises:
@@ -102,9 +102,9 @@ class Commitment:
         """
         request = Dataset()
         request.TransactionUID, request.ReferencedSOPSequence = number, []
-        for each in due:
+        for result in due:
             item = Dataset()
-            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = each.sop_class, each.uid
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = result.sop_class, result.uid
             request.ReferencedSOPSequence.append(item)
         association = self._association.associated()
         if PUSH_MODEL not in {context.abstract_syntax for context in association.accepted_contexts}:

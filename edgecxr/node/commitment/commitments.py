@@ -23,7 +23,7 @@ _PASSING = (0x0110, 0x0112, 0x0131, 0x0213)
 
 
 @dataclass(frozen=True)
-class Open:
+class OpenResult:
     """A result that a destination is asked about.
 
     Attributes:
@@ -68,7 +68,7 @@ class Commitments:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
-    def due(self, destination: str, most: int) -> list[Open]:
+    def due(self, destination: str, most: int) -> list[OpenResult]:
         """Return results that a destination is to be asked about now.
 
         Args:
@@ -80,9 +80,9 @@ class Commitments:
             "SELECT * FROM commitment WHERE destination = ? AND (due <= ? OR due > ?) ORDER BY result LIMIT ?",
             *(destination, now, now + AGAIN, most),
         )
-        return [Open(row["result"], row["sop_class"], row["uid"], row["tries"]) for row in rows]
+        return [OpenResult(row["result"], row["sop_class"], row["uid"], row["tries"]) for row in rows]
 
-    def set_asked(self, destination: str, results: Sequence[Open], number: str) -> None:
+    def set_asked(self, destination: str, results: Sequence[OpenResult], number: str) -> None:
         """Note that a destination is asked, before it is.
 
         Args:
@@ -91,10 +91,10 @@ class Commitments:
             number: UID of the transaction.
         """
         with self._spool.transaction() as run:
-            for each in results:
+            for result in results:
                 run(
                     "UPDATE commitment SET number = ?, due = ?, tries = tries + 1 WHERE result = ? AND destination = ?",
-                    *(number, time.time() + AGAIN, each.result, destination),
+                    *(number, time.time() + AGAIN, result.result, destination),
                 )
 
     def set_not_asked(self, destination: str, number: str, error: str, wait: float) -> None:

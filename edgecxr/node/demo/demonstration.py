@@ -93,7 +93,7 @@ def _send(port: int, state: Path, films: int | None, ended: threading.Event) -> 
     """Send films one after the other, and say what becomes of them."""
     sender, number = FilmSender("DEMO", "EDGECXR", port), 0
     while not ended.is_set() and number != films:
-        dataset, what = described(number)
+        dataset, description = described(number)
         began = time.monotonic()
         while not ended.is_set():
             problem = sender.send(dataset)
@@ -104,7 +104,7 @@ def _send(port: int, state: Path, films: int | None, ended: threading.Event) -> 
                 return
             ended.wait(_LOOK)
         number += 1
-        say(f"demo: film {number}, {what}, is sent")
+        say(f"demo: film {number}, {description}, is sent")
         while not ended.wait(_LOOK):
             row = _film(state, str(dataset.SOPInstanceUID))
             if row is not None and row["state"] in ("filed", "refused", "rejected"):
@@ -124,11 +124,13 @@ def _film(state: Path, uid: str) -> dict[str, Any] | None:
 def _outcome(row: dict[str, Any]) -> str:
     if row["state"] != "filed":
         return f"{row['state']}, and not analysed ({row['reason']})"
-    said = parse_json(row["prediction"])
-    found = [f"{name} {each['probability']:.2f}" for name, each in said["findings"].items() if each["decision"]]
-    abnormal = "abnormal" if said["abnormal"]["decision"] else "not abnormal"
-    findings = f"; {', '.join(found)}" if found else ""
-    return f"{abnormal} ({said['abnormal']['probability']:.2f}){findings}; report and picture are in the archive"
+    prediction = parse_json(row["prediction"])
+    positives = [
+        f"{name} {each['probability']:.2f}" for name, each in prediction["findings"].items() if each["decision"]
+    ]
+    abnormal = "abnormal" if prediction["abnormal"]["decision"] else "not abnormal"
+    findings = f"; {', '.join(positives)}" if positives else ""
+    return f"{abnormal} ({prediction['abnormal']['probability']:.2f}){findings}; report and picture are in the archive"
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
 from edgecxr.node.receiving.answers import CLASSES, FAILED, STATUSES
 from edgecxr.node.receiving.guard import GuardedServer, Incoming, IncomingFiles
-from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.spool import ChangingNote, Spool
 from edgecxr.node.tls.certificates import Renewed, server_context
 from edgecxr.node.watched_folder import watching
 from edgecxr.terminal import printable, say
@@ -78,7 +78,7 @@ def listening(config: NodeConfig, spool: Spool, stop: Stop) -> Iterator[GuardedS
     limits = config.limits
     scp = _StorageProvider(config, spool)
 
-    refused = Noted(spool, "refused.receive")
+    refused = ChangingNote(spool, "refused.receive")
 
     def each_second() -> None:
         scp.each_second()

@@ -33,7 +33,7 @@ from edgecxr.node.receiving.multipart_films import FilmParts, Outcome, boundary_
 from edgecxr.node.receiving.stow_settings import SHORTEST_TOKEN, Stow
 from edgecxr.node.receiving.throttle import Throttle
 from edgecxr.node.secret_file import read_secret
-from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.spool import ChangingNote, Spool
 from edgecxr.node.tls.certificates import Renewed, Tls, server_context
 from edgecxr.terminal import say
 
@@ -73,7 +73,7 @@ def listening(config: NodeConfig, stow: Stow, spool: Spool, stop: Stop) -> Itera
     certificates = None if config.tls is None else _certificates(config.tls)
     if stow.token_file is not None:
         read_secret(stow.token_file, SHORTEST_TOKEN)
-    audit, refused = Audit(config, "stow"), Noted(spool, "refused.stow")
+    audit, refused = Audit(config, "stow"), ChangingNote(spool, "refused.stow")
     bounds = Bounds(
         connections=config.limits.http_connections,
         per_address=config.limits.http_per_address,

@@ -247,10 +247,10 @@ class Sender:
         self._audit.failed(delivery.subject, name, error, given_up)
         say(f"send: {name} does not take result {delivery.result}: {error}{'; it is given up' if given_up else ''}")
 
-    def _unreachable(self, error: str, asked: float | None) -> None:
+    def _unreachable(self, error: str, retry_after: float | None) -> None:
         name, wait = self._destination.name, pause(self._failures)
-        if asked is not None:
-            wait = min(max(wait, asked), LONGEST_PAUSE)
+        if retry_after is not None:
+            wait = min(max(wait, retry_after), LONGEST_PAUSE)
         if not self._failures:
             self._audit.unreachable(name, error)
             say(f"send: {name} cannot be reached: {error}")

@@ -72,14 +72,14 @@ def certify(folder: Path, name: str, hosts: Sequence[str], days: int, renew: boo
     if not renew and (os.path.lexists(key) or os.path.lexists(certificate)):
         raise UsageError(f"{name} has a key and certificate in {folder}: --renew makes a new certificate for its key")
     remedy = "name another folder"
-    made = []
+    messages = []
     with umask(PRIVATE), writing(folder, remedy):
         own_folder(folder, remedy)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as place:
             if not os.path.exists(folder / f"{AUTHORITY}.key"):
-                made += _made_authority(folder, Path(place))
-            made += _made_system(folder, Path(place), name, hosts, days, renew)
-    return made
+                messages += _made_authority(folder, Path(place))
+            messages += _made_system(folder, Path(place), name, hosts, days, renew)
+    return messages
 
 
 def _made_authority(folder: Path, place: Path) -> list[Path]:

@@ -92,10 +92,10 @@ def end_of(path: str) -> datetime:
         UsageError: the file cannot be used.
     """
     try:
-        found = _CERTIFICATE.search(read_bytes(Path(path), _LARGEST))
-        if found is None:
+        match = _CERTIFICATE.search(read_bytes(Path(path), _LARGEST))
+        if match is None:
             raise ValueError("it has no certificate in PEM")
-        return _not_after(base64.b64decode(found[1]))
+        return _not_after(base64.b64decode(match[1]))
     except (OSError, ValueError, IndexError, binascii.Error) as error:
         raise UsageError(f"{path} is no certificate ({brief(error)}): name a file in PEM") from error
 

@@ -8,7 +8,7 @@ from typing import Protocol
 from edgecxr.node.tls.certificates import Renewed, Tls, client_context
 
 
-class Ends(Protocol):
+class TlsSettings(Protocol):
     """What a part of the configuration says of TLS.
 
     None is not said.
@@ -42,14 +42,14 @@ class ClientTls:
         key: file of its key.
     """
 
-    def __init__(self, ends: Ends, tls: Tls | None) -> None:
+    def __init__(self, ends: TlsSettings, tls: Tls | None) -> None:
         self.ca = ends.ca or (tls.ca if tls else None)
         self.certificate, self.key = ends.certificate, ends.key
         if ends.certificate is None and tls is not None:
             self.certificate, self.key = tls.certificate, tls.key
         self._renewed: Renewed | None = None
 
-    def made(self) -> ssl.SSLContext:
+    def new_context(self) -> ssl.SSLContext:
         """Return a context of the files as they are now.
 
         Raises:
@@ -67,6 +67,6 @@ class ClientTls:
         """
         if self._renewed is None:
             files = [path for path in (self.ca, self.certificate, self.key) if path is not None]
-            self._renewed = Renewed(self.made, files, "send")
+            self._renewed = Renewed(self.new_context, files, "send")
         self._renewed.remind()
         return self._renewed.context()

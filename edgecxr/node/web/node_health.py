@@ -43,13 +43,13 @@ def processes(config: NodeConfig) -> list[ProcessState]:
 
 def versions() -> list[tuple[str, str]]:
     """Return what runs here: name and version."""
-    found = [("edgecxr", __version__), ("Python", platform.python_version()), ("Linux", platform.release())]
+    rows = [("edgecxr", __version__), ("Python", platform.python_version()), ("Linux", platform.release())]
     for package in _PACKAGES:
         try:
-            found.append((package, version(package)))
+            rows.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return [*found, ("machine", f"{platform.machine()}, {sys.platform}")]
+    return [*rows, ("machine", f"{platform.machine()}, {sys.platform}")]
 
 
 def _process(folder: Path, name: str) -> ProcessState:

@@ -80,7 +80,7 @@ class FilmRow:
 
 
 @dataclass(frozen=True)
-class Sent:
+class ResultDelivery:
     """A result and what a destination did with it.
 
     Attributes:
@@ -155,12 +155,12 @@ def events(spool: Spool, number: int) -> list[tuple[float, str, str | None]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def deliveries(spool: Spool, number: int) -> list[Sent]:
+def deliveries(spool: Spool, number: int) -> list[ResultDelivery]:
     """Return the results of a film at their destinations."""
     return _sent(spool, "result.film = ?", number)
 
 
-def undelivered(spool: Spool, most: int) -> list[Sent]:
+def undelivered(spool: Spool, most: int) -> list[ResultDelivery]:
     """Return results that a destination does not have, those given up first.
 
     Args:
@@ -186,14 +186,14 @@ def notes(spool: Spool) -> dict[str, tuple[Any, float]]:
     return {row["name"]: (parse_json(row["value"]), row["at"]) for row in spool.read("SELECT * FROM note")}
 
 
-def _sent(spool: Spool, condition: str, value: int) -> list[Sent]:
+def _sent(spool: Spool, condition: str, value: int) -> list[ResultDelivery]:
     rows = spool.read(
         "SELECT result.film, result.kind, result.uid, delivery.destination, delivery.state, delivery.tries,"
         " delivery.due, delivery.error FROM delivery JOIN result ON result.id = delivery.result"
         f" WHERE {condition}",
         value,
     )
-    return [Sent(*row) for row in rows]
+    return [ResultDelivery(*row) for row in rows]
 
 
 def _film(row: sqlite3.Row) -> FilmRow:

@@ -42,14 +42,14 @@ class Session:
         salt: of the password, which changes with it.
         address: from where.
         began: seconds of the clock.
-        seen: when a page was last opened, seconds of the clock.
+        last_seen: when a page was last opened, seconds of the clock.
     """
 
     name: str
     salt: str
     address: str
     began: float
-    seen: float
+    last_seen: float
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Sessions:
             stamp = (state.st_mtime_ns, state.st_ino, state.st_mode)
         except OSError:
             stamp = None
-        known, users = self._users
-        if stamp is None or stamp != known:
+        cached_stamp, users = self._users
+        if stamp is None or stamp != cached_stamp:
             users = users_of(self._folder)
             self._users = (stamp, users)
         return users
@@ -133,12 +133,12 @@ class Sessions:
             session = self._sessions.get(_key(token))
             if session is not None:
                 user = users.get(session.name)
-                late = now - session.seen > IDLE or now - session.began > LONGEST
+                late = now - session.last_seen > IDLE or now - session.began > LONGEST
                 if user is None or user.salt != session.salt or late:
                     del self._sessions[_key(token)]
                 else:
                     name, role = session.name, user.role
-                    session.seen = now if touch else session.seen
+                    session.last_seen = now if touch else session.last_seen
         if role is None and not self.asks_password():
             role = "operator"
         form_token = hmac.new(self._secret, token.encode(), hashlib.sha256).hexdigest()
@@ -177,7 +177,7 @@ class Sessions:
         token = secrets.token_urlsafe(32)
         with self._lock:
             if len(self._sessions) >= _MOST:
-                del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].seen)]
+                del self._sessions[min(self._sessions, key=lambda key: self._sessions[key].last_seen)]
             self._sessions[_key(token)] = Session(name, user.salt, address, now, now)
         return token
 
@@ -211,8 +211,8 @@ class Sessions:
         digest = hmac.new(self._secret, f"{name}\0{password}".encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
         user = users.get(name)
         with self._lock:
-            known = user is not None and self._basic.get(digest) == (name, user.salt)
-        if not known and (not self.is_right(name, password, address) or (user := self.users().get(name)) is None):
+            is_cached = user is not None and self._basic.get(digest) == (name, user.salt)
+        if not is_cached and (not self.is_right(name, password, address) or (user := self.users().get(name)) is None):
             return None
         assert user is not None
         with self._lock:
@@ -230,7 +230,7 @@ class Sessions:
         """Return who is signed in: name, address, seconds without opening a page."""
         now = self._clock()
         with self._lock:
-            return [(session.name, session.address, now - session.seen) for session in self._sessions.values()]
+            return [(session.name, session.address, now - session.last_seen) for session in self._sessions.values()]
 
 
 def _key(token: str) -> str:

@@ -130,8 +130,8 @@ def is_password(user: User | None, password: str) -> bool:
     It takes as long for None as for a user, so that nobody learns which names there are.
     """
     salt, expected = (user.salt, user.hash) if user else (_text(b"nobody"), "")
-    found = _text(_hash(password[:LONGEST], base64.b64decode(salt)))
-    return hmac.compare_digest(found, expected) and user is not None
+    digest = _text(_hash(password[:LONGEST], base64.b64decode(salt)))
+    return hmac.compare_digest(digest, expected) and user is not None
 
 
 def _hash(password: str, salt: bytes) -> bytes:

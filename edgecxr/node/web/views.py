@@ -10,7 +10,7 @@ from typing import Any
 
 from edgecxr.metrics import with_interval
 from edgecxr.node.tls.certificates import WARN_DAYS, days_left
-from edgecxr.node.web.queries import FilmRow, Sent
+from edgecxr.node.web.queries import FilmRow, ResultDelivery
 from edgecxr.node.web.strings import DELIVERIES, EVENTS, FLAGS, GATE, KINDS, NONE, REASONS, STATES, TEXT, VERDICTS
 from edgecxr.terminal import beside, printable
 from edgecxr.vocabulary import ABNORMAL, WITHOUT_RESULT
@@ -197,13 +197,13 @@ def objections(record: Mapping[str, Any] | None) -> list[str]:
 def timeline(film: FilmRow, events: Sequence[tuple[float, str, str | None]]) -> list[tuple[Moment, str]]:
     """Return what became of a film and when."""
     shown = [(moment(film.received), EVENTS["received"])]
-    for at, what, whither in events:
-        words = EVENTS.get(what, what)
+    for at, kind, whither in events:
+        words = EVENTS.get(kind, kind)
         shown.append((moment(at), words.format(printable(whither)) if whither else words))
     return shown
 
 
-def sent_row(sent: Sent) -> dict[str, Any]:
+def sent_row(sent: ResultDelivery) -> dict[str, Any]:
     """Return a result at a destination for the templates."""
     kind = OF_DELIVERIES[sent.state]
     return {

@@ -157,14 +157,14 @@ def application(site: Site, routes: list[tuple[str, str, str | None, Page]]) -> 
 
     def route(method: str, path: str, role: str | None, page: Page) -> Route:
         async def answer(request: Request) -> Response:
-            return await _answered(site, request, lambda: _asked(site, request, role, page))
+            return await _answered(site, request, lambda: _respond(site, request, role, page))
 
         return Route(path, answer, methods=[method], name=f"{method} {path}")
 
     def failure(name: str, status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
         async def answer(request: Request, _: Exception) -> Response:
             return await _answered(
-                site, request, lambda: _asked(site, request, None, lambda a: a.message(name, status))
+                site, request, lambda: _respond(site, request, None, lambda a: a.message(name, status))
             )
 
         return answer
@@ -185,7 +185,7 @@ async def _answered(site: Site, request: Request, answer: Callable[[], Awaitable
     return response
 
 
-async def _asked(site: Site, request: Request, role: str | None, page: Page) -> Response:
+async def _respond(site: Site, request: Request, role: str | None, page: Page) -> Response:
     if not site.sessions.asks_password() and not _host_is_local(request):
         # A page of others whose name was made to point here: it would read everything without a password.
         return PlainTextResponse(TEXT["forbidden"], 403)
@@ -222,8 +222,8 @@ async def _checked(ask: Ask, role: str | None, page: Page) -> Response:
             return ask.message("forbidden", 403)
         if request.method != "GET" or ask.live:
             return ask.message("forbidden", 401)
-        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return RedirectResponse(f"/sign-in?to={quote(wanted)}", 303)
+        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/sign-in?to={quote(target)}", 303)
     return await run_in_threadpool(page, ask)
 
 

@@ -62,9 +62,9 @@ def routes() -> list[tuple[str, str, str | None, Page]]:
 
 def films(ask: Ask, template: str) -> Response:
     """Return the list of films."""
-    asked = ask.request.query_params
-    which, text = asked.get("which", "all"), printable(asked.get("text", "").strip()[:_LONGEST_TEXT])
-    page = int(asked["page"]) if re.fullmatch("[1-9][0-9]{0,8}", asked.get("page", "")) else 1
+    query = ask.request.query_params
+    which, text = query.get("which", "all"), printable(query.get("text", "").strip()[:_LONGEST_TEXT])
+    page = int(query["page"]) if re.fullmatch("[1-9][0-9]{0,8}", query.get("page", "")) else 1
     if which not in FILTERS:
         which = "all"
     rows, count = queries.films(ask.site.spool, which, text, page)
@@ -92,10 +92,10 @@ def films(ask: Ask, template: str) -> Response:
 def film(ask: Ask, template: str) -> Response:
     """Return a film."""
     number, spool = ask.request.path_params["number"], ask.site.spool
-    found = queries.film(spool, number) if number < 1 << 62 else None
-    if found is None:
+    row_and_record = queries.film(spool, number) if number < 1 << 62 else None
+    if row_and_record is None:
         return ask.message("not_found", 404)
-    row, record = found
+    row, record = row_and_record
     if template == "film.html":
         subject = Subject(row.uid, row.sop_class, row.study, patient=row.patient_id or "")
         ask.site.audit.looked_at(subject, ask.who, ask.address)
@@ -136,8 +136,8 @@ def queue(ask: Ask, template: str) -> Response:
     sent = queries.undelivered(spool, _LISTED)
     dead = [views.sent_row(each) for each in sent if each.state == "dead"]
     other = [views.sent_row(each) for each in sent if each.state == "waiting"]
-    asked = ask.request.query_params
-    again = asked.get("again", "") if asked.get("to") in counts else ""
+    query = ask.request.query_params
+    again = query.get("again", "") if query.get("to") in counts else ""
     total = {state: sum(each.get(state, 0) for each in counts.values()) for state in ("dead", "waiting")}
     return ask.page(
         template,
@@ -154,7 +154,7 @@ def queue(ask: Ask, template: str) -> Response:
             (TEXT["waiting_title"], "", other, total["waiting"] - len(other)),
         ],
         nothing=not waiting and not total["dead"] and not total["waiting"],
-        done=TEXT["retried"].format(again, asked.get("to")) if re.fullmatch("[0-9]{1,9}", again) else "",
+        done=TEXT["retried"].format(again, query.get("to")) if re.fullmatch("[0-9]{1,9}", again) else "",
     )
 
 
@@ -219,25 +219,25 @@ def health(ask: Ask, template: str) -> Response:
 def problems(ask: Ask) -> list[str]:
     """Return why the node can take or read no films, as sentences."""
     site = ask.site
-    found = []
+    messages = []
     states = {state.name: state for state in node_health.processes(site.config)}
     for name, state in states.items():
         if name not in ("serve", "web") and state.since is None:  # this one answers, whoever has started it
-            found.append(TEXT["process_down"].format(name, PROCESSES[name]))
+            messages.append(TEXT["process_down"].format(name, PROCESSES[name]))
     since, model = states["infer"].since, queries.notes(site.spool).get("model")
     # The start of the machine, from which that of a process counts, is known to a second.
     if since is not None and (model is None or model[1] < since - 2):
-        found.append(TEXT["model_loading"])
+        messages.append(TEXT["model_loading"])
     if disk_space(site.config.folder, site.config.limits).low:
-        found.append(TEXT["disk_problem"])
-    return found
+        messages.append(TEXT["disk_problem"])
+    return messages
 
 
 def audit(ask: Ask) -> Response:
     """Return the audit trail; that is an entry, too."""
-    asked, site = ask.request.query_params, ask.site
-    text = printable(asked.get("text", "").strip()[:_LONGEST_TEXT])
-    before = int(asked["before"]) if re.fullmatch("[1-9][0-9]{0,17}", asked.get("before", "")) else None
+    query, site = ask.request.query_params, ask.site
+    text = printable(query.get("text", "").strip()[:_LONGEST_TEXT])
+    before = int(query["before"]) if re.fullmatch("[1-9][0-9]{0,17}", query.get("before", "")) else None
     site.audit.trail_read(ask.who, ask.address)
     entries, further = audit_reading.latest(site.config.folder, _LISTED, before, text)
     older = None if further is None else f"/audit?{urlencode({'text': text, 'before': further})}"
@@ -309,10 +309,10 @@ def static(ask: Ask) -> Response:
 def ready(ask: Ask) -> Response:
     """Say whether the node can take and read films, for programs."""
     try:
-        found = problems(ask)
+        messages = problems(ask)
     except (OSError, sqlite3.Error):
-        found = [TEXT["failed"]]
-    return PlainTextResponse("\n".join([*(found or ["ready"]), ""]), 503 if found else 200)
+        messages = [TEXT["failed"]]
+    return PlainTextResponse("\n".join([*(messages or ["ready"]), ""]), 503 if messages else 200)
 
 
 def metrics(ask: Ask) -> Response:

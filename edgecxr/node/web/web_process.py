@@ -14,7 +14,7 @@ from edgecxr.node.http.http_listener import HttpListener
 from edgecxr.node.http.listening_socket import listening_socket
 from edgecxr.node.node_config import NodeConfig
 from edgecxr.node.node_process import Stop, run_role
-from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.spool import ChangingNote, Spool
 from edgecxr.node.tls.certificates import Renewed
 from edgecxr.node.web.sessions import Sessions
 from edgecxr.node.web.web_app import Site, application
@@ -55,7 +55,7 @@ def made_page(config: NodeConfig, spool: Spool, certificates: Renewed | None, au
         audit: where it is noted who looked at what; its last counts are the caller's to write.
     """
     site = Site(config, spool, Sessions(config.folder, open_to_all=config.web.is_open), audit)
-    refused = Noted(spool, "refused.web")
+    refused = ChangingNote(spool, "refused.web")
 
     def each_second() -> None:
         refused.update(dict(page.refused))

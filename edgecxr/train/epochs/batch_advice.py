@@ -32,8 +32,8 @@ def advice(step_of: nn.Module, batch: Batch, device: Device) -> str:
     if count is None:
         return f"not even one image fits into the {where} in a training step: take another --device or a smaller --arch"
     ranks = device.fabric.world_size
-    each = f" ({count} for each of {ranks} processes)" if ranks > 1 else ""
-    return f"a batch does not fit into the {where}: --batch {count * ranks}{each} does, as tried just now"
+    per_process = f" ({count} for each of {ranks} processes)" if ranks > 1 else ""
+    return f"a batch does not fit into the {where}: --batch {count * ranks}{per_process} does, as tried just now"
 
 
 def _largest(step_of: nn.Module, batch: Batch, device: Device) -> int | None:

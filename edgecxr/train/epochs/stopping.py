@@ -105,8 +105,8 @@ class TimeLimit:
         """Return whether the first process says that a moment is too late."""
         if self._hours is None:
             return False
-        said: bool = self._fabric.broadcast(moment > self._end)
-        return said
+        is_over: bool = self._fabric.broadcast(moment > self._end)
+        return is_over
 
 
 def check_hours(hours: float | None) -> None:

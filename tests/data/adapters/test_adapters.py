@@ -30,8 +30,10 @@ from tests.data.layouts import (
 
 def test_a_place_that_is_no_folder_says_so(tmp_path: Path) -> None:
     (tmp_path / "file.csv").write_text("a")
-    for place, said in ((tmp_path / "gone", "does not exist"), (tmp_path / "file.csv", "is a file")):
-        with pytest.raises(InputError, match=rf"{said}: give the folder of NIH ChestX-ray14, which holds Data_Entry"):
+    for place, problem in ((tmp_path / "gone", "does not exist"), (tmp_path / "file.csv", "is a file")):
+        with pytest.raises(
+            InputError, match=rf"{problem}: give the folder of NIH ChestX-ray14, which holds Data_Entry"
+        ):
             nih(place)
 
 
@@ -175,13 +177,13 @@ def test_a_table_that_names_a_film_outside_of_the_folder_is_refused(
 ) -> None:
     folder = layout(tmp_path / "set")
     name = name or re.escape(open_(folder).ids[0])
-    found = ""
+    file_name = ""
     for path in folder.glob(table):
         if path.is_file() and path.suffix in (".csv", ".txt"):
             text = path.read_text()
-            found = found or (re.search(name, text) or [""])[0]
-            path.write_text(text.replace(found, "../../../../elsewhere/" + found) if found else text)
-    assert found
+            file_name = file_name or (re.search(name, text) or [""])[0]
+            path.write_text(text.replace(file_name, "../../../../elsewhere/" + file_name) if file_name else text)
+    assert file_name
     with pytest.raises(InputError) as caught:
         open_(folder)
     assert caught.value.reason == "dataset" and "elsewhere" in str(caught.value)

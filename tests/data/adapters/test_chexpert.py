@@ -72,11 +72,11 @@ def test_chexpert_with_its_test_set_validates_on_valid(tmp_path: Path, name: str
     abnormal = dict(zip(dataset.ids.tolist(), dataset.abnormal.tolist(), strict=True))
     assert [abnormal[image] for image in list(frontal)[:4]] == [1, 0, 1, 0] and np.isnan(abnormal[list(frontal)[4]])
     for image, says in frontal.items():
-        found = {label: 1 for label in SETS["chexpert13"] if says[label]}
-        assert named(dataset, image) | {"abnormal": 0} == {"abnormal": 0, **found}
+        positives = {label: 1 for label in SETS["chexpert13"] if says[label]}
+        assert named(dataset, image) | {"abnormal": 0} == {"abnormal": 0, **positives}
         dataset.reader(dataset.ids.tolist().index(image))()
-    said = [text for text in dataset.provenance["warnings"] if "without films" in text]
-    assert said == (["studies of groundtruth.csv without films, left out: 1"] if name == "groundtruth.csv" else [])
+    warnings = [text for text in dataset.provenance["warnings"] if "without films" in text]
+    assert warnings == (["studies of groundtruth.csv without films, left out: 1"] if name == "groundtruth.csv" else [])
     assert len(chexpert(folder, any_view=True)) == len(dataset) + 2 and dataset.unlisted == ()
     assert dataset.provenance["cut"] == []
     (folder / name).rename(folder / "test" / name)
@@ -94,18 +94,18 @@ def test_what_people_are_not_sure_of_is_neither_normal_nor_abnormal() -> None:
     np.testing.assert_array_equal(abnormal, [0, NAN, 1, NAN])
 
 
-@pytest.mark.parametrize("what", ["table", "films", "studies"])
-def test_chexpert_with_half_of_its_test_set_says_so_and_goes_without(tmp_path: Path, what: str) -> None:
-    name = "groundtruth.csv" if what == "studies" else "test_labels.csv"
+@pytest.mark.parametrize("half", ["table", "films", "studies"])
+def test_chexpert_with_half_of_its_test_set_says_so_and_goes_without(tmp_path: Path, half: str) -> None:
+    name = "groundtruth.csv" if half == "studies" else "test_labels.csv"
     folder = chexpert_test(chexpert_layout(tmp_path), name)
-    if what == "table":
+    if half == "table":
         (folder / name).unlink()
     else:
         for place in (folder / "test").iterdir():
             shutil.rmtree(place)
     dataset = chexpert(folder)
-    said = "test/ is left out, which lacks its table" if what == "table" else "is left out: none of its films is in"
-    assert any(said in text for text in dataset.provenance["warnings"])
+    warning = "test/ is left out, which lacks its table" if half == "table" else "is left out: none of its films is in"
+    assert any(warning in text for text in dataset.provenance["warnings"])
     assert {image.split("/")[0] for image in dataset.ids[dataset.splits == "test"].tolist()} == {"valid"}
     assert dataset.provenance["cut"] == ["val"]
 
@@ -121,14 +121,14 @@ def test_what_chexpert_cannot_hold_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--uncertain twos: there are ignore, ones, zeros"):
         chexpert(folder, uncertain="twos")
     content = (folder / "train.csv").read_text()
-    for old, new, said in (
+    for old, new, message in (
         ("patient00003/study1/view1_frontal.jpg", "../../secret.jpg", r"line 6 of .*train\.csv: .* is no path"),
         ("patient00003/", "patient00002/", r"line 6 of .* again, after line 4"),
         (",-1.0", ",-2.0", r"holds '-2\.0'"),
         ("Lung Lesion", "Lesion", r"has no column 'Lung Lesion'; did you mean 'Lesion'\?"),
     ):
         (folder / "train.csv").write_text(content.replace(old, new))
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             chexpert(folder)
     (folder / "train.csv").unlink()
     with pytest.raises(InputError, match=r"is not CheXpert: train\.csv or .*csv should .*\(it holds: train"):

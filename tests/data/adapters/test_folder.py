@@ -165,8 +165,8 @@ def test_a_division_under_another_name_is_used(tmp_path: Path) -> None:
 def test_a_column_that_is_hardly_a_finding_is_taken_and_named(tmp_path: Path) -> None:
     rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "1"], ["c.png", "r", "val", "0", "1"]]
     header = ["image", "patient", "split", "Edema", "Sex"]
-    (said,) = folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
-    assert re.fullmatch(r"taken as findings: Sex; .* --ignore Sex", said)
+    (warning,) = folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
+    assert re.fullmatch(r"taken as findings: Sex; .* --ignore Sex", warning)
     assert folder(make(tmp_path / "two", header, rows), labels=["Edema", "Sex"]).provenance["warnings"] == []
 
 
@@ -448,9 +448,9 @@ def test_a_table_names_no_film_outside_of_its_folder(
     table, secret = outside_of(tmp_path)
     listing(table, cell.format(there=secret.parent))
     monkeypatch.chdir(table.parent)
-    for given in (table, table.parent, Path("labels.csv"), Path("../set/labels.csv"), Path()):
+    for path in (table, table.parent, Path("labels.csv"), Path("../set/labels.csv"), Path()):
         with pytest.raises(InputError) as caught:
-            folder(given)
+            folder(path)
         assert caught.value.reason == "dataset" and "line 2" in str(caught.value) and "--images" in str(caught.value)
 
 

@@ -36,9 +36,9 @@ def test_mimic_joins_its_tables(tmp_path: Path, ending: str, packed: bool) -> No
     assert np.isnan(doubtful["Consolidation"]) and np.isnan(doubtful["abnormal"])
     assert dataset.patients.tolist() == ["10000032", "10000033", "10000034", "10000764", "10000765"]
     assert all(file.exists() and file.suffix == ending for file in dataset.files)
-    said = dataset.provenance["warnings"]
-    assert [text for text in said if re.search(r"without labels, left out: 1$", text)]
-    assert [text for text in said if re.search(r"neither PA nor AP, .* 2$", text)]
+    warnings = dataset.provenance["warnings"]
+    assert [text for text in warnings if re.search(r"without labels, left out: 1$", text)]
+    assert [text for text in warnings if re.search(r"neither PA nor AP, .* 2$", text)]
     dataset.reader(0)()
 
 

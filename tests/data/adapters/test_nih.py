@@ -29,8 +29,8 @@ def test_nih_has_each_finding_of_each_line(tmp_path: Path) -> None:
     dataset = nih(nih_layout(tmp_path))
     assert dataset.labels == SETS["nih14"] and dataset.ids.tolist() == list(NIH_ROWS)
     for image, cell in NIH_ROWS.items():
-        found = set() if cell == "No Finding" else set(cell.split("|"))
-        assert named(dataset, image) == dict.fromkeys(found, 1.0) | {"abnormal": float(bool(found))}
+        findings = set() if cell == "No Finding" else set(cell.split("|"))
+        assert named(dataset, image) == dict.fromkeys(findings, 1.0) | {"abnormal": float(bool(findings))}
     assert not np.isnan(dataset.targets).any()
     assert dataset.patients.tolist() == [str(int(image[:8])) for image in NIH_ROWS]
     splits = splits_of(dataset)
@@ -75,7 +75,7 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (
             lambda folder: (folder / "test_list.txt").unlink(),
@@ -95,11 +95,11 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_is_not_nih_says_what_is_missing(
-    tmp_path: Path, spoil: Callable[[Path], object], said: str
+    tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
     folder = nih_layout(tmp_path / "nih")
     spoil(folder)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         nih(folder)
     assert caught.value.reason == "dataset" and "\n" not in str(caught.value)
 

@@ -17,7 +17,7 @@ from edgecxr.workspace import Workspace
 class Spy:
     """An adapter that keeps what it is called with; its signature says which options there are."""
 
-    seen: dict[str, Any]
+    arguments: dict[str, Any]
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Spy:
         name: str = "spy",
         ignore: object = (),
     ) -> None:
-        type(self).seen = {"path": path, "labels": labels, "merge": merge, "seed": seed, "ignore": ignore}
+        type(self).arguments = {"path": path, "labels": labels, "merge": merge, "seed": seed, "ignore": ignore}
         self.name = name
 
 
@@ -50,12 +50,12 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
 def test_only_what_was_given_reaches_the_adapter(opened: Callable[..., Any]) -> None:
     source = opened(merge=None, name="mine")
     assert source.name == "mine"
-    assert Spy.seen == {"path": Path("here"), "labels": None, "merge": None, "seed": 7, "ignore": ()}
+    assert Spy.arguments == {"path": Path("here"), "labels": None, "merge": None, "seed": 7, "ignore": ()}
 
 
 def test_lists_are_cut_at_commas_and_blanks_around_names_do_not_count(opened: Callable[..., Any]) -> None:
     opened(listed={"labels": " Nodule/Mass, Edema ,", "ignore": "sex"})
-    assert Spy.seen["labels"] == ["Nodule/Mass", "Edema"] and Spy.seen["ignore"] == ["sex"]
+    assert Spy.arguments["labels"] == ["Nodule/Mass", "Edema"] and Spy.arguments["ignore"] == ["sex"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_single_word_for_vindr_is_a_set_of_labels_unless_it_is_a_finding(
     opened: Callable[..., Any], typed: str, labels: object
 ) -> None:
     opened("vindr", listed={"labels": typed})
-    assert Spy.seen["labels"] == labels
+    assert Spy.arguments["labels"] == labels
 
 
 def test_options_that_the_adapter_does_not_have_are_all_named_as_they_were_typed(opened: Callable[..., Any]) -> None:
@@ -89,22 +89,22 @@ def test_an_unknown_data_set_and_a_missing_path_are_wrong_usage(opened: Callable
 def test_a_phantom_without_a_path_is_made_in_the_workspace_under_its_name(tmp_path: Path) -> None:
     counts: list[tuple[int, int]] = []
 
-    def made(name: str | None) -> Any:
+    def phantom(name: str | None) -> Any:
         options = {"n": 8, "name": name}
         return open_source(
             "phantom", None, options, {}, 3, 1, lambda done, total: counts.append((done, total)), Workspace(tmp_path)
         )
 
-    source = made("eight")
+    source = phantom("eight")
     assert (source.name, len(source), source.provenance["seed"]) == ("eight", 8, 3)
     assert (tmp_path / "eight" / "phantom.json").exists() and counts[0] == (0, 8) and counts[-1] == (8, 8)
-    assert made(None).name == "phantom" and (tmp_path / "phantom" / "phantom.json").exists()
+    assert phantom(None).name == "phantom" and (tmp_path / "phantom" / "phantom.json").exists()
 
 
 def test_phantoms_of_another_seed_are_not_mixed(tmp_path: Path) -> None:
-    def made(seed: int) -> Any:
+    def phantom(seed: int) -> Any:
         return open_source("phantom", None, {"n": 8}, {}, seed, 1, lambda done, total: None, Workspace(tmp_path))
 
-    made(0)
+    phantom(0)
     with pytest.raises(InputError, match="another seed"):
-        made(1)
+        phantom(1)

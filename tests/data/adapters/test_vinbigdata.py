@@ -30,10 +30,10 @@ def test_vinbigdata_merges_its_readers(
 ) -> None:
     dataset = vinbigdata(vinbigdata_layout(tmp_path), merge=merge)
     assert dataset.ids.tolist() == sorted(VINBIGDATA_ROWS) and set(dataset.labels) == set(SETS["vindr14"])
-    found = named(dataset, "0b")
-    assert found.get("Cardiomegaly", 0) == pytest.approx(cardiomegaly)
-    assert found.get("Aortic enlargement", 0) == pytest.approx(aorta)
-    assert found["abnormal"] == pytest.approx(1 - normal)
+    labels = named(dataset, "0b")
+    assert labels.get("Cardiomegaly", 0) == pytest.approx(cardiomegaly)
+    assert labels.get("Aortic enlargement", 0) == pytest.approx(aorta)
+    assert labels["abnormal"] == pytest.approx(1 - normal)
     # Two of three readers saw nothing: a majority of them is for normal.
     assert named(dataset, "0c").get("Nodule/Mass", 0) == pytest.approx(nodule)
     assert named(dataset, "0d")["Pneumothorax"] == pytest.approx(pneumothorax)

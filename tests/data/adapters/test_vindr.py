@@ -96,8 +96,8 @@ def test_a_table_of_patients_keeps_them_together(tmp_path: Path) -> None:
 
 def test_a_finding_that_is_never_positive_is_warned_of(tmp_path: Path) -> None:
     dataset = vindr(make(tmp_path, reads(20), TEST), LABELS)
-    (said,) = class_warnings(dataset.labels, dataset.targets, dataset.abnormal, dataset.splits)
-    assert "Other diseases (0 positive, 17 negative)" in said
+    (warning,) = class_warnings(dataset.labels, dataset.targets, dataset.abnormal, dataset.splits)
+    assert "Other diseases (0 positive, 17 negative)" in warning
 
 
 def test_the_label_sets_are_those_of_the_data_set() -> None:
@@ -215,8 +215,8 @@ def test_boxes_are_kept_where_the_readers_together_say_that_the_finding_is_there
     mark(folder, "train", *MARKS)
     mark(folder, "test", "t,Other disease,1,1,8,8", "t,Edema,1,1,8,8", "u,No finding,,,,")
     dataset = vindr(folder, LABELS, merge)
-    found = [f"{dataset.ids[box.index]} {box.label} " + " ".join(f"{x:g}" for x in box[2:]) for box in dataset.boxes]
-    assert found == [*of_train, "t Other diseases 1 1 8 8"]
+    boxes = [f"{dataset.ids[box.index]} {box.label} " + " ".join(f"{x:g}" for x in box[2:]) for box in dataset.boxes]
+    assert boxes == [*of_train, "t Other diseases 1 1 8 8"]
 
 
 def test_tables_of_boxes_may_be_missing(tmp_path: Path) -> None:

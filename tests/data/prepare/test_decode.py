@@ -31,33 +31,33 @@ from tests.workers.test_pool import gone as ended
 
 
 def test_more_processes_give_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    one = prepare(marked(source), tmp_path / "one", 1)
+    alone = prepare(marked(source), tmp_path / "one", 1)
     two = prepare(marked(source), tmp_path / "two", 2)
-    assert contents(one.path) == contents(two.path)
+    assert contents(alone.path) == contents(two.path)
     assert {path.name for path in tmp_path.iterdir()} == {"films", "one", "two"}
 
 
 def test_killed_workers_cost_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[pool.Pool[Any, Any]] = []
+    pools: list[pool.Pool[Any, Any]] = []
 
     def noted(*arguments: Any) -> pool.Pool[Any, Any]:
-        made.append(pool.Pool(*arguments))
-        return made[-1]
+        pools.append(pool.Pool(*arguments))
+        return pools[-1]
 
     monkeypatch.setattr(decode, "Pool", noted)
     gone = []
 
     def kill(done: int, total: int) -> None:
         if done in (4, 16):
-            for worker in made[0]._workers:
+            for worker in pools[0]._workers:
                 # An image whose process is killed twice is taken for the cause.
                 if not any(job.ended for job in worker.jobs):
                     os.kill(worker.pid, signal.SIGKILL)
                     gone.append(worker.pid)
             # One that is just dying would still take an image.
             assert ended(gone)
-        if done == 24 and made[0]._template:
-            os.kill(made[0]._template._pid, signal.SIGKILL)
+        if done == 24 and pools[0]._template:
+            os.kill(pools[0]._template._pid, signal.SIGKILL)
 
     killed = prepare(marked(source), tmp_path / "killed", 2, kill)
     monkeypatch.undo()
@@ -120,20 +120,20 @@ def test_a_fault_of_a_decoder_rejects_its_image_only(source: Path, tmp_path: Pat
 
 
 def slow(source: Path) -> Dataset:
-    """Return images of which two never end, and one does at the second try, after others: see `_told`."""
+    """Return images of which two never end, and one does at the second try, after others: see `_slow_images`."""
     never = dict.fromkeys((6, 22), partial(time.sleep, 600))
     return faulty(source, {**never, 8: partial(_slow_once, source / "8.png")})
 
 
 def _slow_once(file: Path) -> Radiograph:
-    seen = file.with_suffix(".seen")
-    if not seen.exists():
+    marker = file.with_suffix(".seen")
+    if not marker.exists():
         time.sleep(600)
     return read_radiograph(file)
 
 
 @pytest.fixture
-def _told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _slow_images(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the second try of `slow` end; what decodes cannot note itself that there was a first."""
     again = Queue.try_again
 
@@ -144,30 +144,30 @@ def _told(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Queue, "try_again", noted)
 
 
-@pytest.mark.usefixtures("_told")
+@pytest.mark.usefixtures("_slow_images")
 def test_an_image_that_takes_too_long_twice_is_rejected_and_the_rest_goes_on(source: Path, tmp_path: Path) -> None:
     prepared = prepare(slow(source), tmp_path / "out", 2, time_limit=2)
     assert len(prepared) == 26 and prepared.info["rejected"] == {"too-slow": 2, "not-an-image": 1, "not-found": 1}
     assert "8.png" in prepared.ids
-    said = (prepared.path / "rejected.csv").read_text()
-    assert re.search(r"6\.png .*not read within 2 s: .*--time-limit, .*--retry", said)
+    rejected = (prepared.path / "rejected.csv").read_text()
+    assert re.search(r"6\.png .*not read within 2 s: .*--time-limit, .*--retry", rejected)
 
 
-@pytest.mark.usefixtures("_told")
+@pytest.mark.usefixtures("_slow_images")
 @pytest.mark.parametrize("size", [224, pytest.param(448, marks=pytest.mark.long)])
 def test_what_was_rejected_is_read_again_on_request_and_nothing_else(source: Path, tmp_path: Path, size: int) -> None:
     first = prepare(slow(source), tmp_path / "out", 2, time_limit=2, size=size)
     assert first.info["rejected"]["too-slow"] == 2
     assert prepare(folder(source), tmp_path / "out", 2).hash == first.hash, "what is finished is finished"
-    seen: list[int] = []
-    again = prepare(folder(source), tmp_path / "out", 2, lambda done, total: seen.append(done), retry=True)
-    assert seen[0] == COUNT - 4 and again.info["rejected"] == {"not-an-image": 1, "not-found": 1}
+    counts: list[int] = []
+    again = prepare(folder(source), tmp_path / "out", 2, lambda done, total: counts.append(done), retry=True)
+    assert counts[0] == COUNT - 4 and again.info["rejected"] == {"not-an-image": 1, "not-found": 1}
     assert contents(again.path) == contents(prepare(folder(source), tmp_path / "whole", 1, size=size).path)
     # Where everything was read there is nothing to do; of an older set all is read.
-    assert prepare(folder(source), tmp_path / "out", 2, lambda done, total: seen.append(-1), retry=True)
+    assert prepare(folder(source), tmp_path / "out", 2, lambda done, total: counts.append(-1), retry=True)
     (again.path / "decoded.jsonl").unlink()
-    prepare(folder(source), tmp_path / "out", 2, lambda done, total: seen.append(done), retry=True)
-    assert seen.count(0) == 1 and -1 in seen
+    prepare(folder(source), tmp_path / "out", 2, lambda done, total: counts.append(done), retry=True)
+    assert counts.count(0) == 1 and -1 in counts
 
 
 def test_many_films_that_end_their_processes_end_nothing_else(source: Path, tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def test_a_killed_run_goes_on_where_it_was(source: Path, tmp_path: Path, workers
     assert not out.exists()
     with (tmp_path / ".out.partial" / "journal.jsonl").open("a") as file:
         file.write('[20, "", "')  # a line that the crash cut off
-    seen: list[int] = []
-    resumed = prepare(marked(source), out, 1, lambda done, total: seen.append(done), size)
+    counts: list[int] = []
+    resumed = prepare(marked(source), out, 1, lambda done, total: counts.append(done), size)
     # All but the rejected of the first twelve are done; those are tried again, since their cause may have been mended.
-    assert 9 <= seen[0] <= 12
-    assert seen == list(range(seen[0], COUNT + 1))
+    assert 9 <= counts[0] <= 12
+    assert counts == list(range(counts[0], COUNT + 1))
     assert contents(resumed.path) == contents(prepare(marked(source), tmp_path / "whole", 1, size=size).path)
     assert len(resumed.boxes) == 5
     assert not (tmp_path / ".out.partial").exists()
@@ -53,9 +53,9 @@ def test_work_on_other_inputs_is_thrown_away(source: Path, tmp_path: Path, monke
     out = tmp_path / "out"
     interrupt(source, out, monkeypatch)
     Image.effect_noise((240, 240), 50).save(source / "0.png")
-    seen: list[int] = []
-    prepared = prepare(folder(source), out, 1, lambda done, total: seen.append(done))
-    assert seen[0] == 0
+    counts: list[int] = []
+    prepared = prepare(folder(source), out, 1, lambda done, total: counts.append(done))
+    assert counts[0] == 0
     np.testing.assert_array_equal(prepared.images[0], to_base(folder(source).reader(0)().pixels))
 
 
@@ -68,18 +68,18 @@ def test_work_of_before_the_sizes_of_films_were_kept_counts_as_not_done(
     done = [json.loads(line) for line in journal.read_text().split("\n") if line]
     assert [line[4] for line in done if line[0] in (0, 3, 7, 8)] == [[240, 240], None, [100, 100], [240, 480]]
     journal.write_text("".join(json.dumps(line[:4]) + "\n" for line in done))
-    seen: list[int] = []
-    prepare(folder(source), out, 1, lambda done, total: seen.append(done))
-    assert seen[0] == 0
+    counts: list[int] = []
+    prepare(folder(source), out, 1, lambda done, total: counts.append(done))
+    assert counts[0] == 0
 
 
 def test_work_on_one_size_is_not_taken_for_work_on_the_other(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(source, tmp_path / "out", monkeypatch)
-    seen: list[int] = []
-    prepared = prepare(folder(source), tmp_path / "out", 1, lambda done, total: seen.append(done), 448)
-    assert seen[0] == 0
+    counts: list[int] = []
+    prepared = prepare(folder(source), tmp_path / "out", 1, lambda done, total: counts.append(done), 448)
+    assert counts[0] == 0
     assert contents(prepared.path) == contents(prepare(folder(source), tmp_path / "whole", 1, size=448).path)
 
 

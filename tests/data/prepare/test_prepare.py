@@ -26,10 +26,10 @@ from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
 
 def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, tmp_path: Path) -> None:
     dataset = folder(source)
-    seen: list[tuple[int, int]] = []
-    prepared = prepare(dataset, tmp_path / "out", 1, lambda done, total: seen.append((done, total)))
+    counts: list[tuple[int, int]] = []
+    prepared = prepare(dataset, tmp_path / "out", 1, lambda done, total: counts.append((done, total)))
     kept = [i for i in range(COUNT) if i not in (3, 5)]
-    assert seen == [(i, COUNT) for i in range(COUNT + 1)]
+    assert counts == [(i, COUNT) for i in range(COUNT + 1)]
     assert prepared.images.shape == (28, 224, 224)
     for row in (0, 3, 5, 27):
         np.testing.assert_array_equal(prepared.images[row], to_base(dataset.reader(kept[row])().pixels))
@@ -103,10 +103,10 @@ def test_strict_does_not_take_a_finished_set_with_rejected_images(source: Path, 
 def test_films_whose_files_are_as_they_were_are_not_read_again(source: Path, tmp_path: Path) -> None:
     def read_of(again: Dataset, name: str) -> int:
         """Return how many images another data set reads; it has the bytes of one that reads all."""
-        seen: list[int] = []
-        prepared = prepare(again, tmp_path / "out", 1, lambda done, total: seen.append(done))
+        counts: list[int] = []
+        prepared = prepare(again, tmp_path / "out", 1, lambda done, total: counts.append(done))
         assert contents(prepared.path) == contents(prepare(again, tmp_path / name, 1).path)
-        return COUNT - seen[0]
+        return COUNT - counts[0]
 
     first = prepare(folder(source), tmp_path / "out", 1)
     assert len(first) == COUNT - 2
@@ -139,14 +139,14 @@ def test_warnings_are_of_the_images_that_are_left(source: Path, tmp_path: Path) 
     lines = (source / "labels.csv").read_text().splitlines()
     positive = [f"{line},{int(index == 3)}" for index, line in enumerate(lines[1:])]  # the only film is no film
     (source / "labels.csv").write_text("\n".join([f"{lines[0]},Hernia", *positive]))
-    said = prepare(folder(source), tmp_path / "out", 1).info["left"]
-    assert [text for text in said if "cannot be learnt" in text and "Hernia (0 positive, " in text]
-    assert not [text for text in said if "are missing" in text or "none can be used" in text]
+    warnings = prepare(folder(source), tmp_path / "out", 1).info["left"]
+    assert [text for text in warnings if "cannot be learnt" in text and "Hernia (0 positive, " in text]
+    assert not [text for text in warnings if "are missing" in text or "none can be used" in text]
     for index in range(2, COUNT, 3):  # those of test
         (source / f"{index}.png").unlink(missing_ok=True)
-    said = prepare(folder(source), tmp_path / "out", 1).info["left"]
-    assert [text for text in said if text.startswith("10 of 30 images are missing: ")]
-    assert "of the images of test none can be used" in said
+    warnings = prepare(folder(source), tmp_path / "out", 1).info["left"]
+    assert [text for text in warnings if text.startswith("10 of 30 images are missing: ")]
+    assert "of the images of test none can be used" in warnings
 
 
 def test_images_with_equal_pixels_are_listed(source: Path, tmp_path: Path) -> None:
@@ -183,13 +183,13 @@ def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_p
     label = folder(source).labels[0]
     (tmp_path / "boxes.csv").write_text(f"image,label,x_min,y_min,x_max,y_max\n{name},{label},1,2,4,6\n")
     with_boxes = folder(source, boxes=tmp_path / "boxes.csv")
-    made = prepare(with_boxes, tmp_path / "out", 1)
-    assert len(made.boxes) == 1 and replaces(made, with_boxes) == ""
-    assert "--boxes" in replaces(made, folder(source))
+    prepared = prepare(with_boxes, tmp_path / "out", 1)
+    assert len(prepared.boxes) == 1 and replaces(prepared, with_boxes) == ""
+    assert "--boxes" in replaces(prepared, folder(source))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "warning"),
     [
         ({"patient_column": "copy"}, "patient column: not given, now copy"),
         ({"ignore": ["Nodule"]}, "ignore: not given, now Nodule"),
@@ -203,19 +203,19 @@ def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_p
     ],
 )
 def test_each_option_that_replaces_a_set_is_announced(
-    source: Path, tmp_path: Path, options: dict[str, Any], said: str
+    source: Path, tmp_path: Path, options: dict[str, Any], warning: str
 ) -> None:
     header, *lines = (source / "labels.csv").read_text().splitlines()
     wider = [f"{line},{line.split(',')[0]},{line.split(',')[2]}" for line in lines]
     (source / "labels.csv").write_text("\n".join([f"{header},copy,fold", *wider]))
     (source / "elsewhere").mkdir()
     (source / "elsewhere" / "0.png").write_bytes((source / "0.png").read_bytes())
-    made = prepare(folder(source), tmp_path / "out", 1)
+    prepared = prepare(folder(source), tmp_path / "out", 1)
     same = folder(source, images=source, patient_column="patient")
-    assert replaces(made, same) == "" and fingerprint(same) == made.info["inputs"]
-    given = options | ({"images": source / "elsewhere"} if "images" in options else {})
-    other = folder(source, **given)
-    assert said in replaces(made, other) and fingerprint(other) != made.info["inputs"]
+    assert replaces(prepared, same) == "" and fingerprint(same) == prepared.info["inputs"]
+    changes = options | ({"images": source / "elsewhere"} if "images" in options else {})
+    other = folder(source, **changes)
+    assert warning in replaces(prepared, other) and fingerprint(other) != prepared.info["inputs"]
 
 
 def test_findings_made_of_other_labels_are_announced(source: Path, tmp_path: Path) -> None:
@@ -226,8 +226,8 @@ def test_findings_made_of_other_labels_are_announced(source: Path, tmp_path: Pat
         )
         for parts in (["Edema"], ["Edema", "Congestion"])
     )
-    made = prepare(first, tmp_path / "out", 1)
-    assert replaces(made, first) == "" and "made of: Edema)" in replaces(made, second)
+    prepared = prepare(first, tmp_path / "out", 1)
+    assert replaces(prepared, first) == "" and "made of: Edema)" in replaces(prepared, second)
 
 
 def test_two_at_once_are_refused(source: Path, tmp_path: Path) -> None:
@@ -235,8 +235,8 @@ def test_two_at_once_are_refused(source: Path, tmp_path: Path) -> None:
         if done == 1:
             prepare(folder(source), tmp_path / "out", 1)
 
-    said = rf"process {os.getpid()} on .* is writing {tmp_path}/out: wait for it, or end it"
-    with pytest.raises(UsageError, match=said):
+    message = rf"process {os.getpid()} on .* is writing {tmp_path}/out: wait for it, or end it"
+    with pytest.raises(UsageError, match=message):
         prepare(folder(source), tmp_path / "out", 1, second)
 
 
@@ -285,8 +285,8 @@ def test_films_at_448_px_lie_beside_what_is_prepared_without_them(source: Path, 
     assert ours.keys() - theirs.keys() == {"images-448.npy"}
     assert [name for name in theirs if name not in FACTS and ours[name] != theirs[name]] == []
     differ = ("large_hash", "warnings", "warned", "decoded_hash")
-    one, two = ({k: v for k, v in prepared.info.items() if k not in differ} for prepared in (both, plain))
-    assert one == two and both.summary() == plain.summary()
+    first, two = ({k: v for k, v in prepared.info.items() if k not in differ} for prepared in (both, plain))
+    assert first == two and both.summary() == plain.summary()
     # Every film but the first is smaller, and each is counted once.
     assert list(both.info["warnings"].values()) == [27]
     assert re.search(r"240 x 240 pixels; .*enlarged to 448 x 448", next(iter(both.info["warnings"])))
@@ -370,8 +370,8 @@ def test_a_box_lies_where_the_resize_puts_what_it_surrounds(source: Path, tmp_pa
     (source / "boxes.csv").write_text("image,label,x,y,w,h\n0.png,Nodule,96,60,144,90\n")
     prepared = prepare(marked(source), tmp_path / "out", 1)
     y, x = np.nonzero(prepared.images[0] > 120)
-    found = [x.min(), y.min(), x.max() + 1, y.max() + 1]
-    np.testing.assert_allclose(prepared.boxes.corners, [found], atol=0.51)
+    corners = [x.min(), y.min(), x.max() + 1, y.max() + 1]
+    np.testing.assert_allclose(prepared.boxes.corners, [corners], atol=0.51)
 
 
 def test_without_boxes_nothing_is_written_and_the_table_has_the_same_hash(source: Path, tmp_path: Path) -> None:
@@ -403,11 +403,11 @@ def test_the_fingerprint_tells_boxes_apart_and_does_not_change() -> None:
     )
     # As of format 4: what is prepared now need not be decoded again as long as films give the same pixels.
     assert fingerprint(dataset) == "53cdf3ef4144371e357a523f0e0247b4c32f87404f574faeca845fac5acd9414"
-    seen = {fingerprint(dataset)}
+    fingerprints = {fingerprint(dataset)}
     for box in (Box(0, "Edema", 1, 2, 3, 4), Box(0, "Edema", 1, 2, 3, 4.5), Box(1, "Edema", 1, 2, 3, 4)):
         dataset.boxes = (box,)
-        seen.add(fingerprint(dataset))
-    assert len(seen) == 4
+        fingerprints.add(fingerprint(dataset))
+    assert len(fingerprints) == 4
 
 
 def test_other_boxes_are_prepared_anew(source: Path, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ from tests.data.layouts import (
 def read(dataset: Dataset) -> list[Outcome]:
     outcomes = []
     for index in range(len(dataset)):
-        said, _ = decode_one(Film(index, dataset.files[index], dataset.reader(index)), (224,))
-        outcomes.append(Outcome(index, *said[:2], tuple(said[2]), *said[3:]))
+        answer, _ = decode_one(Film(index, dataset.files[index], dataset.reader(index)), (224,))
+        outcomes.append(Outcome(index, *answer[:2], tuple(answer[2]), *answer[3:]))
     return [outcome for outcome in outcomes if not outcome.reason]
 
 

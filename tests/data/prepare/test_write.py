@@ -11,7 +11,7 @@ import pytest
 
 from edgecxr.errors import GATE_REASONS
 from edgecxr.films.read import read_film
-from tests.cli_workspace import Typed, edgecxr
+from tests.cli_workspace import CommandResult, edgecxr
 from tests.films.dicom_files import film, write
 
 FILMS: tuple[dict[str, Any], ...] = (
@@ -21,7 +21,7 @@ FILMS: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 
 
-def prepared(place: Path, films: tuple[dict[str, Any], ...]) -> tuple[Typed, Path]:
+def prepared(place: Path, films: tuple[dict[str, Any], ...]) -> tuple[CommandResult, Path]:
     """Prepare films with these elements, and return what was said and the prepared set."""
     (place / "films").mkdir()
     lines = ["image,patient,split,Edema"]
@@ -37,20 +37,20 @@ def prepared(place: Path, films: tuple[dict[str, Any], ...]) -> tuple[Typed, Pat
 def test_each_kind_of_warning_is_printed_once_with_its_count_and_a_film(tmp_path: Path) -> None:
     typed, out = prepared(tmp_path, FILMS)
     assert typed.code == 0
-    said = [line for line in typed.err.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in typed.err.splitlines() if line.startswith("warning: ")]
     for word, count, name in (("KNEE", "1 film,", "0.dcm"), ("lateral view", "2 films,", "1.dcm"),
                               ("modality CT", "1 film,", "2.dcm")):  # fmt: skip
-        (line,) = [line for line in said if word in line]
+        (line,) = [line for line in warnings if word in line]
         assert count in line and name in line and "infer" in line
     info = json.loads((out / "dataset.json").read_text())
     assert len(info["warnings"]) >= 6 and info["warned"].keys() == info["warnings"].keys()
     for text, count in info["warnings"].items():
-        (line,) = [line for line in said if line.startswith(f"warning: {text} (")]
+        (line,) = [line for line in warnings if line.startswith(f"warning: {text} (")]
         assert f"({count} film" in line and info["warned"][text] in line
     per_film = [json.loads(line) for line in (out / "decoded.jsonl").read_text().splitlines()]
     assert sum(info["warnings"].values()) == sum(len(warnings) for _, _, _, warnings, _, _ in per_film)
     again = edgecxr("prepare", "folder", tmp_path / "films", "--workers", "1", runs=tmp_path / "runs")
-    assert again.code == 0 and [line for line in again.err.splitlines() if line.startswith("warning: ")] == said
+    assert again.code == 0 and [line for line in again.err.splitlines() if line.startswith("warning: ")] == warnings
 
 
 @pytest.mark.parametrize("elements", FILMS[:3])

@@ -111,8 +111,8 @@ def test_no_film_counts_as_normal_in_silence(edema: list[str], nodule: list[str]
         dataset = opened(columns, **options)
         positive = np.array([cell in ("1", "0.5") for cell in nodule])
         films = int((positive & (dataset.abnormal < 0.5)).sum())
-        said = [warning for warning in dataset.provenance["warnings"] if "count as normal" in warning]
-        assert said == [] if not films else said[0].startswith(f"{films} films") and "Nodule" in said[0]
+        warnings = [warning for warning in dataset.provenance["warnings"] if "count as normal" in warning]
+        assert warnings == [] if not films else warnings[0].startswith(f"{films} films") and "Nodule" in warnings[0]
     assert all(map(is_label_value, nodule))
 
 
@@ -165,11 +165,11 @@ def test_columns_that_mean_normal_are_no_findings(
     columns = {"Edema": ["0", "1"] * 12, first: cells, **{name: [inverse[cell] for cell in cells] for name in others}}
     dataset = opened(columns)
     normal = [any(columns[name][row] == "1" for name in (first, *others)) for row in range(24)]
-    known = np.array([cell != "" for cell in cells])
+    has_label = np.array([cell != "" for cell in cells])
     assert dataset.labels == ("Edema",)
-    np.testing.assert_array_equal(dataset.abnormal[known], 1 - np.array(normal)[known])
-    assert np.isnan(dataset.abnormal[~known]).all()
-    films = f"{int(known.sum())};"
+    np.testing.assert_array_equal(dataset.abnormal[has_label], 1 - np.array(normal)[has_label])
+    assert np.isnan(dataset.abnormal[~has_label]).all()
+    films = f"{int(has_label.sum())};"
     assert any(films in warning and first in warning for warning in dataset.provenance["warnings"]) == bool(others)
 
 

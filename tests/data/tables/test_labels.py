@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecxr.data.tables.labels import SETS, choose, is_finding, merged, unknown_warnings, wanted_of
+from edgecxr.data.tables.labels import SETS, choose, is_finding, labels_by_part, merged, unknown_warnings
 from edgecxr.errors import UsageError
 
 NIH, VINDR, CHEXPERT = SETS["nih14"], SETS["all"], SETS["chexpert13"]
@@ -57,10 +57,10 @@ def test_a_finding_in_parts_is_positive_if_any_is_and_negative_if_all_are() -> N
     nan = np.nan
     values = np.array([[1, 0], [0, 1], [0, 0], [nan, 1], [nan, 0], [nan, nan]], np.float32)
     sources = {"Nodule/Mass": ("Nodule", "Mass"), "Mass": ("Mass",), "Hernia": ()}
-    found = merged(values, ("Nodule", "Mass"), sources)
-    np.testing.assert_array_equal(found[:, 0], [1, 1, 0, 1, nan, nan])
-    np.testing.assert_array_equal(found[:, 1], values[:, 1])
-    assert np.isnan(found[:, 2]).all() and found.dtype == np.float32
+    targets = merged(values, ("Nodule", "Mass"), sources)
+    np.testing.assert_array_equal(targets[:, 0], [1, 1, 0, 1, nan, nan])
+    np.testing.assert_array_equal(targets[:, 1], values[:, 1])
+    assert np.isnan(targets[:, 2]).all() and targets.dtype == np.float32
 
 
 def test_findings_that_are_named_must_be_known(tmp_path: Path) -> None:
@@ -69,13 +69,13 @@ def test_findings_that_are_named_must_be_known(tmp_path: Path) -> None:
         "nodule/mass": ("Nodule", "Mass"),
     }
     assert is_finding("pleural_effusion") and not is_finding("vindr14")
-    for labels, said in (
+    for labels, message in (
         (["Effusio"], "NIH does not know of Effusio; did you mean 'Effusion'?"),
         (["Effusion", "Effusion"], "different findings"),
         ([], "different findings"),
         ("nih15", r"unknown label set 'nih15' \(there are: vindr14"),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             choose(labels, NIH, "NIH")
     with pytest.raises(UsageError, match="knows none of"):
         choose("nih14", ("COPD",), "this")
@@ -83,7 +83,7 @@ def test_findings_that_are_named_must_be_known(tmp_path: Path) -> None:
 
 def test_a_finding_may_be_part_of_several() -> None:
     sources = {"Opacity": ("Infiltration", "Consolidation"), "Infiltration": ("Infiltration",), "Hernia": ()}
-    assert wanted_of(sources) == {"Infiltration": ["Opacity", "Infiltration"], "Consolidation": ["Opacity"]}
+    assert labels_by_part(sources) == {"Infiltration": ["Opacity", "Infiltration"], "Consolidation": ["Opacity"]}
 
 
 def test_a_file_says_what_findings_are_made_of(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_a_file_says_what_findings_are_made_of(tmp_path: Path) -> None:
         "Big heart": ("Cardiomegaly",),
         "None": (),
     }
-    for content, said in (
+    for content, message in (
         ('[labels]\nOpacity = ["Opacity"]\n', "takes Opacity, which NIH does not have"),
         ("[labels]\n", "no file of labels"),
         ('[labels]\nOpacity = "Edema"\n', "no file of labels"),
@@ -105,7 +105,7 @@ def test_a_file_says_what_findings_are_made_of(tmp_path: Path) -> None:
         ("[labels", "cannot be read as TOML"),
     ):
         path.write_text(content)
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             choose(str(path), NIH, "NIH")
     with pytest.raises(UsageError, match="does not exist"):
         choose(str(tmp_path / "gone.toml"), NIH, "NIH")

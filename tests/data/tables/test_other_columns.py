@@ -42,9 +42,9 @@ def test_a_column_in_another_notation_stops_or_is_counted(
     assert dataset.labels in (("Edema",), ("Edema", name))
     positive = np.array([cell.lower() in POSITIVE for cell in cells])
     films = int((positive & (dataset.abnormal < 0.5)).sum())
-    said = " ".join(dataset.provenance["warnings"])
+    warnings = " ".join(dataset.provenance["warnings"])
     answers = all(cell.lower() in (*POSITIVE, *NEGATIVE, "") for cell in cells)
-    assert not (films and answers) or (f"{films} films count as normal" in said and name in said)
+    assert not (films and answers) or (f"{films} films count as normal" in warnings and name in warnings)
 
 
 @pytest.mark.parametrize("words", NOTATIONS)
@@ -54,8 +54,8 @@ def test_it_stops_unless_the_column_is_left_out_and_is_named_beside_a_stated_abn
         opened(columns)
     assert opened(columns, ignore=["Pneumonie"]).labels == ("Edema",)
     if words in (("95%", "2%"), ("95", "2"), ("severe", "none"), ("3", "0"), ("●", "○")):
-        (said,) = opened({**columns, "abnormal": EDEMA}).provenance["warnings"]
-        assert "'Pneumonie'" in said and all(word in said for word in words)
+        (warning,) = opened({**columns, "abnormal": EDEMA}).provenance["warnings"]
+        assert "'Pneumonie'" in warning and all(word in warning for word in words)
 
 
 @settings(deadline=None, max_examples=40)
@@ -72,9 +72,9 @@ def test_an_odd_cell_does_not_switch_the_count_off(
     cells[row + 2] = odd
     dataset = opened({"Edema": EDEMA, "Nodule": cells}, **option)
     films = sum(cell in ("1", "yes") and EDEMA[row] == "0" for row, cell in enumerate(cells))
-    said = dataset.provenance["warnings"]
-    assert f"{films} films count as normal" in said[0] and "Nodule" in said[0]
-    assert f"line {row + 4} 'Nodule' '{odd}'" in said[1]
+    warnings = dataset.provenance["warnings"]
+    assert f"{films} films count as normal" in warnings[0] and "Nodule" in warnings[0]
+    assert f"line {row + 4} 'Nodule' '{odd}'" in warnings[1]
 
 
 def test_percents_grades_and_diagnoses_of_many_values_are_named() -> None:

@@ -105,6 +105,6 @@ def test_remarks_are_told_from_the_finding(finding: str, remark: str) -> None:
 
 @given(names=st.lists(st.sampled_from(FINDINGS), min_size=1, max_size=3), join=st.sampled_from([" ", "\\", " plus "]))
 def test_a_name_is_taken_apart_into_findings(names: list[str], join: str) -> None:
-    known = {signs(name) for name in FINDINGS}
-    assert parts_of(join.join(names), known)
-    assert parts_of(join.join([*names, "zebra"]), known) == []
+    known_signs = {signs(name) for name in FINDINGS}
+    assert parts_of(join.join(names), known_signs)
+    assert parts_of(join.join([*names, "zebra"]), known_signs) == []

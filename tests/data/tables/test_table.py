@@ -82,17 +82,19 @@ def test_a_column_that_holds_some_labels_is_left_out_with_a_warning(labels: int,
     if empty:
         columns["Mass"] = [""] * 24
     dataset = opened(columns)
-    said = " ".join(dataset.provenance["warnings"])
-    assert dataset.labels == ("Edema",) and "Score" in said and "Age" not in said and ("Mass" in said) == empty
+    warnings = " ".join(dataset.provenance["warnings"])
+    assert (
+        dataset.labels == ("Edema",) and "Score" in warnings and "Age" not in warnings and ("Mass" in warnings) == empty
+    )
     chosen = " ".join(opened(columns, labels=["Edema"]).provenance["warnings"])
     assert "Score" in chosen
 
 
 def test_columns_that_may_be_no_findings_or_twice_the_same_are_named() -> None:
     columns = {"Edema": ["0", "1"] * 12, "edema_": ["0", "1"] * 12, "Exposure": ["0.3", "0.7"] * 12}
-    said = opened(columns).provenance["warnings"]
-    assert any("--ignore Exposure" in warning for warning in said)
-    assert any("Edema" in warning and "edema_" in warning for warning in said)
+    warnings = opened(columns).provenance["warnings"]
+    assert any("--ignore Exposure" in warning for warning in warnings)
+    assert any("Edema" in warning and "edema_" in warning for warning in warnings)
 
 
 @settings(deadline=None, max_examples=40)
@@ -105,8 +107,8 @@ def test_films_that_are_called_normal_and_have_a_finding_are_counted(rows: list[
         if opposite:
             other = {"0": "1", "1": "0", "": ""}
             columns = {"Edema": columns["Edema"], "No Finding": [other[cell] for cell in columns["abnormal"]]}
-        said = [text for text in opened(columns).provenance["warnings"] if "called normal" in text]
-        assert len(said) == bool(films) and all(f": {films} " in text and "Edema" in text for text in said)
+        warnings = [text for text in opened(columns).provenance["warnings"] if "called normal" in text]
+        assert len(warnings) == bool(films) and all(f": {films} " in text and "Edema" in text for text in warnings)
 
 
 def test_support_devices_are_no_contradiction_and_adapters_say_the_others(tmp_path: Path) -> None:

@@ -295,17 +295,17 @@ def test_a_part_of_the_memory_can_be_copied(buffers: Buffers) -> None:
 @pytest.mark.parametrize("kind", ["cuda-python", "torch"])
 def test_a_captured_graph_does_its_work_again_with_new_numbers(kind: str, gpu: Gpu) -> None:
     buffers = KINDS[kind](gpu)
-    seen: list[float] = []
+    values: list[float] = []
     with buffers.active():
         host = buffers.pinned((1,), np.float32)
-        replay = buffers.capture(lambda: gpu.enqueue(lambda: seen.append(float(host[0]))))
-        assert replay is not None and not seen
+        replay = buffers.capture(lambda: gpu.enqueue(lambda: values.append(float(host[0]))))
+        assert replay is not None and not values
         for value in (1, 2):
             host[:] = value
             replay.run()
             buffers.synchronise()
         replay.free()
-    assert seen == [1, 2] and gpu.graphs == 0
+    assert values == [1, 2] and gpu.graphs == 0
 
 
 @pytest.mark.parametrize("kind", ["cuda-python", "torch"])
@@ -372,16 +372,16 @@ def test_closing_goes_on_after_a_fault(gpu: Gpu) -> None:
 @pytest.fixture
 def libraries(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Name of a module -> what importing it gives or raises; all others are not there."""
-    found: dict[str, Any] = {}
+    modules: dict[str, Any] = {}
 
     def import_module(name: str) -> Any:
-        value = found.get(name, ModuleNotFoundError(f"No module named {name!r}", name=name))
+        value = modules.get(name, ModuleNotFoundError(f"No module named {name!r}", name=name))
         if isinstance(value, Exception):
             raise value
         return value
 
     monkeypatch.setattr(module, "importlib", SimpleNamespace(import_module=import_module))
-    return found
+    return modules
 
 
 def test_cuda_python_which_has_graphs_comes_before_pycuda_before_torch(libraries: dict[str, Any], gpu: Gpu) -> None:
@@ -442,8 +442,8 @@ def test_the_driver_is_asked_for_the_gpu(monkeypatch: pytest.MonkeyPatch) -> Non
             return 0
 
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(0))
-    found = find_gpu()
-    assert found is not None and (found.name, found.capability) == ("Orin", "8.7")
+    device = find_gpu()
+    assert device is not None and (device.name, device.capability) == ("Orin", "8.7")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(100))
     assert find_gpu() is None
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError("no libcuda")))

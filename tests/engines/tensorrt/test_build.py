@@ -403,8 +403,8 @@ def test_memory_that_runs_out_names_the_limit_to_lower(
 def test_a_build_that_fails_otherwise_quotes_tensorrt(fake: Fake, bundle: Bundle) -> None:
     fake.fails.add("build")
     fake.says = "Could not find any implementation for node /blocks.3/fc1"
-    said = failure(bundle)
-    assert "Could not find any implementation for node /blocks.3/fc1" in said and "--memory" not in said
+    message = failure(bundle)
+    assert "Could not find any implementation for node /blocks.3/fc1" in message and "--memory" not in message
 
 
 def test_no_gpu(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,7 +495,7 @@ def test_what_cannot_be_verified_is_no_success(
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (("--precision", "fp8"), 2, "--precision fp8: give one of fp32, fp16, int8"),
         (("--precision", "int8"), 4, "has no int8 model"),
@@ -505,10 +505,10 @@ def test_what_cannot_be_verified_is_no_success(
     ],
 )
 def test_what_the_command_refuses(
-    fake: Fake, bundle: Bundle, tmp_path: Path, args: tuple[str, ...], code: int, said: str
+    fake: Fake, bundle: Bundle, tmp_path: Path, args: tuple[str, ...], code: int, message: str
 ) -> None:
     typed = edgecxr("build", bundle.path, *args, runs=tmp_path / "runs")
-    assert typed.code == code and said in typed.error
+    assert typed.code == code and message in typed.error
 
 
 # ---- TensorRT-RTX itself

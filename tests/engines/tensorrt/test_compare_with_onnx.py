@@ -114,8 +114,8 @@ def test_an_engine_that_answers_wrongly_is_not_written(
     fake: Fake, bundle: Bundle, wrong: Callable[[Arrays], None], named: str
 ) -> None:
     fake.wrong = wrong
-    said = refused(bundle)
-    assert named in said and str(bundle.artefact()) in said
+    message = refused(bundle)
+    assert named in message and str(bundle.artefact()) in message
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
@@ -165,8 +165,8 @@ def test_lower_precisions_may_differ_by_a_multiple_of_what_the_file_loses(
     assert "abnormal" in refused(bundle, precision)
     fake.wrong = off(0.98 * most)
     path = build_engine(bundle, precision)
-    (found,) = EngineRecord.read(path.with_suffix(".json"))[0].verified.values()
-    assert found["worst"]["output"] == "abnormal" and found["max_logit_difference"] == pytest.approx(
+    (comparison,) = EngineRecord.read(path.with_suffix(".json"))[0].verified.values()
+    assert comparison["worst"]["output"] == "abnormal" and comparison["max_logit_difference"] == pytest.approx(
         0.98 * most, rel=0.01
     )
 
@@ -262,19 +262,19 @@ def test_verify_finds_the_same_numbers_and_keeps_them(fake: Fake, bundle: Bundle
     packed = tmp_path / "films.npz"
     np.savez(packed, images=np.random.default_rng(0).integers(0, 256, (5, 224, 224), dtype=np.uint8))
     path = build_engine(bundle, "fp32")
-    found = verify_engine(bundle, "fp32", packed)
-    assert set(found) == {"synthetic films, model.onnx", "films.npz, model.onnx"}
-    assert found["films.npz, model.onnx"]["images"] == 5
-    assert all(0 <= differences["max_logit_difference"] < 1e-5 for differences in found.values())
-    assert json.loads(path.with_suffix(".json").read_text())["verified"] == found
+    comparisons = verify_engine(bundle, "fp32", packed)
+    assert set(comparisons) == {"synthetic films, model.onnx", "films.npz, model.onnx"}
+    assert comparisons["films.npz, model.onnx"]["images"] == 5
+    assert all(0 <= differences["max_logit_difference"] < 1e-5 for differences in comparisons.values())
+    assert json.loads(path.with_suffix(".json").read_text())["verified"] == comparisons
 
 
 def test_verify_says_what_the_lower_precision_costs(fake: Fake, tmp_path: Path) -> None:
     bundle = rounded(tmp_path, two=2.5)
     build_engine(bundle, "fp16")
-    found = verify_engine(bundle, "fp16")
-    assert found["synthetic films, model.fp16.onnx"]["max_logit_difference"] < 1e-5
-    assert found["synthetic films, model.onnx"]["max_logit_difference"] == pytest.approx(0.5, abs=1e-4)
+    comparisons = verify_engine(bundle, "fp16")
+    assert comparisons["synthetic films, model.fp16.onnx"]["max_logit_difference"] < 1e-5
+    assert comparisons["synthetic films, model.onnx"]["max_logit_difference"] == pytest.approx(0.5, abs=1e-4)
 
 
 def test_verify_closes_what_it_opens(fake: Fake, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,8 +57,8 @@ def opened(bundle: Bundle, batches: tuple[int, int, int] = (1, 2, 4), graphs: bo
     return TensorRTBackend(bundle.artefact(), graphs=graphs)
 
 
-def assert_as_onnxruntime(backend: TensorRTBackend, bundle: Bundle, given: np.ndarray) -> None:
-    ours, theirs = backend.run(given), OnnxRuntimeBackend(bundle.artefact()).run(given)
+def assert_as_onnxruntime(backend: TensorRTBackend, bundle: Bundle, images: np.ndarray) -> None:
+    ours, theirs = backend.run(images), OnnxRuntimeBackend(bundle.artefact()).run(images)
     for name in ("findings", "abnormal", "attention", "features"):
         mine, other = getattr(ours, name), getattr(theirs, name)
         assert mine.shape == other.shape and mine.dtype == np.float32, name
@@ -93,8 +93,8 @@ def test_fewer_images_than_the_smallest_batch_are_filled_up(fake: Fake, bundle: 
     backend = opened(bundle, (3, 3, 4))
     backend.run(images(3))
     assert_as_onnxruntime(backend, bundle, images(1))
-    seen = np.frombuffer(next(iter(fake.memory.values())), np.float32).reshape(4, -1)
-    assert seen[0].any() and not seen[1:3].any()
+    batch = np.frombuffer(next(iter(fake.memory.values())), np.float32).reshape(4, -1)
+    assert batch[0].any() and not batch[1:3].any()
     assert fake.named("execute")[-1] == [3]
 
 
@@ -217,7 +217,7 @@ def test_threads_share_a_backend(fake: Fake, bundle: Bundle, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("images", "message"),
     [
         (images(1).astype(np.float64), "not float64 of shape"),
         (images(1)[:, :, :14], "takes float32 images of shape"),
@@ -226,9 +226,9 @@ def test_threads_share_a_backend(fake: Fake, bundle: Bundle, monkeypatch: pytest
         (np.full((1, 1, 28, 28), np.nan, np.float32), r"takes pixels in \[0, 1\]"),
     ],
 )
-def test_images_that_do_not_fit_are_refused(fake: Fake, bundle: Bundle, given: np.ndarray, said: str) -> None:
-    with pytest.raises(ModelError, match=said):
-        opened(bundle).run(given)
+def test_images_that_do_not_fit_are_refused(fake: Fake, bundle: Bundle, images: np.ndarray, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        opened(bundle).run(images)
 
 
 # ---- an engine that must not be loaded
@@ -246,13 +246,13 @@ def refused(bundle: Bundle) -> str:
 def test_an_engine_that_was_never_compared(fake: Fake, bundle: Bundle) -> None:
     path = build_engine(bundle, "fp32").with_suffix(".json")
     record, _ = EngineRecord.read(path)
-    seen = record.verified.copy()
+    comparisons = record.verified.copy()
     for verified in ({}, {"noise, model.onnx": {"images": 64, "max_logit_difference": 0.0}}):  # of before
         dataclasses.replace(record, verified=verified).write(path)
         fake.calls.clear()
         assert "has not been compared" in refused(bundle) and not fake.named("deserialize")
     build_engine(bundle, "fp32")  # built again, since it could not be used
-    assert EngineRecord.read(path)[0].verified == seen
+    assert EngineRecord.read(path)[0].verified == comparisons
 
 
 def test_no_engine_yet(fake: Fake, bundle: Bundle) -> None:
@@ -262,9 +262,9 @@ def test_no_engine_yet(fake: Fake, bundle: Bundle) -> None:
 def test_the_engine_of_another_gpu(fake: Fake, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     build_engine(bundle, "fp32")
     monkeypatch.setattr(library, "find_gpu", lambda: Gpu("Tesla V100", "7.0"))
-    said = refused(bundle)
-    assert "was built for Orin (compute capability 8.7)" in said
-    assert "here is Tesla V100 (compute capability 7.0)" in said
+    message = refused(bundle)
+    assert "was built for Orin (compute capability 8.7)" in message
+    assert "here is Tesla V100 (compute capability 7.0)" in message
 
 
 def test_the_engine_of_another_tensorrt(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -385,22 +385,22 @@ def test_tensorrt_comes_before_tensorrt_rtx(nothing_installed: Path) -> None:
     assert library.load_tensorrt("x").name == "tensorrt_rtx"
     library._library.cache_clear()
     module(nothing_installed, "tensorrt", "10.3")
-    found = library.load_tensorrt("x")
-    assert (found.name, found.version) == ("tensorrt", "10.3")
+    loaded = library.load_tensorrt("x")
+    assert (loaded.name, loaded.version) == ("tensorrt", "10.3")
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         (None, r"build needs tensorrt, which is not installed: .*pip install"),
         ("raise OSError('libnvinfer.so.10: cannot open shared object')", r"does not load \(libnvinfer.so.10"),
         ("import tensorrt_libs_gone", r"does not load \(No module named 'tensorrt_libs_gone'"),
     ],
 )
-def test_no_tensorrt_exits_with_5(nothing_installed: Path, source: str | None, said: str) -> None:
+def test_no_tensorrt_exits_with_5(nothing_installed: Path, source: str | None, message: str) -> None:
     if source is not None:
         (nothing_installed / "tensorrt.py").write_text(source)
-    with pytest.raises(MissingPackage, match=said) as caught:
+    with pytest.raises(MissingPackage, match=message) as caught:
         library.load_tensorrt("edgecxr build")
     assert isinstance(caught.value, EdgeCxrError) and caught.value.exit_code == 5
 

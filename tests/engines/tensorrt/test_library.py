@@ -57,9 +57,9 @@ def with_empty_libraries(library: Path, folder: Path) -> Path:
     folder.mkdir()
     symbols = subprocess.run(["nm", "-D", "--undefined-only", library], capture_output=True, text=True, check=True)
     # What the C and C++ libraries bring has a version after an @; Python brings its own.
-    wanted = [name for name in re.findall(r" U (\w+)$", symbols.stdout, re.M) if not re.match("_?Py", name)]
+    names = [name for name in re.findall(r" U (\w+)$", symbols.stdout, re.M) if not re.match("_?Py", name)]
     source = folder / "empty.c"
-    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in wanted))
+    source.write_text("".join(f"void *{name}(void) {{ return 0; }}\n" for name in names))
     needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
     for name in re.findall(r"\[(libnv\w+\.so\.\d+)\]", needed):
         subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / name, source, f"-Wl,-soname,{name}"], check=True)
@@ -72,7 +72,7 @@ def names_in(module: str, site: Path, libraries: Path | None = None) -> dict[str
         [sys.executable, "-c", LIST, module], env=environment, capture_output=True, text=True, timeout=120
     )
     assert listed.returncode == 0, listed.stderr
-    return {name: set(found) for name, found in json.loads(listed.stdout).items()}
+    return {name: set(names) for name, names in json.loads(listed.stdout).items()}
 
 
 def used_with(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:

@@ -221,7 +221,7 @@ def test_progressive_streams_without_their_last_scans_are_refused(
     (image.convert("RGB") if colour else image).save(stream, "JPEG", quality=quality, progressive=True, **options)
     whole = stream.getvalue()
     assert jpeg.fault(whole) is None
-    scans = [found.start() for found in re.finditer(rb"\xff\xda", whole)]
+    scans = [marker.start() for marker in re.finditer(rb"\xff\xda", whole)]
     assert len(scans) > 3
     for place in scans[1:]:
         assert "scans are missing" in str(jpeg.fault(whole[:place] + b"\xff\xd9"))

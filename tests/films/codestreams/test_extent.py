@@ -69,8 +69,8 @@ def test_rows_and_columns_that_are_too_small_are_malformed(
         with pytest.raises(InputError, match="bytes of pixels"):
             read_radiograph(path)  # of a length, and so their headers would count as pixels
         undefined(path)
-    found = read_radiograph(path)
-    assert found.shape == (rows, columns) and not any("bytes more" in warning for warning in found.warnings)
+    radiograph = read_radiograph(path)
+    assert radiograph.shape == (rows, columns) and not any("bytes more" in warning for warning in radiograph.warnings)
     dataset.Rows, dataset.Columns = rows - less[0], columns - less[1]
     write(dataset, folder)
     if items:
@@ -157,9 +157,9 @@ def test_a_second_frame_that_is_not_stated_is_told(tmp_path: Path, syntax: str, 
         dataset.NumberOfFrames = frames
         dataset.PixelData = encapsulate([stream, stream], has_bot=False)
         dataset["PixelData"].is_undefined_length = True
-        found = read_radiograph(write(dataset, tmp_path))
-        assert np.array_equal(found.pixels, expected.pixels)
-        assert any("more frames" in warning for warning in found.warnings)
+        radiograph = read_radiograph(write(dataset, tmp_path))
+        assert np.array_equal(radiograph.pixels, expected.pixels)
+        assert any("more frames" in warning for warning in radiograph.warnings)
 
 
 @MANY
@@ -186,5 +186,7 @@ def test_zeros_after_the_film_are_filler_and_told(
         with pytest.raises(InputError, match="bytes of pixels"):
             read_radiograph(path)
     else:
-        found = read_radiograph(path)
-        assert found.shape == (rows, columns) and any(f"{2 * count} bytes more" in text for text in found.warnings)
+        radiograph = read_radiograph(path)
+        assert radiograph.shape == (rows, columns) and any(
+            f"{2 * count} bytes more" in text for text in radiograph.warnings
+        )

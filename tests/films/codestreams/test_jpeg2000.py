@@ -60,15 +60,15 @@ def stream_of(path: Path) -> bytes:
 
 
 def assert_alike(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = read_radiograph(path)
+    radiograph = read_radiograph(path)
     monkeypatch.setattr(jpeg2000, "LEAST", 10**6)
     whole = read_radiograph(path)
     monkeypatch.undo()
     rows, columns = whole.pixels.shape
-    assert found.pixels.shape == (rows // 2, columns // 2) and found.shape == whole.shape == (rows, columns)
-    assert found.warnings == whole.warnings
+    assert radiograph.pixels.shape == (rows // 2, columns // 2) and radiograph.shape == whole.shape == (rows, columns)
+    assert radiograph.warnings == whole.warnings
     for size, limits in ALIKE.items():
-        apart = np.abs(to_base(found.pixels, size).astype(int) - to_base(whole.pixels, size))
+        apart = np.abs(to_base(radiograph.pixels, size).astype(int) - to_base(whole.pixels, size))
         measured = apart.mean(), np.quantile(apart, 0.999), apart.max()
         assert np.less_equal(measured, limits).all() and apart.any(), (size, measured)
 
@@ -126,19 +126,19 @@ def test_a_film_full_of_marks_differs_by_what_is_promised(tmp_path: Path, monkey
         height, width = random.integers(9, 80, 2)
         pixels[row : row + height, column : column + width] = random.choice([0, 4095])
     path = j2k(tmp_path, pixels)
-    found = read_radiograph(path).pixels
+    halves = read_radiograph(path).pixels
     monkeypatch.setattr(jpeg2000, "LEAST", 10**6)
     whole = read_radiograph(path).pixels
     for size, (*_, most) in ALIKE.items():
-        apart = np.abs(to_base(found, size).astype(int) - to_base(whole, size))
+        apart = np.abs(to_base(halves, size).astype(int) - to_base(whole, size))
         assert 8 < apart.max() <= most
 
 
 def test_padding_is_left_to_the_full_decoder(tmp_path: Path) -> None:
     pixels = stored(1800, 1800)
     pixels[:300] = 4095
-    found = read_radiograph(j2k(tmp_path, pixels, PixelPaddingValue=4095))
-    assert found.pixels.shape == (1800, 1800) and (found.pixels[:300] == 0).all()
+    radiograph = read_radiograph(j2k(tmp_path, pixels, PixelPaddingValue=4095))
+    assert radiograph.pixels.shape == (1800, 1800) and (radiograph.pixels[:300] == 0).all()
 
 
 @pytest.mark.parametrize("rows", [1792, 1795])
@@ -159,9 +159,9 @@ def test_values_are_those_of_the_film(tmp_path: Path) -> None:
     pixels[:, 900:] = 617
     dataset = film(pixels, BitsStored=12)
     dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
-    found = halved(get_frame(dataset.PixelData, 0, number_of_frames=1), 1800, 1800)
-    assert found is not None and found.dtype == np.uint16
-    assert (found[:, :440] == 1234).all() and (found[:, 460:] == 617).all()
+    values = halved(get_frame(dataset.PixelData, 0, number_of_frames=1), 1800, 1800)
+    assert values is not None and values.dtype == np.uint16
+    assert (values[:, :440] == 1234).all() and (values[:, 460:] == 617).all()
 
 
 def test_a_film_in_many_fragments_is_put_together(large: Path, tmp_path: Path) -> None:

@@ -46,11 +46,11 @@ def test_rows_of_one_value_are_told_from_a_share_on(
         frame
     ]
     part[: rows - count] = border
-    found = tail(np.stack([pixels] * 3, -1) if colour else pixels)
+    cut_off = tail(np.stack([pixels] * 3, -1) if colour else pixels)
     share = FRAMED if frame and not other else LEAST
     if frame in ("left", "right") and other:
         share = LEAST
-    assert (found is not None) == (count >= rows * share and count > 0)
+    assert (cut_off is not None) == (count >= rows * share and count > 0)
 
 
 @QUICK
@@ -75,9 +75,9 @@ def test_a_film_that_is_cut_off_is_told_unless_its_file_says_why(
     dataset = film(pixels << 4 if high else pixels, **elements, **({"HighBit": 15} if high else {}))
     if packed:
         dataset.compress(RLELossless, generate_instance_uid=False, encoding_plugin="pydicom")
-    found = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
+    radiograph = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
     zeros = stated == "padding" and value == 0 and rows < 80  # nothing tells such padding from a film that is cut off
-    assert cut(found) == (stated in ("no", "other padding") or zeros)
+    assert cut(radiograph) == (stated in ("no", "other padding") or zeros)
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "P", "LA"])

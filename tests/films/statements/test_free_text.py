@@ -240,8 +240,8 @@ def test_a_code_counts_however_it_is_written(sequence: str, value: str, reason: 
 def test_the_meaning_of_an_unknown_code_counts_as_words_do(sequence: str, other: str, chest: str, scheme: str) -> None:
     item = statement(CodeValue="9712", CodingSchemeDesignator=scheme, CodeMeaning=other)
     assert reasons(statement(**{sequence: [item]})) == ["body-part"]
-    for said in ({"BodyPartExamined": "CHEST"}, {"SeriesDescription": chest}):
-        assert reasons(statement(**{sequence: [item]}, **said)) == []
+    for elements in ({"BodyPartExamined": "CHEST"}, {"SeriesDescription": chest}):
+        assert reasons(statement(**{sequence: [item]}, **elements)) == []
 
 
 PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"

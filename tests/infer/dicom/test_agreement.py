@@ -21,7 +21,7 @@ from pydicom.tag import Tag
 
 from edgecxr.films.header import NOT_REPEATED, read_header
 from edgecxr.infer.predictor import Predictor
-from edgecxr.infer.run import Asked, infer_paths, readers_for
+from edgecxr.infer.run import InferOptions, infer_paths, readers_for
 from tests.films.dicom_files import film, write
 from tests.tiny_bundle import tiny_bundle
 
@@ -73,9 +73,9 @@ def source(folder: Path, declared: str | None, values: dict[str, bytes], study: 
 
 
 def results(predictor: Predictor, path: Path, folder: Path) -> list[Path]:
-    asked = Asked(as_json=True, dicom=folder)
-    with readers_for(asked, 1) as readers:
-        infer_paths(predictor, readers, [path], asked)
+    options = InferOptions(as_json=True, dicom=folder)
+    with readers_for(options, 1) as readers:
+        infer_paths(predictor, readers, [path], options)
     return sorted(folder.glob("*.dcm"))
 
 
@@ -87,15 +87,15 @@ def ended(tool: str, path: Path) -> subprocess.CompletedProcess[bytes]:
 
 def by_dcmtk(path: Path) -> dict[str, str]:
     """Return what DCMTK reads, by keyword; "" if absent, or if DCMTK cannot convert the file's text."""
-    said = ended("dcm2json", path)
+    dump = ended("dcm2json", path)
     try:
-        read = json.loads(said.stdout)
+        read = json.loads(dump.stdout)
     except ValueError:
         return {}
     values = {}
     for keyword in (*REPEATED, "StudyInstanceUID"):
-        found = read.get(f"{tag_for_keyword(keyword):08X}", {}).get("Value", [""])
-        parts = [part.get("Alphabetic", "") if isinstance(part, dict) else part for part in found if part is not None]
+        texts = read.get(f"{tag_for_keyword(keyword):08X}", {}).get("Value", [""])
+        parts = [part.get("Alphabetic", "") if isinstance(part, dict) else part for part in texts if part is not None]
         values[keyword] = "\\".join(parts)
     return values
 
@@ -104,16 +104,16 @@ def agree(predictor: Predictor, folder: Path, declared: str | None, values: dict
     path = source(folder, declared, values)
     header = read_header(path, "patient")
     lost = header[NOT_REPEATED].split()
-    made = results(predictor, path, folder / "results")
+    files = results(predictor, path, folder / "results")
     if {"PatientID", "IssuerOfPatientID"} & set(lost):
-        assert made == []
+        assert files == []
         return
-    assert len(made) == 2
+    assert len(files) == 2
     plain = all(value.isascii() for value in values.values())
     if plain or (declared and declared != "ISO_IR 999"):
         assert lost == []
     by_others = by_dcmtk(path)
-    for result in made:
+    for result in files:
         read = by_dcmtk(result)
         assert read["StudyInstanceUID"] == "1.2.826.9.1"
         for keyword in REPEATED:
@@ -140,21 +140,21 @@ def _place(keyword: str) -> bytes:
 
 @pytest.mark.filterwarnings("ignore")
 @settings(deadline=None, max_examples=5, suppress_health_check=list(HealthCheck))
-@given(found=identified())
+@given(film_values=identified())
 def test_dcmtk_and_dciodvfy_read_the_film_s_identifiers_in_its_results(
-    predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, found: tuple[str | None, dict[str, bytes]]
+    predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, film_values: tuple[str | None, dict[str, bytes]]
 ) -> None:
-    agree(predictor, tmp_path_factory.mktemp("film"), *found)
+    agree(predictor, tmp_path_factory.mktemp("film"), *film_values)
 
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
-@given(found=identified())
+@given(film_values=identified())
 def test_they_do_so_of_many_films(
-    predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, found: tuple[str | None, dict[str, bytes]]
+    predictor: Predictor, tmp_path_factory: pytest.TempPathFactory, film_values: tuple[str | None, dict[str, bytes]]
 ) -> None:
-    agree(predictor, tmp_path_factory.mktemp("film"), *found)
+    agree(predictor, tmp_path_factory.mktemp("film"), *film_values)
 
 
 STORE = """
@@ -214,16 +214,16 @@ def test_orthanc_files_results_where_it_files_their_film(predictor: Predictor, t
         (tmp_path / name).mkdir()
         encoded = {keyword: value.encode(ENCODINGS[declared]) for keyword, value in values.items()}
         path = source(tmp_path / name, declared, encoded, f"1.2.826.9.1.{number}")
-        made = results(predictor, path, tmp_path / name / "results")
-        assert len(made) == 2
-        paths += [path, *made]
+        files = results(predictor, path, tmp_path / name / "results")
+        assert len(files) == 2
+        paths += [path, *files]
         expected += [values] * 3
-    told = stored(tmp_path, paths)
-    for (tags, study), values in zip(told, expected, strict=True):
+    from_orthanc = stored(tmp_path, paths)
+    for (tags, study), values in zip(from_orthanc, expected, strict=True):
         assert {keyword: tags.get(keyword, "") for keyword in values} == values
         assert study["MainDicomTags"].get("AccessionNumber", "") == values["AccessionNumber"]
-    for place in range(0, len(told), 3):
-        of_film, *of_results = [study for _, study in told[place : place + 3]]
+    for place in range(0, len(from_orthanc), 3):
+        of_film, *of_results = [study for _, study in from_orthanc[place : place + 3]]
         for study in of_results:
             assert (study["ID"], study["ParentPatient"]) == (of_film["ID"], of_film["ParentPatient"])
 
@@ -240,10 +240,14 @@ def case(name: str) -> Path:
 
 @pytest.mark.corpus
 def test_one_uid_of_three_films_gives_results_with_uids_of_their_own(predictor: Predictor, tmp_path: Path) -> None:
-    made = [dcmread(path) for n in ("uid_a", "uid_b_window", "uid_d_study") for path in
+    datasets = [dcmread(path) for n in ("uid_a", "uid_b_window", "uid_d_study") for path in
             results(predictor, case(n), tmp_path / n)]  # fmt: skip
-    assert len({str(one.SOPInstanceUID) for one in made}) == len({str(one.SeriesInstanceUID) for one in made}) == 6
-    assert [one.StudyInstanceUID for one in made] == [
+    assert (
+        len({str(each.SOPInstanceUID) for each in datasets})
+        == len({str(each.SeriesInstanceUID) for each in datasets})
+        == 6
+    )
+    assert [each.StudyInstanceUID for each in datasets] == [
         dcmread(case(n), stop_before_pixels=True).StudyInstanceUID
         for n in ("uid_a", "uid_b_window", "uid_d_study")
         for _ in range(2)
@@ -257,23 +261,23 @@ def test_the_other_rows_about_results(predictor: Predictor, tmp_path: Path) -> N
     pictures = [
         dcmread(path) for path in results(predictor, case("lossy"), tmp_path / "lossy") if path.name[:2] == "sc"
     ]
-    assert [{flag: one[flag].value for flag in flags} for one in pictures] == [{f: lossy[f].value for f in flags}]
+    assert [{flag: each[flag].value for flag in flags} for each in pictures] == [{f: lossy[f].value for f in flags}]
     zone = dcmread(case("issuer_tz"), stop_before_pixels=True)
     offset = int(zone.TimezoneOffsetFromUTC[:3]) * 3600 + int(zone.TimezoneOffsetFromUTC[3:]) * 60
     moment = time.gmtime(case("issuer_tz").stat().st_mtime + offset)
     for path in results(predictor, case("issuer_tz"), tmp_path / "zone"):
-        made = dcmread(path)
-        assert (made.TimezoneOffsetFromUTC, made.IssuerOfPatientID) == (
+        dataset = dcmread(path)
+        assert (dataset.TimezoneOffsetFromUTC, dataset.IssuerOfPatientID) == (
             zone.TimezoneOffsetFromUTC,
             zone.IssuerOfPatientID,
         )
-        assert (made.ContentDate, made.ContentTime) == (
+        assert (dataset.ContentDate, dataset.ContentTime) == (
             time.strftime("%Y%m%d", moment),
             time.strftime("%H%M%S", moment),
         )
-    made = results(predictor, case("private_sopclass"), tmp_path / "private")
-    assert [path.name[:2] for path in made] == ["sc", "sr"]
-    for path in made:
+    files = results(predictor, case("private_sopclass"), tmp_path / "private")
+    assert [path.name[:2] for path in files] == ["sc", "sr"]
+    for path in files:
         assert not [line for line in ended("dciodvfy", path).stderr.splitlines() if line.startswith(b"Error")]
     (picture,) = [
         dcmread(p) for p in results(predictor, case("pixel_aspect_2_1"), tmp_path / "a") if p.name[:2] == "sc"
@@ -283,9 +287,14 @@ def test_the_other_rows_about_results(predictor: Predictor, tmp_path: Path) -> N
 
 def test_results_are_series_of_their_own_with_a_description_and_a_time(predictor: Predictor, tmp_path: Path) -> None:
     path = source(tmp_path, None, {"PatientID": b"1"})
-    made = [dcmread(one) for one in results(predictor, path, tmp_path / "results")]
+    datasets = [dcmread(file) for file in results(predictor, path, tmp_path / "results")]
     moment = time.localtime(int(path.stat().st_mtime))
-    for one in made:
-        assert one.SeriesDescription and one.SeriesInstanceUID != "1.2.826.9.1.2" and one.SeriesNumber > 9000
-        assert (one.SeriesDate, one.SeriesTime) == (time.strftime("%Y%m%d", moment), time.strftime("%H%M%S", moment))
-    assert len({one.SeriesInstanceUID for one in made}) == len({one.SeriesNumber for one in made}) == 2
+    for dataset in datasets:
+        assert (
+            dataset.SeriesDescription and dataset.SeriesInstanceUID != "1.2.826.9.1.2" and dataset.SeriesNumber > 9000
+        )
+        assert (dataset.SeriesDate, dataset.SeriesTime) == (
+            time.strftime("%Y%m%d", moment),
+            time.strftime("%H%M%S", moment),
+        )
+    assert len({each.SeriesInstanceUID for each in datasets}) == len({each.SeriesNumber for each in datasets}) == 2

@@ -31,7 +31,7 @@ from edgecxr.infer.dicom import codes
 from edgecxr.infer.film_readers import Readers
 from edgecxr.infer.prediction import NOT_TESTED, Rejection
 from edgecxr.infer.predictor import PHANTOM_WARNING, Predictor
-from edgecxr.infer.run import Asked, infer_paths, readers_for
+from edgecxr.infer.run import InferOptions, infer_paths, readers_for
 from edgecxr.phantom.dicom_file import encode
 from edgecxr.phantom.film import render
 from edgecxr.vocabulary import WITHOUT_RESULT
@@ -75,13 +75,13 @@ def infer(
     predictor: Predictor, paths: list[Path], folder: Path, patient: bool = True, unfiled: int = 0
 ) -> list[Dataset]:
     """Infer from files, and return the reports and pictures in the folder, in the order of their names."""
-    asked = Asked(as_json=True, dicom=folder, patient=patient)
-    with readers_for(asked, len(paths)) as processes:
-        assert infer_paths(predictor, processes, paths, asked) == unfiled
+    options = InferOptions(as_json=True, dicom=folder, patient=patient)
+    with readers_for(options, len(paths)) as processes:
+        assert infer_paths(predictor, processes, paths, options) == unfiled
     return [dcmread(path) for path in sorted(folder.glob("*.dcm"))]
 
 
-def one(predictor: Predictor, path: Path, folder: Path, patient: bool = True) -> tuple[Dataset, Dataset]:
+def results_of(predictor: Predictor, path: Path, folder: Path, patient: bool = True) -> tuple[Dataset, Dataset]:
     picture, report = infer(predictor, [path], folder, patient)
     return report, picture
 
@@ -121,38 +121,38 @@ def groups(report: Dataset) -> list[Dataset]:
 def test_a_film_gets_a_report_and_a_picture_in_series_of_their_own_in_its_study(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report, picture = one(predictor, scan(tmp_path), tmp_path / "results")
+    report, picture = results_of(predictor, scan(tmp_path), tmp_path / "results")
     assert report.SOPClassUID.name == "Comprehensive 3D SR Storage" and report.Modality == "SR"
     assert picture.SOPClassUID.name == "Secondary Capture Image Storage" and picture.Modality == "OT"
-    for made in (report, picture):
-        assert made.StudyInstanceUID == UIDS["StudyInstanceUID"]
-        assert {keyword: str(made[keyword].value) for keyword in PATIENT} == PATIENT
-        assert "research use only" in made.SeriesDescription and len(made.SeriesDescription) <= 64
-        assert made.SOPInstanceUID.startswith("2.25.") and made.SOPInstanceUID in Path(made.filename).name
-    series = {made.SeriesInstanceUID for made in (report, picture)}
+    for result in (report, picture):
+        assert result.StudyInstanceUID == UIDS["StudyInstanceUID"]
+        assert {keyword: str(result[keyword].value) for keyword in PATIENT} == PATIENT
+        assert "research use only" in result.SeriesDescription and len(result.SeriesDescription) <= 64
+        assert result.SOPInstanceUID.startswith("2.25.") and result.SOPInstanceUID in Path(result.filename).name
+    series = {each.SeriesInstanceUID for each in (report, picture)}
     assert len(series | {UIDS["SeriesInstanceUID"]}) == 3
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("dicom: ") and report.filename in said and picture.filename in said
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dicom: ") and report.filename in line and picture.filename in line
 
 
 def test_the_report_says_each_finding_with_code_probability_threshold_and_decision(
     tmp_path: Path, predictor: Predictor
 ) -> None:
     path = scan(tmp_path)
-    report, _ = one(predictor, path, tmp_path / "results")
+    report, _ = results_of(predictor, path, tmp_path / "results")
     expected = predictor.predict(path)
-    whole, *found = groups(report)
-    assert [answer(group, "Finding") for group in found] == [
+    whole, *of_findings = groups(report)
+    assert [answer(group, "Finding") for group in of_findings] == [
         ("8186001", "SCT", "Cardiomegaly"),
         ("NODULE-OR-MASS", "99EDGECXR", "Nodule or mass"),
         ("60046008", "SCT", "Pleural effusion"),
     ]
-    for label, group in zip(LABELS, found, strict=True):
+    for label, group in zip(LABELS, of_findings, strict=True):
         assert number(group, "Probability") == pytest.approx(expected.findings[label], abs=1e-6)
         assert number(group, codes.THRESHOLD.value) == 0.5
         decision = ("10828004", "SCT", "Positive") if expected.decisions[label] else ("260385009", "SCT", "Negative")
         assert answer(group, "DECISION") == decision
-    assert [answer(group, "DECISION")[2] for group in found] == ["Positive", "Negative", "Negative"]
+    assert [answer(group, "DECISION")[2] for group in of_findings] == ["Positive", "Negative", "Negative"]
     assert answer(whole, "Finding")[:2] == ("ABNORMAL-FILM", "99EDGECXR")
     assert number(whole, "Probability") == pytest.approx(expected.abnormal, abs=1e-6)
     assert answer(whole, "Normality") == ("17621005", "SCT", "Normal") and answer(whole, "DECISION")[2] == "Negative"
@@ -160,7 +160,7 @@ def test_the_report_says_each_finding_with_code_probability_threshold_and_decisi
 
 def test_the_report_names_film_model_and_what_it_is_for(tmp_path: Path, predictor: Predictor) -> None:
     path = scan(tmp_path)
-    report, _ = one(predictor, path, tmp_path / "results")
+    report, _ = results_of(predictor, path, tmp_path / "results")
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
     assert triple(report.ConceptNameCodeSequence[0]) == ("126000", "DCM", "Imaging Measurement Report")
@@ -193,7 +193,7 @@ def test_the_picture_is_the_overlay_below_a_band(tmp_path: Path, predictor: Pred
     from edgecxr.infer.overlay import overlay, research_band
 
     path = scan(tmp_path)
-    _, picture = one(predictor, path, tmp_path / "results")
+    _, picture = results_of(predictor, path, tmp_path / "results")
     drawn = overlay(displayed(read_radiograph(path).pixels), predictor.predict(path))
     difference = np.abs(picture.pixel_array.astype(int) - np.asarray(research_band(drawn)))
     assert difference.mean() < 0.01
@@ -204,9 +204,9 @@ def test_the_picture_is_the_overlay_below_a_band(tmp_path: Path, predictor: Pred
     assert reference.ReferencedSOPInstanceUID == UIDS["SOPInstanceUID"]
     # The caption names nobody; of the film itself only its file can tell.
     assert "BurnedInAnnotation" not in picture
-    for said in ("YES", "NO"):
-        marked = one(predictor, scan(tmp_path, BurnedInAnnotation=said), tmp_path / said)[1]
-        assert marked.BurnedInAnnotation == said
+    for burned_in in ("YES", "NO"):
+        marked = results_of(predictor, scan(tmp_path, BurnedInAnnotation=burned_in), tmp_path / burned_in)[1]
+        assert marked.BurnedInAnnotation == burned_in
 
 
 def test_a_second_run_replaces_what_the_first_wrote(tmp_path: Path, predictor: Predictor) -> None:
@@ -214,8 +214,8 @@ def test_a_second_run_replaces_what_the_first_wrote(tmp_path: Path, predictor: P
     first = infer(predictor, [path], folder)
     again = infer(predictor, [path], folder)
     for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "filename"):
-        assert [getattr(made, keyword) for made in first] == [getattr(made, keyword) for made in again]
-    items_of = [[str(group) for group in groups(made)] for made in (first[1], again[1])]
+        assert [getattr(each, keyword) for each in first] == [getattr(each, keyword) for each in again]
+    items_of = [[str(group) for group in groups(each)] for each in (first[1], again[1])]
     assert items_of[0] == items_of[1] and len(list(folder.iterdir())) == 2
 
 
@@ -223,16 +223,16 @@ def test_another_film_model_or_operating_point_makes_other_objects(tmp_path: Pat
     points = {rule: dict.fromkeys((*LABELS, "abnormal"), 0.5) for rule in ("youden", "sensitivity90")}
     other = Predictor(tiny_bundle(tmp_path / "points", operating_points=points), operating_point="sensitivity90")
     larger = Predictor(tiny_bundle(tmp_path / "larger", size=56))
-    made = infer(predictor, [scan(tmp_path), scan(tmp_path, "b.dcm", SOPInstanceUID="1.2.826.9.4")], tmp_path / "1")
-    made += infer(other, [scan(tmp_path)], tmp_path / "2") + infer(larger, [scan(tmp_path)], tmp_path / "3")
+    results = infer(predictor, [scan(tmp_path), scan(tmp_path, "b.dcm", SOPInstanceUID="1.2.826.9.4")], tmp_path / "1")
+    results += infer(other, [scan(tmp_path)], tmp_path / "2") + infer(larger, [scan(tmp_path)], tmp_path / "3")
     lower = {"youden": dict.fromkeys((*LABELS, "abnormal"), 0.4)}
     again = Predictor(tiny_bundle(tmp_path / "again", operating_points=lower))
-    made += infer(again, [scan(tmp_path)], tmp_path / "4")
-    made += infer(predictor, [scan(tmp_path, BurnedInAnnotation="NO")], tmp_path / "5", patient=False)
-    assert len({one.SOPInstanceUID for one in made} | {one.SeriesInstanceUID for one in made}) == 24
-    reports = [one for one in made if one.Modality == "SR"]
-    observers = {str(item.UID) for one in reports for item in items(one, "Device Observer UID")}
-    assert len(observers) == len({one.ManufacturerModelName for one in reports}) + 1, "one for each model file"
+    results += infer(again, [scan(tmp_path)], tmp_path / "4")
+    results += infer(predictor, [scan(tmp_path, BurnedInAnnotation="NO")], tmp_path / "5", patient=False)
+    assert len({each.SOPInstanceUID for each in results} | {each.SeriesInstanceUID for each in results}) == 24
+    reports = [each for each in results if each.Modality == "SR"]
+    observers = {str(item.UID) for report in reports for item in items(report, "Device Observer UID")}
+    assert len(observers) == len({report.ManufacturerModelName for report in reports}) + 1, "one for each model file"
 
 
 def test_typed_as_a_user_types_it(tmp_path: Path, predictor: Predictor) -> None:
@@ -240,10 +240,10 @@ def test_typed_as_a_user_types_it(tmp_path: Path, predictor: Predictor) -> None:
     typed = ("infer", str(path.parent), "--model", str(predictor.bundle.path), "--dicom", str(folder))
     ended = edgecxr(*typed, "--no-phi", runs=tmp_path / "runs")
     assert ended.code == 0 and "0.83 >= 0.50" in ended.out and ended.err.startswith("dicom: ")
-    assert [str(dcmread(made).PatientName) for made in folder.iterdir()] == ["", ""]
+    assert [str(dcmread(file).PatientName) for file in folder.iterdir()] == ["", ""]
     # What names the patient is another object: a PACS that has the one must not keep it for the other.
     assert edgecxr(*typed, runs=tmp_path / "runs").code == 0
-    names = sorted(str(dcmread(made).PatientName) for made in folder.iterdir())
+    names = sorted(str(dcmread(file).PatientName) for file in folder.iterdir())
     assert names == ["", "", *[PATIENT["PatientName"]] * 2]
 
 
@@ -255,17 +255,17 @@ def test_without_phi_no_string_of_the_patient_is_in_the_files(
 ) -> None:
     secret = {**PATIENT, "BodyPartExamined": "KNEE QUISPE"}
     named = scan(tmp_path / "named", **secret)
-    report, picture = one(predictor, named, tmp_path / "with")
+    report, picture = results_of(predictor, named, tmp_path / "with")
     assert b"Quispe^Jane" in Path(report.filename).read_bytes()
     assert any("KNEE QUISPE" in item.TextValue for item in items(report, "Comment"))
     named = scan(tmp_path / "no names in pixels", **secret, BurnedInAnnotation="NO")
-    report, picture = one(predictor, named, tmp_path / "results", patient=False)
-    for made in (report, picture):
-        content = Path(made.filename).read_bytes()
+    report, picture = results_of(predictor, named, tmp_path / "results", patient=False)
+    for result in (report, picture):
+        content = Path(result.filename).read_bytes()
         strings = {part for value in secret.values() for part in re.split(r"[\^ ]", value) if len(part) > 1}
         assert [part for part in strings if part.encode() in content] == []
-        assert {keyword: str(made[keyword].value or "") for keyword in PATIENT} == dict.fromkeys(PATIENT, "")
-        assert made.StudyInstanceUID == UIDS["StudyInstanceUID"]
+        assert {keyword: str(result[keyword].value or "") for keyword in PATIENT} == dict.fromkeys(PATIENT, "")
+        assert result.StudyInstanceUID == UIDS["StudyInstanceUID"]
     assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, PHANTOM_WARNING, NOT_TESTED]
     assert "Quispe" not in capsys.readouterr().err
 
@@ -274,27 +274,27 @@ def test_a_report_says_that_the_quality_gate_was_overruled_and_no_phi_quotes_not
     forced = Predictor(tiny_bundle(tmp_path / "patients"), force=True)
     knee = scan(tmp_path, BodyPartExamined="KNEE QUISPE")
     overruled = "the quality gate refuses this film (body-part) and was overruled by --force"
-    report, _ = one(forced, knee, tmp_path / "with")
-    said = [item.TextValue for item in items(report, "Comment")]
-    assert said[0] == NOTICE and overruled in said and any("KNEE" in text for text in said)
+    report, _ = results_of(forced, knee, tmp_path / "with")
+    comments = [item.TextValue for item in items(report, "Comment")]
+    assert comments[0] == NOTICE and overruled in comments and any("KNEE" in text for text in comments)
     (report,) = infer(forced, [knee], tmp_path / "without", patient=False)
     assert [item.TextValue for item in items(report, "Comment")] == [NOTICE, overruled, NOT_TESTED]
     (chest,) = infer(forced, [scan(tmp_path, "chest.dcm")], tmp_path / "chest", patient=False)
     assert chest.SOPInstanceUID != report.SOPInstanceUID, "one UID does not stand for two contents"
 
 
-@pytest.mark.parametrize("said", [{"BurnedInAnnotation": "YES"}, {"BurnedInAnnotation": "Y"}, {}])
+@pytest.mark.parametrize("elements", [{"BurnedInAnnotation": "YES"}, {"BurnedInAnnotation": "Y"}, {}])
 def test_without_phi_a_film_that_may_have_names_in_its_pixels_gets_no_picture(
-    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], said: dict[str, str]
+    tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], elements: dict[str, str]
 ) -> None:
-    (report,) = infer(predictor, [scan(tmp_path, **said)], tmp_path / "results", patient=False)
+    (report,) = infer(predictor, [scan(tmp_path, **elements)], tmp_path / "results", patient=False)
     assert report.Modality == "SR" and "no picture" in capsys.readouterr().err
 
 
 def test_a_name_in_another_script_arrives(tmp_path: Path, predictor: Predictor) -> None:
     path = scan(tmp_path, SpecificCharacterSet="ISO_IR 192", PatientName="Yamada^Tarou=山田^太郎")
-    for made in one(predictor, path, tmp_path / "results"):
-        assert str(made.PatientName) == "Yamada^Tarou=山田^太郎"
+    for result in results_of(predictor, path, tmp_path / "results"):
+        assert str(result.PatientName) == "Yamada^Tarou=山田^太郎"
 
 
 # What files hold, DICOM's own rules broken in part.
@@ -330,8 +330,8 @@ def test_identifiers_are_repeated_as_they_stand(tmp_path_factory: Any, values: d
     ],
 )  # fmt: skip
 def test_reports_and_pictures_have_them_too(tmp_path: Path, predictor: Predictor, wrong: dict[str, str]) -> None:
-    for made in one(predictor, scan(tmp_path, **wrong), tmp_path / "results"):
-        written = dcmread(made.filename)
+    for result in results_of(predictor, scan(tmp_path, **wrong), tmp_path / "results"):
+        written = dcmread(result.filename)
         for keyword, value in wrong.items():
             assert written.get_item(keyword).value.decode().strip() == value
 
@@ -359,9 +359,9 @@ def test_who_gave_an_identifier_is_repeated_or_named(
     source, header = dcmread(path), read_header(path, "patient")
     assert checked_header(header, "patient") == header
     lost = header["NotRepeated"].split()
-    made = infer(predictor, [path], folder / "results", unfiled=int(SEQUENCES[0] in lost))
-    assert len(made) == (0 if SEQUENCES[0] in lost else 2)
-    for result in made:
+    results = infer(predictor, [path], folder / "results", unfiled=int(SEQUENCES[0] in lost))
+    assert len(results) == (0 if SEQUENCES[0] in lost else 2)
+    for result in results:
         assert result.TypeOfPatientID == kind if kind else "TypeOfPatientID" not in result
         for keyword in SEQUENCES:
             kept = [item for item in source.get(keyword, []) if item]
@@ -411,15 +411,15 @@ def test_identifiers_that_were_lost_once_are_repeated_or_named(
     path = Path(root).parent / "cases" / "films" / f"{name}.dcm"
     source = dcmread(path).get_item(keyword).value
     expected = source.decode().strip() if value is None else value
-    for made in one(predictor, path, tmp_path / "results"):
-        assert (dcmread(made.filename).get_item(keyword).value or b"").decode().strip() == expected
+    for result in results_of(predictor, path, tmp_path / "results"):
+        assert (dcmread(result.filename).get_item(keyword).value or b"").decode().strip() == expected
     assert ("not repeated" in capsys.readouterr().err) == (value == "")
 
 
 def test_dates_of_old_files_are_the_same_dates_without_dots(tmp_path: Path, predictor: Predictor) -> None:
     path = scan(tmp_path, StudyDate="2024.01.05", StudyTime="10:30:45", PatientBirthDate="1972.02.29")
-    for made in one(predictor, path, tmp_path / "results"):
-        assert (made.StudyDate, made.StudyTime, made.PatientBirthDate) == ("20240105", "103045", "19720229")
+    for result in results_of(predictor, path, tmp_path / "results"):
+        assert (result.StudyDate, result.StudyTime, result.PatientBirthDate) == ("20240105", "103045", "19720229")
 
 
 def test_what_cannot_be_repeated_is_named_and_without_the_patients_id_there_is_no_result(
@@ -428,8 +428,8 @@ def test_what_cannot_be_repeated_is_named_and_without_the_patients_id_there_is_n
     path = scan(tmp_path)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"Quispe^Jane", "田中^太".encode("gbk") + b"^^^^"[: 11 - 7]))
-    for made in one(predictor, path, tmp_path / "results"):
-        assert str(made.PatientName) == "" and made.PatientID == PATIENT["PatientID"]
+    for result in results_of(predictor, path, tmp_path / "results"):
+        assert str(result.PatientName) == "" and result.PatientID == PATIENT["PatientID"]
     assert "not repeated: PatientName" in capsys.readouterr().err
     path.write_bytes(content.replace(b"MRN-80417", b"MRN-\xb0\xb1417"))
     assert infer(predictor, [path], tmp_path / "none", unfiled=1) == []
@@ -448,20 +448,20 @@ def test_another_content_under_one_uid_gets_results_of_its_own_and_is_named(
         "study": {"StudyInstanceUID": "1.2.826.9.77"}, "view": {"PatientOrientation": ["R", "F"]}, "plain": {},
     }  # fmt: skip
     paths = [scan(tmp_path / name, **elements) for name, elements in variants.items()]
-    made = infer(predictor, paths, tmp_path / "results")
-    assert len({file.SOPInstanceUID for file in made}) == len(made) == 2 * len(variants)
+    results = infer(predictor, paths, tmp_path / "results")
+    assert len({file.SOPInstanceUID for file in results}) == len(results) == 2 * len(variants)
     assert capsys.readouterr().err.count("has the same SOPInstanceUID") == len(variants) - 1
 
 
 def test_a_second_run_writes_the_same_bytes(tmp_path: Path, predictor: Predictor) -> None:
     path = scan(tmp_path, TimezoneOffsetFromUTC="+0300")
     os.utime(path, (1_700_000_000, 1_700_000_000))
-    first = [Path(made.filename).read_bytes() for made in infer(predictor, [path], tmp_path / "a")]
+    first = [Path(each.filename).read_bytes() for each in infer(predictor, [path], tmp_path / "a")]
     time.sleep(1.1)
     again = infer(predictor, [path], tmp_path / "b")
-    assert first == [Path(made.filename).read_bytes() for made in again]
-    for made in again:
-        assert (made.ContentDate, made.ContentTime, made.SeriesDate) == ("20231115", "011320", "20231115")
+    assert first == [Path(each.filename).read_bytes() for each in again]
+    for result in again:
+        assert (result.ContentDate, result.ContentTime, result.SeriesDate) == ("20231115", "011320", "20231115")
 
 
 @pytest.mark.parametrize("declared", ["ISO_IR 999", "ISO 2022 IR 6", ["ISO 2022 IR 6", "ISO 2022 IR 87"]])
@@ -490,10 +490,10 @@ def test_a_fact_in_no_form_that_means_something_is_named_and_costs_no_result(
 def test_a_line_of_json_says_what_was_written_and_of_which_film(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = infer(predictor, [scan(tmp_path)], tmp_path / "results")
+    results = infer(predictor, [scan(tmp_path)], tmp_path / "results")
     line = json.loads(capsys.readouterr().out)
     assert line["film"] == UIDS and line["dicom"]["reason"] is None and line["overlay"] is None
-    assert {file["SOPInstanceUID"] for file in line["dicom"]["files"]} == {file.SOPInstanceUID for file in made}
+    assert {file["SOPInstanceUID"] for file in line["dicom"]["files"]} == {file.SOPInstanceUID for file in results}
     assert all(Path(file["path"]).is_file() for file in line["dicom"]["files"])
 
 
@@ -503,7 +503,7 @@ def test_the_picture_says_that_its_film_was_compressed_with_loss(tmp_path: Path,
         "LossyImageCompressionRatio": "12",
         "LossyImageCompressionMethod": "ISO_10918_1",
     }
-    _, picture = one(predictor, scan(tmp_path, **lossy), tmp_path / "results")
+    _, picture = results_of(predictor, scan(tmp_path, **lossy), tmp_path / "results")
     assert {keyword: str(picture[keyword].value) for keyword in lossy} == lossy
 
 
@@ -511,7 +511,7 @@ def test_the_picture_says_that_its_film_was_compressed_with_loss(tmp_path: Path,
 def test_the_picture_of_a_film_whose_pixels_are_not_square_has_square_ones(
     tmp_path: Path, predictor: Predictor, sides: dict[str, Any]
 ) -> None:
-    _, picture = one(predictor, scan(tmp_path, **sides), tmp_path / "results")
+    _, picture = results_of(predictor, scan(tmp_path, **sides), tmp_path / "results")
     film_below_the_band = picture.pixel_array[34 : 34 + 560, 140:420]  # 64 x 64 pixels, of double height
     assert picture.Columns == 560 and film_below_the_band[0, 140].any() and film_below_the_band[-1, 0].any() == 0
     assert not {"PixelAspectRatio", "PixelSpacing", "ImagerPixelSpacing"} & set(picture.dir())
@@ -521,34 +521,34 @@ def test_odd_names_and_uids_of_old_films_arrive_and_are_not_quoted(
     tmp_path: Path, predictor: Predictor, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     odd = {"PatientName": "QUISPE  JANE^^^^^^", "StudyInstanceUID": "1.02.3"}
-    for made in one(predictor, scan(tmp_path, **odd), tmp_path / "results"):
-        assert (str(made.PatientName), made.StudyInstanceUID) == (odd["PatientName"], odd["StudyInstanceUID"])
-    assert "QUISPE" not in capsys.readouterr().err + "".join(str(one.message) for one in recwarn)
+    for result in results_of(predictor, scan(tmp_path, **odd), tmp_path / "results"):
+        assert (str(result.PatientName), result.StudyInstanceUID) == (odd["PatientName"], odd["StudyInstanceUID"])
+    assert "QUISPE" not in capsys.readouterr().err + "".join(str(warning.message) for warning in recwarn)
 
 
 def test_the_header_is_read_by_the_process_that_reads_the_film_and_only_as_far_as_it_is_wanted(tmp_path: Path) -> None:
     path = scan(tmp_path)
     with Readers(1) as processes:
-        for kind, known in ((None, None), ("identifiers", False), ("patient", True)):
-            ((found,),) = processes.read([path], 224, header=kind)
-            assert not isinstance(found, Rejection)
+        for kind, has_name in ((None, None), ("identifiers", False), ("patient", True)):
+            ((film_read,),) = processes.read([path], 224, header=kind)
+            assert not isinstance(film_read, Rejection)
             if kind is None:
-                assert found.header is None
+                assert film_read.header is None
             else:
-                assert found.header == read_header(path, kind)
-                assert found.header["SOPInstanceUID"] == "1.2.826.9.3"
-                assert ("PatientName" in found.header) == known
+                assert film_read.header == read_header(path, kind)
+                assert film_read.header["SOPInstanceUID"] == "1.2.826.9.3"
+                assert ("PatientName" in film_read.header) == has_name
 
 
 def test_a_process_that_answers_with_another_header_than_was_asked_for_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = scan(tmp_path)
-    for said in ({"PatientName": "x"}, dict.fromkeys(HEADERS["identifiers"], 1), ["x"], None):
-        monkeypatch.setattr(film_readers, "read_header", lambda path, kind, said=said: said)
+    for header in ({"PatientName": "x"}, dict.fromkeys(HEADERS["identifiers"], 1), ["x"], None):
+        monkeypatch.setattr(film_readers, "read_header", lambda path, kind, header=header: header)
         with Readers(1, fork=True) as processes:
-            ((found,),) = processes.read([path], 224, header="identifiers")
-            assert isinstance(found, Rejection) and found.reason == "crash"
+            ((rejection,),) = processes.read([path], 224, header="identifiers")
+            assert isinstance(rejection, Rejection) and rejection.reason == "crash"
 
 
 # ---- what gets no result
@@ -561,14 +561,14 @@ def test_a_film_that_cannot_be_referred_to_gets_no_result_and_the_rest_goes_on(
     Image.fromarray(np.arange(4096, dtype=np.uint8).reshape(64, 64)).save(image)
     bare = scan(tmp_path, "b.dcm", StudyInstanceUID=None)
     twin = scan(tmp_path / "twin", "d.dcm")
-    made = infer(predictor, [image, bare, scan(tmp_path), twin], tmp_path / "results", unfiled=2)
+    results = infer(predictor, [image, bare, scan(tmp_path), twin], tmp_path / "results", unfiled=2)
     printed = capsys.readouterr()
-    assert len(made) in (2, 4) and len(printed.out.splitlines()) == 4
-    said = printed.err.splitlines()
-    assert re.search(r"^no DICOM result of .*a\.png: it has no usable StudyInstanceUID, SeriesInstanceUID", said[0])
-    assert said[1] == f"no DICOM result of {bare}: it has no usable StudyInstanceUID"
-    assert said[2].startswith("dicom: ")
-    assert said[3].startswith("dicom: "), "a copy is no other film"
+    assert len(results) in (2, 4) and len(printed.out.splitlines()) == 4
+    messages = printed.err.splitlines()
+    assert re.search(r"^no DICOM result of .*a\.png: it has no usable StudyInstanceUID, SeriesInstanceUID", messages[0])
+    assert messages[1] == f"no DICOM result of {bare}: it has no usable StudyInstanceUID"
+    assert messages[2].startswith("dicom: ")
+    assert messages[3].startswith("dicom: "), "a copy is no other film"
 
 
 @pytest.mark.parametrize(
@@ -592,10 +592,10 @@ def test_if_one_file_cannot_be_made_the_other_is_and_a_code_says_so(
 
     for name in broken:
         monkeypatch.setattr(objects, name, fail)
-    made = infer(predictor, [scan(tmp_path)], tmp_path / "results", unfiled=1)
+    results = infer(predictor, [scan(tmp_path)], tmp_path / "results", unfiled=1)
     line = json.loads(capsys.readouterr().out)
     assert (line["status"], line["dicom"]["reason"]) == ("ok", reason) and reason in WITHOUT_RESULT
-    assert [file["kind"] for file in line["dicom"]["files"]] == kinds and len(made) == len(kinds)
+    assert [file["kind"] for file in line["dicom"]["files"]] == kinds and len(results) == len(kinds)
 
 
 def test_a_picture_that_no_phi_leaves_out_has_a_code(
@@ -603,9 +603,9 @@ def test_a_picture_that_no_phi_leaves_out_has_a_code(
 ) -> None:
     for burnt, reason in (("NO", None), ("YES", "may-show-names"), (None, "may-show-names")):
         path = scan(tmp_path, f"{burnt}.dcm", BurnedInAnnotation=burnt)
-        made = infer(predictor, [path], tmp_path / f"results-{burnt}", patient=False)
+        results = infer(predictor, [path], tmp_path / f"results-{burnt}", patient=False)
         outcome = json.loads(capsys.readouterr().out)["dicom"]
-        assert (outcome["reason"], len(made), len(outcome["files"])) == (reason, 1 + (reason is None), len(made))
+        assert (outcome["reason"], len(results), len(outcome["files"])) == (reason, 1 + (reason is None), len(results))
 
 
 CLASSES = st.sampled_from(["1.2.840.113619.4.30", "1.3.12.2.1107.5.9.1", "1.2.840.10008.5.1.4.1.1.1", "1.2.3.4.5"])
@@ -617,11 +617,11 @@ def test_a_film_of_a_vendor_s_own_class_gets_a_valid_report(
     tmp_path_factory: Any, predictor: Predictor, sop_class: str
 ) -> None:
     folder = tmp_path_factory.mktemp("class")
-    report, picture = one(predictor, scan(folder, SOPClassUID=sop_class), folder / "results")
+    report, picture = results_of(predictor, scan(folder, SOPClassUID=sop_class), folder / "results")
     references = [element.value for element in report.iterall() if element.keyword == "ReferencedSOPClassUID"]
     assert references == [sop_class] * 5 and len(references) == 1 + len(groups(report))
     assert picture.SourceImageSequence[0].ReferencedSOPClassUID == sop_class
-    assert [line for line in told_by("dciodvfy", report.filename).splitlines() if line.startswith("Error")] == []
+    assert [line for line in output_of("dciodvfy", report.filename).splitlines() if line.startswith("Error")] == []
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_option(
@@ -637,7 +637,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_option(
 
 def test_leaving_out_the_patient_is_about_dicom_files_alone() -> None:
     with pytest.raises(UsageError, match="add --dicom"):
-        Asked(patient=False).check()
+        InferOptions(patient=False).check()
 
 
 # ---- codes
@@ -647,8 +647,8 @@ def test_every_label_of_the_data_sets_has_a_code_of_its_own() -> None:
     named = {label: codes.finding(label) for label in (*SETS["all"], *NIH, *PAEDIATRIC)}
     same = {"Effusion": "Pleural effusion", "Fibrosis": "Pulmonary fibrosis",
             "Pleural_Thickening": "Pleural thickening"}  # fmt: skip
-    for one, other in same.items():
-        assert named.pop(one) == named[other]
+    for synonym, other in same.items():
+        assert named.pop(synonym) == named[other]
     assert len({(code.value, code.scheme) for code in named.values()}) == len(named)
     assert not [label for label, code in named.items() if code.value.startswith("L-")]
     for code in named.values():
@@ -664,9 +664,9 @@ def test_codes_that_dicom_lists_mean_what_dicom_says() -> None:
         for concepts in _concepts_dict.concepts[scheme].values()
         for value, (meaning, _) in concepts.items()
     }
-    known = {code for code in used if (code.value, code.scheme) in listed}
-    assert {code for code in used if code.scheme == "DCM"} < known and len(known) > 12
-    for code in known:
+    of_dicom = {code for code in used if (code.value, code.scheme) in listed}
+    assert {code for code in used if code.scheme == "DCM"} < of_dicom and len(of_dicom) > 12
+    for code in of_dicom:
         assert code.meaning.lower() == listed[code.value, code.scheme].lower()
 
 
@@ -688,7 +688,7 @@ def test_a_label_of_ones_own_gets_a_private_code_that_never_changes() -> None:
 # ---- what others say of the files
 
 
-def told_by(tool: str, *arguments: str) -> str:
+def output_of(tool: str, *arguments: str) -> str:
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed (Debian: dcmtk, dicom3tools)")
     ended = subprocess.run([tool, *arguments], capture_output=True, text=True, errors="replace", timeout=60)
@@ -703,24 +703,28 @@ def test_dciodvfy_finds_no_errors(tmp_path: Path, predictor: Predictor, kind: st
         path.write_bytes(encode(render(3, 0), 3))
     else:
         scan(tmp_path, **{"BurnedInAnnotation": "NO"} | (dict.fromkeys(PATIENT) if kind == "bare" else {}))
-    for made in one(predictor, path, tmp_path / "results", patient):
-        said = told_by("dciodvfy", made.filename).splitlines()
-        assert [line for line in said if line.startswith("Error")] == []
-        assert {"SR": "Comprehensive3DSR", "OT": "SCImage"}[made.Modality] in said
+    for result in results_of(predictor, path, tmp_path / "results", patient):
+        messages = output_of("dciodvfy", result.filename).splitlines()
+        assert [line for line in messages if line.startswith("Error")] == []
+        assert {"SR": "Comprehensive3DSR", "OT": "SCImage"}[result.Modality] in messages
 
 
 def test_dsrdump_reads_the_report(tmp_path: Path, predictor: Predictor) -> None:
-    report, _ = one(predictor, scan(tmp_path), tmp_path / "results")
-    said = told_by("dsrdump", "+Pl", "+Pc", report.filename)
-    assert "Comprehensive 3D SR Document" in said and NOTICE in said
-    assert '(121071,DCM,"Finding")=(8186001,SCT,"Cardiomegaly")' in said
-    assert not re.search(r"^[EF]: ", said, flags=re.MULTILINE)
+    report, _ = results_of(predictor, scan(tmp_path), tmp_path / "results")
+    dump = output_of("dsrdump", "+Pl", "+Pc", report.filename)
+    assert "Comprehensive 3D SR Document" in dump and NOTICE in dump
+    assert '(121071,DCM,"Finding")=(8186001,SCT,"Cardiomegaly")' in dump
+    assert not re.search(r"^[EF]: ", dump, flags=re.MULTILINE)
 
 
 def test_highdicom_reads_the_report(tmp_path: Path, predictor: Predictor) -> None:
     from highdicom.sr import Comprehensive3DSR
 
-    report, _ = one(predictor, scan(tmp_path), tmp_path / "results")
+    report, _ = results_of(predictor, scan(tmp_path), tmp_path / "results")
     content: Any = Comprehensive3DSR.from_dataset(report).content
-    found = content.get_image_measurement_groups(referenced_sop_instance_uid=UIDS["SOPInstanceUID"])
-    assert [group.finding_type.meaning for group in found][1:] == ["Cardiomegaly", "Nodule or mass", "Pleural effusion"]
+    measurement_groups = content.get_image_measurement_groups(referenced_sop_instance_uid=UIDS["SOPInstanceUID"])
+    assert [group.finding_type.meaning for group in measurement_groups][1:] == [
+        "Cardiomegaly",
+        "Nodule or mass",
+        "Pleural effusion",
+    ]

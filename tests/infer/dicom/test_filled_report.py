@@ -17,7 +17,7 @@ from edgecxr.infer.prediction import Prediction
 from edgecxr.infer.predictor import Predictor
 from edgecxr.vocabulary import ABNORMAL
 from tests.films.dicom_files import film, write
-from tests.infer.dicom.test_objects import STATED, Arguments, arguments, made  # noqa: F401 - a fixture
+from tests.infer.dicom.test_objects import STATED, Arguments, arguments, objects_of  # noqa: F401 - a fixture
 from tests.tiny_bundle import tiny_bundle
 
 filled_report = pytest.importorskip("edgecxr.infer.dicom.filled_report", reason="highdicom is not installed")
@@ -87,8 +87,8 @@ def test_a_filled_report_has_the_bytes_of_one_from_scratch(prediction: Predictio
     comments = tuple(data.draw(st.lists(st.sampled_from(["is small", "was turned", "ß"]), max_size=3)))
     number = data.draw(st.integers(1, 10**6))
     film = source(number, data.draw(st.sampled_from(["1.2.840.10008.5.1.4.1.1.1", "1.2.3.4.5"])))
-    asked = (film, changed, comments, made_by, uid_of(number))
-    assert content(filled_report.filled_report(*asked)) == from_scratch(*asked)
+    inputs = (film, changed, comments, made_by, uid_of(number))
+    assert content(filled_report.filled_report(*inputs)) == from_scratch(*inputs)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -98,8 +98,8 @@ def test_threads_do_not_write_into_each_other_s_reports(prediction: Prediction) 
         return [content(filled_report.filled_report(film, prediction, (), TINY, uid)) for _ in range(5)]
 
     with ThreadPoolExecutor(3) as threads:
-        found = list(threads.map(several, range(3)))
-    for number, contents in enumerate(found):
+        by_thread = list(threads.map(several, range(3)))
+    for number, contents in enumerate(by_thread):
         assert set(contents) == {from_scratch(source(number), prediction, (), TINY, uid_of(number))}
 
 
@@ -109,9 +109,9 @@ def test_nothing_of_one_film_is_in_the_report_of_the_next(arguments: Arguments) 
     bare = read.header | dict.fromkeys(("PatientName", "PatientID", "StudyDescription", "TimezoneOffsetFromUTC"), "")
     bare |= {"StudyInstanceUID": "1.2.826.8.1", "SeriesInstanceUID": "1.2.826.8.2", "SOPInstanceUID": "1.2.826.8.3"}
     with_issuer = replace(read, header=read.header | {"IssuerOfPatientID": "elsewhere"})
-    made((with_issuer, *others))  # type: ignore[arg-type]
-    after = made((replace(read, header=bare), *others))  # type: ignore[arg-type]
+    objects_of((with_issuer, *others))  # type: ignore[arg-type]
+    after = objects_of((replace(read, header=bare), *others))  # type: ignore[arg-type]
     filled_report._kept.form = None
-    assert after == made((replace(read, header=bare), *others))  # type: ignore[arg-type]
+    assert after == objects_of((replace(read, header=bare), *others))  # type: ignore[arg-type]
     for text in (b"Quispe", b"MRN-80417", b"elsewhere", b"Thorax", b"1.2.826.9."):
         assert text not in after[0].content

@@ -46,7 +46,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> Arguments:
     return read, predictor.predict(path), objects.Origin.of(predictor), WHEN
 
 
-def made(arguments: Arguments, patient: bool = True) -> tuple[Any, ...]:
+def objects_of(arguments: Arguments, patient: bool = True) -> tuple[Any, ...]:
     result = objects.dicom_objects(*arguments, patient)
     assert result.reason is None
     return tuple(result.objects)
@@ -56,11 +56,11 @@ def test_the_same_arguments_give_the_same_bytes_whenever_the_file_was_changed(ar
     read, *others = arguments
     assert read.header is not None
     moved = replace(read, source="elsewhere", header=read.header | {FILE_TIME: "1"})
-    assert made(arguments) == made(arguments) == made((moved, *others))  # type: ignore[arg-type]
+    assert objects_of(arguments) == objects_of(arguments) == objects_of((moved, *others))  # type: ignore[arg-type]
 
 
 def test_an_object_is_what_its_entry_says(arguments: Arguments) -> None:
-    for entry in made(arguments):
+    for entry in objects_of(arguments):
         dataset = dcmread(DicomBytesIO(entry.content))
         assert (dataset.SOPClassUID, dataset.SOPInstanceUID) == (entry.sop_class, entry.uid)
         assert dataset.file_meta.MediaStorageSOPInstanceUID == entry.uid
@@ -74,7 +74,7 @@ def test_the_report_says_which_outputs_are_unreliable(arguments: Arguments) -> N
     first, second, *rest = prediction.outputs
 
     def comments(tested: dict[str, CardResult]) -> str:
-        report, *_ = made((read, replace(prediction, tested=tested), *others))  # type: ignore[arg-type]
+        report, *_ = objects_of((read, replace(prediction, tested=tested), *others))  # type: ignore[arg-type]
         content = dcmread(DicomBytesIO(report.content)).ContentSequence
         return "; ".join(str(item.TextValue) for item in content if item.ValueType == "TEXT")
 
@@ -126,7 +126,7 @@ def test_whatever_changes_the_bytes_changes_the_uids(arguments: Arguments) -> No
     varied += [objects._digest(read, prediction, changed, when, True) for changed in origins]
     varied += [objects._digest(read, prediction, origin, when.replace(second=16), True)]
     assert len(set(varied)) == len(varied) > 35
-    one, other = made(arguments), made((films[0], prediction, origin, when))
+    one, other = objects_of(arguments), objects_of((films[0], prediction, origin, when))
     assert {entry.uid for entry in one}.isdisjoint(entry.uid for entry in other)
 
 

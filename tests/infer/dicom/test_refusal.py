@@ -33,7 +33,7 @@ def rejected(reason: str = "view", message: str = "it is a lateral view") -> Rej
     return Rejection("film 7", reason, message, GateResult("refuse", (Objection(reason, message),)))
 
 
-def made(result: Rejection, header: dict[str, str] | None = None, patient: bool = True) -> Dataset:
+def refusal_report(result: Rejection, header: dict[str, str] | None = None, patient: bool = True) -> Dataset:
     objects = refusal.refusal_objects(HEADER if header is None else header, result, "model-28", ORIGIN, WHEN, patient)
     (entry,) = objects.objects
     dataset = dcmread(DicomBytesIO(entry.content))
@@ -47,7 +47,7 @@ def texts(dataset: Dataset) -> str:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_it_says_why_and_belongs_to_the_film(reason: str, tmp_path: Path) -> None:
-    report = made(rejected(reason))
+    report = refusal_report(rejected(reason))
     assert (report.PatientID, report.AccessionNumber, report.Modality) == ("MRN-80417", "ACC-1", "SR")
     assert (report.ContentDate, report.ContentTime) == ("20260301", "153015"), "in the film's time zone"
     assert REASONS[reason] in texts(report) and "lateral" in texts(report) and "Research use only" in texts(report)
@@ -58,14 +58,14 @@ def test_it_says_why_and_belongs_to_the_film(reason: str, tmp_path: Path) -> Non
     checker = shutil.which("dciodvfy")
     if checker:
         report.save_as(tmp_path / "report.dcm")
-        said = subprocess.run([checker, tmp_path / "report.dcm"], capture_output=True, text=True, check=False)
-        assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+        checked = subprocess.run([checker, tmp_path / "report.dcm"], capture_output=True, text=True, check=False)
+        assert [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith("Error")] == []
 
 
 def test_the_same_refusal_gives_the_same_bytes_and_another_one_another_uid() -> None:
     def objects(**changes: Any) -> Any:
-        asked = {"header": HEADER, "result": rejected(), "model": "m", "origin": ORIGIN, "when": WHEN, "patient": True}
-        (entry,) = refusal.refusal_objects(**asked | changes).objects
+        facts = {"header": HEADER, "result": rejected(), "model": "m", "origin": ORIGIN, "when": WHEN, "patient": True}
+        (entry,) = refusal.refusal_objects(**facts | changes).objects
         return entry
 
     first = objects()
@@ -80,7 +80,7 @@ def test_the_same_refusal_gives_the_same_bytes_and_another_one_another_uid() -> 
 
 def test_without_the_patient_nothing_of_the_film_is_quoted() -> None:
     header = {key: value for key, value in HEADER.items() if not key.startswith(("Patient", "Accession"))}
-    report = made(rejected(message="the body part KNEE QUISPE is not the chest"), header, patient=False)
+    report = refusal_report(rejected(message="the body part KNEE QUISPE is not the chest"), header, patient=False)
     assert "QUISPE" not in str(report) and REASONS["view"] in texts(report)
 
 

@@ -137,12 +137,12 @@ def until(collector: Collector, count: int, sender: AuditSyslog) -> None:
 
 
 @settings(deadline=None, max_examples=120)
-@given(kind=st.sampled_from(sorted(KINDS)), who=ANY, name=ANY, what=ANY, uid=ANY, remark=ANY)
+@given(kind=st.sampled_from(sorted(KINDS)), who=ANY, name=ANY, text=ANY, uid=ANY, remark=ANY)
 def test_any_entry_is_an_audit_message_by_the_schema(
-    kind: str, who: str, name: str, what: str, uid: str, remark: str
+    kind: str, who: str, name: str, text: str, uid: str, remark: str
 ) -> None:
     people = [participant(who, requestor=True, role="source", address="10.0.0.7", name=name)]
-    objects = [study(uid, "1.2.840", what, film=uid), patient(what), resource(name, "file:///trail")]
+    objects = [study(uid, "1.2.840", text, film=uid), patient(text), resource(name, "file:///trail")]
     entry = {
         "line": 7,
         "previous": "0" * 64,
@@ -208,15 +208,15 @@ def test_whatever_breaks_no_line_is_lost(
     state = tmp_path_factory.mktemp("state")
     lines(state, 20)
     with collecting(keys) as collector:
-        asked = config(state, keys, collector.port)
+        node_config = config(state, keys, collector.port)
         for after in breaks:
             collector.close_after = after
-            sender = AuditSyslog(asked.audit, asked)
+            sender = AuditSyslog(node_config.audit, node_config)
             for _ in range(3):
                 sent(sender, 1)
                 threading.Event().wait(0.06)
             sender._forget()  # as a kill would
-        sender = AuditSyslog(asked.audit, asked)
+        sender = AuditSyslog(node_config.audit, node_config)
         until(collector, 20, sender)
         assert set(uids(collector.received)) == {f"1.2.{number}" for number in range(20)}
 
@@ -230,8 +230,8 @@ def test_a_torn_line_is_passed_over_and_a_trail_that_begins_anew_is_sent(tmp_pat
     lines(tmp_path, 2)
     (folder / audit_syslog.POSITION).write_text("999999\n")
     with collecting(keys) as collector:
-        asked = config(tmp_path, keys, collector.port)
-        sender = AuditSyslog(asked.audit, asked)
+        node_config = config(tmp_path, keys, collector.port)
+        sender = AuditSyslog(node_config.audit, node_config)
         for _ in range(200):
             sent(sender, 1)
             if len(collector.received) >= 6:
@@ -250,8 +250,8 @@ def test_lines_that_were_taken_away_before_they_were_sent_are_told(
     gone = audit_trail.first_line(second) - 1
     assert len(names) > 2
     with collecting(keys) as collector:
-        asked = config(tmp_path, keys, collector.port)
-        until(collector, 12 - gone, AuditSyslog(asked.audit, asked))
+        node_config = config(tmp_path, keys, collector.port)
+        until(collector, 12 - gone, AuditSyslog(node_config.audit, node_config))
         assert uids(collector.received) == [f"1.2.{number}" for number in range(gone, 12)]
     assert capsys.readouterr().err.count(f"{gone} lines") == 1
 
@@ -285,11 +285,11 @@ def test_a_trail_of_which_nobody_can_tell_what_was_sent_is_behind(tmp_path: Path
 
 def test_a_position_that_says_nothing_is_told(tmp_path: Path, keys: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines(tmp_path, 2)
-    asked = config(tmp_path, keys, 6514)
-    AuditSyslog(asked.audit, asked)
+    node_config = config(tmp_path, keys, 6514)
+    AuditSyslog(node_config.audit, node_config)
     assert "is sent again" not in capsys.readouterr().err
     (tmp_path / audit_trail.FOLDER / audit_syslog.POSITION).write_text("garbage")
-    AuditSyslog(asked.audit, asked)
+    AuditSyslog(node_config.audit, node_config)
     assert "is sent again" in capsys.readouterr().err
 
 
@@ -298,8 +298,8 @@ def test_a_repository_that_resets_connections_is_told_and_nothing_counts_as_sent
 ) -> None:
     lines(tmp_path, 3)
     with collecting(keys) as collector:
-        asked = config(tmp_path, keys, collector.port)
-        sender = AuditSyslog(asked.audit, asked)
+        node_config = config(tmp_path, keys, collector.port)
+        sender = AuditSyslog(node_config.audit, node_config)
         sender.step()
         assert sender._socket is not None and sender._counted == 0
         while len(collector.received) < 3:  # until then the collector may not know the connection
@@ -318,12 +318,14 @@ def test_a_repository_of_another_authority_gets_nothing(
     stranger = certified(tmp_path_factory.mktemp("strangers"), "repository")
     lines(tmp_path, 1)
     with collecting(stranger) as collector:
-        asked = config(tmp_path, keys, collector.port)
+        node_config = config(tmp_path, keys, collector.port)
         with pytest.raises(OSError, match="certificate"):
-            AuditSyslog(asked.audit, asked).step()
+            AuditSyslog(node_config.audit, node_config).step()
         assert collector.received == []
-        assert asked.audit is not None
-        other = replace(asked, audit=replace(asked.audit, ca=str(stranger / "ca.pem"), tls_name="wrong.example"))
+        assert node_config.audit is not None
+        other = replace(
+            node_config, audit=replace(node_config.audit, ca=str(stranger / "ca.pem"), tls_name="wrong.example")
+        )
         with pytest.raises(OSError, match="certificate"):
             AuditSyslog(other.audit, other).step()
 

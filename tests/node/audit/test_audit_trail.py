@@ -174,18 +174,18 @@ def test_the_newest_entries_come_first_page_by_page(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(audit_reading, "MOST_SEARCHED", most)
-        seen, before, asked = [], start, 0
-        while asked == 0 or before is not None:
+        entries_so_far, before, page_count = [], start, 0
+        while page_count == 0 or before is not None:
             page, further = latest(rolled, count, before, text)
             assert len(page) <= count and (further is None or before is None or further < before)
-            seen, before, asked = seen + page, further, asked + 1
-            assert asked <= 50
+            entries_so_far, before, page_count = entries_so_far + page, further, page_count + 1
+            assert page_count <= 50
     expected = [
         entry
         for entry in reversed(list(entries(rolled)))
         if (start is None or entry["line"] < start) and text in " ".join(audit_reading.describe(entry)).casefold()
     ]
-    assert seen == expected
+    assert entries_so_far == expected
 
 
 def test_whole_files_may_lie_elsewhere_if_their_end_was_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,10 +274,10 @@ for number in range(int(sys.argv[3])):
 """
 
 
-def writers(state: Path, count: int, each: int) -> list[subprocess.Popen[str]]:
+def writers(state: Path, count: int, events: int) -> list[subprocess.Popen[str]]:
     return [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(state), str(number), str(each)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(state), str(number), str(events)], stdout=subprocess.PIPE, text=True
         )
         for number in range(count)
     ]
@@ -329,8 +329,8 @@ def test_a_full_disk_loses_events_and_no_films_and_says_how_many(
     assert verify(tmp_path).end.line == 2
     writer.started()
     assert verify(tmp_path).end.line == 4 and verify(tmp_path).torn == []
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and "cannot be written" in said[0] and "3 events" in said[1]
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 2 and "cannot be written" in messages[0] and "3 events" in messages[1]
     assert "3 events" in lines(tmp_path)[2].decode()
 
 
@@ -340,9 +340,9 @@ def test_strangers_cannot_fill_the_trail(tmp_path: Path) -> None:
         writer.refused(Source(f"S{number % 600}", "10.9.9.9"), "it is no [[peer]]")
     assert len(lines(tmp_path)) < 250
     writer.write_counts()
-    found = [entry["EventIdentification"] for entry in entries(tmp_path)]
-    assert {each["EventID"]["csd-code"] for each in found} == {"110113"}
-    times = [each["EventOutcomeDescription"].rpartition("(")[2].partition(" ")[0] for each in found]
+    events = [entry["EventIdentification"] for entry in entries(tmp_path)]
+    assert {each["EventID"]["csd-code"] for each in events} == {"110113"}
+    times = [each["EventOutcomeDescription"].rpartition("(")[2].partition(" ")[0] for each in events]
     assert sum(int(each) if each.isdecimal() else 1 for each in times) == 3000
 
 
@@ -383,8 +383,8 @@ def test_events_of_the_web_page_and_of_commands_say_who(tmp_path: Path) -> None:
     writer.user_changed("nurse", "role operator", "admin", "10.0.0.9")
     writer.retried(3, None)
     writer.logout("nurse", "10.0.0.8")
-    found = list(entries(tmp_path))
-    events = [entry["EventIdentification"] for entry in found]
+    messages = list(entries(tmp_path))
+    events = [entry["EventIdentification"] for entry in messages]
     assert [each["EventID"]["csd-code"] for each in events] == [
         "110114",
         "110114",
@@ -394,7 +394,7 @@ def test_events_of_the_web_page_and_of_commands_say_who(tmp_path: Path) -> None:
         "110114",
     ]
     assert [each["EventOutcomeIndicator"] for each in events] == ["4", "0", "0", "0", "0", "0"]
-    who = [entry["ActiveParticipant"][0] for entry in found]
+    who = [entry["ActiveParticipant"][0] for entry in messages]
     assert all(each["UserIsRequestor"] for each in who)
     assert [each["UserID"] for each in who[:4]] == ["nurse", "nurse", "nurse", "admin"] and who[4]["UserID"]
     eventually(lambda: verify(tmp_path).end.line == 6)

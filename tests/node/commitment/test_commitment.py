@@ -42,7 +42,7 @@ PUSH, INSTANCE = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
+def dicom_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
     return made_results(tmp_path_factory.mktemp("made"))
 
 
@@ -110,27 +110,27 @@ def first_failed(reason: int) -> Callable[[Dataset], Dataset]:
 
 @contextmanager
 def pacs(commits: bool = True, classes: tuple[Any, ...] = (Comprehensive3DSRStorage,)) -> Iterator[Pacs]:
-    found, entity = Pacs(free_port()), AE("PACS")
+    peer, entity = Pacs(free_port()), AE("PACS")
     for sop_class in (*classes, SecondaryCaptureImageStorage):
         entity.add_supported_context(sop_class)
     if commits:
         entity.add_supported_context(PUSH)
     server = entity.start_server(
-        ("127.0.0.1", found.port),
+        ("127.0.0.1", peer.port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_N_ACTION, found.act)],
+        evt_handlers=[(evt.EVT_C_STORE, lambda event: 0), (evt.EVT_N_ACTION, peer.act)],
     )
     assert server is not None
     try:
-        yield found
+        yield peer
     finally:
         server.shutdown()
 
 
 @contextmanager
-def sending(folder: Path, peer: Pacs, made: Any, commit: bool = True, **limits: float) -> Iterator[Node]:
+def sending(folder: Path, peer: Pacs, dicom_results: Any, commit: bool = True, **limits: float) -> Iterator[Node]:
     to = Destination("pacs", "PACS", "127.0.0.1", peer.port, commit=commit)
-    node = Node(folder, to, made, limits=Limits(**limits))  # type: ignore[arg-type]
+    node = Node(folder, to, dicom_results, limits=Limits(**limits))  # type: ignore[arg-type]
     try:
         yield node
     finally:
@@ -151,8 +151,8 @@ def steps_until(node: Node, counts: dict[str, int]) -> None:
     eventually(there, f"{counts}, and there are {node.counts}")
 
 
-def test_results_are_filed_once_they_are_committed(tmp_path: Path, made: Any) -> None:
-    with pacs() as peer, sending(tmp_path, peer, made) as node:
+def test_results_are_filed_once_they_are_committed(tmp_path: Path, dicom_results: Any) -> None:
+    with pacs() as peer, sending(tmp_path, peer, dicom_results) as node:
         node.step()
         assert (node.state, node.counts) == ("made", {"sent": 2})
         steps_until(node, {"committed": 2})
@@ -160,11 +160,11 @@ def test_results_are_filed_once_they_are_committed(tmp_path: Path, made: Any) ->
         eventually(lambda: peer.answers == [0])
         (request,) = peer.requests
         named = {(item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID) for item in request.ReferencedSOPSequence}
-        assert named == {(each.sop_class, each.uid) for each in made} and not node.sender._commit()
+        assert named == {(each.sop_class, each.uid) for each in dicom_results} and not node.sender._commit()
 
 
-def test_what_was_sent_under_another_uid_is_asked_for_by_that(tmp_path: Path, made: Any) -> None:
-    with pacs(classes=(ComprehensiveSRStorage,)) as peer, sending(tmp_path, peer, made) as node:
+def test_what_was_sent_under_another_uid_is_asked_for_by_that(tmp_path: Path, dicom_results: Any) -> None:
+    with pacs(classes=(ComprehensiveSRStorage,)) as peer, sending(tmp_path, peer, dicom_results) as node:
         steps_until(node, {"committed": 2})
         classes = {item.ReferencedSOPClassUID for item in peer.requests[0].ReferencedSOPSequence}
         assert classes == {ComprehensiveSRStorage, SecondaryCaptureImageStorage}
@@ -172,9 +172,9 @@ def test_what_was_sent_under_another_uid_is_asked_for_by_that(tmp_path: Path, ma
 
 @pytest.mark.parametrize(("reason", "counts"), [(0x0112, {"committed": 2}), (0x0122, {"committed": 1, "dead": 1})])
 def test_what_is_not_kept_is_sent_again_or_given_up(
-    tmp_path: Path, made: Any, reason: int, counts: dict[str, int]
+    tmp_path: Path, dicom_results: Any, reason: int, counts: dict[str, int]
 ) -> None:
-    with pacs() as peer, sending(tmp_path, peer, made) as node:
+    with pacs() as peer, sending(tmp_path, peer, dicom_results) as node:
         peer.report = lambda request: (first_failed(reason) if len(peer.requests) == 1 else all_kept)(request)
         steps_until(node, counts)
         if "dead" in counts:
@@ -186,9 +186,9 @@ def test_what_is_not_kept_is_sent_again_or_given_up(
 
 @pytest.mark.parametrize("broken", ["no context", "status", "away"])
 def test_a_pacs_that_cannot_be_asked_is_asked_again_and_the_status_says_why(
-    tmp_path: Path, made: Any, broken: str
+    tmp_path: Path, dicom_results: Any, broken: str
 ) -> None:
-    with pacs(commits=broken != "no context") as peer, sending(tmp_path, peer, made) as node:
+    with pacs(commits=broken != "no context") as peer, sending(tmp_path, peer, dicom_results) as node:
         node.step()
         if broken == "status":
             peer.status = 0x0213
@@ -202,10 +202,10 @@ def test_a_pacs_that_cannot_be_asked_is_asked_again_and_the_status_says_why(
 
 
 def test_who_says_nothing_is_asked_again_and_given_up_in_the_end(
-    tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, dicom_results: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commitment_request, "LISTEN", 0.0)
-    with pacs() as peer, sending(tmp_path, peer, made, commit_hours=2.0) as node:
+    with pacs() as peer, sending(tmp_path, peer, dicom_results, commit_hours=2.0) as node:
         peer.report = lambda request: None
         node.step()
         assert node.sender._commit() and not node.sender._commit()
@@ -225,9 +225,9 @@ def test_who_says_nothing_is_asked_again_and_given_up_in_the_end(
         assert node.state == "filed"
 
 
-def test_without_the_option_nothing_is_asked_and_what_was_open_is_filed(tmp_path: Path, made: Any) -> None:
+def test_without_the_option_nothing_is_asked_and_what_was_open_is_filed(tmp_path: Path, dicom_results: Any) -> None:
     with pacs() as peer:
-        with sending(tmp_path, peer, made) as node:
+        with sending(tmp_path, peer, dicom_results) as node:
             node.step()
         with Spool(tmp_path / "state") as spool:
             Commitments(spool).forget("pacs")
@@ -240,8 +240,8 @@ TABLE = '[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\n
 PEER = '[[peer]]\nae_title = "PACS"\naddress = "127.0.0.1"\n'
 
 
-def test_a_report_on_an_association_of_its_own_and_reports_of_strangers(tmp_path: Path, made: Any) -> None:
-    with pacs() as peer, sending(tmp_path, peer, made) as node:
+def test_a_report_on_an_association_of_its_own_and_reports_of_strangers(tmp_path: Path, dicom_results: Any) -> None:
+    with pacs() as peer, sending(tmp_path, peer, dicom_results) as node:
         with role("receive", configured(tmp_path, TABLE.format(port=peer.port) + PEER)) as process:
             peer.port_of_node = int(process.says(r"port (\d+)")[1])
             node.step()
@@ -278,7 +278,7 @@ def test_reports_need_the_option(tmp_path: Path) -> None:
 ORTHANC = Path("/usr/sbin/Orthanc")
 
 
-def test_orthanc_commits_itself(tmp_path: Path, made: Any) -> None:
+def test_orthanc_commits_itself(tmp_path: Path, dicom_results: Any) -> None:
     if not ORTHANC.exists():
         pytest.skip("Orthanc is not installed (Debian: orthanc)")
     edge = {"AET": "EDGE", "Host": "127.0.0.1", "Port": 11112, "AllowStorageCommitment": True}
@@ -290,7 +290,7 @@ def test_orthanc_commits_itself(tmp_path: Path, made: Any) -> None:
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     config = configured(tmp_path, TABLE.format(port=4242) + PEER, port=11112)
     with Spool(tmp_path / "state") as spool:
-        Deliveries(spool).add(add(spool, "1.2.5"), made, ["pacs"])
+        Deliveries(spool).add(add(spool, "1.2.5"), dicom_results, ["pacs"])
         with (
             alone() as prefix,
             started(*prefix, ORTHANC, tmp_path / "orthanc.json") as orthanc,

@@ -51,8 +51,8 @@ def processes() -> list[str]:
 
 
 def test_films_are_phantoms_and_one_is_no_frontal_film() -> None:
-    first, what = described(0)
-    assert first.SOPClassUID == DigitalXRayImageStorageForPresentation and "phantom" in what
+    first, description = described(0)
+    assert first.SOPClassUID == DigitalXRayImageStorageForPresentation and "phantom" in description
     assert str(first.PatientName).startswith("PHANTOM")
     again, _ = described(0)
     assert again.SOPInstanceUID == first.SOPInstanceUID

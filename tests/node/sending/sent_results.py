@@ -39,12 +39,12 @@ def made_results(folder: Path) -> tuple[DicomObject, ...]:
 class Node:
     """A sender whose steps a test takes, and what it sends."""
 
-    def __init__(self, folder: Path, destination: Destination, made: tuple[DicomObject, ...], **config: Any) -> None:
+    def __init__(self, folder: Path, destination: Destination, results: tuple[DicomObject, ...], **config: Any) -> None:
         self.spool = Spool(folder / "state")
         self.deliveries = Deliveries(self.spool)
         self.sender = Sender(destination, NodeConfig(state=str(self.spool.folder), **config), self.spool, Stop())
         self.film = add(self.spool, "1.2.5")
-        self.deliveries.add(self.film, made, ["pacs"])
+        self.deliveries.add(self.film, results, ["pacs"])
 
     def step(self) -> bool:
         return self.sender.step()

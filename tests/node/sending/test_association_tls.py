@@ -50,8 +50,8 @@ def config(folder: Path, name: str = "node") -> NodeConfig:
 
 
 def result(folder: Path, size: int = 64) -> bytes:
-    made = film(np.ones((size, size), np.uint8), SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="1.2.9")
-    return write(made, folder, "result.dcm").read_bytes()
+    dataset = film(np.ones((size, size), np.uint8), SOPClassUID=SecondaryCaptureImageStorage, SOPInstanceUID="1.2.9")
+    return write(dataset, folder, "result.dcm").read_bytes()
 
 
 @contextmanager

@@ -61,12 +61,12 @@ def test_a_machine_that_does_not_answer_is_told_from_one_that_refuses(monkeypatc
         server.listen(0)
         port = server.getsockname()[1]
         waiting = [socket.socket() for _ in range(3)]  # they fill the queue of connections
-        for each in waiting:
-            each.setblocking(False)
-            each.connect_ex(("127.0.0.1", port))
+        for client in waiting:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
         assert "within 0.2 s" in failure(port)
-        for each in waiting:
-            each.close()
+        for client in waiting:
+            client.close()
 
 
 def test_a_rejection_names_the_title_to_correct() -> None:
@@ -77,8 +77,8 @@ def test_a_rejection_names_the_title_to_correct() -> None:
         entity.require_calling_aet = ["CT1"]
 
     assert "`ae_title`" in answered(called_otherwise)
-    said = answered(knows_another)
-    assert "rejects the association" in said and "EDGECXR" in said and "`calling`" in said
+    message = answered(knows_another)
+    assert "rejects the association" in message and "EDGECXR" in message and "`calling`" in message
 
 
 def test_a_pacs_that_takes_no_result_is_told() -> None:
@@ -90,14 +90,14 @@ def test_a_pacs_that_takes_no_result_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (bytes.fromhex("07000000000400000000"), "aborts the association"),
         (b"", "no answer in DICOM"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no answer in DICOM"),
     ],
 )
-def test_an_abort_is_told_from_what_is_no_dicom(answer: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_abort_is_told_from_what_is_no_dicom(answer: bytes, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(association, "ANSWER", 1.0)
 
     def reply() -> None:
@@ -109,7 +109,7 @@ def test_an_abort_is_told_from_what_is_no_dicom(answer: bytes, said: str, monkey
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=reply, daemon=True)
         thread.start()
-        assert said in failure(server.getsockname()[1])
+        assert message in failure(server.getsockname()[1])
         thread.join(timeout=10)
 
 

@@ -38,7 +38,7 @@ Answer = Callable[[Dataset], Any]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
+def dicom_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
     """A report and a picture."""
     return made_results(tmp_path_factory.mktemp("made"))
 
@@ -71,25 +71,25 @@ class Pacs:
 
 @contextmanager
 def pacs(port: int, classes: tuple[Any, ...] = ALL, syntaxes: tuple[str, ...] = (EXPLICIT,)) -> Iterator[Pacs]:
-    found, entity = Pacs(port), AE("PACS")
+    peer, entity = Pacs(port), AE("PACS")
     entity.require_calling_aet = ["EDGECXR"]
     for sop_class in classes:
         entity.add_supported_context(sop_class, list(syntaxes))
     server = entity.start_server(
         ("127.0.0.1", port),
         block=False,
-        evt_handlers=[(evt.EVT_C_STORE, found.take), (evt.EVT_ACCEPTED, found.count)],
+        evt_handlers=[(evt.EVT_C_STORE, peer.take), (evt.EVT_ACCEPTED, peer.count)],
     )
     assert server is not None
     try:
-        yield found
+        yield peer
     finally:
         server.shutdown()
 
 
 @pytest.fixture
-def node(tmp_path: Path, made: tuple[DicomObject, ...]) -> Iterator[Node]:
-    node = Node(tmp_path, to(free_port()), made)
+def node(tmp_path: Path, dicom_results: tuple[DicomObject, ...]) -> Iterator[Node]:
+    node = Node(tmp_path, to(free_port()), dicom_results)
     yield node
     node.close()
 
@@ -103,23 +103,23 @@ def port_of(node: Node) -> int:
 
 
 @pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
-def test_both_results_go_in_one_association_as_they_are(node: Node, made: Any, syntax: str) -> None:
+def test_both_results_go_in_one_association_as_they_are(node: Node, dicom_results: Any, syntax: str) -> None:
     with pacs(port_of(node), syntaxes=(syntax,)) as peer:
         assert node.step() and (node.state, node.counts) == ("filed", {"sent": 2})
         assert peer.associations == 1 and not node.step()
         sent = {dataset.SOPInstanceUID: dataset for dataset in peer.kept}
-        assert set(sent) == {each.uid for each in made}
-        for each in made:
-            original = dcmread(node.spool.result_path(made.index(each) + 1))
-            assert [(e.tag, e.value) for e in sent[each.uid]] == [(e.tag, e.value) for e in original]
+        assert set(sent) == {each.uid for each in dicom_results}
+        for result in dicom_results:
+            original = dcmread(node.spool.result_path(dicom_results.index(result) + 1))
+            assert [(e.tag, e.value) for e in sent[result.uid]] == [(e.tag, e.value) for e in original]
 
 
 def test_an_association_without_work_is_released(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(send, "IDLE", 0.0)
     with pacs(port_of(node)):
         node.step()
-        made = node.sender._connection._association  # type: ignore[attr-defined]
-        eventually(lambda: not node.step() and made.is_released)
+        association = node.sender._connection._association  # type: ignore[attr-defined]
+        eventually(lambda: not node.step() and association.is_released)
 
 
 @pytest.mark.parametrize(
@@ -151,21 +151,21 @@ def test_one_result_that_breaks_associations_holds_up_no_other(node: Node) -> No
 
 
 def test_a_pacs_without_3d_reports_gets_the_same_content_as_a_comprehensive_report(
-    node: Node, tmp_path: Path, made: tuple[DicomObject, ...]
+    node: Node, tmp_path: Path, dicom_results: tuple[DicomObject, ...]
 ) -> None:
     with pacs(port_of(node), (ComprehensiveSRStorage, SecondaryCaptureImageStorage)) as peer:
         node.step()
         (report,) = [each for each in peer.kept if each.Modality == "SR"]
     original = dcmread(node.spool.result_path(1))
     assert node.state == "filed" and report.SOPClassUID == ComprehensiveSRStorage
-    assert report.SOPInstanceUID not in {each.uid for each in made}
+    assert report.SOPInstanceUID not in {each.uid for each in dicom_results}
     assert report.ContentSequence == original.ContentSequence
     report.file_meta = original.file_meta
     report.file_meta.MediaStorageSOPClassUID = ComprehensiveSRStorage
     report.save_as(tmp_path / "report.dcm", enforce_file_format=True)
-    said = run(dcmtk("dciodvfy"), tmp_path / "report.dcm")
-    assert "ComprehensiveSR" in said.stderr
-    assert [line for line in (said.stdout + said.stderr).splitlines() if line.startswith("Error")] == []
+    checked = run(dcmtk("dciodvfy"), tmp_path / "report.dcm")
+    assert "ComprehensiveSR" in checked.stderr
+    assert [line for line in (checked.stdout + checked.stderr).splitlines() if line.startswith("Error")] == []
 
 
 def test_a_result_whose_file_is_missing_is_given_up_and_holds_up_no_other(node: Node) -> None:
@@ -184,8 +184,8 @@ def test_what_waits_for_a_destination_that_is_gone_is_dropped_in_the_end_and_can
     send.tidy(config, node.spool, audit)
     assert node.counts == {"dead": 1, "waiting": 1} and node.deliveries.removed(()) == {"pacs": 2}
     assert node.deliveries.removed(("pacs",)) == {}
-    told = describe(status(config))
-    assert "2 results wait for pacs" in told and any("pacs" in line for line in check._removed(config))
+    lines = describe(status(config))
+    assert "2 results wait for pacs" in lines and any("pacs" in line for line in check._removed(config))
     with node.spool.transaction() as run_:
         run_("UPDATE delivery SET begun = begun - 3601")
     send.tidy(config, node.spool, audit)
@@ -228,8 +228,8 @@ def test_a_pacs_that_takes_no_report_at_all_gets_the_picture(node: Node) -> None
         assert node.counts == {"dead": 1, "sent": 1} and len(peer.kept) == 1
 
 
-def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Path, made: Any) -> None:
-    node = Node(tmp_path, to(free_port()), made, limits=Limits(give_up_hours=1.0))
+def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Path, dicom_results: Any) -> None:
+    node = Node(tmp_path, to(free_port()), dicom_results, limits=Limits(give_up_hours=1.0))
     node.step()
     assert node.counts == {"waiting": 2} and not node.step(), "it waits"
     ((tries, due),) = node.spool.read("SELECT DISTINCT tries, due > begun FROM delivery")
@@ -244,8 +244,8 @@ def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Pa
         assert node.state == "filed"
 
 
-def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, made: Any) -> None:
-    node = Node(tmp_path, to(free_port()), made, ae_title="UNKNOWN")
+def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, dicom_results: Any) -> None:
+    node = Node(tmp_path, to(free_port()), dicom_results, ae_title="UNKNOWN")
     with pacs(port_of(node)):
         node.step()
         assert node.counts == {"waiting": 2} and "rejects" in node.deliveries.errors(1)[0][3]
@@ -253,11 +253,11 @@ def test_a_rejected_association_is_no_verdict_on_a_result(tmp_path: Path, made: 
 
 @pytest.mark.parametrize("speaks", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\2\0\xff\xff\xff\xff" + bytes(100)])
 def test_a_peer_that_speaks_no_dicom_is_one_that_cannot_be_reached(
-    tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
+    tmp_path: Path, dicom_results: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
 ) -> None:
     monkeypatch.setattr(association, "ANSWER", 2.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        node = Node(tmp_path, to(server.getsockname()[1]), made)
+        node = Node(tmp_path, to(server.getsockname()[1]), dicom_results)
         accepted: list[socket.socket] = []
 
         def accept() -> None:
@@ -280,12 +280,12 @@ def test_pauses_grow_to_a_quarter_of_an_hour_and_differ() -> None:
 
 
 def test_send_sends_what_infer_has_written_and_says_what_was_not_taken(
-    tmp_path: Path, made: tuple[DicomObject, ...]
+    tmp_path: Path, dicom_results: tuple[DicomObject, ...]
 ) -> None:
     folder = tmp_path / "results"
     folder.mkdir()
-    for each in made:
-        (folder / f"{each.kind}.dcm").write_bytes(each.content)
+    for result in dicom_results:
+        (folder / f"{result.kind}.dcm").write_bytes(result.content)
     port = free_port()
     config = tmp_path / "node.toml"
     config.write_text(f'[[destination]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = {port}\n')
@@ -297,7 +297,7 @@ def test_send_sends_what_infer_has_written_and_says_what_was_not_taken(
         ended = edgecxr(*typed, runs=tmp_path)
         assert ended.code == 0 and "2 files sent to pacs" in ended.err and "not sent" not in ended.err
         assert sorted(ended.out.splitlines()) == [f"sent: {folder / kind}.dcm" for kind in ("sc", "sr")]
-        assert sorted(each.SOPInstanceUID for each in peer.kept) == sorted(each.uid for each in made)
+        assert sorted(each.SOPInstanceUID for each in peer.kept) == sorted(each.uid for each in dicom_results)
         (folder / "page.dcm").write_text("<html>")
         mixed = edgecxr(*typed, runs=tmp_path)
         assert (mixed.code, len(mixed.out.splitlines()), mixed.err.count("not sent: ")) == (3, 2, 1)

@@ -43,7 +43,7 @@ SR_3D, SR = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.88.33"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
+def dicom_results(tmp_path_factory: pytest.TempPathFactory) -> tuple[DicomObject, ...]:
     return made_results(tmp_path_factory.mktemp("made"))
 
 
@@ -128,35 +128,35 @@ def part_of(content_type: str, body: bytes) -> bytes:
 
 @contextmanager
 def archive(tls: Tls | None = None) -> Iterator[Archive]:
-    found = Archive(tls)
-    thread = threading.Thread(target=found.server.serve_forever, args=(0.05,), daemon=True)
+    stow_archive = Archive(tls)
+    thread = threading.Thread(target=stow_archive.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield found
+        yield stow_archive
     finally:
-        found.server.shutdown()
-        found.server.server_close()
+        stow_archive.server.shutdown()
+        stow_archive.server.server_close()
 
 
 @pytest.fixture
 def peer() -> Iterator[Archive]:
-    with archive() as found:
-        yield found
+    with archive() as stow_archive:
+        yield stow_archive
 
 
 @pytest.fixture
-def node(tmp_path: Path, made: tuple[DicomObject, ...], peer: Archive) -> Iterator[Node]:
-    node = Node(tmp_path, Destination("pacs", url=peer.url), made)
+def node(tmp_path: Path, dicom_results: tuple[DicomObject, ...], peer: Archive) -> Iterator[Node]:
+    node = Node(tmp_path, Destination("pacs", url=peer.url), dicom_results)
     yield node
     node.close()
 
 
-def test_both_results_go_over_one_connection_as_they_are(node: Node, peer: Archive, made: Any) -> None:
+def test_both_results_go_over_one_connection_as_they_are(node: Node, peer: Archive, dicom_results: Any) -> None:
     assert node.step() and (node.state, node.counts) == ("filed", {"sent": 2})
     assert [path for path, _ in peer.requests] == ["POST /dicomweb/studies"] * 2 and len(peer.connections) == 1
     sent = {dataset.SOPInstanceUID: dataset for dataset in peer.kept}
-    for number, each in enumerate(made):
-        assert sent[each.uid] == dcmread(node.spool.result_path(number + 1))
+    for number, result in enumerate(dicom_results):
+        assert sent[result.uid] == dcmread(node.spool.result_path(number + 1))
 
 
 @pytest.mark.parametrize(
@@ -252,12 +252,14 @@ def test_a_connection_that_was_closed_meanwhile_is_made_anew(node: Node, peer: A
     assert node.state == "filed" and len(peer.connections) == 2
 
 
-def test_a_service_without_3d_reports_gets_a_comprehensive_report(node: Node, peer: Archive, made: Any) -> None:
+def test_a_service_without_3d_reports_gets_a_comprehensive_report(
+    node: Node, peer: Archive, dicom_results: Any
+) -> None:
     peer.decide = lambda dataset: (409, 0x0122) if dataset.SOPClassUID == SR_3D else (200, 0)  # type: ignore[method-assign]
     node.step()
     (report,) = [each for each in peer.kept if each.Modality == "SR"]
     assert node.state == "filed" and report.SOPClassUID == report.file_meta.MediaStorageSOPClassUID == SR
-    assert report.SOPInstanceUID not in {each.uid for each in made}
+    assert report.SOPInstanceUID not in {each.uid for each in dicom_results}
     assert report.ContentSequence == dcmread(node.spool.result_path(1)).ContentSequence
 
 
@@ -266,7 +268,7 @@ def test_a_service_without_3d_reports_gets_a_comprehensive_report(node: Node, pe
     [b"", b"\x15\x03\x01", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000, b"HTTP/1.1 200 OK\r\n", b"HTTP/9 x\r\n\r\n"],
 )
 def test_a_peer_that_speaks_no_http_is_tried_again(
-    tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
+    tmp_path: Path, dicom_results: Any, monkeypatch: pytest.MonkeyPatch, speaks: bytes
 ) -> None:
     monkeypatch.setattr(stow_client, "ANSWER", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -285,7 +287,9 @@ def test_a_peer_that_speaks_no_http_is_tried_again(
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
-        node = Node(tmp_path, Destination("pacs", url=f"http://127.0.0.1:{server.getsockname()[1]}/dicomweb"), made)
+        node = Node(
+            tmp_path, Destination("pacs", url=f"http://127.0.0.1:{server.getsockname()[1]}/dicomweb"), dicom_results
+        )
         node.step()
         assert node.counts == {"waiting": 2}
         node.close()
@@ -295,7 +299,9 @@ def test_a_peer_that_speaks_no_http_is_tried_again(
             connection.close()
 
 
-def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path, made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_drips_is_not_waited_for(
+    tmp_path: Path, dicom_results: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stow_client, "ANSWER", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = threading.Event()
@@ -313,13 +319,13 @@ def test_an_answer_that_drips_is_not_waited_for(tmp_path: Path, made: Any, monke
         client = StowClient(Destination("pacs", url=f"http://127.0.0.1:{server.getsockname()[1]}/"), NodeConfig())
         began = time.monotonic()
         with pytest.raises(Unreachable):
-            client.store(made[0].content)
+            client.store(dicom_results[0].content)
         assert time.monotonic() - began < 60 and client.was_established
         ended.set()
         thread.join(timeout=PATIENCE)
 
 
-def test_tokens_and_passwords_are_shown_and_read_again(tmp_path: Path, made: Any, peer: Archive) -> None:
+def test_tokens_and_passwords_are_shown_and_read_again(tmp_path: Path, dicom_results: Any, peer: Archive) -> None:
     secret = tmp_path / "secret"
     secret.write_text("first\n")
     secret.chmod(0o600)
@@ -330,22 +336,22 @@ def test_tokens_and_passwords_are_shown_and_read_again(tmp_path: Path, made: Any
         client = StowClient(Destination("pacs", url=peer.url, **more), NodeConfig())  # type: ignore[arg-type]
         for word in ("first", "second"):
             secret.write_text(word)
-            assert client.store(made[0].content) is None
-            told = word if "token_file" in more else base64.b64encode(f"node:{word}".encode()).decode()
-            assert peer.requests[-1][1]["Authorization"] == shown.format(told)
+            assert client.store(dicom_results[0].content) is None
+            credential = word if "token_file" in more else base64.b64encode(f"node:{word}".encode()).decode()
+            assert peer.requests[-1][1]["Authorization"] == shown.format(credential)
         client.release()
     secret.chmod(0o644)
     client = StowClient(Destination("pacs", url=peer.url, token_file=str(secret)), NodeConfig())
     with pytest.raises(Unreachable, match="chmod 600"):
-        client.store(made[0].content)
+        client.store(dicom_results[0].content)
 
 
-def test_https_is_checked_and_what_is_no_dicom_is_final(tmp_path: Path, made: Any) -> None:
+def test_https_is_checked_and_what_is_no_dicom_is_final(tmp_path: Path, dicom_results: Any) -> None:
     folder, other = certified(tmp_path / "c", "pacs"), certified(tmp_path / "o", "pacs")
     tls = Tls(str(folder / "pacs.pem"), str(folder / "pacs.key"))
     with archive(tls) as peer:
         client = StowClient(Destination("pacs", url=peer.url, ca=str(folder / "ca.pem")), NodeConfig())
-        assert client.store(made[0].content) is None
+        assert client.store(dicom_results[0].content) is None
         with pytest.raises(Refused) as raised:
             client.store(b"<html>")
         assert not raised.value.transient
@@ -353,17 +359,17 @@ def test_https_is_checked_and_what_is_no_dicom_is_final(tmp_path: Path, made: An
         for ca in (str(other / "ca.pem"), str(tmp_path / "gone.pem"), None):
             stranger = StowClient(Destination("pacs", url=peer.url, ca=ca), NodeConfig())
             with pytest.raises(Unreachable):
-                stranger.store(made[0].content)
+                stranger.store(dicom_results[0].content)
             assert not stranger.was_established
     assert len(peer.kept) == 1
 
 
-def test_send_and_echo_take_a_url(tmp_path: Path, made: Any, peer: Archive) -> None:
-    (tmp_path / "result.dcm").write_bytes(made[0].content)
+def test_send_and_echo_take_a_url(tmp_path: Path, dicom_results: Any, peer: Archive) -> None:
+    (tmp_path / "result.dcm").write_bytes(dicom_results[0].content)
     config = tmp_path / "node.toml"
     config.write_text(f'[[destination]]\nname = "pacs"\nurl = "{peer.url}"\n')
     assert edgecxr("send", tmp_path / "result.dcm", "--to", "pacs", "--config", config, runs=tmp_path).code == 0
-    assert [each.SOPInstanceUID for each in peer.kept] == [made[0].uid]
+    assert [each.SOPInstanceUID for each in peer.kept] == [dicom_results[0].uid]
     for status, code in ((200, 0), (405, 0), (404, 6), (401, 6), (500, 6)):
         peer.status = status
         assert edgecxr("node", "echo", "pacs", "--config", config, runs=tmp_path).code == code
@@ -377,7 +383,7 @@ FETCH = """import json, sys, urllib.request
 print(urllib.request.urlopen(sys.argv[1]).read().decode())"""
 
 
-def test_orthanc_gets_the_results_and_gives_them_back(tmp_path: Path, made: Any) -> None:
+def test_orthanc_gets_the_results_and_gives_them_back(tmp_path: Path, dicom_results: Any) -> None:
     if not (ORTHANC.exists() and PLUGIN.exists()):
         pytest.skip("Orthanc and its DICOMweb plug-in are not installed (Debian: orthanc orthanc-dicomweb)")
     settings = {
@@ -388,9 +394,9 @@ def test_orthanc_gets_the_results_and_gives_them_back(tmp_path: Path, made: Any)
     }  # fmt: skip
     (tmp_path / "orthanc.json").write_text(json.dumps(settings))
     files = []
-    for each in made:
-        files.append(tmp_path / f"{each.kind}.dcm")
-        files[-1].write_bytes(each.content)
+    for result in dicom_results:
+        files.append(tmp_path / f"{result.kind}.dcm")
+        files[-1].write_bytes(result.content)
     url = "http://127.0.0.1:8042/dicom-web"
     (tmp_path / "node.toml").write_text(f'[[destination]]\nname = "pacs"\nurl = "{url}"\n')
     typed = [*command("edgecxr.cli:main", "send", *map(str, files)), "--to", "pacs", "--config", tmp_path / "node.toml"]
@@ -399,8 +405,8 @@ def test_orthanc_gets_the_results_and_gives_them_back(tmp_path: Path, made: Any)
         for _ in range(2):  # the second time it has them
             ended = run(*prefix, *typed)
             assert ended.returncode == 0, (ended, orthanc.lines[-5:])
-        found = run(*prefix, sys.executable, "-c", FETCH, f"{url}/instances")
-        assert found.returncode == 0, found
-        uids = {instance["00080018"]["Value"][0] for instance in json.loads(found.stdout)}
-        assert uids == {each.uid for each in made}
+        fetched = run(*prefix, sys.executable, "-c", FETCH, f"{url}/instances")
+        assert fetched.returncode == 0, fetched
+        uids = {instance["00080018"]["Value"][0] for instance in json.loads(fetched.stdout)}
+        assert uids == {each.uid for each in dicom_results}
         eventually(lambda: orthanc.popen.poll() is None)

@@ -36,8 +36,8 @@ def test_contexts_are_those_of_bcp_195(folder: Path) -> None:
 
 
 def test_the_end_is_that_which_openssl_tells(folder: Path) -> None:
-    said = run("openssl", "x509", "-in", folder / "ca.pem", "-noout", "-enddate").stdout.strip().partition("=")[2]
-    end = datetime.strptime(said, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=timezone.utc)
+    stated = run("openssl", "x509", "-in", folder / "ca.pem", "-noout", "-enddate").stdout.strip().partition("=")[2]
+    end = datetime.strptime(stated, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=timezone.utc)
     assert end_of(str(folder / "ca.pem")) == end
     assert ending(str(folder / "ca.pem")) is None
     soon = ending(str(folder / "ca.pem"), end - timedelta(days=29))
@@ -99,8 +99,8 @@ def test_files_that_change_are_read_again_and_half_a_change_is_not(
     (tmp_path / "other.key").replace(tmp_path / "node.key")
     second = renewed.context()
     assert second is not first and renewed.context() is second
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2 and "of before" in said[0] and "again" in said[1]
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 2 and "of before" in messages[0] and "again" in messages[1]
 
 
 def test_a_certificate_that_ends_soon_is_said_once_a_day(

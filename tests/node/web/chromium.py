@@ -27,7 +27,7 @@ class Chromium:
     def __init__(self, reading: int, writing: int) -> None:
         self._reading, self._writing = os.fdopen(reading, "rb", buffering=0), writing
         self._buffer, self._number = b"", 0
-        self.said: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -54,7 +54,7 @@ class Chromium:
         text, _, self._buffer = self._buffer.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         if "method" in message:
-            self.said.append(message)
+            self.events.append(message)
         return message
 
     def size(self, width: int, height: int = 800, dark: bool = False) -> None:
@@ -69,9 +69,9 @@ class Chromium:
 
     def open(self, url: str) -> None:
         """Open a page, and wait until it is there with its pictures."""
-        self.said.clear()
+        self.events.clear()
         self.call("Page.navigate", url=url)
-        while not any(each["method"] == "Page.loadEventFired" for each in self.said):
+        while not any(each["method"] == "Page.loadEventFired" for each in self.events):
             self._next()
         while self.value("document.readyState") != "complete":  # the event may have been that of the page before
             time.sleep(0.02)
@@ -93,7 +93,7 @@ class Chromium:
     def complaints(self) -> list[str]:
         """Return what the page's console says, such as of its policy."""
         texts = [
-            each["params"] for each in self.said if each["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+            each["params"] for each in self.events if each["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
         ]
         return [json.dumps(text) for text in texts]
 

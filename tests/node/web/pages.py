@@ -126,9 +126,9 @@ class Browser:
         return self.ask("POST", path, urlencode(fields), **{"Content-Type": "application/x-www-form-urlencoded"})
 
     def form_token(self, path: str = "/sign-in") -> str:
-        found = re.search(r'name="form" value="(\w+)"', self.get(path).text)
-        assert found
-        return found[1]
+        match = re.search(r'name="form" value="(\w+)"', self.get(path).text)
+        assert match
+        return match[1]
 
     def sign_in(self, name: str, password: str, to: str = "") -> Answer:
         return self.post("/sign-in", form=self.form_token(), name=name, password=password, to=to)

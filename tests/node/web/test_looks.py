@@ -33,7 +33,7 @@ def schemes() -> dict[str, dict[str, str]]:
     return {"light": variables(light), "dark": variables(light) | variables(dark)}
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(text: str, other: str) -> float:
     """Return the contrast of two colours as WCAG 2.2 defines it."""
 
     def luminance(colour: str) -> float:
@@ -41,29 +41,29 @@ def contrast(one: str, other: str) -> float:
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    low, high = sorted((luminance(one), luminance(other)))
+    low, high = sorted((luminance(text), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
 
 def rules() -> list[tuple[str, dict[str, str]]]:
-    found = re.findall(r"([^{};]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL))
+    blocks = re.findall(r"([^{};]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", CSS, flags=re.DOTALL))
     return [
         (selector.strip(), dict(part.strip().split(": ", 1) for part in body.split(";") if ": " in part))
-        for selector, body in found
+        for selector, body in blocks
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_stand_out_from_their_background(scheme: str) -> None:
     colours = schemes()[scheme]
-    seen = 0
+    pair_count = 0
     for selector, declared in rules():
         if "color" in declared:
             assert "background" in declared, f"{selector}: without it the contrast is not known"
             text, ground = (colours[re.findall(r"--[\w-]+", declared[key])[0]] for key in ("color", "background"))
             assert contrast(text, ground) >= LEAST, (selector, contrast(text, ground))
-            seen += 1
-    assert seen > 12
+            pair_count += 1
+    assert pair_count > 12
     for part in ("--focus", "--line", "--bar", "--bar-on", "--flag", "--alarm"):
         assert contrast(colours[part], colours["--paper"]) >= LEAST_OF_PARTS, part
     for part in ("--bar", "--bar-on", "--ink"):

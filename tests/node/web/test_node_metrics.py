@@ -11,7 +11,7 @@ pytest.importorskip("highdicom", reason="highdicom is not installed (extra node)
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
 from edgecxr.node.node_config import NodeConfig, Web
-from edgecxr.node.spool import Noted, Spool
+from edgecxr.node.spool import ChangingNote, Spool
 from edgecxr.node.web.node_metrics import BUCKETS, Metric, exposition, node_metrics
 from tests.node.web.pages import PACS
 
@@ -20,7 +20,7 @@ SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\]|\\.)*",?)*)\})? ([0-9.
 
 def samples(text: str) -> dict[tuple[str, str], float]:
     """Return the samples of a text in Prometheus' format, which this checks."""
-    found = {}
+    values = {}
     announced = ""
     for line in text.splitlines():
         if line.startswith("# "):
@@ -30,9 +30,9 @@ def samples(text: str) -> dict[tuple[str, str], float]:
             continue
         match = SAMPLE.fullmatch(line)
         assert match and match[1].removesuffix("_bucket").removesuffix("_sum").removesuffix("_count") == announced, line
-        found[match[1], match[2] or ""] = float(match[3])
+        values[match[1], match[2] or ""] = float(match[3])
     assert text.endswith("\n")
-    return found
+    return values
 
 
 def numbers(state: Path) -> dict[tuple[str, str], float]:
@@ -43,21 +43,21 @@ def numbers(state: Path) -> dict[tuple[str, str], float]:
 def test_films_results_and_the_queue_are_counted(state: Path) -> None:
     with Spool(state) as spool, spool.transaction() as run:
         run("UPDATE film SET received = 1000, changed = 1007 WHERE id = 1")
-    found = numbers(state)
-    assert found["edgecxr_films", 'state="filed",reason=""'] == 1
-    assert found["edgecxr_films", 'state="refused",reason="view"'] == 1
-    assert found["edgecxr_films", 'state="rejected",reason="no-identifiers"'] == 1
-    assert found["edgecxr_results", 'destination="pacs",state="dead"'] == 2
-    assert found["edgecxr_results", 'destination="pacs",state="waiting"'] == 0
-    assert found["edgecxr_queue_films", ""] == 1 and found["edgecxr_queue_age_seconds", ""] >= 0
-    within = [found["edgecxr_received_to_filed_seconds_bucket", f'le="{bound:g}"'] for bound in BUCKETS]
+    values = numbers(state)
+    assert values["edgecxr_films", 'state="filed",reason=""'] == 1
+    assert values["edgecxr_films", 'state="refused",reason="view"'] == 1
+    assert values["edgecxr_films", 'state="rejected",reason="no-identifiers"'] == 1
+    assert values["edgecxr_results", 'destination="pacs",state="dead"'] == 2
+    assert values["edgecxr_results", 'destination="pacs",state="waiting"'] == 0
+    assert values["edgecxr_queue_films", ""] == 1 and values["edgecxr_queue_age_seconds", ""] >= 0
+    within = [values["edgecxr_received_to_filed_seconds_bucket", f'le="{bound:g}"'] for bound in BUCKETS]
     assert within == [float(bound >= 7) for bound in BUCKETS]
-    assert found["edgecxr_received_to_filed_seconds_bucket", 'le="+Inf"'] == 1
+    assert values["edgecxr_received_to_filed_seconds_bucket", 'le="+Inf"'] == 1
     assert (
-        found["edgecxr_received_to_filed_seconds_sum", ""],
-        found["edgecxr_received_to_filed_seconds_count", ""],
+        values["edgecxr_received_to_filed_seconds_sum", ""],
+        values["edgecxr_received_to_filed_seconds_count", ""],
     ) == (7, 1)
-    assert found["edgecxr_process_up", 'process="infer"'] == 0 and found["edgecxr_disk_free_bytes", ""] > 0
+    assert values["edgecxr_process_up", 'process="infer"'] == 0 and values["edgecxr_disk_free_bytes", ""] > 0
 
 
 def test_what_was_filed_still_counts_when_it_is_forgotten(state: Path) -> None:
@@ -67,18 +67,19 @@ def test_what_was_filed_still_counts_when_it_is_forgotten(state: Path) -> None:
 
 
 def test_a_new_node_has_numbers(tmp_path: Path) -> None:
-    found = numbers(tmp_path / "state")
+    values = numbers(tmp_path / "state")
     assert (
-        found["edgecxr_queue_age_seconds", ""] == 0 and found["edgecxr_results", 'destination="pacs",state="sent"'] == 0
+        values["edgecxr_queue_age_seconds", ""] == 0
+        and values["edgecxr_results", 'destination="pacs",state="sent"'] == 0
     )
 
 
 def test_refused_connections_are_counted_by_process_and_cause(tmp_path: Path) -> None:
     with Spool(tmp_path / "state") as spool:
-        noted = Noted(spool, "refused.receive")
+        noted = ChangingNote(spool, "refused.receive")
         for counts in ({}, {"address": 2}, {"address": 2, "tls": 1}):
             noted.update(counts)
-        Noted(spool, "refused.stow").update({"connections": 5})
+        ChangingNote(spool, "refused.stow").update({"connections": 5})
         spool.note("model", {"name": "x"})
     counted = {key: value for key, value in numbers(tmp_path / "state").items() if "refused" in key[0]}
     assert counted == {

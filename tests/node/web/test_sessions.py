@@ -134,9 +134,13 @@ def test_an_admin_sees_who_looked_at_which_film_and_is_noted_too(staffed: Path) 
         browser.sign_in("viewer", PASSWORD)
         browser.get("/films/1")
         browser.sign_in("admin", PASSWORD)
-        for text, seen in (("film-looked-at", "viewer at 127.0.0.1"), ("1.1", "film-looked-at"), ("BOLD", "&lt;b&gt;")):
+        for text, words in (
+            ("film-looked-at", "viewer at 127.0.0.1"),
+            ("1.1", "film-looked-at"),
+            ("BOLD", "&lt;b&gt;"),
+        ):
             answer = browser.get(f"/audit?text={text}")
-            assert answer.status == 200 and seen in answer.text and "<b>" not in answer.text
+            assert answer.status == 200 and words in answer.text and "<b>" not in answer.text
         page, numbers = "/audit", []
         while page:
             text = browser.get(page).text
@@ -211,8 +215,8 @@ def test_the_cookie_is_of_no_use_to_scripts_and_other_sites(staffed: Path) -> No
         page = browser.get("/sign-in")
         before = dict(browser.cookies)
         answer = browser.sign_in("viewer", PASSWORD)
-        for each in (page, answer):
-            attributes = {part.strip().lower() for part in each.headers["set-cookie"].split(";")[1:]}
+        for reply in (page, answer):
+            attributes = {part.strip().lower() for part in reply.headers["set-cookie"].split(";")[1:]}
             assert attributes == {"httponly", "samesite=strict", "path=/"}
         assert browser.cookies != before, "whoever has signed in gets a new cookie"
         # The cookie of before is nobody's.
@@ -263,11 +267,11 @@ def test_who_looked_at_which_film_is_written_down(staffed: Path) -> None:
             browser.get(path)
         browser.post("/queue/retry", form=browser.form_token("/queue"), destination="pacs")
         browser.post("/sign-out", form=browser.form_token("/queue"))
-    told = [describe(entry) for entry in entries(staffed)]
-    assert [each[2] for each in told if "operator at 127.0.0.1" in each[3]] == [
+    lines = [describe(entry) for entry in entries(staffed)]
+    assert [each[2] for each in lines if "operator at 127.0.0.1" in each[3]] == [
         "login", "login", "film-looked-at", "retried", "logout",
     ]  # fmt: skip
-    assert any(each[2] == "film-looked-at" and "1.1" in each[4] for each in told)
+    assert any(each[2] == "film-looked-at" and "1.1" in each[4] for each in lines)
 
 
 def test_programs_give_name_and_password_for_the_numbers(staffed: Path) -> None:
@@ -302,7 +306,7 @@ def test_a_flood_of_attempts_is_two_lines_of_the_audit_trail(
         form = browser.form_token()
         for number in range(21):
             browser.post("/sign-in", form=form, name=f"nobody{number}", password="wrong password")
-    logins = [told for told in map(describe, entries(staffed)) if told[2] == "login"]
+    logins = [line for line in map(describe, entries(staffed)) if line[2] == "login"]
     assert len(logins) == 3 and "19 times more" in logins[-1][5]
     assert capsys.readouterr().err.count("wrong password") == 1
 

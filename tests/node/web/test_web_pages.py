@@ -33,24 +33,24 @@ class Elements(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self._open: list[str] = []
         self.feed(text)
         assert self._open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def test_each_page_says_what_it_is_for_and_stays_small_and_whole(state: Path) -> None:
@@ -63,7 +63,7 @@ def test_each_page_says_what_it_is_for_and_stays_small_and_whole(state: Path) ->
             assert page.all("html") == [{"lang": "en"}] and len(page.all("h1")) == len(page.all("main")) == 1
             # Nothing but what this node serves, and nothing that its policy forbids.
             assert answer.headers["content-security-policy"].startswith("default-src 'self'")
-            for name, attributes in page.found:
+            for name, attributes in page.elements:
                 assert not any(key.startswith("on") or key == "style" for key in attributes), path
                 link = attributes.get("src") or attributes.get("href") or attributes.get("action") or "/"
                 assert re.match(r"/(?!/)|#", link) and name != "style", link
@@ -76,14 +76,14 @@ def test_whatever_is_named_for_use_has_a_name_and_ids_are_one_each(state: Path) 
     with served(state) as browser:
         for path in ALL:
             page = Elements(browser.get(path).text)
-            ids = [attributes["id"] for _, attributes in page.found if "id" in attributes]
+            ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
             assert len(ids) == len(set(ids)), path
             labelled = {each.get("for") for each in page.all("label")}
             for field in page.all("input") + page.all("select"):
                 bare = field.get("type") == "hidden" or "id" not in field  # those stand inside their label
                 assert bare or field["id"] in labelled, (path, field)
             assert all(each.get("alt") for each in page.all("img"))
-            for attributes in [each for _, each in page.found if "aria-labelledby" in each]:
+            for attributes in [each for _, each in page.elements if "aria-labelledby" in each]:
                 assert attributes["aria-labelledby"] in ids
 
 
@@ -104,7 +104,7 @@ def test_films_are_listed_with_their_states_in_words(state: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "numbers"),
+    ("query", "numbers"),
     [
         ("which=waiting", [5]), ("which=flagged", [4, 2, 1]), ("which=not-flagged", []), ("which=not-filed", [2]),
         ("which=not-analysed", [4, 3]), ("text=quispe", [1]), ("text=MRN-3", [3]), ("text=3", [3]),
@@ -112,10 +112,10 @@ def test_films_are_listed_with_their_states_in_words(state: Path) -> None:
         ("page=2", []), ("text=" + "9" * 99, []), ("text=%00%5C%27", []),
     ],
 )  # fmt: skip
-def test_films_are_filtered_and_found(state: Path, asked: str, numbers: list[int]) -> None:
+def test_films_are_filtered_and_found(state: Path, query: str, numbers: list[int]) -> None:
     with served(state) as browser:
         for path in ("/films", "/films/rows"):
-            answer = browser.get(f"{path}?{asked}")
+            answer = browser.get(f"{path}?{query}")
             assert answer.status == 200
             assert [int(each) for each in re.findall(r'href="/films/(\d+)"', answer.text)] == numbers
 
@@ -152,9 +152,9 @@ def test_a_film_shows_what_the_model_said_and_where_it_went(state: Path) -> None
         assert "flags this film" in text and "0.88 ≥ 0.50" in text and "chosen" in text
         bars = [each["aria-label"] for each in page.all("svg")]
         assert len(bars) == 4 and all(re.fullmatch(r"bar to \d.\d\d, tick at the threshold 0.50", str(b)) for b in bars)
-        told = re.findall(r"<li><time[^>]*>[^<]*</time> <span>([^<]*)", text)
+        events = re.findall(r"<li><time[^>]*>[^<]*</time> <span>([^<]*)", text)
         kinds = ["received", "reading", "predicted", "made", "sent", "sent", "filed"]
-        assert told == [EVENTS[kind].format("pacs") for kind in kinds]
+        assert events == [EVENTS[kind].format("pacs") for kind in kinds]
         for kind in ("film", "attention"):
             answer = browser.get(f"/films/1/{kind}.png")
             assert answer.body.startswith(b"\x89PNG") and answer.headers["content-type"] == "image/png"
@@ -281,5 +281,5 @@ def test_health_names_who_was_asked_by_echo_and_who_asked(state: Path) -> None:
         assert echo(port) == 0
         with served(state) as browser:
             eventually(lambda: "asked this node" in browser.get("/health").text, "the echo is noted")
-            told = re.sub(r"<[^>]*>", "", browser.get("/health").text)
-            assert "pacs did not answer" in told and "MODALITY at 127.0.0.1 asked this node" in told
+            text = re.sub(r"<[^>]*>", "", browser.get("/health").text)
+            assert "pacs did not answer" in text and "MODALITY at 127.0.0.1 asked this node" in text

@@ -154,8 +154,8 @@ def test_out_of_time_a_run_keeps_its_epochs_and_ends_as_any_other_when_repeated(
     assert train_teacher(workspace, prepared, config, CPU, slow, max_hours=1.5) == run
     assert history(run) == history(whole)
     assert read_card(run).ended == read_card(whole).ended and read_card(run).ended["reason"] == "epochs"
-    one, two = (load_file(folder / "best.safetensors") for folder in (run, whole))
-    assert all(torch.equal(one[name], two[name]) for name in two)
+    resumed, two = (load_file(folder / "best.safetensors") for folder in (run, whole))
+    assert all(torch.equal(resumed[name], two[name]) for name in two)
 
 
 def test_out_of_time_the_command_that_goes_on_is_named(monkeypatch, capsys):

@@ -40,17 +40,17 @@ def test_the_average_is_that_of_the_formula_and_its_memory_grows_from_nothing():
     assert not average.model.training
 
 
-class Moving(nn.Module):
+class RecordingLearner(nn.Module):
     """Learner that records its model's weights after each step, in the next one."""
 
     def __init__(self, model: TwoHeadViT, size: int) -> None:
         super().__init__()
         self.step = Supervised(model, size)
         self.model = model
-        self.seen: list[dict[str, torch.Tensor]] = []
+        self.states: list[dict[str, torch.Tensor]] = []
 
     def forward(self, batch):
-        self.seen.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
+        self.states.append({name: value.detach().clone() for name, value in self.model.state_dict().items()})
         return self.step(batch)
 
 
@@ -61,9 +61,9 @@ def test_what_is_validated_and_kept_is_the_average(tmp_path, prepared, stem):
     torch.manual_seed(0)
     model = build(config, len(prepared.labels))
     train, val = (Batches(prepared, split, config.batch, CPU.torch) for split in ("train", "val"))
-    learner = Moving(model, 28)
+    learner = RecordingLearner(model, 28)
     fit(tmp_path, config, CPU, learner, train, val, lambda *_: None)
-    values = [*learner.seen, dict(model.state_dict())]
+    values = [*learner.states, dict(model.state_dict())]
     expected = {name: value.float() for name, value in values[0].items()}
     for step, value in enumerate(values[1:]):
         decay = min(0.5, (1 + step) / (10 + step))
@@ -98,8 +98,8 @@ def test_an_interrupted_run_goes_on_with_its_average(tmp_path, prepared):
     with pytest.raises(InterruptedError):
         train_teacher(workspace, prepared, config, CPU, kill)
     resumed = train_teacher(workspace, prepared, config, CPU, lambda *_: None)
-    one, two = kept(whole), kept(resumed)
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    ours, two = kept(whole), kept(resumed)
+    assert all(torch.equal(ours[name], two[name]) for name in ours)
     average = torch.load(whole / "last.pt", weights_only=True)["average"]
     again = torch.load(resumed / "last.pt", weights_only=True)["average"]
     assert all(torch.equal(average[name], again[name]) for name in average)

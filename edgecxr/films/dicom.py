@@ -203,10 +203,10 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         frame = apply_color_lut(frame, dataset)
         bits = 8 * frame.dtype.itemsize
+    visible, shuttered = shutter(dataset, frame.shape)
     if frame.ndim == 3:
-        pixels, coloured = luminance(frame, (1 << bits) - 1)
-        notes = ["the image is in colour; its luminance was taken"] if coloured else []
-        return pixels, [*notes, *([cut] if (cut := tail(frame)) else [])]
+        pixels, notes = _of_colour(frame, (1 << bits) - 1, visible)
+        return pixels, [*notes, *shuttered]
 
     width = min(8 * frame.dtype.itemsize, 16)
     if describes_itself(syntax):
@@ -217,7 +217,6 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     if signed:
         stored[1 << (bits - 1) :] -= 1 << bits
     words = _words(frame)
-    visible, shuttered = shutter(dataset, frame.shape)
     more: list[str] = []
     sample = thin(words)
     counts = visible_counts = np.bincount(sample.ravel(), minlength=1 << width)
@@ -250,6 +249,19 @@ def _grey(dataset: Dataset, frame: NDArray[Any], syntax: UID) -> tuple[FloatArra
     if words.max() >= len(table):
         words = words & words.dtype.type(len(table) - 1)
     return StoredPixels(words, table, visible), notes
+
+
+def _of_colour(frame: NDArray[Any], white: int, visible: NDArray[np.bool_] | None) -> tuple[FloatArray, list[str]]:
+    """Return a colour frame's grey levels, and the assumptions made.
+
+    They are black outside the shutter.
+    """
+    pixels, coloured = luminance(frame, white)
+    notes = ["the image is in colour; its luminance was taken"] if coloured else []
+    if visible is None:
+        return pixels, [*notes, *filter(None, [tail(frame)])]
+    pixels[~visible] = 0
+    return pixels, [*notes, *filter(None, [tail(frame) if visible[-1].any() else None])]
 
 
 def _shift(dataset: Dataset, counts: NDArray[Any], bits: int, signed: bool, notes: list[str]) -> int:

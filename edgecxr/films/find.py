@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,13 @@ from edgecxr.films.signatures import SUFFIXES, is_picture
 from edgecxr.storage.reading import BadFile, open_file
 
 WITHOUT_IMAGE = "DICOM objects without an image"
+OWN_RESULTS = "results of edgecxr"
+
+PICTURE_MARK = "edgecxr film"
+"""Name of the text in the head of each picture that `infer` draws."""
+
+_OWN_DICOM = re.compile(r"s[rc]-[0-9.]+\.dcm")
+_HEAD = 4096  # bytes that hold the mark of a picture, and who made a DICOM object
 
 # What systems and network disks leave in folders, in lower case.
 _OF_SYSTEMS = frozenset({
@@ -28,7 +36,8 @@ class Search:
     Attributes:
         folder_of: a file that was found, not given -> the folder that was given.
         passed_over: kind of what is no film -> how many.
-        leave_out: folders below those given in which there are no films, such as those of results.
+        leave_out: folders of results. Those below the folders given are not searched; in a folder that is given
+            itself, results are passed over.
     """
 
     folder_of: dict[Path, Path] = field(default_factory=dict)
@@ -84,6 +93,18 @@ def films_below(folder: Path, recursive: bool, search: Search) -> list[Path]:
     return films
 
 
+def is_own_result(path: Path) -> bool:
+    """Return whether `infer` wrote a file, as a picture or DICOM result."""
+    if path.suffix.lower() != ".png" and _OWN_DICOM.fullmatch(path.name) is None:
+        return False
+    try:
+        with open_file(path) as file:
+            head = file.read(_HEAD)
+    except (OSError, BadFile):
+        return False
+    return (PICTURE_MARK if path.suffix.lower() == ".png" else "edgecxr").encode() in head
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a name is that of a hidden file or folder.
 
@@ -104,17 +125,21 @@ class Entry:
     Attributes:
         path: of it.
         scanned: the same as the system lists it; None of a folder.
+        beside_results: whether results are written into the folder that is searched.
     """
 
     path: Path
     scanned: os.DirEntry[str] | None = None
+    beside_results: bool = False
 
     def no_film(self) -> str | None:
         """Return why it is passed over.
 
         None of a film, and of what its reader will report.
         """
-        return None if self.scanned is None else _no_film(self.path)
+        if self.scanned is None:
+            return None
+        return _no_film(self.path) or (OWN_RESULTS if self.beside_results and is_own_result(self.path) else None)
 
 
 def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Entry]:
@@ -127,7 +152,8 @@ def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Ent
         recursive: go into its subfolders, too, but not into hidden ones, nor twice into the same.
         search: says what to leave out, and is told what was passed over.
     """
-    waiting, identities = [folder], set(map(_identity, search.leave_out)) - {_identity(folder)}
+    of_results = set(map(_identity, search.leave_out))
+    waiting, identities, beside_results = [folder], of_results - {_identity(folder)}, _identity(folder) in of_results
     while waiting:  # not os.walk: some Pythons recurse for each level
         parent = waiting.pop()
         identity = _identity(parent)
@@ -143,7 +169,7 @@ def entries_below(folder: Path, recursive: bool, search: Search) -> Iterator[Ent
         folders = {entry.name for entry in entries if _is_folder(entry)}
         for entry in entries:
             if entry.name not in folders:
-                yield Entry(Path(parent, entry.name), entry)
+                yield Entry(Path(parent, entry.name), entry, beside_results)
             elif is_hidden(entry.name):
                 search.passed_over["hidden"] += 1
         if recursive:

@@ -192,7 +192,7 @@ def _voi(dataset: Dataset, values: Values, warnings: list[str]) -> Values | None
         if texts:
             warnings.append(f"the file's window is broken ({brief(', '.join(texts), 40)}); it was ignored")
         return None
-    shape = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    shape = str(dataset.get("VOILUTFunction") or "").strip().upper() or "LINEAR"
     if width <= 0 or (width < 1 and shape not in ("LINEAR_EXACT", "SIGMOID")):
         warnings.append(f"the file's window is not valid (width {width:g}); it was ignored")
         return None
@@ -274,8 +274,8 @@ def _inverted(dataset: Dataset, warnings: list[str]) -> bool:
 
     In DX both elements state the same inversion, so two do not cancel.
     """
-    photometric = dataset.get("PhotometricInterpretation")
-    shape = str(dataset.get("PresentationLUTShape") or "").upper()
+    photometric = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    shape = str(dataset.get("PresentationLUTShape") or "").strip().upper()
     if (photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
         warnings.append(
             f"PhotometricInterpretation {photometric} and PresentationLUTShape {shape} contradict each other; "

@@ -52,7 +52,9 @@ NOT_REPEATED, FILE_SHA256, FILE_TIME = "NotRepeated", "FileSHA256", "FileTime"
 """Keys that are not DICOM's: keywords of values that cannot be repeated, separated by blanks; the file's digest; the
 second of its last change."""
 
-_IDENTIFIERS = (*REQUIRED, "BurnedInAnnotation", *LOSSY, ZONE)
+FRAMES = "NumberOfFrames"
+
+_IDENTIFIERS = (*REQUIRED, FRAMES, "BurnedInAnnotation", *LOSSY, ZONE)
 _OF_FILE = (NOT_REPEATED, FILE_SHA256, FILE_TIME)
 
 HEADERS = {
@@ -68,6 +70,7 @@ _NUMBER = r"[+-]?[0-9]{1,10}(\.[0-9]{0,10})?([Ee][+-]?[0-9]{1,2})?"
 _FORMS = {
     "LossyImageCompressionRatio": re.compile(rf"{_NUMBER}(\\ ?{_NUMBER})*"),
     ZONE: re.compile("[+-](0[0-9]|1[0-4])[0-5][0-9]"),
+    FRAMES: re.compile("[0-9]{1,9}"),
 }
 """Values that mean nothing in another form."""
 
@@ -114,8 +117,27 @@ def read_header(path: Path, kind: str) -> dict[str, str]:
             if text is None:
                 lost.append(keyword)
             values[keyword] = text or ""
+    if LOSSY[0] in values and values[LOSSY[0]] != "01" and (method := _method(path)) is not None:
+        values |= dict.fromkeys(LOSSY, "") | {LOSSY[0]: "01", "LossyImageCompressionMethod": method}
     values[NOT_REPEATED] = " ".join(lost)
     return values
+
+
+def _method(path: Path) -> str | None:
+    """Return by which method pixels lost something, as `lossy_method` does.
+
+    None also of a malformed file.
+    """
+    from edgecxr.films.lossy import lossy_method
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return lossy_method(path)
+        except MemoryError:
+            raise
+        except Exception:  # a malformed file may raise nearly anything
+            return None
 
 
 def checked_header(header: object, kind: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from edgecxr.errors import brief
+from edgecxr.films.statements.view import aspect_of
 
 _LEAST = 0.05
 """Least share of a film that a shutter leaves; one that leaves less is a mistake."""
@@ -66,7 +67,9 @@ def _visible(dataset: Dataset, kinds: set[str], shape: tuple[int, ...]) -> NDArr
     if "CIRCULAR" in kinds:
         row, column = (float(value) for value in dataset.CenterOfCircularShutter)
         radius = float(dataset.RadiusOfCircularShutter)
-        visible &= (rows[:, None] - row) ** 2 + (columns[None] - column) ** 2 <= radius**2
+        # The radius is one along a row (PS3.3 C.7.6.11.1.1); a circle of the body has fewer rows of higher pixels.
+        heights = (rows[:, None] - row) * aspect_of(dataset)
+        visible &= heights**2 + (columns[None] - column) ** 2 <= radius**2
     if "POLYGONAL" in kinds:
         if _corners(dataset) > MAX_CORNERS:
             return None

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgecxr.errors import brief
+from edgecxr.films.find import PICTURE_MARK
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.prediction import Prediction
 from edgecxr.registry import load
-from edgecxr.storage.atomic import atomic_write
+from edgecxr.storage.atomic import atomic_write, write_new
 from edgecxr.storage.reading import BadFile, open_file
 from edgecxr.terminal import say
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 DICOM_RESULTS = "edgecxr.infer.dicom.dicom_results:DicomResults"
 
+_REMEDY = "give another folder with --overlay"
 _LONGEST = 200  # bytes of a film's name in that of its picture; a name may have 255
-_MARK = "edgecxr film"
 _HEAD = 512  # bytes of a PNG file that hold its first texts
 
 
@@ -76,15 +77,35 @@ class FilmFiles:
                 say(f"no picture of {film.source}: {type(error).__name__}, {brief(error)}")
                 outcome["overlay_reason"] = "not-drawn"
             else:
-                target, there = _place(self._pictures, Path(film.source), folder_of)
-                atomic_write(target, picture, "give another folder with --overlay")
-                say(f"overlay: {target}{' (replaced)' if there else ''}")
+                target, replaced = self._file_picture(self._pictures, Path(film.source), folder_of, picture)
+                say(f"overlay: {target}{' (replaced)' if replaced else ''}")
                 outcome["overlay"] = str(target)
         if self._dicom is not None:
             filed = self._dicom.write(film, prediction)
             say(filed.message)
-            outcome["dicom"] = {"files": list(filed.files), "reason": filed.reason, "message": filed.message}
+            outcome["dicom"] = {
+                "files": list(filed.files),
+                "reason": filed.reason,
+                "message": filed.message,
+                "patient": self._dicom.patient,
+            }
         return outcome
+
+    @staticmethod
+    def _file_picture(
+        pictures: Path, film: Path, folder_of: Mapping[Path, Path], picture: memoryview
+    ) -> tuple[Path, bool]:
+        """Write a picture.
+
+        Returns:
+            Its place, and whether an earlier picture of the film was there.
+        """
+        target, there = _place(pictures, film, folder_of)
+        if not there and write_new(target, picture, _REMEDY):
+            return target, False
+        target, there = _place(pictures, film, folder_of)  # another run may have taken the place since
+        atomic_write(target, picture, _REMEDY)
+        return target, there
 
 
 def lacks(outcome: Mapping[str, Any]) -> bool:
@@ -102,7 +123,7 @@ def _drawn(film: FilmRead, prediction: Prediction) -> memoryview:
 
     assert film.display is not None
     texts = PngInfo()
-    texts.add_text(_MARK, _mark(Path(film.source)))
+    texts.add_text(PICTURE_MARK, _mark(Path(film.source)))
     picture = io.BytesIO()
     drawn = overlay(Image.fromarray(film.display), prediction, Path(film.source).name)
     drawn.save(picture, format="PNG", pnginfo=texts)

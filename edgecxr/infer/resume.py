@@ -32,11 +32,21 @@ class ExpectedOutputs:
         pictures: folder of pictures; None for none.
         dicom: folder of DICOM files; None for none.
         attention: whether lines have the attention map.
+        patient: whether the DICOM files say who the patient is.
     """
 
     pictures: Path | None = None
     dicom: Path | None = None
     attention: bool = False
+    patient: bool = True
+
+    def contradicts(self, line: Any) -> bool:
+        """Return whether DICOM files were written by the other choice of `patient`.
+
+        Those of older versions, which do not say it, are taken to name the patient.
+        """
+        filed = line.get("dicom") or {}
+        return self.dicom is not None and bool(filed.get("files")) and filed.get("patient", True) != self.patient
 
     def missing(self, line: Any) -> bool:
         """Return whether a predicted film lacks something of this.
@@ -170,6 +180,7 @@ def _read(
             reason, stamp, by_gate = result.get("reason"), result.get("file"), result.get("gate") is not None
             again = expected.missing(result) if status == "ok" else reason in AGAIN or (by_gate and reason in overruled)
             state = "rejected" if status != "ok" else "lacking" if lacks(result) else "ok"
+            contradicts = expected.contradicts(result)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"line {number} of {path} is no result of `edgecxr infer --json`: {_REMEDY}", "malformed"
@@ -181,6 +192,11 @@ def _read(
             )
         if sha256 != ours.sha256:
             raise UsageError(f"{path} has results of another export of {ours.name} ({ours.precision}): {_REMEDY}")
+        if contradicts:
+            raise UsageError(
+                f"{path} has DICOM results {'without' if expected.patient else 'with'} the patient: {_REMEDY} and "
+                f"another folder with --dicom, or {'add' if expected.patient else 'leave out'} --no-phi"
+            )
         done.pop(source, None)
         if not again:
             done[source] = EarlierResult(state, stamp)

@@ -71,7 +71,7 @@ class InferOptions:
     @property
     def expected_outputs(self) -> ExpectedOutputs:
         """What is written of each film beside its line."""
-        return ExpectedOutputs(self.overlays, self.dicom, self.attention)
+        return ExpectedOutputs(self.overlays, self.dicom, self.attention, self.patient)
 
     def check(self) -> None:
         """Check that the options can be used together.

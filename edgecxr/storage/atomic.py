@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,6 +29,37 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
         UsageError: the file cannot be written.
     """
     path = Path(path)
+    _write(path, data, remedy, lambda building: bool(building.replace(path)))
+
+
+def write_new(path: Path, data: bytes | bytearray | memoryview | str, remedy: str = ELSEWHERE) -> bool:
+    """Write a file atomically, unless there is one of its name.
+
+    Of several writers the first one wins; not on file systems without hard links, such as those of USB sticks.
+    Arguments and errors are those of `atomic_write`.
+
+    Returns:
+        Whether it was written.
+    """
+
+    def place(building: Path) -> bool:
+        try:
+            os.link(building, path)
+        except OSError:
+            if os.path.lexists(path):
+                building.unlink()
+                return False
+            building.replace(path)
+        else:
+            building.unlink()
+        return True
+
+    path = Path(path)
+    return _write(path, data, remedy, place)
+
+
+def _write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str, place: Callable[[Path], bool]) -> bool:
+    """Write a file beside `path`, and return what `place` returns of it."""
     with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         building, file = new_file(path.parent)
@@ -37,11 +68,12 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-                building.replace(path)
+                placed = place(building)
             except BaseException:
                 building.unlink(missing_ok=True)
                 raise
         sync_folder(path.parent)
+    return placed
 
 
 def check_folder(folder: Path, remedy: str = ELSEWHERE) -> None:

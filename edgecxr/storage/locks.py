@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from edgecxr.storage.unfinished import refuse_others
 
 # A cluster's file system may lack locks; running one command at a time still works there.
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+_HOLDER = re.compile(r"process \d+ on [\w.-]+", re.ASCII)
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def locked(path: Path, doing: str | None = None) -> Iterator[None]:
     with open_locked(path, doing) as file:
         with suppress(OSError):  # the holder's name only improves an error message
             file.truncate()
-            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+            file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())  # as `_HOLDER`
             file.flush()
         try:
             yield
@@ -91,7 +93,9 @@ def open_locked(path: Path, doing: str | None = None) -> IO[bytes]:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if doing else 0))
         except BlockingIOError as error:
             with file:
-                holder = file.read(200).decode(errors="replace") or "another process"
+                note = file.read(200).decode(errors="replace")
+            # The file may be the very one that is written, whose first bytes are its content.
+            holder = note if _HOLDER.fullmatch(note) else "another process"
             raise UsageError(f"{holder} {doing}") from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:

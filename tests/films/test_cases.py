@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 
 from edgecxr.errors import InputError
+from edgecxr.films.display import LONG_SIDE, SHORT_SIDE
 from edgecxr.films.image_file import from_array
 from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_film, read_radiograph
@@ -146,7 +147,7 @@ def test_pictures_have_square_pixels_whatever_states_that_the_film_s_are_not(
     film_read = read_film(path, display=True)
     assert film_read.display is not None
     expected = shape[0] * height / (shape[1] * width)
-    assert max(film_read.display.shape) == 560
+    assert SHORT_SIDE <= max(film_read.display.shape) <= LONG_SIDE
     if 0.1 < height / width < 10:
         assert film_read.display.shape[0] / film_read.display.shape[1] == pytest.approx(expected, rel=0.05)
     plain = read_film(write(film(pixels, ViewPosition="PA"), path.parent, "plain.dcm"))
@@ -299,6 +300,45 @@ def test_circular_and_polygonal_shutters_and_malformed_ones() -> None:
         setattr(dataset, keyword, value)
         hidden, notes = shutter(dataset, (100, 100))
         assert (hidden is None and why in notes[0]) if why else hidden is not None
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    spacing=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    keyword=st.sampled_from(["PixelSpacing", "PixelAspectRatio"]),
+    center=st.tuples(st.integers(20, 40), st.integers(20, 40)), radius=st.integers(15, 30),
+)  # fmt: skip
+def test_a_circular_shutter_is_round_on_the_film_whatever_its_pixels_are(
+    spacing: tuple[int, int], keyword: str, center: tuple[int, int], radius: int
+) -> None:
+    dataset = Dataset()
+    dataset.Rows, dataset.Columns, dataset.ShutterShape = 60, 60, "CIRCULAR"
+    dataset.CenterOfCircularShutter, dataset.RadiusOfCircularShutter = list(center), radius
+    setattr(dataset, keyword, [str(value) for value in spacing])
+    height, width = (value / spacing[1] for value in spacing)
+    row, column = np.ogrid[1:61, 1:61]
+    round_on_the_film = (height * (row - center[0])) ** 2 + (width * (column - center[1])) ** 2 <= radius**2
+    visible, _ = shutter(dataset, (60, 60))
+    np.testing.assert_array_equal(np.ones((60, 60), bool) if visible is None else visible, round_on_the_film)
+
+
+@pytest.mark.parametrize("photometric", ["RGB", "PALETTE COLOR", "MONOCHROME2", "MONOCHROME1"])
+def test_a_shutter_hides_the_same_of_each_kind_of_pixels(tmp_path: Path, photometric: str) -> None:
+    grey = np.tile(np.arange(40, 240, 2, dtype=np.uint8), (100, 1))
+    edges = {"ShutterShape": "RECTANGULAR", "ShutterLeftVerticalEdge": 11, "ShutterRightVerticalEdge": 90,
+             "ShutterUpperHorizontalEdge": 21, "ShutterLowerHorizontalEdge": 80}  # fmt: skip
+    pixels = np.repeat(grey[..., None], 3, 2) if photometric == "RGB" else grey
+    dataset = film(pixels, PhotometricInterpretation=photometric, WindowCenter=128, WindowWidth=256, **edges)
+    if photometric == "PALETTE COLOR":
+        for colour in ("Red", "Green", "Blue"):
+            setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+            dataset[f"{colour}PaletteColorLookupTableDescriptor"].VR = "US"
+            setattr(dataset, f"{colour}PaletteColorLookupTableData", bytes(range(256)))
+    radiograph = read_radiograph(write(dataset, tmp_path))
+    visible = np.zeros(grey.shape, bool)
+    visible[20:80, 10:90] = True
+    assert (radiograph.pixels[~visible] == 0).all() and (radiograph.pixels[visible] > 0).all()
+    assert any("shutter was applied" in warning for warning in radiograph.warnings)
 
 
 def test_a_bitmap_does_not_hide_the_other_shapes(tmp_path: Path) -> None:

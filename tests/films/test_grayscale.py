@@ -198,3 +198,23 @@ def test_padding_that_is_all_of_a_film_is_ignored_and_told(tmp_path_factory: pyt
     np.testing.assert_array_equal(radiograph.pixels, read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN)).pixels)
     with pytest.raises(InputError, match="blank"):
         read(tmp_path_factory, dicom_film(np.zeros_like(RAMP), **FOURTEEN, PixelPaddingValue=0))
+
+
+@QUICK
+@given(
+    before=st.sampled_from(["", " ", "  "]), after=st.sampled_from(["", " "]), lower=st.booleans(),
+    photometric=st.sampled_from(["MONOCHROME1", "MONOCHROME2"]), shape=st.sampled_from(["INVERSE", "IDENTITY"]),
+    function=st.sampled_from(["LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+)  # fmt: skip
+def test_spaces_around_a_code_and_its_case_mean_nothing(
+    tmp_path_factory: pytest.TempPathFactory, before: str, after: str, lower: bool, photometric: str, shape: str,
+    function: str,
+) -> None:  # fmt: skip
+    def spelt(code: str) -> str:
+        return f"{before}{code.lower() if lower else code}{after}"
+
+    codes = {"PhotometricInterpretation": photometric, "PresentationLUTShape": shape, "VOILUTFunction": function}
+    plain = read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN | codes))
+    spaced = read(tmp_path_factory, dicom_film(RAMP, **FOURTEEN | {key: spelt(code) for key, code in codes.items()}))
+    np.testing.assert_array_equal(plain.pixels, spaced.pixels)
+    assert set(plain.warnings) <= set(spaced.warnings)

@@ -3,15 +3,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from edgecxr.errors import UsageError
 from edgecxr.films.find import Search, find_inputs
+from edgecxr.infer import film_files
 from edgecxr.infer.predictor import Predictor
 from edgecxr.storage import atomic
 from tests.cli_workspace import edgecxr
+from tests.infer.dicom.test_dicom_results import scan
 from tests.infer.test_run import infer, png
 from tests.tiny_bundle import tiny_bundle
 
@@ -75,9 +78,46 @@ def test_pictures_are_not_taken_for_films_of_the_next_run(tmp_path: Path) -> Non
         lines = typed(tmp_path, folder, "--overlay", folder / "pictures")
         assert [line["source"] for line in lines] == [str(folder / "film.png")]
     assert below(folder) == {"film.png", "pictures/film.png.png"}
-    # Those who name the folder of pictures itself want it looked at.
     search = Search(leave_out=(folder / "pictures",))
-    assert find_inputs([folder / "pictures"], search=search) == [folder / "pictures" / "film.png.png"]
+    assert find_inputs([folder / "pictures"], search=search) == [folder / "pictures"] and search.passed_over
+    assert find_inputs([folder / "pictures"]) == [folder / "pictures" / "film.png.png"]  # of a run that writes none
+
+
+@pytest.mark.parametrize("option", ["--overlay", "--dicom"])
+def test_results_beside_films_are_passed_over(tmp_path: Path, option: str) -> None:
+    folder = tmp_path / "archive"
+    film = scan(folder / "june") if option == "--dicom" else png(folder / "june" / "film.png")
+    plain = png(folder / "sr-1.png")  # no name alone makes a result of a film
+    copied = folder / "sc-1.2.dcm"
+    copied.write_bytes(scan(tmp_path / "elsewhere").read_bytes())
+    for _ in range(3):
+        done = edgecxr(
+            "infer", folder, option, folder, "--model", tiny_bundle(tmp_path / "bundle").path, "--json", "--force",
+            runs=tmp_path / "runs",
+        )  # fmt: skip
+        sources = {json.loads(line)["source"] for line in done.out.splitlines()}
+        assert sources == {str(path) for path in (film, plain, copied)}, done.err
+    assert "results of edgecxr (" in done.err
+
+
+def test_two_runs_do_not_replace_each_other_s_pictures(
+    tmp_path: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films, pictures = (
+        [png(tmp_path / folder / "film.png", 60 * n + 30) for n, folder in enumerate("ab")],
+        tmp_path / "p",
+    )
+    place = film_files._place
+
+    def late(*arguments: Any) -> tuple[Path, bool]:
+        place_of_film = place(*arguments)
+        if arguments[1] == films[0] and not (pictures / "film.png.png").exists():
+            infer(predictor, films[1:], overlays=pictures)  # another run is quicker
+        return place_of_film
+
+    monkeypatch.setattr(film_files, "_place", late)
+    infer(predictor, films[:1], overlays=pictures)
+    assert len({path.read_bytes() for path in pictures.iterdir()}) == len(list(pictures.iterdir())) == 2
 
 
 def test_a_full_disk_of_pictures_ends_in_one_line_and_loses_no_result(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgecxr.errors import UsageError
+from edgecxr.storage.appended import appended
 from edgecxr.storage.atomic import atomic_write
 from edgecxr.storage.locks import locked
 
@@ -99,3 +100,13 @@ def test_a_lock_of_another_user_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path / "lock", 12345, 12345)
     with pytest.raises(OSError), locked(tmp_path / "lock"):
         pass
+
+
+@pytest.mark.parametrize("content", [b"", b'{"source": "A/SMITH^JOHN.dcm"}\n' * 9, b"process 7 on \xff", b"\0" * 300])
+def test_who_holds_a_file_of_content_is_not_told_by_its_content(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(content)
+    with appended(path, "give another"), pytest.raises(UsageError) as raised, appended(path, "give another"):
+        pass
+    assert str(raised.value).startswith("another process ") and "SMITH" not in str(raised.value)
+    assert path.read_bytes() == content

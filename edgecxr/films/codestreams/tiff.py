@@ -27,6 +27,8 @@ def unsupported(tags: Any) -> str | None:
     bits = max(tags.get(_BITS, (1,)))
     if _SIGNED in tags.get(_FORMAT, (_UNSIGNED,)) and bits <= 8:
         return "has signed pixels"
+    if tags.get(_PLANAR, 1) == 2 and tags.get(_SAMPLES, 1) > 1 and bits != 8:  # Pillow takes their bytes for pixels
+        return f"has colours one after the other, each of {bits} bits"
     return "has 1-bit pixels" if bits == 1 else None
 
 

@@ -19,6 +19,9 @@ from edgecxr.terminal import printable
 
 _REMEDY = "give another folder with --dicom"
 
+# DICOM's dates have years of four digits; a file with a clock gone wrong gets the nearest of these.
+_FIRST, _LAST = (int(datetime(year, 1, 2, tzinfo=timezone.utc).timestamp()) for year in (1900, 9999))
+
 
 @dataclass(frozen=True)
 class DicomOutcome:
@@ -44,18 +47,21 @@ class DicomResults:
         folder: for the files.
         predictor: the model of the predictions.
         patient: whether results say who the patient is, in the attributes that DICOM requires.
+
+    Attributes:
+        patient: the same.
     """
 
     def __init__(self, folder: Path, predictor: Predictor, patient: bool = True) -> None:
         self._folder = folder
-        self._patient = patient
+        self.patient = patient
         self._origin = Origin.of(predictor)
         self._written: dict[str, tuple[str, str]] = {}
 
     @property
     def header(self) -> str:
         """The kind of header that results need, of `edgecxr.films.header.HEADERS`."""
-        return header_kind(self._patient)
+        return header_kind(self.patient)
 
     def write(self, film: FilmRead, prediction: Prediction) -> DicomOutcome:
         """Write a film's two files, as far as possible.
@@ -66,8 +72,9 @@ class DicomResults:
             UsageError: the files cannot be written.
         """
         header = film.header or {}
-        changed = datetime.fromtimestamp(int(header.get(FILE_TIME) or 0), timezone.utc)
-        results = dicom_objects(film, prediction, self._origin, changed, self._patient)
+        seconds = min(max(int(header.get(FILE_TIME) or 0), _FIRST), _LAST)
+        changed = datetime.fromtimestamp(seconds, timezone.utc)
+        results = dicom_objects(film, prediction, self._origin, changed, self.patient)
         none_of, keywords = f"no DICOM result of {printable(film.source)}", ", ".join(results.keywords)
         if results.reason == "no-identifiers":
             return DicomOutcome(f"{none_of}: it has no usable {keywords}", results.reason)

@@ -18,7 +18,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import DS
 
 from edgecxr.infer.dicom import codes
-from edgecxr.infer.dicom.structured_report import MadeBy, comment_item, document, report
+from edgecxr.infer.dicom.structured_report import MadeBy, comment_item, document, frame_of, report
 from edgecxr.infer.dicom.uids import uid_of
 from edgecxr.infer.prediction import Prediction
 from edgecxr.vocabulary import ABNORMAL
@@ -60,6 +60,7 @@ class _Form:
     Attributes:
         key: what it fits: a model, and the labels of its findings.
         report: the whole report.
+        references: to the film in the groups of measurements.
         uids: elements whose value is one of a film's UIDs or of its report's, and whose.
         numbers: the items of probability and threshold of each output, in turn.
         decisions: the codes of the decision on each output.
@@ -68,6 +69,7 @@ class _Form:
 
     key: tuple[MadeBy, tuple[str, ...]]
     report: Dataset
+    references: list[Dataset]
     uids: list[tuple[DataElement, str]]
     numbers: list[Dataset]
     decisions: list[Dataset]
@@ -100,6 +102,7 @@ class _Form:
         return cls(
             (made_by, tuple(prediction.findings)),
             example,
+            [item.ReferencedSOPSequence[0] for item in items if item.ValueType == "IMAGE"],
             uids,
             [item.MeasuredValueSequence[0] for item in items if item.ValueType == "NUM"],
             answers[codes.DECISION],
@@ -115,6 +118,10 @@ class _Form:
         """
         for element, name in self.uids:
             element.value = UID(film[name].value if name in _OF_FILM else uid(name))
+        for reference in self.references:
+            reference.pop("ReferencedFrameNumber", None)
+            if (frame := frame_of(film)) is not None:
+                reference.ReferencedFrameNumber = frame
         outputs = prediction.outputs
         values = [value for name in outputs for value in (outputs[name], prediction.thresholds[name])]
         for item, value in zip(self.numbers, map(float, values), strict=True):

@@ -25,6 +25,7 @@ from edgecxr.errors import brief
 from edgecxr.films.header import (
     DESCRIPTIONS,
     FILE_TIME,
+    FRAMES,
     ISSUERS,
     LOSSY,
     NOT_REPEATED,
@@ -38,7 +39,7 @@ from edgecxr.films.header import (
 )
 from edgecxr.films.radiograph import FilmRead
 from edgecxr.infer.dicom.filled_report import filled_report
-from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, MadeBy
+from edgecxr.infer.dicom.structured_report import SERIES_NUMBER, MadeBy, frame_of
 from edgecxr.infer.dicom.uids import digest_of, uid_of
 from edgecxr.infer.overlay import overlay, research_band
 from edgecxr.infer.prediction import Prediction
@@ -287,6 +288,8 @@ def as_file(
         warnings.simplefilter("ignore")
         for keyword in (*REQUIRED, *PATIENT):
             setattr(source, keyword, header[keyword] if keyword in REQUIRED else "")
+        if header.get(FRAMES):
+            source.NumberOfFrames = header[FRAMES]
         dataset = make(source)
         # Set here and not in `source`, since highdicom's messages quote names that it finds odd.
         for keyword in PATIENT:
@@ -328,6 +331,8 @@ def _date(dataset: Dataset, when: datetime) -> None:
 def _reference(source: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    if (frame := frame_of(source)) is not None:
+        item.ReferencedFrameNumber = frame
     purpose = Dataset()
     purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
     purpose.CodeMeaning = "Source image for image processing operation"

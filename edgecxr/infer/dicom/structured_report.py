@@ -79,7 +79,7 @@ def report(
         uid: returns the UID of a named part of this report, always the same for a name.
     """
     algorithm = AlgorithmIdentification(made_by.model or "model", made_by.version, parameters=[made_by.parameter])
-    source = SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)
+    source = _source(film)
     whole = our_codes.ABNORMAL if prediction.decisions[ABNORMAL] else our_codes.NORMAL
     rows = [(ABNORMAL, our_codes.ABNORMAL_FILM, prediction.abnormal, [(our_codes.NORMALITY, whole)])]
     rows += [(label, our_codes.finding(label), p, []) for label, p in prediction.findings.items()]
@@ -144,7 +144,7 @@ def refusal_report(
             QualitativeEvaluation(_concept(our_codes.ANALYSIS), _concept(our_codes.NOT_ANALYSED)),
             QualitativeEvaluation(_concept(our_codes.REASON), _concept(our_codes.reason(reason))),
         ],
-        source_images=[SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID)],
+        source_images=[_source(film)],
     )
     return _content([group], made_by, comments)
 
@@ -188,6 +188,19 @@ def document(film: Dataset, content: MeasurementReport, made_by: MadeBy, uids: t
         if element.keyword == "ReferencedSOPClassUID" and element.value == STAND_IN:
             element.value = UID(film.SOPClassUID)
     return document
+
+
+def frame_of(film: Dataset) -> int | None:
+    """Return the number of the frame that was predicted, counted from 1.
+
+    Only the first is. None if the film has a single frame: a reference then names none (PS3.3 10.3).
+    """
+    return 1 if int(film.get("NumberOfFrames") or 1) > 1 else None
+
+
+def _source(film: Dataset) -> SourceImageForMeasurementGroup:
+    frame = frame_of(film)
+    return SourceImageForMeasurementGroup(STAND_IN, film.SOPInstanceUID, None if frame is None else [frame])
 
 
 def _concept(code: Code) -> CodedConcept:

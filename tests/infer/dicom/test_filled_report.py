@@ -87,6 +87,7 @@ def test_a_filled_report_has_the_bytes_of_one_from_scratch(prediction: Predictio
     comments = tuple(data.draw(st.lists(st.sampled_from(["is small", "was turned", "ß"]), max_size=3)))
     number = data.draw(st.integers(1, 10**6))
     film = source(number, data.draw(st.sampled_from(["1.2.840.10008.5.1.4.1.1.1", "1.2.3.4.5"])))
+    film.NumberOfFrames = data.draw(st.integers(1, 3))
     inputs = (film, changed, comments, made_by, uid_of(number))
     assert content(filled_report.filled_report(*inputs)) == from_scratch(*inputs)
 

@@ -13,7 +13,10 @@ from edgecxr.storage.settings import read_toml
 from edgecxr.vocabulary import STEMS
 
 STARTS = (None, "random", "teacher", "pretrained")
-"""Values of `start`, besides the id of a run whose weights are the start; None: the default of the commands."""
+"""Values of `start`, besides the run whose weights are the start; None: the default of the commands.
+
+A run is named by its id, or by its name for that of the same seed.
+"""
 
 _OF_A_RUN = ("name", "data", "method", "res", "teacher", "seeds", "turn", "against")
 _SETTINGS = {
@@ -143,6 +146,7 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
         _no_others(_typed(f"data.{key}", entry, dict), ("prepare", "hash"), f"[data.{key}]")
         data[key] = DataSet(key, tuple(map(str, entry.get("prepare", ()))), entry.get("hash"))
     placed: list[tuple[int, int, int, Run]] = []
+    names = {entry.get("name") for entry in values["run"] if isinstance(entry, dict)} - set(STARTS)
     for place, entry in enumerate(values["run"]):
         _typed("a [[run]]", entry, dict)
         if [other["name"] for other in values["run"]].count(entry["name"]) > 1:
@@ -165,16 +169,24 @@ def _plan(name: str, values: dict[str, Any]) -> Plan:
                 turn=_typed(f"turn of {entry['name']}", entry.get("turn", 1), int),
                 against=entry.get("against"),
                 keep_weights=any(
-                    f"{entry['name']}-s{seed}" in ((common | other).get(key) for key in _WITH_WEIGHTS)
+                    f"{entry['name']}-s{seed}" == _with_seed((common | other).get(key), other_seed, names)
                     for other in values["run"]
+                    for other_seed in other.get("seeds", [0])
+                    for key in _WITH_WEIGHTS
                 ),
-                settings=settings,
+                settings=settings
+                | ({"start": _with_seed(settings["start"], seed, names)} if "start" in settings else {}),
             )
             placed.append((run.turn, seed, place, run))
     runs = tuple(run for *_, run in sorted(placed, key=lambda entry: entry[:3]))
     _check(data, runs)
     commit = _typed("commit", values["commit"], str) if "commit" in values else None
     return Plan(name, data, runs, commit, _typed("fewest_positives", values.get("fewest_positives", 1), int))
+
+
+def _with_seed(run: Any, seed: int, names: set[Any]) -> Any:
+    """Return a run's id: one that is named without a seed has the same."""
+    return f"{run}-s{seed}" if run in names else run
 
 
 def _check(data: dict[str, DataSet], runs: tuple[Run, ...]) -> None:

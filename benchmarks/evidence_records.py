@@ -70,7 +70,9 @@ def check_records(plan: Plan, records: Path, hashes: dict[str, str]) -> None:
         record = record_of(records, run.id)
         if record is None:
             continue
-        differs = [key for key, value in run.spec.items() if record["spec"].get(key) != value]
+        # Another plan may have needed the weights, and so rounded them; the other way round they are lacking.
+        kept = {"keep_weights": True} if record["spec"].get("keep_weights") else {}
+        differs = [key for key, value in (run.spec | kept).items() if record["spec"].get(key) != value]
         if record["data"]["hash"] != (hashes.get(run.data) or plan.data[run.data].hash or record["data"]["hash"]):
             differs.append(f"data set {run.data}")
         undistilled = run.settings.get("undistilled")

@@ -95,6 +95,13 @@ def test_a_run_may_start_from_the_weights_of_another(plan):
     assert runs["teacher-s0"].keep_weights and runs["mlcak-s0"].needs == ["teacher-s0"]
 
 
+def test_a_start_without_a_seed_is_the_run_of_the_same_seed(plan):
+    runs = {run.id: run for run in plan('method = "none"\n', 'method = "none"\nstart = "vanilla"\n').runs}
+    assert [runs[f"none-s{seed}"].start for seed in (0, 1)] == ["vanilla-s0", "vanilla-s1"]
+    assert runs["vanilla-s1"].keep_weights and not runs["mlcak-s1"].keep_weights
+    assert runs["none-s1"].spec["settings"]["start"] == "vanilla-s1"
+
+
 def test_all_runs_but_one_may_start_from_that_one(tmp_path):
     of_all = PLAN.replace('start = "random"', 'start = "none-s0"') + 'start = "random"\n'
     (tmp_path / "plan.toml").write_text(of_all.replace("seeds = [0, 1]", "seeds = [0]"))

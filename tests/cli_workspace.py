@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import io
 import json
@@ -19,6 +18,7 @@ import typer
 from PIL import Image
 
 from edgecxr import cli
+from tests.made_once import made_once
 
 FILMS = 40
 STEPS = {
@@ -82,16 +82,13 @@ def edgecxr(*args: str | Path, runs: Path, **variables: str) -> CommandResult:
 
 
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the workspace that `STEPS` made; not to be changed. The workers of pytest-xdist share it."""
-    base = tmp_path_factory.getbasetemp()
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "trained"
-    place.mkdir(exist_ok=True)
-    with (place / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "steps.json").exists():
-            steps = {name: edgecxr(*args, runs=place / "runs") for name, args in STEPS.items()}
-            (place / "steps.json").write_text(json.dumps({name: asdict(step) for name, step in steps.items()}))
-    return place / "runs"
+    """Return the workspace that `STEPS` made; not to be changed."""
+
+    def make(place: Path) -> None:
+        steps = {name: edgecxr(*args, runs=place / "runs") for name, args in STEPS.items()}
+        (place / "steps.json").write_text(json.dumps({name: asdict(step) for name, step in steps.items()}))
+
+    return made_once(tmp_path_factory, "trained", make) / "runs"
 
 
 def steps(runs: Path) -> dict[str, CommandResult]:

@@ -15,6 +15,7 @@ from edgecxr import resolve
 from edgecxr.bundle.bundle import Bundle
 from edgecxr.data.prepared import FIXED_COLUMNS, FORMAT, Prepared, content_hash
 from edgecxr.workspace import Workspace
+from tests.made_once import made_once
 
 LABELS = ("Cardiomegaly", "Nodule/Mass")
 
@@ -91,9 +92,11 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     images, targets, abnormal, splits = striped(48, seed=5)
     targets = np.column_stack([targets, np.zeros(48, np.float32)])
     abnormal[3::11] = np.nan
-    folder = tmp_path_factory.mktemp("shared") / "runs" / "data" / "clinic"
-    labels = (*LABELS, "Edema")
-    return write_prepared(folder, images, targets, abnormal, splits, labels, [f"p{i // 2}" for i in range(48)])
+    values = images, targets, abnormal, splits, (*LABELS, "Edema"), [f"p{i // 2}" for i in range(48)]
+    place = made_once(
+        tmp_path_factory, "clinic", lambda place: write_prepared(place / "runs" / "data" / "clinic", *values)
+    )
+    return Prepared.open(place / "runs" / "data" / "clinic")
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,25 @@ class TrainedWorkspace:
 
 
 @pytest.fixture(scope="session")
-def finished(clinic: Prepared) -> TrainedWorkspace:
+def finished(clinic: Prepared, tmp_path_factory: pytest.TempPathFactory) -> TrainedWorkspace:
     """Runs that tests may read and must not change."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
+    workspace = Workspace(clinic.path.parents[1])
+    names = made_once(tmp_path_factory, "finished", lambda place: _train(workspace, clinic, place / "names"))
+    teacher, student = (Path(line) for line in (names / "names").read_text().splitlines())
+    return TrainedWorkspace(workspace, clinic, teacher, student)
+
+
+def _train(workspace: Workspace, clinic: Prepared, names: Path) -> None:
+    """Train a teacher and its student, and write their folders into a file."""
+    import torch
+
     from edgecxr.bundle.card import read_card
     from edgecxr.train.config import TrainConfig
     from edgecxr.train.device import Device
     from edgecxr.train.student import distil_student
     from edgecxr.train.teacher import train_teacher
 
-    workspace = Workspace(clinic.path.parents[1])
     cpu = Device(torch.device("cpu"), "fp32")
     common = {"depth": 2, "epochs": 2, "batch": 12, "augment": 0.3}
     settings = TrainConfig(clinic.name, clinic.hash, patch=56, init="random", **common)
@@ -132,9 +144,8 @@ def finished(clinic: Prepared) -> TrainedWorkspace:
         teacher_sha256=read_card(teacher).sha256,
         **common,
     )
-    return TrainedWorkspace(
-        workspace, clinic, teacher, distil_student(workspace, clinic, settings, teacher, cpu, lambda *_: None)
-    )
+    student = distil_student(workspace, clinic, settings, teacher, cpu, lambda *_: None)
+    names.write_text(f"{teacher}\n{student}\n")
 
 
 @pytest.fixture(scope="session")
@@ -143,8 +154,10 @@ def bundled(finished: TrainedWorkspace, tmp_path_factory: pytest.TempPathFactory
     from edgecxr.export.export_bundle import export_bundle
     from edgecxr.export.recipe import Recipe
 
-    place = tmp_path_factory.mktemp("exported") / "student"
-    return export_bundle(finished.student, finished.prepared, place, Recipe(precisions=("fp32",)))
+    def make(place: Path) -> None:
+        export_bundle(finished.student, finished.prepared, place / "student", Recipe(precisions=("fp32",)))
+
+    return Bundle.open(made_once(tmp_path_factory, "bundled", make) / "student")
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +174,10 @@ def complete(finished: TrainedWorkspace, films: Prepared, tmp_path_factory: pyte
     """The student's bundle with FP32, FP16 and INT8 files. Not to be changed."""
     from edgecxr.export.export_bundle import export_bundle
 
-    return export_bundle(finished.student, films, tmp_path_factory.mktemp("complete") / "student")
+    place = made_once(
+        tmp_path_factory, "complete", lambda place: export_bundle(finished.student, films, place / "student")
+    )
+    return Bundle.open(place / "student")
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ from edgecxr.films.statements.against import is_for_processing, objections_of
 from edgecxr.films.statements.coded_terms import texts
 from edgecxr.films.statements.padding import padding_ends, padding_words
 from edgecxr.films.statements.regions import region_warning
+from edgecxr.films.statements.subject import subject_warnings
 from edgecxr.films.statements.view import DESCRIPTIONS, VIEWS, WIDER, aspect_of, stated_view, turn_of
 from edgecxr.vocabulary import FloatArray
 
@@ -48,6 +49,8 @@ _COLOURS = ("Red", "Green", "Blue")
 KEYWORDS = [
     *("SOPClassUID", "Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
     *("PrimaryAnatomicStructureSequence", "PatientOrientation", *DESCRIPTIONS, *WIDER),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
+    *("QualityControlImage", "ImageType", "DerivationDescription", "DerivationCodeSequence"),
     *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge"),
     *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "VerticesOfThePolygonalShutter",
@@ -84,7 +87,7 @@ def read_dicom(path: Path) -> Radiograph:
             notes += _notes(dataset)
             view, contradictions = stated_view(dataset)
             part = region_warning(dataset)
-            notes += [*contradictions, *([part] if part else [])]
+            notes += [*contradictions, *([part] if part else []), *subject_warnings(dataset)]
             objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
             if syntax not in SYNTAXES:

@@ -27,6 +27,12 @@ def _characters(*patterns: str) -> str:
     return "|".join(map(_without_accents, patterns))  # of writings that do not separate words
 
 
+# Values that are filled in where nothing is known.
+SAYS_NOTHING = re.compile(
+    r"[\W_]*|X+|N[./]?A\.?|(UN|NOT )?(KNOWN|DEFINED|SPECIFIED|SPECIFY)|UNBEKANNT|DESCONOCIDO|OTHERS?|NONE|NULL"
+    r"|DEFAULT|TEST"
+)
+
 # The chest, and parts of it that chest films are made for.
 CHEST = re.compile(
     r"CHEST|THORA[XC]|THORAKAL|TORAX|TORAC|TORAKS|LUNG|PULMO|POUMON|POITRINE|PECHO|PULMON|BRUST|CXR|\bTX\b|\bRIBS?\b"

@@ -7,6 +7,7 @@ stored values into grey. Files are untrusted: any exception of pydicom or a deco
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,13 @@ from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.films.codestreams.extent import surplus
+from edgecxr.films.codestreams.offsets import without_broken_offsets
 from edgecxr.films.codestreams.pixel_data import (
     SYNTAXES,
     NoDecoderError,
     describes_itself,
     first_frame,
     transfer_syntax,
-    without_broken_offsets,
 )
 from edgecxr.films.codestreams.row_length import other_row_length
 from edgecxr.films.codestreams.tail import tail
@@ -69,6 +70,7 @@ KEYWORDS = [
 
 _FEW = 0.01  # share of the pixels that decides nothing
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")  # a library's name for what it reads
 _ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
 
@@ -97,10 +99,10 @@ def read_dicom(path: Path) -> Radiograph:
                     f"{path} has the transfer syntax {brief(syntax.name, 60)}, which is not read: send it {known}",
                     "undecodable",
                 )
-            if syntax.is_encapsulated and without_broken_offsets(dataset):
-                notes.append("the table of offsets of the pixel data is broken; it was ignored")
         reason = "undecodable" if syntax.is_private or syntax.is_encapsulated else "malformed"
         with _faults(path, "cannot be decoded", reason):
+            if syntax.is_encapsulated and without_broken_offsets(dataset):
+                notes.append("the table of offsets of the pixel data is broken; it was ignored")
             notes += [note] if (note := surplus(dataset, syntax)) else []
             try:
                 frame = first_frame(dataset, syntax)
@@ -130,7 +132,7 @@ def _faults(path: Path, what: str, reason: str) -> Iterator[None]:
     except (InputError, MemoryError):  # the caller handles a lack of memory
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
-        last = (str(error).strip().splitlines() or [""])[-1]
+        last = _ADDRESS.sub("the codestream", (str(error).strip().splitlines() or [""])[-1])
         raise InputError(f"{path} {what} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import encapsulate, generate_fragments, get_frame
+from pydicom.encaps import generate_fragments, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
@@ -270,19 +270,3 @@ def _ends_with_marker(dataset: Dataset) -> bool:
         return True
     data = bytes(dataset.PixelData[-64:])
     return b"\xff\xd9" in data
-
-
-def without_broken_offsets(dataset: Dataset) -> bool:
-    """Remove a broken Basic Offset Table of a single frame, in place.
-
-    Returns:
-        Whether there was one.
-    """
-    if int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset["PixelData"].is_undefined_length:
-        return False
-    table, *_ = [*islice(generate_fragments(dataset.PixelData), 1), b""]
-    if table in (b"", b"\0\0\0\0"):
-        return False
-    frame = b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
-    dataset["PixelData"].value = encapsulate([frame], has_bot=False)
-    return True

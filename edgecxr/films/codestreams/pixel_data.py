@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.encaps import generate_fragments, get_frame
+from pydicom.encaps import encapsulate, generate_fragments, get_frame
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import (
@@ -193,6 +193,10 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
         if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _halved(dataset)) is not None:
             return small
         plugin = codec_of(syntax).plugin
+        if syntax == JPEGBaseline8Bit and (marked := jpeg.stated_rgb(_frame_stream(dataset))) is not None:
+            dataset["PixelData"].value = encapsulate([marked], has_bot=False)
+            options |= {"number_of_frames": 1, "photometric_interpretation": "RGB"}
+            options.pop("extended_offsets", None)
     else:
         # Ignore later frames, which may be truncated; `view_only` saves a copy of the film.
         options |= {"number_of_frames": 1, "allow_excess_frames": False, "view_only": True}
@@ -224,13 +228,18 @@ def _check_whole(dataset: Dataset, syntax: UID) -> None:
     """
     if syntax not in (JPEGBaseline8Bit, RLELossless, *JPEG2000TransferSyntaxes):
         return
-    stream = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    stream = _frame_stream(dataset)
     if syntax == RLELossless:
         wrong = runs.fault_of_frame(stream, int(dataset.Rows), int(dataset.Columns))
     else:
         wrong = jpeg.fault(stream) if syntax == JPEGBaseline8Bit else jpeg2000.fault(stream)
     if wrong:
         raise ValueError(wrong)
+
+
+def _frame_stream(dataset: Dataset) -> bytes:
+    """Return the first frame's codestream."""
+    return get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
 
 
 def _halved(dataset: Dataset) -> NDArray[Any] | None:

@@ -1,4 +1,4 @@
-"""Checks that a JPEG stream of 8 bits is whole.
+"""Checks that a JPEG stream of 8 bits is whole, and in which colours.
 
 libjpeg fills what a stream lacks with grey and goes on after damage with garbage, and Pillow hides its warnings. But
 Huffman codes have different lengths: after damage the decoder needs more bytes for the picture than there are, or
@@ -97,7 +97,7 @@ def fault(stream: bytes) -> str | None:
 
 
 def stated_rgb(stream: bytes) -> bytes | None:
-    """Return a stream whose components are called R, G, B with a marker.
+    """Return a stream of components R, G, B, with a marker.
 
     libjpeg takes these names for RGB if no marker of JFIF or Adobe says what the components are. pydicom asks it for
     YCbCr where Adobe's is missing, and libjpeg cannot make that of RGB. So Adobe's marker is added.

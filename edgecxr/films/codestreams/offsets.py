@@ -1,4 +1,4 @@
-"""Tables of offsets, which say where the frames of compressed pixel data begin.
+"""Tables of offsets of the frames of compressed pixel data.
 
 Decoders follow them, but a broken one can be done without: fragments are in the order of their frames.
 """

@@ -29,7 +29,7 @@ _MACROS = {
 
 
 def take_first_frame_s(dataset: Dataset) -> list[str]:
-    """Add the elements stated for the first frame to a file's own, in place.
+    """Add the first frame's elements to a file's own.
 
     What the file states itself counts: of a group that it has a part of, none is added.
 

@@ -31,6 +31,8 @@ REASONS = {
     "too-large": "reading the file needs more memory than its limit",
     "crash": "reading the file ended the process that read it",
     "modality": "the file says that it is no radiograph: its Modality is none of CR, DX, RG",
+    "no-patient": "the file says that it is of an animal, or an image for quality control",
+    "bones": "the file says that it is an image of bones alone, as dual-energy radiography makes",
     "body-part": "the file says that it shows another part of the body than the chest",
     "view": "the file says that it is no frontal view",
     "tiny": "fewer than 64 pixels on a side",
@@ -42,7 +44,9 @@ REASONS = {
 }
 """Reason codes of `InputError`, as they appear in JSON output and in rejected.csv."""
 
-GATE_REASONS = ("modality", "body-part", "view", "tiny", "blank", "saturated", "polarity", "not-chest")
+GATE_REASONS = (
+    *("modality", "no-patient", "bones", "body-part", "view", "tiny", "blank", "saturated", "polarity", "not-chest"),
+)
 """Reason codes of the quality gate; if several apply, the first in this order is reported. The user can overrule the
 gate, but a film whose pixels all have the same value is already rejected by its reader."""
 

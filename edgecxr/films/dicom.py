@@ -7,6 +7,7 @@ stored values into grey. Files are untrusted: any exception of pydicom or a deco
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +21,13 @@ from pydicom.uid import UID
 
 from edgecxr.errors import AGAIN, InputError, brief
 from edgecxr.films.codestreams.extent import surplus
+from edgecxr.films.codestreams.offsets import without_broken_offsets
 from edgecxr.films.codestreams.pixel_data import (
     SYNTAXES,
     NoDecoderError,
     describes_itself,
     first_frame,
     transfer_syntax,
-    without_broken_offsets,
 )
 from edgecxr.films.codestreams.row_length import other_row_length
 from edgecxr.films.codestreams.tail import tail
@@ -36,8 +37,10 @@ from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements.against import is_for_processing, objections_of
 from edgecxr.films.statements.coded_terms import texts
+from edgecxr.films.statements.functional_groups import SEQUENCES, take_first_frame_s
 from edgecxr.films.statements.padding import padding_ends, padding_words
 from edgecxr.films.statements.regions import region_warning
+from edgecxr.films.statements.subject import subject_warnings
 from edgecxr.films.statements.view import DESCRIPTIONS, VIEWS, WIDER, aspect_of, stated_view, turn_of
 from edgecxr.vocabulary import FloatArray
 
@@ -48,6 +51,8 @@ _COLOURS = ("Red", "Green", "Blue")
 KEYWORDS = [
     *("SOPClassUID", "Modality", "BodyPartExamined", "AnatomicRegionSequence", "ViewPosition", "ViewCodeSequence"),
     *("PrimaryAnatomicStructureSequence", "PatientOrientation", *DESCRIPTIONS, *WIDER),
+    *("PatientSpeciesDescription", "PatientSpeciesCodeSequence", "PatientBreedDescription", "PatientBreedCodeSequence"),
+    *("QualityControlImage", "ImageType", "DerivationDescription", "DerivationCodeSequence"),
     *("ShutterShape", "ShutterLeftVerticalEdge", "ShutterRightVerticalEdge", "ShutterUpperHorizontalEdge"),
     *("ShutterLowerHorizontalEdge", "CenterOfCircularShutter", "RadiusOfCircularShutter"),
     "VerticesOfThePolygonalShutter",
@@ -56,7 +61,7 @@ KEYWORDS = [
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio"),
     *("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", *SEQUENCES),
     *(f"{colour}PaletteColorLookupTable{part}" for colour in _COLOURS for part in ("Descriptor", "Data")),
     *(f"Segmented{colour}PaletteColorLookupTableData" for colour in _COLOURS),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "FloatPixelData", "DoubleFloatPixelData", "PixelData"),
@@ -65,6 +70,7 @@ KEYWORDS = [
 
 _FEW = 0.01  # share of the pixels that decides nothing
 _REQUIRED = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
+_ADDRESS = re.compile(r"<[\w.]+ object at 0x[0-9a-fA-F]+>")  # a library's name for what it reads
 _ONE_SAMPLE = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 
 
@@ -79,12 +85,12 @@ def read_dicom(path: Path) -> Radiograph:
         warnings.simplefilter("ignore")
         with _faults(path, "is malformed", "malformed"):
             dataset, notes = read_elements(path, KEYWORDS)
-            notes += _completed(dataset)
+            notes += take_first_frame_s(dataset) + _completed(dataset)
             _check(path, dataset)
             notes += _notes(dataset)
             view, contradictions = stated_view(dataset)
             part = region_warning(dataset)
-            notes += [*contradictions, *([part] if part else [])]
+            notes += [*contradictions, *([part] if part else []), *subject_warnings(dataset)]
             objections = objections_of(dataset, view)
             syntax = transfer_syntax(dataset)
             if syntax not in SYNTAXES:
@@ -93,10 +99,10 @@ def read_dicom(path: Path) -> Radiograph:
                     f"{path} has the transfer syntax {brief(syntax.name, 60)}, which is not read: send it {readable}",
                     "undecodable",
                 )
-            if syntax.is_encapsulated and without_broken_offsets(dataset):
-                notes.append("the table of offsets of the pixel data is broken; it was ignored")
         reason = "undecodable" if syntax.is_private or syntax.is_encapsulated else "malformed"
         with _faults(path, "cannot be decoded", reason):
+            if syntax.is_encapsulated and without_broken_offsets(dataset):
+                notes.append("the table of offsets of the pixel data is broken; it was ignored")
             notes += [note] if (note := surplus(dataset, syntax)) else []
             try:
                 frame = first_frame(dataset, syntax)
@@ -126,7 +132,7 @@ def _faults(path: Path, problem: str, reason: str) -> Iterator[None]:
     except (InputError, MemoryError):  # the caller handles a lack of memory
         raise
     except Exception as error:  # a hostile file makes pydicom and the decoders raise nearly anything
-        last = (str(error).strip().splitlines() or [""])[-1]
+        last = _ADDRESS.sub("the codestream", (str(error).strip().splitlines() or [""])[-1])
         raise InputError(f"{path} {problem} ({type(error).__name__}: {brief(last)}): {AGAIN}", reason) from error
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, keyword_for_tag, repeater_has_tag
 from pydicom.filereader import data_element_generator, read_partial, read_preamble
 from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import VR
 
 from edgecxr.errors import AGAIN, InputError
 from edgecxr.films.read import MAX_BYTES
@@ -36,6 +37,10 @@ _UNDEFINED = 0xFFFFFFFF
 _PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _TRANSFER_SYNTAX = 0x00020010
 _DEFLATED, _EXPLICIT = b"1.2.840.10008.1.2.1.99", b"1.2.840.10008.1.2.1"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+_FIRST_GROUP, _FIRST_PRIVATE = 8, 0x10  # group of a data set, and element of a private group
+_KINDS = frozenset(str(kind) for kind in VR)
+_HEAD, _LENGTH = 8, 4  # bytes of an element's tag with what follows, and of a length that stands apart
 _ITEM = b"\xfe\xff\x00\xe0"
 
 
@@ -59,17 +64,18 @@ def read_elements(path: Path, keywords: Sequence[str]) -> tuple[Dataset, list[st
     tags: list[BaseTag | int] = [Tag(keyword) for keyword in keywords]
     with warnings.catch_warnings(record=True) as caught, _opened(path) as file:
         warnings.simplefilter("always")
-        order = _Order(path, file)
+        order = _Order(path, file, tags)
         try:
             dataset = read_partial(file, stop_when=order, force=True, specific_tags=tags)
         except Exception as error:
             if file.overrun:  # pydicom hides what is raised within a sequence
                 raise _too_many(path) from error
             raise
+        after = file.rest() if order.pixels else b""
         whole = not (order.cut or order.disturbed or file.short) and file.tell() == file.size
     # For a truncated file pydicom returns no elements at all.
     ends = any("End of file" in str(warning.message) for warning in caught)
-    if ends or not (order.pixels or (whole and order.tags)):
+    if ends or order.lost or not (order.pixels or (whole and order.tags)):
         raise early
     if file.inflated and not whole:
         raise InputError(f"{path} does not unpack to elements in order: {AGAIN}", "malformed")
@@ -77,13 +83,16 @@ def read_elements(path: Path, keywords: Sequence[str]) -> tuple[Dataset, list[st
         value = dataset.get_item(tag).value if tag in dataset and tag not in _PIXEL_DATA else b""
         if isinstance(value, bytes) and value.count(_ITEM) > MAX_ITEMS:
             raise _too_many(path)
-    return dataset, ["the elements are not in order; the file may be damaged"] if order.disturbed else []
+    notes = ["the elements are not in order; the file may be damaged"] if order.disturbed else []
+    if after.strip(b"\0"):
+        notes.append(f"the last {len(after)} bytes of the file are no element; they were ignored")
+    return dataset, notes
 
 
 def _opened(path: Path) -> _Bounded:
     """Open a file whose meta information is in order, unpacked if deflated."""
     with _Bounded(io.FileIO(os.fspath(path)), path.stat().st_size) as file:
-        meta = _Order(path, file)
+        meta = _Order(path, file, ())
         read_preamble(file, True)
         syntax = None
         try:
@@ -120,12 +129,13 @@ class _Order:
         tags: those seen.
         disturbed: whether a tag was less than the one before.
         cut: whether an element claims more bytes than are left.
+        lost: whether it is one that is wanted, after the pixels.
     """
 
-    def __init__(self, path: Path, file: _Bounded) -> None:
+    def __init__(self, path: Path, file: _Bounded, wanted: Sequence[int]) -> None:
         self.tags: set[int] = set()
-        self.disturbed = self.cut = False
-        self._path, self._file = path, file
+        self.disturbed = self.cut = self.lost = self._explicit = False
+        self._path, self._file, self._wanted = path, file, frozenset(wanted)
         self._last = 0
         self._looked_at: int | None = None
 
@@ -134,12 +144,29 @@ class _Order:
         if tag == 0 and self.pixels:
             return True  # zeros after the pixels, to fill a block
         left = self._file.size - self._file.tell()
+        self._explicit |= vr is not None
+        if self.pixels and not self._is_element(tag, vr, length, left):
+            return True
         self.cut |= length not in (0, _UNDEFINED) and length > left
         # Where a file's kind of VR is not what its syntax says, pydicom looks at the first element once more.
         if self._looked_at != tag:
             self.add(tag)
         self._looked_at = tag if length == 0 and self._looked_at is None else 0
         return False
+
+    def _is_element(self, tag: BaseTag, vr: str | None, length: int, left: int) -> bool:
+        """Return whether bytes after the pixels are an element.
+
+        The pixels are whole. What else may stand there is filler, which looks like a tag of no dictionary and a length
+        beyond the file, or an element that breaks off.
+        """
+        known = dictionary_has_tag(tag) or repeater_has_tag(tag)
+        private = tag.is_private and tag.elem >= _FIRST_PRIVATE
+        if tag.group < _FIRST_GROUP or not (known or (vr in _KINDS if self._explicit else private)):
+            return False
+        whole = length <= left if length != _UNDEFINED else _SEQUENCE_END in self._file.rest()
+        self.lost |= not whole and tag in self._wanted
+        return whole
 
     @property
     def pixels(self) -> bool:
@@ -180,6 +207,7 @@ class _Bounded(io.BufferedReader):
         super().__init__(raw)
         self.size, self.inflated = size, inflated
         self.short = self.overrun = False
+        self._head, self._before = 0, 0
         self._reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
@@ -195,8 +223,20 @@ class _Bounded(io.BufferedReader):
             raise ValueError("too many elements")
         if size is not None and size > _MANY and size > self.size - self.tell():
             raise EOFError(f"End of file: an element claims {size} bytes")
+        if size == _HEAD:
+            self._head = self.tell()
         data = super().read(size)
+        in_head, self._before = (self._before, size) == (_HEAD, _LENGTH), size or 0
         self.short |= size is not None and 0 < len(data) < size and size > 1
+        # The length of an element whose head breaks off: pydicom would raise for it.
+        return data.ljust(_LENGTH, b"\xff") if in_head else data
+
+    def rest(self) -> bytes:
+        """Return the bytes from the last head that was read."""
+        place = self.tell()
+        self.seek(self._head)
+        data = super().read()
+        self.seek(place)
         return data
 
 

@@ -11,6 +11,7 @@ from edgecxr.vocabulary import ABNORMAL, FloatArray
 
 _REMEDIES = {
     "view": "give a frontal one, or add --any-view (any_view=True)",
+    "bones": "give the ordinary film of the same exposure",
     "tiny": "give the film itself, not a thumbnail",
     "blank": "save or send the film again, with a window that shows it",
     "saturated": "save or send the film again, with a window that shows it",

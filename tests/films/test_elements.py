@@ -20,6 +20,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
+    RLELossless,
 )
 
 from edgecxr.errors import InputError
@@ -124,6 +125,72 @@ def test_a_syntax_that_is_stated_twice_is_no_film(tmp_path: Path) -> None:
 def test_zeros_that_fill_the_last_block_do_no_harm(tmp_path: Path) -> None:
     head, cut, _ = parts(tmp_path)
     assert read(tmp_path, head + b"".join(cut) + bytes(777)).warnings == read(tmp_path, head + b"".join(cut)).warnings
+
+
+FILLERS = st.sampled_from(
+    [b"\xff", b" ", b"\r\n", b"\x1a", b"END", bytes(range(1, 100)), b"\0\0\1", b"\xfc\xff\xfc\xffOB"]
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    filler=st.tuples(FILLERS, st.integers(1, 100)).map(lambda of: of[0] * of[1]) | st.binary(min_size=1, max_size=40),
+    syntax=st.sampled_from([ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian]),
+    fragments=st.booleans(),
+)  # fmt: skip
+def test_bytes_after_the_film_are_ignored_with_one_warning(
+    tmp_path_factory: pytest.TempPathFactory, filler: bytes, syntax: str, fragments: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("filler")
+    head, cut, _ = parts(folder, syntax)
+    whole = head + b"".join(cut)
+    if fragments:
+        dataset = film((PIXELS >> 4).astype(np.uint8))
+        dataset.compress(RLELossless)
+        whole = write(dataset, folder).read_bytes()
+    plain = read(folder, whole)
+    found = read(folder, whole + filler)
+    np.testing.assert_array_equal(found.pixels, plain.pixels)
+    more = [warning for warning in found.warnings if warning not in plain.warnings]
+    assert len(more) == (filler.strip(b"\0") != b"") and all(f" {len(filler)} bytes" in warning for warning in more)
+    assert not any("order" in warning for warning in found.warnings)
+    assert read_header(folder / "film.dcm", "patient")["PatientID"] == ("" if fragments else "12")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    data=st.data(), syntax=st.sampled_from([ImplicitVRLittleEndian, ExplicitVRLittleEndian]),
+    keyword=st.sampled_from(["WindowCenter", "DataSetTrailingPadding", "DigitalSignaturesSequence", "OverlayData"]),
+)  # fmt: skip
+def test_an_element_that_breaks_off_after_the_pixels_is_lost_only_if_it_matters(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, syntax: str, keyword: str
+) -> None:
+    folder = tmp_path_factory.mktemp("after")
+    head, cut, _ = parts(folder, syntax)
+    tags = {"WindowCenter": 0x00281050, "DataSetTrailingPadding": 0xFFFCFFFC, "DigitalSignaturesSequence": 0xFFFAFFFA,
+            "OverlayData": 0x60003000}  # fmt: skip
+    tag, kind = tags[keyword], {"WindowCenter": b"DS", "DigitalSignaturesSequence": b"SQ"}.get(keyword, b"OB")
+    body = (ITEM + struct.pack("<L", 24) + bytes(24) + END) if kind == b"SQ" else b"2048" * 8
+    length = 0xFFFFFFFF if kind == b"SQ" else len(body)
+    element = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+    if syntax == ImplicitVRLittleEndian:
+        element += struct.pack("<L", length)
+    else:
+        element += kind + (struct.pack("<H", length) if kind == b"DS" else b"\0\0" + struct.pack("<L", length))
+    start = len(element)
+    content = element + body
+    rest = [part for part in cut if part[:4] != element[:4]]
+    plain = read(folder, head + b"".join(rest))
+    assert not any("no element" in warning for warning in read(folder, head + b"".join(rest) + content).warnings)
+    left = data.draw(st.integers(start if keyword == "WindowCenter" else 1, len(content) - 9))
+    path = folder / "film.dcm"
+    path.write_bytes(head + b"".join(rest) + content[:left])
+    if keyword == "WindowCenter":
+        assert rejected(path).reason == "malformed"
+        return
+    found = read_radiograph(path)
+    np.testing.assert_array_equal(found.pixels, plain.pixels)
+    assert len(found.warnings) == len(plain.warnings) + 1
 
 
 @settings(deadline=None, max_examples=80)

@@ -35,7 +35,8 @@ def surplus(dataset: Dataset, syntax: UID) -> str | None:
     """
     frames = int(dataset.get("NumberOfFrames") or 1)
     if syntax.is_encapsulated:
-        more = islice(generate_fragments(dataset.PixelData), 2, None) if frames == 1 else ()
+        fragments = islice(generate_fragments(dataset.PixelData), 1, None) if frames == 1 else ()
+        more = islice(filter(None, fragments), 1, None)
         if any(fragment.startswith((_JPEG_START, JPEG_2000[0])) for fragment in more):
             return "the pixel data hold more frames than the file says; the first was taken"
         return None

@@ -1,4 +1,4 @@
-"""Checks that a JPEG stream of 8 bits is whole.
+"""Checks that a JPEG stream of 8 bits is whole, and in which colours.
 
 libjpeg fills what a stream lacks with grey and goes on after damage with garbage, and Pillow hides its warnings. But
 Huffman codes have different lengths: after damage the decoder needs more bytes for the picture than there are, or
@@ -24,6 +24,9 @@ _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN, _END, _INTERVAL = 0xDA, 0xD9, 0xDD
 _RESTARTS = range(0xD0, 0xD8)
+
+_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64" + bytes(5)
+"""Adobe's marker (APP14) for components that are not transformed."""
 
 _AHEAD = b"\x55" * 8
 """libjpeg fills 64 bits before it decodes, so it reads at most this far beyond a whole stream."""
@@ -91,6 +94,31 @@ def fault(stream: bytes) -> str | None:
     with Image.open(watched, formats=["JPEG"]) as image:
         image.load()
     return watched.fault()
+
+
+def stated_rgb(stream: bytes) -> bytes | None:
+    """Return a stream of components R, G, B, with a marker.
+
+    libjpeg takes these names for RGB if no marker of JFIF or Adobe says what the components are. pydicom asks it for
+    YCbCr where Adobe's is missing, and libjpeg cannot make that of RGB. So Adobe's marker is added.
+
+    Returns:
+        None if the stream has such a marker, or its components have other names.
+    """
+    position = 2
+    while position + 10 <= len(stream) and stream[position] == 0xFF:
+        marker = stream[position + 1]
+        if marker == 0xFF:  # fill byte
+            position += 1
+            continue
+        (length,) = struct.unpack_from(">H", stream, position + 2)
+        body = stream[position + 4 : position + 2 + length]
+        if (marker, body[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe")) or marker == _SCAN:
+            return None
+        if marker in _FRAMES:
+            return stream[:2] + _ADOBE_RGB + stream[2:] if body[6:15:3] == b"RGB" and body[5] == 3 else None
+        position += 2 + int(length)
+    return None
 
 
 @contextlib.contextmanager

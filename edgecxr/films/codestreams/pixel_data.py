@@ -193,6 +193,10 @@ def first_frame(dataset: Dataset, syntax: UID) -> NDArray[Any]:
         if syntax in (JPEG2000Lossless, JPEG2000Lossy) and (small := _halved(dataset)) is not None:
             return small
         plugin = codec_of(syntax).plugin
+        if syntax == JPEGBaseline8Bit and (marked := jpeg.stated_rgb(_frame_stream(dataset))) is not None:
+            dataset["PixelData"].value = encapsulate([marked], has_bot=False)
+            options |= {"number_of_frames": 1, "photometric_interpretation": "RGB"}
+            options.pop("extended_offsets", None)
     else:
         # Ignore later frames, which may be truncated; `view_only` saves a copy of the film.
         options |= {"number_of_frames": 1, "allow_excess_frames": False, "view_only": True}
@@ -224,13 +228,18 @@ def _check_whole(dataset: Dataset, syntax: UID) -> None:
     """
     if syntax not in (JPEGBaseline8Bit, RLELossless, *JPEG2000TransferSyntaxes):
         return
-    stream = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    stream = _frame_stream(dataset)
     if syntax == RLELossless:
         wrong = runs.fault_of_frame(stream, int(dataset.Rows), int(dataset.Columns))
     else:
         wrong = jpeg.fault(stream) if syntax == JPEGBaseline8Bit else jpeg2000.fault(stream)
     if wrong:
         raise ValueError(wrong)
+
+
+def _frame_stream(dataset: Dataset) -> bytes:
+    """Return the first frame's codestream."""
+    return get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
 
 
 def _halved(dataset: Dataset) -> NDArray[Any] | None:
@@ -270,19 +279,3 @@ def _ends_with_marker(dataset: Dataset) -> bool:
         return True
     data = bytes(dataset.PixelData[-64:])
     return b"\xff\xd9" in data
-
-
-def without_broken_offsets(dataset: Dataset) -> bool:
-    """Remove a broken Basic Offset Table of a single frame, in place.
-
-    Returns:
-        Whether there was one.
-    """
-    if int(dataset.get("NumberOfFrames") or 1) > 1 or not dataset["PixelData"].is_undefined_length:
-        return False
-    table, *_ = [*islice(generate_fragments(dataset.PixelData), 1), b""]
-    if table in (b"", b"\0\0\0\0"):
-        return False
-    frame = b"".join(islice(generate_fragments(dataset.PixelData), 1, None))
-    dataset["PixelData"].value = encapsulate([frame], has_bot=False)
-    return True

@@ -10,6 +10,7 @@ from pydicom import Dataset
 from edgecxr.films.radiograph import Objection
 from edgecxr.films.statements.coded_terms import texts
 from edgecxr.films.statements.regions import other_region
+from edgecxr.films.statements.subject import no_patient, shows_bones_alone
 from edgecxr.films.statements.view import OBLIQUE
 
 # DR is not a DICOM term, but some devices write it for DX.
@@ -34,6 +35,10 @@ def objections_of(dataset: Dataset, view: str | None) -> tuple[Objection, ...]:
     modalities = texts(dataset, "Modality")
     if modalities and not set(modalities) & set(_RADIOGRAPHY):
         objections.append(Objection("modality", f"modality {modalities[0][:16]} is not radiography (CR, DX, RG)"))
+    if subject := no_patient(dataset):
+        objections.append(Objection("no-patient", f"{subject}, and no film of a patient"))
+    if shows_bones_alone(dataset):
+        objections.append(Objection("bones", "it is an image of bones alone, computed from films of several energies"))
     part = other_region(dataset)
     if part:
         objections.append(Objection("body-part", f"the body part {part[:32]} is not the chest"))

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from pydicom import Dataset
 
 from edgecxr.films.statements import words
 from edgecxr.films.statements.coded_terms import CHEST_CODES, OTHER_REGIONS_CODES, codes, meanings, texts
 from edgecxr.films.statements.view import DESCRIPTIONS, SERIES, WIDER, may_be_another
 
-_SAYS_NOTHING = re.compile(
-    r"[\W_]*|X+|N[./]?A\.?|(UN|NOT )?(KNOWN|DEFINED|SPECIFIED|SPECIFY)|UNBEKANNT|DESCONOCIDO|OTHERS?|NONE|NULL"
-    r"|DEFAULT|TEST"
-)
 _CODED = ("AnatomicRegionSequence", "PrimaryAnatomicStructureSequence")
 
 
@@ -110,7 +104,7 @@ def _stated(dataset: Dataset) -> tuple[bool, str | None, str | None]:
     The other part is one of the words for parts, or else an unknown word. Text that is not ASCII says nothing but the
     chest, since its character set is often undeclared.
     """
-    stated = [part for part in texts(dataset, "BodyPartExamined") if not _SAYS_NOTHING.fullmatch(part)]
+    stated = [part for part in texts(dataset, "BodyPartExamined") if not words.SAYS_NOTHING.fullmatch(part)]
     if any(map(_is_chest, stated)):
         return True, None, None
     others = [part for part in stated if part.isascii()]

@@ -142,7 +142,8 @@ def _view_of_words(statements: Sequence[str]) -> str | None:
     text = " ".join(statements).replace("_", " ")
     if words.oblique_of(text):
         return OBLIQUE
-    return words.frontal_of(text) or ("LL" if words.lateral_of(text) else None)
+    lateral = words.lateral_of(text) or any(map(words.is_lateral_position, statements))
+    return words.frontal_of(text) or ("LL" if lateral else None)
 
 
 def _view_of_orientation(directions: Sequence[str]) -> str | None:

@@ -27,6 +27,12 @@ def _characters(*patterns: str) -> str:
     return "|".join(map(_without_accents, patterns))  # of writings that do not separate words
 
 
+# Values that are filled in where nothing is known.
+SAYS_NOTHING = re.compile(
+    r"[\W_]*|X+|N[./]?A\.?|(UN|NOT )?(KNOWN|DEFINED|SPECIFIED|SPECIFY)|UNBEKANNT|DESCONOCIDO|OTHERS?|NONE|NULL"
+    r"|DEFAULT|TEST"
+)
+
 # The chest, and parts of it that chest films are made for.
 CHEST = re.compile(
     r"CHEST|THORA[XC]|THORAKAL|TORAX|TORAC|TORAKS|LUNG|PULMO|POUMON|POITRINE|PECHO|PULMON|BRUST|CXR|\bTX\b|\bRIBS?\b"
@@ -184,14 +190,17 @@ _OTHER_CHARACTERS = re.compile(
 )
 
 _SIDE = "(?:LEFT|RIGHT|LT|RT|LI|RE|[LR])"
+# Numbers stand behind the views of a series: LAT1.
 _LATERAL = _words(
     "[LR]L",
     r"L[-/]L",
-    f"{_SIDE}?LAT{_SIDE}?",
-    f"{_SIDE}?LATERAL(?:E|IS|NI|NA|{_SIDE})?",
-    r"(?:CHEST|THORAX|TORAX|CXR|THX)(?:LAT(?:ERAL)?|LL)",  # typed as one word
+    f"{_SIDE}?LAT{_SIDE}?[1-9]?",
+    f"{_SIDE}?LATERA(?:L|AL)(?:A|E[NRS]?|IS|N[A-Z]{{1,3}}|{_SIDE})?[1-9]?",
+    r"(?:CHEST|THORAX|TORAX|CXR|THX)(?:LAT(?:ERAL)?|LL)[1-9]?",  # typed as one word
     "LATERO",
-    r"LATERO.?LATERAL\w*",
+    r"LATERO.?(?:LATER|MEDI)AL\w*",
+    r"MEDIO.?LATERAL\w*",
+    "XTL",  # cross-table lateral
     r"SEITL\w*",
     "SEITENAUFNAHME",
     "SEITENBILD",
@@ -199,22 +208,56 @@ _LATERAL = _words(
     r"(?:2|II)\. ?EB",  # "2 Eb." are two
     "PERFIL",
     "PROFILO?",
+    "(?:LEFT|RIGHT) PROFILE|PROFILE VIEW",  # other profiles are an examination's settings
     "DE COTE",
+    # Polish; Czech, Slovak, Croatian, Serbian; Slovenian; Russian, Ukrainian, Bulgarian
     r"BOCZN\w*",
+    r"BOCN\w*",
+    r"БОЧН\w*",
+    "STRANSK[AEIO]",
     r"БОКОВ\w*",
+    "(?<!\u041d\u0410 )(?<!ЛЕВЫЙ )(?<!ПРАВЫЙ )БОК",  # others lie on it
+    r"БІЧН\w*",
+    r"СТРАНИЧН\w*",
+    # Dutch, Danish, Norwegian, Swedish, Icelandic
     r"ZIJDELINGS\w*",
+    r"ZIJ(?:AANZICHT|BEELD|FOTO|OPNAME|WAARTS)\w*",
+    "(?<!OP )(?<!DE )(?<!LINKER )(?<!RECHTER )ZIJ",
     "DWARS",
-    "SIDOBILD",
-    "SIDEBILDE",
-    r"OLDALIRANY\w*",
+    r"SID[EO]BIL(?:D|LEDE)\w*",
+    r"SID[EO](?:OPTAG|PROJE[CK])\w*",
+    r"HLIÐARMYND\w*",
+    # Finnish, Estonian, Hungarian, Lithuanian, Latvian
+    r"SIVU(?:KUVA|LTA|PROJEKTIO|SUUN)\w*",
+    r"KÜLG(?:VAADE|ÜLESVÕTE|PROJEKTSIOON)\w*",
+    r"OLDAL(?:FELVÉTEL|IRÁNY|KÉP|NÉZET)\w*",
+    "ŠONIN[EI]S?",
+    r"SĀNU PROJEKCIJ\w*|SĀNSKATS",
+    # Greek, Albanian, Vietnamese, Indonesian
+    r"ΠΛΑΓΙ\w*",
+    "ANËSORE",
+    "NGHIÊNG",
+    "SAMPING",
+    # Turkish; alone it is a name, too
+    r"(?:AKCIGER|GOGUS|TORAKS|GRAFI)\w* YAN|YAN (?:AKCIGER|GOGUS|TORAKS|GRAFI)\w*",
 )
-_LATERAL_CHARACTERS = re.compile(_characters("側面", "侧面", "側位", "侧位", "측면", "جانبي"))
+_LATERAL_CHARACTERS = re.compile(
+    _characters(
+        "側面", "侧面", "側位", "侧位", "側方", "ラテラル", "측면", "측방", "جانبي", "جانبی", "نیمرخ", "לטרלי", "צדדי"
+    )
+    + "|"
+    + _characters("צידי", "ด้านข้าง")
+)
+_LATERAL_POSITIONS = frozenset({"ML", "LM", "SAGITTAL", "PROFILE", "SIDE", "YAN", "OLDAL", "SIVU", "BOK"})
+"""Whole values of ViewPosition and meanings of its codes; within free text they may be anything."""
+
 _OBLIQUE = _words("RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "OBL(?:IQUE)?")
 _PA = re.compile(r"\bP[./-]?A\b|POSTERO.?ANTERIOR")
 _AP = re.compile(r"\bA[./-]?P\b|ANTERO.?POSTERIOR")
 _FRONTAL = re.compile(
-    r"\b[RL]LD\b|DECUB|SEITENLAGE|FRONTAL|\bDE (FACE|FRENTE)\b|\bFACE\b|\bFRENTE\b|"
-    + _characters("正面", "正位", "後前", "后前", "前後", "前后", "정면", "ПРЯМ")
+    r"\b[RL]LD\b|DECUB|SEITENLAGE|ZIJLIGGING|SIDELE[IJ]E|SIDOLAGE|ΠΛΑΓΙΑ ΚΑΤΑΚΛΙΣ|FRONTA+L|PREDOZADN|ZADOPREDN"
+    r"|\bDE (FACE|FRENTE)\b|\bFACE\b|\bFRENTE\b|"
+    + _characters("ΠΡΟΣΘΙ", "正面", "正位", "後前", "后前", "前後", "前后", "정면", "ПРЯМ")
 )
 
 # "Chest 2 views" and "chest with lateral" name no view of one film.
@@ -224,7 +267,7 @@ _SEVERAL = re.compile(
     r"|\b(1|I|ERSTE|FIRST)\W*(EB\W*|EBENE |PLANE )?(U|UND|AND|&|\+|/|,)\W*(2|II|ZWEITE|SECOND)\b"
     "|正[側侧]|正.?[、+/].?[側侧]"
 )
-_JOINED = re.compile(r"(\b(W|WITH|MIT|AND|UND|ET|Y|E|I|И|PLUS)\b|[&+])\W*$")
+_JOINED = re.compile(r"(\b(W|WITH|MIT|AND|UND|ET|Y|E|I|И|VE|OG|OCH|\u039a\u0391\u0399|PLUS)\b|[&+])\W*$")
 
 
 def oblique_of(text: str) -> str | None:
@@ -242,6 +285,11 @@ def lateral_of(text: str) -> str | None:
     """Return the words for a lateral view, or None."""
     match = _LATERAL.search(text) or _LATERAL_CHARACTERS.search(text)
     return match[0] if match else None
+
+
+def is_lateral_position(value: str) -> bool:
+    """Return whether a whole value of ViewPosition names a lateral view."""
+    return value in _LATERAL_POSITIONS or lateral_of(value) is not None
 
 
 def is_of_several(text: str) -> bool:

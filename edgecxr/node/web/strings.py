@@ -273,6 +273,8 @@ REASONS = {
     "too-large": "The film is too large to be read.",
     "crash": "Reading the film crashed the program. Tell an engineer.",
     "modality": "The file says that it is no radiograph (CR or DX).",
+    "no-patient": "The file says that it is of an animal, or an image for quality control.",
+    "bones": "The file says that it shows bones alone. Send the ordinary film.",
     "body-part": "The file says that it shows another part of the body than the chest.",
     "view": "The file says that it is no frontal view. The model reads frontal films only.",
     "tiny": "The picture is too small. Send the film itself, not a thumbnail.",

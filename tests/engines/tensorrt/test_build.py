@@ -538,7 +538,7 @@ def test_rtx_builds_every_file_of_a_vit(profile: str, rtx: None, tmp_path: Path)
     for float_part in ("fp16", "fp32"):
         to_int8(source, models["int8"], ranges, float_part)
         bundle = bundle_with(tmp_path / float_part, models)
-        for precision in models:
+        for precision in models if float_part == "fp16" else ("int8",):  # the others are as before
             path = build_engine(bundle, precision)
             record = record_of(path)
             assert path.name.startswith(f"{precision}-no-gpu-trt-rtx") and record.here.library == "tensorrt_rtx"

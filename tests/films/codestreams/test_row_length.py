@@ -48,6 +48,25 @@ def test_other_sides_with_the_same_product_are_told() -> None:
     assert other_row_length(pixels.reshape(200, 360)) == 240
 
 
+@given(
+    st.integers(128, 240), st.integers(1, 3), st.integers(-3, 3), st.lists(st.floats(0, 3000), min_size=2, max_size=9),
+    st.integers(0, 1000),
+)  # fmt: skip
+def test_a_pattern_that_repeats_every_few_rows_is_no_other_length(
+    columns: int, times: int, more: int, pattern: list[float], seed: int
+) -> None:
+    rows = times * columns + more
+    stripes = np.resize(pattern, rows)[:, None].astype(np.uint16)
+    assert other_row_length(picture(rows, columns, seed) + stripes) is None
+
+
+@given(st.integers(128, 200), st.floats(1.15, 1.8), st.integers(0, 1000))
+def test_exchanged_sides_are_told_where_rows_differ_slightly(columns: int, ratio: float, seed: int) -> None:
+    rows = int(columns * ratio)
+    pixels = picture(rows, columns, seed) + np.resize([0, 30], rows)[:, None].astype(np.uint16)
+    assert other_row_length(pixels.reshape(columns, rows)) in (columns, 2 * columns)
+
+
 @pytest.mark.parametrize("pixels", [
     np.zeros((300, 200), np.uint16), np.random.default_rng(0).integers(0, 4096, (300, 200)).astype(np.uint16),
     np.tile(np.arange(200, dtype=np.uint16), (300, 1)), np.tile(np.arange(300, dtype=np.uint16)[:, None], (1, 200)),

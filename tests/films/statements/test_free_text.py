@@ -31,6 +31,10 @@ CHESTS = st.sampled_from([
 LATERALS = st.sampled_from([
     "seitlich", "seitl.", "perfil", "profil", "LAT", "Lat.", "LL", "L-L", "lateral", "2. Ebene", "侧位", "側面",
     "latérale", "boczne", "боковая", "II. Ebene", "II Ebene", "2.Eb.", "LATL", "lateralleft", "RightLateral", "LTLAT",
+    "lateraal", "zij", "zijopname", "zijwaarts", "boční", "bočna", "бочни", "бок", "бічна", "странична", "sidebillede",
+    "sidebilde", "Sidobild", "sivukuva", "oldalirányú", "külgvaade", "šoninė", "ΠΛΑΓΙΑ", "πλάγια", "laterală", "LAT1",
+    "lateralno", "mediolateral", "latero-medial", "XTL", "profile view", "nghiêng", "측면", "側方", "צדדי",
+    "ด้านข้าง", "hliðarmynd", "yan grafi", "akciğer yan",
 ])  # fmt: skip
 FRONTALS = st.sampled_from(["PA", "AP", "p.a.", "A.P.", "de face", "frente", "frontal", "decubitus", "正面"])
 
@@ -145,6 +149,40 @@ def test_lateral_in_any_language_is_heard_unless_both_are_named_or_it_is_of_a_st
     view, warnings = stated_view(statement(**{element: text, "ViewPosition": "PA"}))
     assert view == "PA" and bool(warnings) == (element in SERIES)
     assert stated_view(statement(**{element: f"{chest} {frontal}", "ViewPosition": "PA"})) == ("PA", [])
+
+
+@pytest.mark.parametrize("value", ["ML", "LM", "sagittal", "PROFILE", "Yan", "side", "oldal", "XTL", "LATERAAL", "ZIJ"])
+def test_whole_values_of_the_view_s_own_elements_name_lateral_views(value: str) -> None:
+    meaning = statement(CodeValue="7", CodingSchemeDesignator="99X", CodeMeaning=value)
+    for said in ({"ViewPosition": value}, {"ViewCodeSequence": [meaning]}):
+        assert stated_view(statement(**said))[0] == "LL" and reasons(statement(**said)) == ["view"]
+    assert stated_view(statement(ViewPosition=f"PA {value}"))[0] == "PA"
+
+
+@given(
+    element=st.sampled_from(SERIES), chest=CHESTS, frontal=FRONTALS, first=st.booleans(),
+    text=st.sampled_from([
+        "low dose profile", "Profile 2", "20 ml", "ML", "LM", "Dr. Yan", "Yan Li", "left side down", "bilateral",
+        "laterality", "sagittal", "zijligging links", "op linker zij", "op de zij", "sideleje", "sidoläge",
+        "на левый бок", "на бок", "later", "latex", "bocce", "contralateral", "oldal", "SIDE",
+    ]),
+)  # fmt: skip
+def test_words_that_may_be_anything_name_no_lateral_view(
+    element: str, chest: str, frontal: str, text: str, first: bool
+) -> None:
+    said = f"{chest} {text}" if first else f"{text} {chest}"
+    assert reasons(statement(**{element: said})) == []
+    assert reasons(statement(**{element: f"{said} {frontal}"})) == []
+    assert stated_view(statement(**{element: said, "ViewPosition": "PA"})) == ("PA", [])
+
+
+@given(frontal=st.sampled_from([
+    "PA", "AP", "frontaal", "předozadní", "ΠΡΟΣΘΙΑ", "zijligging", "sideleie", "PA ve yan", "πλάγια κατάκλιση",
+]))  # fmt: skip
+def test_frontal_words_of_more_languages_stay_accepted(frontal: str) -> None:
+    for element in (*SERIES, "ViewPosition"):
+        assert reasons(statement(**{element: frontal})) == []
+        assert reasons(statement(**{element: f"Thorax {frontal}"})) == []
 
 
 @pytest.mark.parametrize("text", ["ChestLateral", "CHESTLAT", "Chest_Lat", "ThoraxLL", "CXRLAT", "TORAXLATERAL"])

@@ -51,12 +51,13 @@ def other_row_length(pixels: NDArray[np.generic]) -> int | None:
     by_columns = change(columns)
     if by_columns <= _PLAIN * change(1) or by_columns <= _SLIGHT * float(np.abs(here - here.mean()).mean()):
         return None
-    for least, length in sorted((change(length), length) for length in lengths):
+    changes = ((change(length), length) for length in lengths)
+    for least, length in sorted(pair for pair in changes if pair[0] < CLEAR * by_columns):
         # A pattern that repeats every few rows, as stripes of a detector or a grid do, also lines up by that many rows,
         # and by a length that is nearly theirs. Other lengths line up nowhere beside them.
         multiple = columns * max(1, round(length / columns))
         beside = (length - length // _BESIDE, length + length // _BESIDE)
-        if least < CLEAR * min(map(change, (columns, multiple, *beside))):
+        if least < CLEAR * min(map(change, (multiple, *beside))):
             return length
     return None
 

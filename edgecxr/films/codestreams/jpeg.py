@@ -1,4 +1,4 @@
-"""Checks that a JPEG stream of 8 bits is whole, and in which colours.
+"""Checks that a JPEG stream is whole, and in which colours.
 
 libjpeg fills what a stream lacks with grey and goes on after damage with garbage, and Pillow hides its warnings. But
 Huffman codes have different lengths: after damage the decoder needs more bytes for the picture than there are, or

@@ -127,7 +127,7 @@ class StowService:
             await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        path = _PATH.fullmatch(request.url.path)
+        path = _PATH.fullmatch(request.scope["path"])  # `request.url` holds the Host that a client names
         if path is None:
             return PlainTextResponse("films are stored at /dicomweb/studies\n", 404)
         if request.method != "POST":

@@ -178,7 +178,7 @@ async def _answered(site: Site, request: Request, answer: Callable[[], Awaitable
     try:
         response = await answer()
     except Exception as error:  # of the disk or the database, say; the process goes on
-        say(f"web: {request.method} {brief(request.url.path)} failed: {type(error).__name__}, {brief(error)}")
+        say(f"web: {request.method} {brief(request.scope['path'])} failed: {type(error).__name__}, {brief(error)}")
         response = PlainTextResponse(TEXT["failed"], 500)
     for name, value in (_HEADERS | (_HTTPS if site.config.web.certificate else {})).items():
         response.headers[name] = value
@@ -222,7 +222,8 @@ async def _checked(ask: Ask, role: str | None, page: Page) -> Response:
             return ask.message("forbidden", 403)
         if request.method != "GET" or ask.live:
             return ask.message("forbidden", 401)
-        target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        query = request.url.query
+        target = request.scope["path"] + (f"?{query}" if query else "")
         return RedirectResponse(f"/sign-in?to={quote(target)}", 303)
     return await run_in_threadpool(page, ask)
 

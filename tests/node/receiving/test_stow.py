@@ -264,6 +264,8 @@ def test_a_film_that_is_too_large_is_413_and_leaves_nothing(tmp_path: Path, port
 def test_other_paths_and_methods(port: int) -> None:
     for path in ("/", "/dicomweb/studies/../x", "/dicomweb/studies/a", "/dicomweb/studies/" + "1" * 65, "/studies"):
         assert post(port, b"", path).status == 404
+    for host in ("localhost/dicomweb/studies?", "localhost/a/..", "a@localhost#"):
+        assert post(port, b"", "/other", Host=host).status == 404
     for method in ("GET", "PUT", "DELETE", "OPTIONS"):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         connection.request(method, "/dicomweb/studies")

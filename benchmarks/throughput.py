@@ -40,6 +40,7 @@ from torch.utils.data import DataLoader
 
 from edgecxr.data.prepared import Prepared
 from edgecxr.errors import EdgeCxrError
+from edgecxr.machine.cores import lacks_bfloat16
 from edgecxr.train import run_training
 from edgecxr.train.device import Device
 from edgecxr.workspace import Workspace
@@ -160,9 +161,14 @@ def repeated(few: Prepared, folder: Path, count: int) -> Prepared:
 
 
 def matrix_peak(device: Device) -> float:
-    """Return the operations per second of the fastest of a few products of large square matrices."""
-    side = 8192 if device.torch.type == "cuda" else 2048
-    a = torch.randn(side, side, device=device.torch).to(DTYPES[device.precision])
+    """Return the operations per second of the fastest of a few products of large square matrices.
+
+    Of float32 where a CPU lacks instructions for bfloat16, since training then uses those.
+    """
+    on_gpu = device.torch.type == "cuda"
+    side = 8192 if on_gpu else 2048
+    by_float32 = device.precision == "bf16" and not on_gpu and lacks_bfloat16()
+    a = torch.randn(side, side, device=device.torch).to(torch.float32 if by_float32 else DTYPES[device.precision])
     seconds = []
     for _ in range(PRODUCTS):
         device.synchronize()

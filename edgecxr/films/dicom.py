@@ -37,7 +37,7 @@ from edgecxr.films.radiograph import TURNED, Radiograph, StoredPixels
 from edgecxr.films.shutter import shutter
 from edgecxr.films.statements.against import is_for_processing, objections_of
 from edgecxr.films.statements.coded_terms import texts
-from edgecxr.films.statements.functional_groups import SEQUENCES, take_first_frame_s
+from edgecxr.films.statements.functional_groups import SEQUENCES, take_from_first_frame
 from edgecxr.films.statements.padding import padding_ends, padding_words
 from edgecxr.films.statements.regions import region_warning
 from edgecxr.films.statements.subject import subject_warnings
@@ -85,7 +85,7 @@ def read_dicom(path: Path) -> Radiograph:
         warnings.simplefilter("ignore")
         with _faults(path, "is malformed", "malformed"):
             dataset, notes = read_elements(path, KEYWORDS)
-            notes += take_first_frame_s(dataset) + _completed(dataset)
+            notes += take_from_first_frame(dataset) + _completed(dataset)
             _check(path, dataset)
             notes += _notes(dataset)
             view, contradictions = stated_view(dataset)

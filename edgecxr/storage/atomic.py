@@ -7,9 +7,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from edgecxr.errors import UsageError
 from edgecxr.storage.unfinished import new_file
+
+_T = TypeVar("_T")
 
 ELSEWHERE = "set EDGECXR_RUNS to another place"
 """Default remedy in the error about a file that cannot be written."""
@@ -29,7 +32,7 @@ def atomic_write(path: Path, data: bytes | bytearray | memoryview | str, remedy:
         UsageError: the file cannot be written.
     """
     path = Path(path)
-    _write(path, data, remedy, lambda building: bool(building.replace(path)))
+    _write(path, data, remedy, lambda building: building.replace(path))
 
 
 def write_new(path: Path, data: bytes | bytearray | memoryview | str, remedy: str = ELSEWHERE) -> bool:
@@ -58,7 +61,7 @@ def write_new(path: Path, data: bytes | bytearray | memoryview | str, remedy: st
     return _write(path, data, remedy, place)
 
 
-def _write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str, place: Callable[[Path], bool]) -> bool:
+def _write(path: Path, data: bytes | bytearray | memoryview | str, remedy: str, place: Callable[[Path], _T]) -> _T:
     """Write a file beside `path`, and return what `place` returns of it."""
     with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -105,6 +105,20 @@ def stated_rgb(stream: bytes) -> bytes | None:
     Returns:
         None if the stream has such a marker, or its components have other names.
     """
+    for marker, position, length in _segments(stream):
+        body = stream[position + 4 : position + 2 + length]
+        if (marker, body[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe")) or marker == _SCAN:
+            return None
+        if marker in _FRAMES:
+            return stream[:2] + _ADOBE_RGB + stream[2:] if body[6:15:3] == b"RGB" and body[5] == 3 else None
+    return None
+
+
+def _segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, place and length of each segment of a stream's header.
+
+    The place is that of the marker, and the length is without it. The last is the first scan's.
+    """
     position = 2
     while position + 10 <= len(stream) and stream[position] == 0xFF:
         marker = stream[position + 1]
@@ -112,13 +126,10 @@ def stated_rgb(stream: bytes) -> bytes | None:
             position += 1
             continue
         (length,) = struct.unpack_from(">H", stream, position + 2)
-        body = stream[position + 4 : position + 2 + length]
-        if (marker, body[:5]) in ((0xE0, b"JFIF\0"), (0xEE, b"Adobe")) or marker == _SCAN:
-            return None
-        if marker in _FRAMES:
-            return stream[:2] + _ADOBE_RGB + stream[2:] if body[6:15:3] == b"RGB" and body[5] == 3 else None
-        position += 2 + int(length)
-    return None
+        yield marker, position, length
+        if marker == _SCAN:
+            return
+        position += 2 + length
 
 
 @contextlib.contextmanager
@@ -140,20 +151,14 @@ def _headers(stream: bytes) -> tuple[tuple[int, int, int, int, int], int, int]:
 
     The place is 0 if there is none.
     """
-    frame, interval, position = (0, 0, 0, 0, 0), 0, 2
-    while position + 10 <= len(stream) and stream[position] == 0xFF:
-        marker = stream[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
-            continue
-        (length,) = struct.unpack_from(">H", stream, position + 2)
+    frame, interval = (0, 0, 0, 0, 0), 0
+    for marker, position, length in _segments(stream):
         if marker in _FRAMES:
             frame = (marker, *struct.unpack_from(">BHHB", stream, position + 4))
         elif marker == _INTERVAL:
             (interval,) = struct.unpack_from(">H", stream, position + 4)
-        position += 2 + int(length)
-        if marker == _SCAN:
-            return frame, position, interval
+        elif marker == _SCAN:
+            return frame, position + 2 + length, interval
     return frame, 0, interval
 
 

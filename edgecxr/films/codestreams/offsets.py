@@ -52,10 +52,10 @@ def _fits(offsets: NDArray[np.unsignedinteger], places: dict[int, int], frames: 
         places: offset of each fragment -> its length.
         frames: as many as the file says.
     """
-    found = offsets.tolist()
-    if len(found) < frames or not places.keys() >= set(found):
+    listed = offsets.tolist()
+    if len(listed) < frames or not places.keys() >= set(listed):
         return False
-    return len(set(found)) == len(found) and (frames > 1 or (found[0] == 0 and sorted(found) == found))
+    return len(set(listed)) == len(listed) and (frames > 1 or (listed[0] == 0 and sorted(listed) == listed))
 
 
 def _extended_fits(dataset: Dataset, places: dict[int, int], frames: int) -> bool:

@@ -28,7 +28,7 @@ _MACROS = {
 """Sequence of a functional group -> its elements that are read; they belong together."""
 
 
-def take_first_frame_s(dataset: Dataset) -> list[str]:
+def take_from_first_frame(dataset: Dataset) -> list[str]:
     """Add the first frame's elements to a file's own.
 
     What the file states itself counts: of a group that it has a part of, none is added.
@@ -42,8 +42,8 @@ def take_first_frame_s(dataset: Dataset) -> list[str]:
             if any(keyword in dataset for keyword in keywords):
                 break
             try:
-                found = [item for group in items(dataset, sequence)[:1] for item in items(group, macro)[:1]]
-                elements = [item[keyword] for item in found for keyword in keywords if keyword in item]
+                frame_items = [item for group in items(dataset, sequence)[:1] for item in items(group, macro)[:1]]
+                elements = [item[keyword] for item in frame_items for keyword in keywords if keyword in item]
             except Exception:  # pydicom raises nearly anything over a malformed sequence
                 broken = True
                 continue

@@ -82,8 +82,8 @@ def _tissue(dataset: Dataset) -> str | None:
     types = texts(dataset, "ImageType")
     of_energies = weighted or any(map(_ENERGIES.search, (value.replace("_", " ") for value in (*derived, *types))))
     series = [text for element in DESCRIPTIONS for text in texts(dataset, element)]
-    for said, sure in ((types, True), (derived, of_energies), (series, False)):
-        text = " / ".join(said).replace("_", " ")
+    for statements, sure in ((types, True), (derived, of_energies), (series, False)):
+        text = " / ".join(statements).replace("_", " ")
         if _NO_BONES.search(text):
             return "one without bones"
         sure = sure or _ENERGIES.search(text) is not None

@@ -147,7 +147,7 @@ class HttpListener:
                 ssl=context,
                 ssl_handshake_timeout=None if context is None else self._bounds.handshake_seconds,
             )
-        except OSError:
+        except Exception:  # whatever it was, the place is free again
             self.refused["tls"] += context is not None
             connection.close()
             closed()

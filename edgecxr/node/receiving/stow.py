@@ -6,7 +6,6 @@ It answers that a film is stored only when it is on the disk, with its row in th
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import json
 import re
@@ -20,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from edgecxr.errors import UsageError
+from edgecxr.errors import UsageError, brief
 from edgecxr.node.audit.audit_events import Audit, Source
 from edgecxr.node.http.bounded_connection import Bounds
 from edgecxr.node.http.http_listener import HttpListener
@@ -122,9 +121,14 @@ class StowService:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; none if its client has gone."""
-        with contextlib.suppress(ClientDisconnect):
+        try:
             response = await self._answer(Request(scope, receive))
-            await response(scope, receive, send)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # that nobody foresaw: uvicorn would answer it in silence
+            say(f"stow: a request failed: {type(error).__name__}, {brief(error)}")
+            response = PlainTextResponse("the node failed\n", 500, {"Connection": "close"})
+        await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
         path = _PATH.fullmatch(request.scope["path"])  # `request.url` holds the Host that a client names
@@ -146,11 +150,11 @@ class StowService:
                 path[1],
             )
             await self._read(request, parts)
-            status, words = _status(parts.outcomes), ""
+            status, message = _status(parts.outcomes), ""
         except BadRequest as error:
-            status, words = error.status, str(error)
+            status, message = error.status, str(error)
         except asyncio.TimeoutError:
-            status, words = 408, "it takes longer than the limits allow"
+            status, message = 408, "it takes longer than the limits allow"
         finally:
             if parts is not None:
                 await run_in_threadpool(parts.discard)
@@ -158,14 +162,14 @@ class StowService:
             headers["Connection"] = "close"
         if status == 401:
             headers["WWW-Authenticate"] = 'Bearer realm="edgecxr"'
-            await run_in_threadpool(self._audit.refused, Source("STOW", address), words)
+            await run_in_threadpool(self._audit.refused, Source("STOW", address), message)
         if status == 503:
             headers["Retry-After"] = str(RETRY_SECONDS)
-        if words:
-            self._say(address, words)
-        if parts is not None and (parts.outcomes or not words):
+        if message:
+            self._say(address, message)
+        if parts is not None and (parts.outcomes or not message):
             return Response(json.dumps([stored(parts.outcomes)]), status, headers, "application/dicom+json")
-        return PlainTextResponse(f"{words}\n", status, headers)
+        return PlainTextResponse(f"{message}\n", status, headers)
 
     async def _read(self, request: Request, parts: FilmParts) -> None:
         """Read a body to its end.

@@ -28,7 +28,7 @@ def colours(rows: int, columns: int) -> np.ndarray:
 
 def renamed(stream: bytes, names: bytes, dropped: tuple[int, ...]) -> bytes:
     """Return a stream with other names for its components, and without some markers."""
-    found, position, old = bytearray(stream[:2]), 2, b""
+    renamed, position, old = bytearray(stream[:2]), 2, b""
     while True:
         marker, (length,) = stream[position + 1], struct.unpack_from(">H", stream, position + 2)
         body = bytearray(stream[position : position + 2 + length])
@@ -36,8 +36,8 @@ def renamed(stream: bytes, names: bytes, dropped: tuple[int, ...]) -> bytes:
             old, body[10:19:3] = bytes(body[10:19:3]), names
         if marker == 0xDA:
             body[5:11:2] = bytes(names[old.index(name)] for name in body[5:11:2])
-            return bytes(found + body) + stream[position + 2 + length :]
-        found += b"" if marker in dropped else body
+            return bytes(renamed + body) + stream[position + 2 + length :]
+        renamed += b"" if marker in dropped else body
         position += 2 + length
 
 
@@ -64,9 +64,9 @@ def test_the_luminance_is_that_of_the_picture(
     dataset.PhotometricInterpretation = "RGB" if rgb else "YBR_FULL"
     dataset.PixelData = encapsulate([stream] * frames, fragments_per_frame=pieces, has_bot=table or pieces * frames > 1)
     dataset["PixelData"].is_undefined_length = True
-    found = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
+    radiograph = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
     expected = pixels @ np.array([0.299, 0.587, 0.114]) / 255
-    assert np.abs(found.pixels - expected).max() < 4 / 255
+    assert np.abs(radiograph.pixels - expected).max() < 4 / 255
 
 
 def test_the_names_of_the_components_count_more_than_the_file(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -74,8 +74,8 @@ def test_the_names_of_the_components_count_more_than_the_file(tmp_path_factory: 
     stream = renamed(encoded(pixels, True), b"RGB", (ADOBE, JFIF))
     dataset = compressed(film(pixels), JPEGBaseline8Bit, stream)
     dataset.PhotometricInterpretation = "YBR_FULL"
-    found = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
-    assert np.abs(found.pixels - pixels @ np.array([0.299, 0.587, 0.114]) / 255).max() < 4 / 255
+    radiograph = read_radiograph(write(dataset, tmp_path_factory.mktemp("film")))
+    assert np.abs(radiograph.pixels - pixels @ np.array([0.299, 0.587, 0.114]) / 255).max() < 4 / 255
 
 
 @given(junk=st.binary(max_size=60))

@@ -46,9 +46,9 @@ def test_the_window_of_the_first_frame_is_the_film_s(
     others = [group("FrameVOILUTSequence", WindowCenter=7, WindowWidth=9) for _ in range(frames - 1)]
     grouped = film(PIXELS, **many, **{where: [first, *others] if where == FRAMES else [first]})
     grouped.file_meta.TransferSyntaxUID = syntax
-    found = read_radiograph(write(grouped, folder))
-    np.testing.assert_array_equal(found.pixels, plain.pixels)
-    assert found.warnings == plain.warnings
+    radiograph = read_radiograph(write(grouped, folder))
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
+    assert radiograph.warnings == plain.warnings
     if where == FRAMES:  # the frame's own counts more than that of all
         setattr(grouped, SHARED, [group("FrameVOILUTSequence", WindowCenter=7, WindowWidth=9)])
         np.testing.assert_array_equal(read_radiograph(write(grouped, folder)).pixels, plain.pixels)
@@ -78,14 +78,14 @@ def test_other_elements_of_the_frame_count_too(tmp_path: Path, macro: str, eleme
     plain = read_radiograph(write(film(PIXELS, BitsStored=12, **elements), tmp_path, "plain.dcm"))
     nothing = read_radiograph(write(film(PIXELS, BitsStored=12), tmp_path, "nothing.dcm"))
     grouped = film(PIXELS, BitsStored=12, SharedFunctionalGroupsSequence=[group(macro, **elements)])
-    found = read_radiograph(write(grouped, tmp_path))
-    np.testing.assert_array_equal(found.pixels, plain.pixels)
+    radiograph = read_radiograph(write(grouped, tmp_path))
+    np.testing.assert_array_equal(radiograph.pixels, plain.pixels)
 
-    def said(read: Any) -> tuple[Any, ...]:
+    def facts(read: Any) -> tuple[Any, ...]:
         return read.aspect, read.warnings, read.objections
 
-    assert said(found) == said(plain)
-    assert said(plain) != said(nothing) or not np.array_equal(plain.pixels, nothing.pixels)
+    assert facts(radiograph) == facts(plain)
+    assert facts(plain) != facts(nothing) or not np.array_equal(plain.pixels, nothing.pixels)
 
 
 @settings(deadline=None, max_examples=30)

@@ -39,12 +39,12 @@ def test_a_code_for_people_counts_whatever_it_is_called(value: str, scheme: str)
     assert reasons(statement(PatientSpeciesCodeSequence=[code(value, scheme, "x y")])) == []
 
 
-@pytest.mark.parametrize(("stated", "found", "told"), [
+@pytest.mark.parametrize(("stated", "expected", "warning_count"), [
     ("YES", ["no-patient"], 0), ("yes", ["no-patient"], 0), ("BOTH", [], 1), ("NO", [], 0), ("", [], 0),
 ])  # fmt: skip
-def test_quality_control_images_are_no_films_of_patients(stated: str, found: list[str], told: int) -> None:
+def test_quality_control_images_are_no_films_of_patients(stated: str, expected: list[str], warning_count: int) -> None:
     dataset = statement(QualityControlImage=stated)
-    assert reasons(dataset) == found and len(subject_warnings(dataset)) == told
+    assert reasons(dataset) == expected and len(subject_warnings(dataset)) == warning_count
 
 
 TYPES = st.permutations(["DERIVED", "PRIMARY", "", "POST"])
@@ -94,5 +94,5 @@ def test_the_code_of_weighted_energies_is_told() -> None:
     ({"DerivationDescription": "Dual energy subtraction, bone image"}, "bones"),
 ])  # fmt: skip
 def test_the_reader_keeps_what_is_stated(tmp_path: Path, elements: dict[str, object], reason: str) -> None:
-    found = read_radiograph(write(film(PIXELS, **elements), tmp_path))
-    assert [objection.reason for objection in found.objections] == [reason]
+    radiograph = read_radiograph(write(film(PIXELS, **elements), tmp_path))
+    assert [objection.reason for objection in radiograph.objections] == [reason]

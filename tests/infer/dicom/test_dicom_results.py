@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -22,14 +21,6 @@ from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_VR
 from pydicom.sr import _concepts_dict
 from pydicom.tag import Tag
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-)
 
 from edgecxr import NOTICE, __version__
 from edgecxr.data.tables.labels import SETS
@@ -45,7 +36,7 @@ from edgecxr.phantom.dicom_file import encode
 from edgecxr.phantom.film import render
 from edgecxr.vocabulary import WITHOUT_RESULT
 from tests.cli_workspace import edgecxr
-from tests.films.dicom_files import DX_FOR_PRESENTATION, compressed, film, write
+from tests.films.dicom_files import DX_FOR_PRESENTATION, film, write
 from tests.tiny_bundle import LABELS, tiny_bundle
 
 objects = pytest.importorskip("edgecxr.infer.dicom.objects", reason="highdicom is not installed")
@@ -504,95 +495,6 @@ def test_a_line_of_json_says_what_was_written_and_of_which_film(
     assert line["film"] == UIDS and line["dicom"]["reason"] is None and line["overlay"] is None
     assert {file["SOPInstanceUID"] for file in line["dicom"]["files"]} == {file.SOPInstanceUID for file in results}
     assert all(Path(file["path"]).is_file() for file in line["dicom"]["files"])
-
-
-def test_the_picture_says_that_its_film_was_compressed_with_loss(tmp_path: Path, predictor: Predictor) -> None:
-    lossy = {
-        "LossyImageCompression": "01",
-        "LossyImageCompressionRatio": "12",
-        "LossyImageCompressionMethod": "ISO_10918_1",
-    }
-    _, picture = results_of(predictor, scan(tmp_path, **lossy), tmp_path / "results")
-    assert {keyword: str(picture[keyword].value) for keyword in lossy} == lossy
-
-
-@pytest.mark.parametrize(
-    ("syntax", "near", "irreversible", "stated", "expected"),
-    [
-        (JPEGBaseline8Bit, 0, False, None, ("01", "ISO_10918_1")),
-        (JPEGBaseline8Bit, 0, False, "00", ("01", "ISO_10918_1")),
-        (JPEGLSNearLossless, 3, False, None, ("01", "ISO_14495_1")),
-        (JPEGLSNearLossless, 0, False, None, None), (JPEGLSLossless, 0, False, None, None),
-        (JPEG2000, 0, True, "", ("01", "ISO_15444_1")), (JPEG2000, 0, False, None, None),
-        (JPEG2000Lossless, 0, False, None, None), (ExplicitVRLittleEndian, 0, False, None, None),
-    ],
-)  # fmt: skip
-def test_what_was_lost_is_said_although_the_header_does_not(
-    tmp_path: Path, predictor: Predictor, syntax: str, near: int, irreversible: bool, stated: str | None,
-    expected: tuple[str, str] | None,
-) -> None:  # fmt: skip
-    grey = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))
-    dataset = film(grey, **PATIENT | UIDS | {"LossyImageCompression": stated})
-    stream = io.BytesIO()
-    if syntax == JPEGBaseline8Bit:
-        Image.fromarray(grey).save(stream, "JPEG")
-    elif syntax in (JPEG2000, JPEG2000Lossless):
-        Image.fromarray(grey).save(stream, "JPEG2000", irreversible=irreversible, no_jp2=True)
-    elif syntax in (JPEGLSNearLossless, JPEGLSLossless):
-        stream.write(pytest.importorskip("jpeg_ls").encode_array(grey, lossy_error=near))
-    if stream.getvalue():
-        dataset = compressed(dataset, syntax, stream.getvalue())
-    _, picture = results_of(predictor, write(dataset, tmp_path), tmp_path / "results")
-    lossy = picture.get("LossyImageCompression"), picture.get("LossyImageCompressionMethod")
-    assert lossy == (expected or (stated, None))
-
-
-@pytest.mark.parametrize("frames", [1, 3])
-def test_results_of_several_frames_are_those_of_the_first(tmp_path: Path, predictor: Predictor, frames: int) -> None:
-    path = scan(tmp_path, "several.dcm", NumberOfFrames=frames, PixelData=bytes(range(256)) * 16 * frames)
-    single = scan(tmp_path, SOPInstanceUID="1.2.826.9.9")
-    for number, each in enumerate((path, single, path)):  # nothing of one is in the next
-        report, picture = results_of(predictor, each, tmp_path / f"results-{number}")
-        expected = 1 if each == path and frames > 1 else None
-        assert picture.SourceImageSequence[0].get("ReferencedFrameNumber") == expected
-        frame_numbers = [element.value for element in report.iterall() if element.keyword == "ReferencedFrameNumber"]
-        assert frame_numbers == ([1] * (1 + len(LABELS)) if expected else [])
-
-
-@pytest.mark.parametrize("seconds", [-(10**11), -1, 0, 10**10, 3 * 10**11])
-def test_a_clock_gone_wrong_costs_no_result(tmp_path: Path, predictor: Predictor, seconds: int) -> None:
-    paths = [scan(tmp_path, SOPInstanceUID="1.2.826.9.8"), scan(tmp_path, "other.dcm")]
-    os.utime(paths[0], (seconds, seconds))
-    if paths[0].stat().st_mtime != seconds:
-        pytest.skip("this file system has no such times")
-    for dataset in infer(predictor, paths, tmp_path / "results"):
-        assert re.fullmatch("[0-9]{8}", dataset.ContentDate)
-    assert len(list((tmp_path / "results").iterdir())) == 4
-
-
-@pytest.mark.parametrize("patient", [True, False])
-def test_results_with_and_without_the_patient_are_not_mixed(
-    tmp_path: Path, predictor: Predictor, patient: bool
-) -> None:
-    path, results, folder = scan(tmp_path, BurnedInAnnotation="NO"), tmp_path / "results.jsonl", tmp_path / "results"
-
-    def again(patient: bool) -> None:
-        options = InferOptions(as_json=True, dicom=folder, patient=patient, resume=results)
-        with readers_for(options, 1) as processes:
-            infer_paths(predictor, processes, [path], options)
-
-    again(patient)
-    written = sorted(folder.iterdir())
-    again(patient)
-    with pytest.raises(UsageError, match="--no-phi"):
-        again(not patient)
-    assert sorted(folder.iterdir()) == written and len(results.read_text().splitlines()) == 1
-    line = json.loads(results.read_text())
-    line["dicom"].pop("patient")  # of an older version
-    results.write_text(json.dumps(line) + "\n")
-    again(True)
-    with pytest.raises(UsageError, match="--no-phi"):
-        again(False)
 
 
 @pytest.mark.parametrize("sides", [{"PixelAspectRatio": [2, 1]}, {"ImagerPixelSpacing": ["0.3", "0.15"]}])

@@ -7,6 +7,7 @@ import errno
 import http.client
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("uvicorn", reason="uvicorn is not installed (extra node)")
 
@@ -108,6 +111,37 @@ def test_places_are_free_again_however_a_connection_ends() -> None:
             assert is_closed(silent)
         eventually(lambda: not listener._open, "none is open")
         assert answer(port).status == 200
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+PIECES = st.sampled_from([
+    WHOLE, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\nfff",
+    b"Expect: 100-continue\r\n", b"Connection: close\r\n\r\n", b"Upgrade: websocket\r\n", b"PRI * HTTP/2.0\r\n\r\n",
+    b"\r\n",
+])  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(
+    clients=st.lists(
+        st.tuples(st.lists(PIECES | st.binary(max_size=40), max_size=4), st.sampled_from(["close", "half", "reset"])),
+        min_size=1, max_size=3,
+    )
+)  # fmt: skip
+def test_whatever_is_sent_the_place_is_free_again_and_others_are_answered(
+    clients: list[tuple[list[bytes], str]],
+) -> None:
+    with serving(Bounds(connections=4, per_address=4, request_seconds=0.3)) as (port, listener, stop):
+        for pieces, end in clients:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+                for piece in pieces:
+                    connection.sendall(piece)
+                if end == "half":
+                    connection.shutdown(socket.SHUT_WR)
+                elif end == "reset":
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        eventually(lambda: not listener._open, "no place is held")
+        assert answer(port).status == 200 and not stop.requested
 
 
 def test_a_listener_waits_for_descriptors_and_ends_with_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:

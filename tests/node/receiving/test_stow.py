@@ -432,6 +432,27 @@ def test_a_database_that_fails_is_503(tmp_path: Path, monkeypatch: pytest.Monkey
         assert post(port, multipart(scan(tmp_path, "1.4.20"))).status == 200
 
 
+def test_a_fault_that_nobody_foresaw_is_said_and_ends_one_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from edgecxr.node.limits import Limits
+    from edgecxr.node.node_config import NodeConfig
+    from edgecxr.node.node_process import Stop
+    from edgecxr.node.receiving import stow
+    from edgecxr.node.receiving.stow_settings import Stow
+
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("nobody foresaw this")
+
+    config = NodeConfig(state=str(tmp_path / "state"), limits=Limits(free_mib=0, free_percent=0))
+    with Spool(tmp_path / "state") as spool, stow.listening(config, Stow(port=0), spool, Stop()) as port:
+        monkeypatch.setattr(stow, "FilmParts", fails)
+        assert post(port, multipart(scan(tmp_path, "1.4.21"))).status == 500
+        monkeypatch.undo()
+        assert post(port, multipart(scan(tmp_path, "1.4.21"))).status == 200
+    assert "nobody foresaw this" in capfd.readouterr().err
+
+
 def test_the_page_of_the_node_names_each_status_of_a_refusal() -> None:
     from edgecxr.node.receiving import stow
 

@@ -46,6 +46,7 @@ bench: $(VENV)/.all
 	$(BIN)/python benchmarks/folder.py --films 300 --many 1000 --out build/bench/folder.json
 	$(BIN)/python benchmarks/decode.py --films 60 --out build/bench/decode.json
 	$(BIN)/python benchmarks/film.py --out build/bench/film.json
+	$(BIN)/python benchmarks/dicom_results.py --out build/bench/dicom_results.json
 
 gpu:
 	$(PYTHON) benchmarks/gpu.py --data $(DATA) --out $(OUT) --minutes $(MINUTES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +76,10 @@ def research_band(picture: Image.Image) -> Image.Image:
 
     The band is at the top because viewers may show only the top of a picture.
     """
-    canvas = Image.new("RGB", (picture.width, picture.height + _BAND), _POSITIVE)
-    canvas.paste(picture, (0, _BAND))
-    at = (picture.width // 2, _BAND // 2)
-    ImageDraw.Draw(canvas).text(at, RESEARCH_USE, _BACKGROUND, ImageFont.load_default(20), anchor="mm")
+    band = _band(RESEARCH_USE, _font(20), _POSITIVE, _BACKGROUND, picture.width)
+    canvas = Image.new("RGB", (picture.width, picture.height + band.height))
+    canvas.paste(band)
+    canvas.paste(picture, (0, band.height))
     return canvas
 
 
@@ -166,25 +166,14 @@ class _Caption:
 
     def text(self, text: str, font: Font, line: int, colour: Colour) -> None:
         """Add a text in as many lines as it takes."""
-        lines = _wrapped(text, font, self.inner)
-
-        def draw(_: Image.Image, pen: ImageDraw.ImageDraw, y: int) -> None:
-            for number, part in enumerate(lines):
-                pen.text((_MARGIN, y + line * number), part, colour, font)
-
-        self.add(line * len(lines), draw)
+        self._picture(_lines(text, font, line, colour, self._width))
 
     def band(self, text: str, font: Font, background: Colour, colour: Colour) -> None:
         """Add a band across the picture, with a text in its middle."""
-        lines = _wrapped(text, font, self.inner)
-        height = _BAND + 20 * (len(lines) - 1)
+        self._picture(_band(text, font, background, colour, self._width))
 
-        def draw(_: Image.Image, pen: ImageDraw.ImageDraw, y: int) -> None:
-            pen.rectangle((0, y, self._width, y + height - 1), background)
-            for number, part in enumerate(lines):
-                pen.text((self._width // 2, y + _BAND // 2 + 20 * number), part, colour, font, anchor="mm")
-
-        self.add(height, draw)
+    def _picture(self, picture: Image.Image) -> None:
+        self.add(picture.height, lambda image, _, y: image.paste(picture, (0, y)))
 
     def drawn(self) -> Image.Image:
         image = Image.new("RGB", (self._width, sum(height for height, _ in self._parts)), _BACKGROUND)
@@ -195,8 +184,28 @@ class _Caption:
         return image
 
 
+# Most texts are the same for all films of a model, and drawing them takes longer than all else.
+@lru_cache(32)
+def _lines(text: str, font: Font, line: int, colour: Colour, width: int) -> Image.Image:
+    lines = _wrapped(text, font, width - 2 * _MARGIN)
+    picture = Image.new("RGB", (width, line * len(lines)), _BACKGROUND)
+    for number, part in enumerate(lines):
+        ImageDraw.Draw(picture).text((_MARGIN, line * number), part, colour, font)
+    return picture
+
+
+@lru_cache(8)
+def _band(text: str, font: Font, background: Colour, colour: Colour, width: int) -> Image.Image:
+    lines = _wrapped(text, font, width - 2 * _MARGIN)
+    picture = Image.new("RGB", (width, _BAND + 20 * (len(lines) - 1)), background)
+    for number, part in enumerate(lines):
+        at = (width // 2, _BAND // 2 + 20 * number)
+        ImageDraw.Draw(picture).text(at, part, colour, font, anchor="mm")
+    return picture
+
+
 def _caption(prediction: Prediction, width: int, strongest: float, name: str | None) -> Image.Image:
-    title, body, small = (ImageFont.load_default(size) for size in (20, 16, 13))
+    title, body, small = map(_font, (20, 16, 13))
     caption = _Caption(width)
     if refusal := refusal_of(prediction):
         caption.band(refusal, body, _REFUSED, (255, 255, 255))
@@ -270,6 +279,11 @@ def _colour_bar(width: int, strongest: float, font: Font, image: Image.Image, pe
     ramp = np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (12, 1))
     image.paste(_blend(Image.new("L", (right - left, 12), 90), ramp), (left, y + 5))
     pen.text((right + 8, y + 2), f"{strongest:.1f}", _FAINT, font)
+
+
+@lru_cache(8)
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:

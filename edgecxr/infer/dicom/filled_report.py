@@ -2,7 +2,7 @@
 
 Nearly all of a report is the same for all films of a model, and highdicom takes long to make it. So it makes one, with
 stand-ins for what belongs to a film and its prediction, and these alone are replaced for each film. The result is, byte
-for byte, what `edgecxr.infer.dicom.structured_report` returns.
+for byte, what `edgecxr.infer.dicom.structured_report` returns. What stays the same is encoded once.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from pydicom import DataElement, Dataset
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import RawDataElement
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_data_element
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
-from pydicom.valuerep import DS
+from pydicom.valuerep import DS, EXPLICIT_VR_LENGTH_32
 
 from edgecxr.infer.dicom import codes
 from edgecxr.infer.dicom.structured_report import MadeBy, comment_item, document, frame_of, report
@@ -27,6 +31,11 @@ SERIES, REPORT = "sr series", "sr"
 """Names of the UIDs of a report's series and of the report itself."""
 
 _OF_FILM = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
+
+_BYTES = False, True
+"""Encoding of a report: not of implicit VR, but little endian."""
+_CHARACTERS = convert_encodings("ISO_IR 192")
+"""Its character set, UTF-8."""
 
 # A thread of its own has a form of its own, since filling in changes it.
 _kept = threading.local()
@@ -99,7 +108,7 @@ class _Form:
             name: [item.ConceptCodeSequence[0] for item in items if item.ValueType == "CODE" and _is(item, name)]
             for name in (codes.DECISION, codes.NORMALITY)
         }
-        return cls(
+        form = cls(
             (made_by, tuple(prediction.findings)),
             example,
             [item.ReferencedSOPSequence[0] for item in items if item.ValueType == "IMAGE"],
@@ -108,6 +117,11 @@ class _Form:
             answers[codes.DECISION],
             answers[codes.NORMALITY][0],
         )
+        filled = {id(item) for item in (*form.references, *form.numbers, *form.decisions, form.normality)}
+        filled |= {id(element) for element, _ in uids}
+        for item in example.ContentSequence:
+            _encode(item, filled)
+        return form
 
     def filled(
         self, film: Dataset, prediction: Prediction, comments: tuple[str, ...], uid: Callable[[str], str]
@@ -131,6 +145,7 @@ class _Form:
         _set(self.normality, codes.ABNORMAL if prediction.decisions[ABNORMAL] else codes.NORMAL)
         report = Dataset()
         report.update(self.report)  # `Dataset(self.report)` would add the film's own elements to this form
+        report.set_original_encoding(*_BYTES, _CHARACTERS)
         report.file_meta = copy.deepcopy(self.report.file_meta)
         report.file_meta.MediaStorageSOPInstanceUID = UID(uid(REPORT))
         items = list(self.report.ContentSequence)
@@ -138,6 +153,28 @@ class _Form:
         items[notice + 1 : notice + 1] = map(comment_item, comments)
         report["ContentSequence"] = DataElement("ContentSequence", "SQ", Sequence(items))
         return report
+
+
+def _encode(item: Dataset, filled: set[int]) -> None:
+    """Replace what stays the same in an item by its bytes.
+
+    Args:
+        item: of a sequence.
+        filled: `id` of the data sets and elements that are filled in.
+    """
+    item.set_original_encoding(*_BYTES, default_encoding)  # else pydicom decodes and encodes again
+    for element in list(item):
+        items = element.value if element.VR == "SQ" else []
+        parts = [part for each in items for part in _items(each)]
+        if not filled.isdisjoint(map(id, [element, *parts, *(element for part in parts for element in part)])):
+            for each in items:
+                _encode(each, filled)
+            continue
+        file = DicomBytesIO()
+        file.is_implicit_VR, file.is_little_endian = _BYTES
+        write_data_element(file, element, _CHARACTERS)
+        value = file.getvalue()[12 if element.VR in EXPLICIT_VR_LENGTH_32 else 8 :]  # tag, VR and length, PS3.5 7.1.2
+        item[element.tag] = RawDataElement(element.tag, element.VR, len(value), value, 0, *_BYTES)
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:

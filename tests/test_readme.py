@@ -8,12 +8,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer
 
-from edgecxr.cli import app_of
 from edgecxr.engines.tensorrt.library import MODULES
 from edgecxr.phantom.disease import LABELS
-from tests.cli_workspace import copied, edgecxr, image_folder, trained
+from tests.cli_workspace import copied, edgecxr, image_folder, trained, whole
 from tests.test_cli import scan
 
 ROOT = Path(__file__).parents[1]
@@ -55,9 +53,9 @@ def test_the_pages_show_commands():
 
 @pytest.mark.parametrize(("page", "command"), SHOWN, ids=lambda value: getattr(value, "name", value))
 def test_a_shown_command_is_understood(page, command):
-    group = typer.main.get_command(app_of())
+    group = every_command = whole()
     arguments = shlex.split(command)[1:]
-    while isinstance(group, type(typer.main.get_command(app_of()))):
+    while isinstance(group, type(every_command)):
         context = group.make_context("edgecxr", arguments[:1], resilient_parsing=True)
         _, group, _ = group.resolve_command(context, arguments[:1])
         arguments = arguments[1:]

@@ -46,8 +46,12 @@ def test_an_upsampling_student_takes_small_films_and_answers_as_its_checkpoint_d
     check_parity(differences, "student", tolerance=1e-5)
 
 
-@pytest.mark.parametrize("profile", OPSETS)
-@pytest.mark.parametrize(("size", "patch"), [(224, 32), (28, 4), pytest.param(28, 2, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("profile", "size", "patch"),
+    [("legacy", 28, 4), ("modern", 224, 32), ("recent", 28, 4)]
+    + [pytest.param(profile, 28, 2, marks=pytest.mark.long) for profile in OPSETS]
+    + [pytest.param(profile, 224, 32, marks=pytest.mark.long) for profile in ("legacy", "recent")],
+)
 def test_a_convolutional_stem_is_exported_without_batch_norm_and_answers_as_its_checkpoint(
     tmp_path, profile, size, patch
 ):

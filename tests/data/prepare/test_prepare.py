@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +22,7 @@ from edgecxr.films.radiograph import Radiograph
 from edgecxr.films.read import read_radiograph
 from edgecxr.films.resize import to_base
 from edgecxr.storage.folders import sole_writer
-from tests.data.noise import BOXES, COUNT, contents, interrupt, marked
+from tests.data.noise import BOXES, COUNT, contents, folder_of_noise, interrupt, marked
 
 
 def test_what_is_prepared_is_what_the_reader_and_the_resize_give(source: Path, tmp_path: Path) -> None:
@@ -188,6 +189,19 @@ def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_p
     assert "--boxes" in replaces(prepared, folder(source))
 
 
+@pytest.fixture(scope="module")
+def with_more_columns(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prepared]:
+    """A folder of films whose table has columns for each option, and what was prepared of it. Not to be changed."""
+    place = tmp_path_factory.mktemp("columns")
+    source = folder_of_noise(place / "source")
+    header, *lines = (source / "labels.csv").read_text().splitlines()
+    wider = [f"{line},{line.split(',')[0]},{line.split(',')[2]}" for line in lines]
+    (source / "labels.csv").write_text("\n".join([f"{header},copy,fold", *wider]))
+    (source / "elsewhere").mkdir()
+    (source / "elsewhere" / "0.png").write_bytes((source / "0.png").read_bytes())
+    return source, prepare(folder(source), place / "out", 1)
+
+
 @pytest.mark.parametrize(
     ("options", "warning"),
     [
@@ -203,14 +217,9 @@ def test_boxes_that_the_next_preparation_lacks_are_announced(source: Path, tmp_p
     ],
 )
 def test_each_option_that_replaces_a_set_is_announced(
-    source: Path, tmp_path: Path, options: dict[str, Any], warning: str
+    with_more_columns: tuple[Path, Prepared], options: dict[str, Any], warning: str
 ) -> None:
-    header, *lines = (source / "labels.csv").read_text().splitlines()
-    wider = [f"{line},{line.split(',')[0]},{line.split(',')[2]}" for line in lines]
-    (source / "labels.csv").write_text("\n".join([f"{header},copy,fold", *wider]))
-    (source / "elsewhere").mkdir()
-    (source / "elsewhere" / "0.png").write_bytes((source / "0.png").read_bytes())
-    prepared = prepare(folder(source), tmp_path / "out", 1)
+    source, prepared = with_more_columns
     same = folder(source, images=source, patient_column="patient")
     assert replaces(prepared, same) == "" and fingerprint(same) == prepared.info["inputs"]
     changes = options | ({"images": source / "elsewhere"} if "images" in options else {})
@@ -417,6 +426,12 @@ def test_other_boxes_are_prepared_anew(source: Path, tmp_path: Path) -> None:
     assert len(prepare(folder(source), tmp_path / "out", 1).boxes) == 0
 
 
+@pytest.fixture(scope="module")
+def prepared_with_boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("with-boxes")
+    return prepare(marked(folder_of_noise(place / "source")), place / "out", 1).path
+
+
 @pytest.mark.parametrize(
     ("damaged", "message"),
     [
@@ -433,16 +448,22 @@ def test_other_boxes_are_prepared_anew(source: Path, tmp_path: Path) -> None:
         ("", r"boxes\.csv has no rows"),
     ],
 )
-def test_damaged_boxes_are_an_error_and_made_again(
-    source: Path, tmp_path: Path, damaged: str | None, message: str
+def test_damaged_boxes_are_an_error(
+    prepared_with_boxes: Path, tmp_path: Path, damaged: str | None, message: str
 ) -> None:
-    path = prepare(marked(source), tmp_path / "out", 1).path
+    path = tmp_path / "out"
+    shutil.copytree(prepared_with_boxes, path)
     (path / "boxes.csv").unlink()
     if damaged is not None:
         (path / "boxes.csv").write_text(damaged.replace("{head}", "id,label,x_min,y_min,x_max,y_max\n"))
     with pytest.raises(InputError, match=message) as caught:
         Prepared.open(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_without_its_boxes_a_set_is_made_again(source: Path, tmp_path: Path) -> None:
+    prepare(marked(source), tmp_path / "out", 1)
+    (tmp_path / "out" / "boxes.csv").unlink()
     assert len(prepare(marked(source), tmp_path / "out", 1).boxes) == 5
 
 

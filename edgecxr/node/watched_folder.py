@@ -78,9 +78,9 @@ class WatchedFolder:
         self._resting: dict[str, tuple[tuple[int, int], float]] = {}
         self._problem = ""
         self._last_states: FileStates = {
-            row["path"]: (row["size"], row["changed"])
+            path: (row["size"], row["changed"])
             for row in spool.read("SELECT path, size, changed FROM watched")
-            if Path(row["path"]).is_relative_to(watch.folder)
+            if Path(path := os.fsdecode(row["path"])).is_relative_to(watch.folder)
         }
 
     def look(self, now: float) -> int:
@@ -133,7 +133,7 @@ class WatchedFolder:
             outcome, is_film = str(error), False
             say(f"watch: passed over {printable(path)}: {error}")
         with self._spool.transaction() as run:
-            run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", path, *state, outcome)
+            run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", _key(path), *state, outcome)
         self._last_states[path] = state
         del self._resting[path]
         # The spool has it on the disk. What was written over it meanwhile is another film.
@@ -187,7 +187,7 @@ class WatchedFolder:
         if gone:
             with self._spool.transaction() as run:
                 for path in gone:
-                    run("DELETE FROM watched WHERE path = ?", path)
+                    run("DELETE FROM watched WHERE path = ?", _key(path))
                     del self._last_states[path]
 
 
@@ -210,11 +210,22 @@ def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
             path = os.path.join(place, name)  # noqa: PTH118
             try:
                 state = os.lstat(path)
-                path.encode()
-            except (FileNotFoundError, UnicodeEncodeError):
+            except FileNotFoundError:
                 continue
             if stat.S_ISREG(state.st_mode):
                 yield path, _state(state)
+
+
+def _key(path: str) -> str | bytes:
+    """Return a path as the database can hold it.
+
+    SQLite's text is UTF-8, but an old modality may write names in Latin-1.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
 
 
 def _state(state: os.stat_result) -> tuple[int, int]:

@@ -159,6 +159,23 @@ def test_a_folder_that_is_away_is_said_once_and_looked_for_again(
     assert rest(looker, 200) == 0 and uids(spool) == ["1.1"], "it is still known"
 
 
+def test_a_film_is_taken_whatever_bytes_its_name_has(
+    folder: Path, spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / os.fsdecode(b"M\xfcller.dcm")
+    try:
+        scan(folder, "1.1").rename(path)
+    except OSError:
+        pytest.skip("the file system has no such names")
+    assert rest(watched(folder, spool)) == 1 and uids(spool) == ["1.1"]
+    capsys.readouterr().err.encode()
+    looker = watched(folder, spool)
+    assert rest(looker, 100) == 0 and not capsys.readouterr().err, "after a restart it is still known"
+    path.unlink()
+    looker.look(200)
+    assert spool.read("SELECT * FROM watched") == []
+
+
 def test_a_file_that_is_gone_is_forgotten(folder: Path, spool: Spool) -> None:
     path, looker = scan(folder, "1.1"), watched(folder, spool)
     assert rest(looker) == 1

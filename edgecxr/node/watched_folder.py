@@ -89,9 +89,9 @@ class WatchedFolder:
         Args:
             now: seconds of a clock that is never set.
         """
-        taken = 0
+        taken, locked = 0, list[str]()
         try:
-            present = dict(_files(Path(self._watch.folder)))
+            present = dict(_files(Path(self._watch.folder), locked))
             self._forget(present)
             for path, state in present.items():
                 if self._last_states.get(path) == state:
@@ -101,7 +101,9 @@ class WatchedFolder:
                     self._resting[path] = (state, now)
                 elif now - since >= REST:
                     taken += self._take(path, state, now)
-            self._problem = ""
+            self._complain(
+                f"{printable(locked[0])} may not be listed: allow it to the node's user, or move it" if locked else ""
+            )
         except NotTaken as error:  # of the node, not of a file: the same file is tried again
             self._complain(str(error))
         except (OSError, sqlite3.Error) as error:  # it passes, and the next look takes what is left
@@ -109,7 +111,7 @@ class WatchedFolder:
         return taken
 
     def _complain(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem and problem != self._problem:
             say(f"watch: {printable(self._watch.folder)}: {problem}")
         self._problem = problem
 
@@ -195,15 +197,16 @@ class _SourceError(Exception):
     """A file of a watched folder that cannot be read."""
 
 
-def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _files(folder: Path, locked: list[str]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield the regular files below a folder with their size and time.
 
-    Links are not followed, and hidden files, which may be unfinished, are left out.
+    Links are not followed, and hidden files, which may be unfinished, are left out. So are folders below that may
+    not be listed, such as the lost+found of a disk; `locked` gets them.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    for place, names in walk(folder, hidden=False, strict=True):
+    for place, names in walk(folder, hidden=False, strict=True, locked=locked):
         for name in names:
             if name.startswith(".") or is_unfinished(name):
                 continue

@@ -159,6 +159,27 @@ def test_a_folder_that_is_away_is_said_once_and_looked_for_again(
     assert rest(looker, 200) == 0 and uids(spool) == ["1.1"], "it is still known"
 
 
+def test_a_folder_that_may_not_be_listed_is_said_once_and_holds_up_no_film(
+    folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan(folder, "1.1")
+    lost, scandir = str(folder.parent / "lost+found"), os.scandir
+    Path(lost).mkdir()
+
+    def of_a_user(place: Any) -> Any:  # root may list any folder
+        if place == locked:
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    locked, looker = lost, watched(folder, spool)
+    monkeypatch.setattr(os, "scandir", of_a_user)
+    assert rest(looker) == 1 and rest(looker, 100) == 0 and uids(spool) == ["1.1"]
+    assert capsys.readouterr().err.count("lost+found") == 1
+    locked = str(folder.parent)
+    looker.look(200)
+    assert "denied" in capsys.readouterr().err and spool.read("SELECT * FROM watched"), "it is still known"
+
+
 def test_a_film_is_taken_whatever_bytes_its_name_has(
     folder: Path, spool: Spool, capsys: pytest.CaptureFixture[str]
 ) -> None:

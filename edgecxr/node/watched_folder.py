@@ -76,7 +76,7 @@ class WatchedFolder:
         self._watch, self._limits, self._spool = watch, config.limits, spool
         self._queue, self._audit = FilmQueue(spool), Audit(config, "receive")
         self._resting: dict[str, tuple[tuple[int, int], float]] = {}
-        self._problem = ""
+        self._phi, self._problem = config.phi, ""
         self._last_states: FileStates = {
             path: (row["size"], row["changed"])
             for row in spool.read("SELECT path, size, changed FROM watched")
@@ -107,13 +107,20 @@ class WatchedFolder:
         except NotTaken as error:  # of the node, not of a file: the same file is tried again
             self._complain(str(error))
         except (OSError, sqlite3.Error) as error:  # it passes, and the next look takes what is left
-            self._complain(brief(error))
+            self._complain(_why(error))
         return taken
 
     def _complain(self, problem: str) -> None:
         if problem and problem != self._problem:
             say(f"watch: {printable(self._watch.folder)}: {problem}")
         self._problem = problem
+
+    def _named(self, path: str) -> str:
+        """Return a path as the log may have it.
+
+        Without PHI it has none, since a modality may name files for patients.
+        """
+        return printable(path) if self._phi else f"something in {printable(self._watch.folder)}"
 
     def _take(self, path: str, state: tuple[int, int], now: float) -> bool:
         """Take a file, and return whether it is a film.
@@ -126,14 +133,14 @@ class WatchedFolder:
         outcome, is_film = "taken", True
         try:
             number, _ = self._copied(path, state)
-            say(f"watch: film {number} from {printable(path)}")
+            say(f"watch: film {number} from {self._named(path)}")
         except _SourceError as error:
-            say(f"watch: not yet {printable(path)}: {error}")
+            say(f"watch: not yet {self._named(path)}: {error}")
             self._resting[path] = (state, now + _AGAIN - REST)
             return False
         except NotTaken as error:
             outcome, is_film = str(error), False
-            say(f"watch: passed over {printable(path)}: {error}")
+            say(f"watch: passed over {self._named(path)}: {error}")
         with self._spool.transaction() as run:
             run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", _key(path), *state, outcome)
         self._last_states[path] = state
@@ -166,13 +173,13 @@ class WatchedFolder:
         try:
             source = open_file(Path(path))
         except (OSError, BadFile) as error:
-            raise _SourceError(brief(error)) from error
+            raise _SourceError(_why(error)) from error
         with source:
             while True:
                 try:
                     part = source.read(_PART)
                 except OSError as error:
-                    raise _SourceError(brief(error)) from error
+                    raise _SourceError(_why(error)) from error
                 if not copied:
                     part = bytes(min(_PREAMBLE, len(part))) + part[_PREAMBLE:]
                 if not part:
@@ -217,6 +224,11 @@ def _files(folder: Path, locked: list[str]) -> Iterator[tuple[str, tuple[int, in
                 continue
             if stat.S_ISREG(state.st_mode):
                 yield path, _state(state)
+
+
+def _why(error: Exception) -> str:
+    """Return what has happened, without the path that an OSError quotes."""
+    return getattr(error, "strerror", None) or brief(error)
 
 
 def _key(path: str) -> str | bytes:

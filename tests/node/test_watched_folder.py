@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -178,6 +179,24 @@ def test_a_folder_that_may_not_be_listed_is_said_once_and_holds_up_no_film(
     locked = str(folder.parent)
     looker.look(200)
     assert "denied" in capsys.readouterr().err and spool.read("SELECT * FROM watched"), "it is still known"
+
+
+def test_without_phi_the_log_has_no_name_of_a_file_or_folder(
+    folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "QUISPE^JANE"
+    place.mkdir()
+    scan(place, "1.1")
+    (place / "page.html").write_bytes(b"<html>" * 100)
+    config = NodeConfig(state=str(spool.folder), limits=LIMITS, phi=False)
+    looker = WatchedFolder(Watch(str(folder.parent)), config, spool)
+    assert rest(looker) == 1
+    open_gone = "edgecxr.node.watched_folder.open_file"
+    monkeypatch.setattr(open_gone, lambda path: io.FileIO(f"{path}.gone"))
+    scan(place, "1.3")
+    rest(looker, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(str(folder.parent) in line and "QUISPE" not in line for line in lines)
 
 
 def test_a_film_is_taken_whatever_bytes_its_name_has(

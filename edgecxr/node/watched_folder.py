@@ -76,11 +76,11 @@ class WatchedFolder:
         self._watch, self._limits, self._spool = watch, config.limits, spool
         self._queue, self._audit = FilmQueue(spool), Audit(config, "receive")
         self._resting: dict[str, tuple[tuple[int, int], float]] = {}
-        self._problem = ""
+        self._phi, self._problem = config.phi, ""
         self._last_states: FileStates = {
-            row["path"]: (row["size"], row["changed"])
+            path: (row["size"], row["changed"])
             for row in spool.read("SELECT path, size, changed FROM watched")
-            if Path(row["path"]).is_relative_to(watch.folder)
+            if Path(path := os.fsdecode(row["path"])).is_relative_to(watch.folder)
         }
 
     def look(self, now: float) -> int:
@@ -89,9 +89,9 @@ class WatchedFolder:
         Args:
             now: seconds of a clock that is never set.
         """
-        taken = 0
+        taken, locked = 0, list[str]()
         try:
-            present = dict(_files(Path(self._watch.folder)))
+            present = dict(_files(Path(self._watch.folder), locked))
             self._forget(present)
             for path, state in present.items():
                 if self._last_states.get(path) == state:
@@ -101,17 +101,26 @@ class WatchedFolder:
                     self._resting[path] = (state, now)
                 elif now - since >= REST:
                     taken += self._take(path, state, now)
-            self._problem = ""
+            self._complain(
+                f"{printable(locked[0])} may not be listed: allow it to the node's user, or move it" if locked else ""
+            )
         except NotTaken as error:  # of the node, not of a file: the same file is tried again
             self._complain(str(error))
         except (OSError, sqlite3.Error) as error:  # it passes, and the next look takes what is left
-            self._complain(brief(error))
+            self._complain(_why(error))
         return taken
 
     def _complain(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem and problem != self._problem:
             say(f"watch: {printable(self._watch.folder)}: {problem}")
         self._problem = problem
+
+    def _named(self, path: str) -> str:
+        """Return a path as the log may have it.
+
+        Without PHI it has none, since a modality may name files for patients.
+        """
+        return printable(path) if self._phi else f"something in {printable(self._watch.folder)}"
 
     def _take(self, path: str, state: tuple[int, int], now: float) -> bool:
         """Take a file, and return whether it is a film.
@@ -124,16 +133,16 @@ class WatchedFolder:
         outcome, is_film = "taken", True
         try:
             number, _ = self._copied(path, state)
-            say(f"watch: film {number} from {printable(path)}")
+            say(f"watch: film {number} from {self._named(path)}")
         except _SourceError as error:
-            say(f"watch: not yet {printable(path)}: {error}")
+            say(f"watch: not yet {self._named(path)}: {error}")
             self._resting[path] = (state, now + _AGAIN - REST)
             return False
         except NotTaken as error:
             outcome, is_film = str(error), False
-            say(f"watch: passed over {printable(path)}: {error}")
+            say(f"watch: passed over {self._named(path)}: {error}")
         with self._spool.transaction() as run:
-            run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", path, *state, outcome)
+            run("INSERT OR REPLACE INTO watched VALUES (?, ?, ?, ?)", _key(path), *state, outcome)
         self._last_states[path] = state
         del self._resting[path]
         # The spool has it on the disk. What was written over it meanwhile is another film.
@@ -164,13 +173,13 @@ class WatchedFolder:
         try:
             source = open_file(Path(path))
         except (OSError, BadFile) as error:
-            raise _SourceError(brief(error)) from error
+            raise _SourceError(_why(error)) from error
         with source:
             while True:
                 try:
                     part = source.read(_PART)
                 except OSError as error:
-                    raise _SourceError(brief(error)) from error
+                    raise _SourceError(_why(error)) from error
                 if not copied:
                     part = bytes(min(_PREAMBLE, len(part))) + part[_PREAMBLE:]
                 if not part:
@@ -187,7 +196,7 @@ class WatchedFolder:
         if gone:
             with self._spool.transaction() as run:
                 for path in gone:
-                    run("DELETE FROM watched WHERE path = ?", path)
+                    run("DELETE FROM watched WHERE path = ?", _key(path))
                     del self._last_states[path]
 
 
@@ -195,26 +204,43 @@ class _SourceError(Exception):
     """A file of a watched folder that cannot be read."""
 
 
-def _files(folder: Path) -> Iterator[tuple[str, tuple[int, int]]]:
+def _files(folder: Path, locked: list[str]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yield the regular files below a folder with their size and time.
 
-    Links are not followed, and hidden files, which may be unfinished, are left out.
+    Links are not followed, and hidden files, which may be unfinished, are left out. So are folders below that may
+    not be listed, such as the lost+found of a disk; `locked` gets them.
 
     Raises:
         OSError: the folder cannot be listed.
     """
-    for place, names in walk(folder, hidden=False, strict=True):
+    for place, names in walk(folder, hidden=False, strict=True, locked=locked):
         for name in names:
             if name.startswith(".") or is_unfinished(name):
                 continue
             path = os.path.join(place, name)  # noqa: PTH118
             try:
                 state = os.lstat(path)
-                path.encode()
-            except (FileNotFoundError, UnicodeEncodeError):
+            except FileNotFoundError:
                 continue
             if stat.S_ISREG(state.st_mode):
                 yield path, _state(state)
+
+
+def _why(error: Exception) -> str:
+    """Return what has happened, without the path that an OSError quotes."""
+    return getattr(error, "strerror", None) or brief(error)
+
+
+def _key(path: str) -> str | bytes:
+    """Return a path as the database can hold it.
+
+    SQLite's text is UTF-8, but an old modality may write names in Latin-1.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(path)
+    return path
 
 
 def _state(state: os.stat_result) -> tuple[int, int]:

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def walk(folder: str | os.PathLike[str], hidden: bool = True, strict: bool = False) -> Iterator[tuple[str, list[str]]]:
+def walk(
+    folder: str | os.PathLike[str], hidden: bool = True, strict: bool = False, locked: list[str] | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder at and below a place, with its files' names.
 
     Parents come before children, and all is sorted. Links are names, and not followed. What cannot be listed is left
@@ -23,6 +25,7 @@ def walk(folder: str | os.PathLike[str], hidden: bool = True, strict: bool = Fal
         folder: the place.
         hidden: go into hidden folders, too.
         strict: raise what listing raises, but for paths that are too long.
+        locked: gets the folders below the place that this user may not list; these do not raise then.
 
     Raises:
         OSError: a folder cannot be listed, if `strict`.
@@ -37,7 +40,9 @@ def walk(folder: str | os.PathLike[str], hidden: bool = True, strict: bool = Fal
                 for entry in entries:
                     (folders if entry.is_dir(follow_symlinks=False) else names).append(entry.name)
         except OSError as error:
-            if strict and error.errno != errno.ENAMETOOLONG:  # nobody could read what lies there
+            if locked is not None and isinstance(error, PermissionError) and parent != os.fspath(folder):
+                locked.append(parent)
+            elif strict and error.errno != errno.ENAMETOOLONG:  # nobody could read what lies there
                 raise
             continue
         yield parent, sorted(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -157,6 +158,62 @@ def test_a_folder_that_is_away_is_said_once_and_looked_for_again(
     assert rest(looker, 100) == 0 and len(capsys.readouterr().err.splitlines()) == 1
     aside.rename(folder.parent)
     assert rest(looker, 200) == 0 and uids(spool) == ["1.1"], "it is still known"
+
+
+def test_a_folder_that_may_not_be_listed_is_said_once_and_holds_up_no_film(
+    folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan(folder, "1.1")
+    lost, scandir = str(folder.parent / "lost+found"), os.scandir
+    Path(lost).mkdir()
+
+    def of_a_user(place: Any) -> Any:  # root may list any folder
+        if place == locked:
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    locked, looker = lost, watched(folder, spool)
+    monkeypatch.setattr(os, "scandir", of_a_user)
+    assert rest(looker) == 1 and rest(looker, 100) == 0 and uids(spool) == ["1.1"]
+    assert capsys.readouterr().err.count("lost+found") == 1
+    locked = str(folder.parent)
+    looker.look(200)
+    assert "denied" in capsys.readouterr().err and spool.read("SELECT * FROM watched"), "it is still known"
+
+
+def test_without_phi_the_log_has_no_name_of_a_file_or_folder(
+    folder: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = folder / "QUISPE^JANE"
+    place.mkdir()
+    scan(place, "1.1")
+    (place / "page.html").write_bytes(b"<html>" * 100)
+    config = NodeConfig(state=str(spool.folder), limits=LIMITS, phi=False)
+    looker = WatchedFolder(Watch(str(folder.parent)), config, spool)
+    assert rest(looker) == 1
+    open_gone = "edgecxr.node.watched_folder.open_file"
+    monkeypatch.setattr(open_gone, lambda path: io.FileIO(f"{path}.gone"))
+    scan(place, "1.3")
+    rest(looker, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3 and all(str(folder.parent) in line and "QUISPE" not in line for line in lines)
+
+
+def test_a_film_is_taken_whatever_bytes_its_name_has(
+    folder: Path, spool: Spool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = folder / os.fsdecode(b"M\xfcller.dcm")
+    try:
+        scan(folder, "1.1").rename(path)
+    except OSError:
+        pytest.skip("the file system has no such names")
+    assert rest(watched(folder, spool)) == 1 and uids(spool) == ["1.1"]
+    capsys.readouterr().err.encode()
+    looker = watched(folder, spool)
+    assert rest(looker, 100) == 0 and not capsys.readouterr().err, "after a restart it is still known"
+    path.unlink()
+    looker.look(200)
+    assert spool.read("SELECT * FROM watched") == []
 
 
 def test_a_file_that_is_gone_is_forgotten(folder: Path, spool: Spool) -> None:

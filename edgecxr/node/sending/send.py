@@ -5,6 +5,7 @@ A destination that is away, slow or broken is tried again for days; it holds up 
 
 from __future__ import annotations
 
+import math
 import random
 import sqlite3
 import time
@@ -136,7 +137,7 @@ class Sender:
 
     def __init__(self, destination: Destination, config: NodeConfig, spool: Spool, stop: Stop) -> None:
         self._destination, self._stop = destination, stop
-        self._give_up = config.limits.give_up_hours * _HOUR
+        self._longest_wait, self._began = config.limits.give_up_hours * _HOUR, time.monotonic()
         self._deliveries, self._audit = Deliveries(spool), Audit(config, "send")
         self._connection = connection_to(destination, config)
         self._failures, self._not_before, self._last = 0, 0.0, 0.0
@@ -147,6 +148,16 @@ class Sender:
         self._commitment = (
             Commitment(destination, config, self._commitments, self._reports) if destination.commit else None
         )
+
+    @property
+    def _give_up(self) -> float:
+        """Seconds after which a result is given up.
+
+        None is in the first hour: what has waited while the node was off, or until the clock was set forward, has
+        hardly been tried.
+        """
+        has_tried = time.monotonic() - self._began > min(self._longest_wait, _HOUR)
+        return self._longest_wait if has_tried else math.inf
 
     def run(self) -> None:
         """Send until `stop`."""

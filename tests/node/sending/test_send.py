@@ -236,10 +236,28 @@ def test_a_pacs_that_is_away_is_tried_again_and_given_up_in_the_end(tmp_path: Pa
     assert (tries, due) == (1, 1)
     with node.spool.transaction() as run_:
         run_("UPDATE delivery SET begun = begun - 3601")
+    node.sender._began -= 3601
     node.again()
     assert node.counts == {"dead": 2} and node.state == "made"
     with pacs(port_of(node)):
         assert node.deliveries.retry("pacs") == 2
+        node.again()
+        assert node.state == "filed"
+
+
+def test_what_waited_while_the_node_was_off_is_not_given_up_at_its_first_failure(
+    tmp_path: Path, dicom_results: Any
+) -> None:
+    node = Node(tmp_path, to(free_port()), dicom_results)
+    with node.spool.transaction() as run_:
+        run_("UPDATE delivery SET begun = begun - 1e6")  # a long weekend, or a clock that was set forward
+    node.step()
+    assert node.counts == {"waiting": 2}
+    with pacs(port_of(node)) as peer:
+        peer.answer = lambda dataset: 0xA700
+        node.again()
+        assert node.counts == {"waiting": 2}
+        peer.answer = lambda dataset: 0x0000
         node.again()
         assert node.state == "filed"
 

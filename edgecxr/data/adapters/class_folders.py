@@ -33,8 +33,8 @@ class ClassFolders(NamedTuple):
 def class_folders(root: Path, normal: Collection[str] = (), as_written: Collection[str] = ()) -> ClassFolders:
     """Return the table that folders of images stand for.
 
-    They are called after a class, CLASS/*.jpg, and may lie in folders called after a split, train/CLASS/*.jpg. Each
-    image has the class of its folder and no other.
+    They are called after a class, CLASS/*.jpg, and may lie in folders called after a split, train/CLASS/*.jpg, or hold
+    such folders, CLASS/train/*.jpg. Each image has the class of its folder and no other.
 
     Args:
         root: the folder that holds them.
@@ -42,26 +42,26 @@ def class_folders(root: Path, normal: Collection[str] = (), as_written: Collecti
         as_written: names that are those of findings whatever they say.
 
     Raises:
-        InputError: there are no two classes, folders of splits lie beside folders of classes, a class may be that of
-            films on which nothing is wrong, or of something absent, or its folder is a link that leads nowhere; reason
-            "dataset".
+        InputError: there are no two classes, folders of splits lie beside folders of classes or of films, a film lies
+            in folders of two splits, a class may be that of films on which nothing is wrong, or of something absent,
+            or its folder is a link that leads nowhere; reason "dataset".
     """
     inner = _folders(root)
-    of_split = {name: SYNONYMS[name.lower()] for name in inner if name.lower() in SYNONYMS}
-    places = [(split, root / name) for name, split in of_split.items()] or [("", root)]
-    tops = {root: None} | {place: None for _, place in places}
+    of_split = [name for name in inner if name.lower() in SYNONYMS]
+    places = [root / name for name in of_split] or [root]
+    tops = dict.fromkeys((root, *places))
     above = root.resolve().parents
     search = Search(leave_out=(*tops, *above))  # a link in a class may lead back to them
     loose = [film for top in tops for film in films_below(top, False, search)]
     _refuse_lost_folders(loose)
     films: list[tuple[str, str, str]] = []
     spelt: dict[str, str] = {}  # Normal and NORMAL are one class
-    for split, place in places:
+    for place in places:
         for name in _folders(place):
             images = sorted(films_below(place / name, True, search))
             if images:
                 label = spelt.setdefault("normal" if is_normal(name, normal) else name.lower(), name)
-                films += [(str(path.relative_to(root)), split, label) for path in images]
+                films += [(str(path.relative_to(root)), _split(path, root), label) for path in images]
     classes = list(dict.fromkeys(label for _, _, label in films))
     if len(classes) < 2:
         held = listing(sorted(entry.name for entry in root.iterdir()), 8) or "nothing"
@@ -89,10 +89,25 @@ def class_folders(root: Path, normal: Collection[str] = (), as_written: Collecti
             "dataset",
         )
     columns = {"image": [image for image, _, _ in films]}
-    if of_split:
+    if any(split for _, split, _ in films):
+        undivided = [image for image, split, _ in films if not split]
+        if undivided:
+            raise InputError(
+                f"{root} has films in folders of splits and {len(undivided)} in none ({listing(undivided, 3)}): move "
+                "them into such folders, or give a table with a column split",
+                "dataset",
+            )
         columns["split"] = [split for _, split, _ in films]
     columns |= {name: ["1" if label == name else "0" for _, _, label in films] for name in classes}
     return ClassFolders(Table(root, columns, list(range(1, len(films) + 1))), tuple(sorted(loose)), search)
+
+
+def _split(film: Path, root: Path) -> str:
+    """Return the split of a film by the folders above it, or ""."""
+    splits = {SYNONYMS[name.lower()] for name in film.relative_to(root).parts[:-1] if name.lower() in SYNONYMS}
+    if len(splits) > 1:
+        raise InputError(f"{film} lies in folders of two splits: keep it in one", "dataset")
+    return splits.pop() if splits else ""
 
 
 def _folders(place: Path) -> list[str]:

@@ -32,6 +32,7 @@ from edgecxr.data.tables.findings import (
     normal_differs,
     refuse_no_findings,
     refuse_none,
+    refuse_one_hot,
     require_named,
     unknown_words,
     wanted_labels,
@@ -150,6 +151,8 @@ def folder(
     ids = np.array(table.columns[image_column])
     files, notes = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
+    if labels is None and label_file is None:
+        refuse_one_hot(table, findings)
     abnormal = _abnormal(table, normal_columns, abnormal_column, targets)
     # An uncertain cell of "abnormal" that counts as 0 must not make a film normal that has a finding.
     abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)

@@ -17,6 +17,7 @@ from edgecxr.storage.settings import shown
 _Value = TypeVar("_Value")
 
 _ENDING = re.compile(r"\.(?:dicom|dcm|png|jpe?g)$")
+_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _WHOLE = re.compile(r"0*(\d+?)(?:\.0*)?")
 
 
@@ -95,8 +96,8 @@ def lookup(table: Table, key: str, values: Sequence[_Value]) -> dict[str, _Value
 def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np.str_], list[str]]:
     """Return the patient of each image, and warnings.
 
-    An image whose patient is not known is a patient of its own. Numbers that are written in several ways, 7 and 007,
-    are one patient.
+    An image whose patient is not known is a patient of its own. Names that are written in several ways, 7 and 007 or
+    P7 and p007, are one patient: taken for two, they could lie in two splits.
 
     Args:
         cells: (N,) what a table says of the patient.
@@ -104,13 +105,14 @@ def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np
     """
     spellings: dict[str, set[str]] = {}
     for cell in cells:
-        spellings.setdefault(whole_number(cell), set()).add(cell)
-    several = {number for number, ways in spellings.items() if len(ways) > 1}
+        if not is_unknown(cell):
+            spellings.setdefault(_one_spelling(cell), set()).add(cell)
+    several = {name for name, ways in spellings.items() if len(ways) > 1}
     patients, unknown = [], 0
     for cell, image in zip(cells, ids, strict=True):
-        number = whole_number(cell)
+        name = _one_spelling(cell)
         unknown += is_unknown(cell)
-        patients.append(image if is_unknown(cell) else number if number in several else cell)
+        patients.append(image if is_unknown(cell) else name if name in several else cell)
     warnings = []
     if unknown:
         warnings.append(
@@ -118,7 +120,11 @@ def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np
         )
     if several:
         warnings.append(
-            f"patients whose number is written in several ways, each taken as one: {len(several)} "
-            f"({listing((' and '.join(sorted(spellings[number])) for number in sorted(several)), 3)})"
+            f"patients whose name is written in several ways, each taken as one: {len(several)} "
+            f"({listing((' and '.join(sorted(spellings[name])) for name in sorted(several)), 3)})"
         )
     return np.array(patients), warnings
+
+
+def _one_spelling(cell: str) -> str:
+    return _LEADING_ZEROS.sub("", whole_number(cell).casefold())

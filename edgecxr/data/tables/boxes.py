@@ -211,12 +211,28 @@ def _listed_corners(listed: Table) -> NDArray[np.float64]:
     for names, sized in ((CORNERS, False), (_SIZED, True)):
         columns = [column for name in names if (column := listed.called((name,)))]
         if len(columns) == len(names):
+            _refuse_fractions(listed, columns)
             return film_corners(listed, columns, sized)
     raise InputError(
         f"{listed.path} has no corners of boxes (it has: {listing(listed.columns)}): call them {', '.join(CORNERS)} or "
         f"{', '.join(_SIZED)}",
         "dataset",
     )
+
+
+def _refuse_fractions(listed: Table, columns: Sequence[str]) -> None:
+    """Refuse boxes in fractions of the film.
+
+    YOLO writes such; taken for pixels, all would lie in one corner.
+    """
+    values = np.concatenate([listed.numbers(column) for column in columns])
+    values = values[~np.isnan(values)]
+    if ((values >= 0) & (values <= 1)).all() and (values % 1 > 0).any():
+        raise InputError(
+            f"the corners of boxes in {listed.path} lie between 0 and 1, so they seem to be fractions of the film: "
+            "give them in pixels of the film",
+            "dataset",
+        )
 
 
 def scaled(boxes: Iterable[Box], shapes: Mapping[int, tuple[int, int]], labels: Sequence[str]) -> list[Box]:

@@ -33,6 +33,7 @@ LARGEST_TABLE = 256 << 20
 _MOST_CELLS, _MOST_COLUMNS, _MOST_LINES = 10_000_000, 10_000, 2_000_000
 _UNKNOWN = ("", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "none", ".")
 
+_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"  # zero-width marks, which pages and messages leave in copied text
 _SEPARATORS = ",;\t"
 _STATED = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])\r?\n")  # a first line that Excel writes and reads
 _LOOKED_AT = 50  # lines, to tell the separator; empty ones do not count, but there is an end to them
@@ -198,7 +199,8 @@ def read_table(path: Path, written: bool = False) -> Table:
     try:
         if stated:
             next(reader)
-        header = [name if written else name.strip() for name in next(filter(any, reader), [])]
+        read = original if written else _stripped
+        header = [name if written else _stripped(name) for name in next(filter(any, reader), [])]
         if not written and not stated and sum(map(bool, header)) == 1:
             refuse_title(path, lambda: _text(content), _SEPARATORS)
         _check_size(path, len(header), _MOST_COLUMNS, "columns")
@@ -232,10 +234,16 @@ def read_table(path: Path, written: bool = False) -> Table:
     if not rows:
         raise InputError(f"{path} has no rows: give a table with one image per line", "dataset")
     # Skip columns without a name, which come from commas at line ends, as in NIH's list of boxes.
-    read = original if written else str.strip
     columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
     nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _is_informative([row[i] for row in rows]))
     return Table(path, columns, lines, nameless)
+
+
+def _stripped(cell: str) -> str:
+    """Return a cell without blanks around it, nor marks that nobody sees."""
+    while (shorter := cell.strip().strip(_UNSEEN)) != cell:
+        cell = shorter
+    return cell
 
 
 def _is_informative(cells: list[str]) -> bool:

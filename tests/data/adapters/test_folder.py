@@ -2,8 +2,10 @@ import csv
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -509,3 +511,34 @@ def test_a_nul_in_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         folder(table)
     assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("columns", ["x_min,y_min,x_max,y_max", "x,y,w,h"])
+@pytest.mark.parametrize(("cells", "refused"), [("0.1,0.25,0.5,1", True), ("0,0,1,1", False), ("0.1,0.5,1.5,2", False)])
+def test_boxes_in_fractions_of_the_film_are_refused(tmp_path: Path, columns: str, cells: str, refused: bool) -> None:
+    text = f"image,label,{columns}\ni/1.png,Edema,{cells}\ni/2.png,Edema,,,,\n"
+    with pytest.raises(InputError, match="fractions") if refused else nullcontext():
+        assert len(boxed(tmp_path, text).boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "absent"),
+    [("Edema_0,Edema_1", "Edema_0"), ("Edema.1,Edema.0", "Edema.0"), ("Edema-1,Edema-0", "Edema-0")],
+)
+def test_two_columns_for_the_values_of_one_finding_are_refused(tmp_path: Path, names: str, absent: str) -> None:
+    rows = [[f"{i}.png", f"p{i}", split, str(i % 2), str((i + 1) % 2)] for i, split in enumerate(["train"] * 4)]
+    path = make(tmp_path, ["image", "patient", "split", *names.split(",")], rows)
+    with pytest.raises(InputError) as caught:
+        folder(path)
+    assert caught.value.reason == "dataset" and f"--ignore {shlex.quote(absent)}" in str(caught.value)
+    (kept,) = folder(path, ignore=[absent], val_fraction=0, test_fraction=0).labels
+    assert kept != absent
+    rows[0][4] = rows[0][3] = "1"  # a film with both: they are two findings
+    assert (
+        len(
+            folder(
+                make(tmp_path, ["image", "patient", "split", *names.split(",")], rows), val_fraction=0, test_fraction=0
+            ).labels
+        )
+        == 2
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,22 @@ def test_a_number_written_in_several_ways_is_one_patient(number: int, forms: lis
     patients, warnings = known_patients(cells, [f"{row}.png" for row in range(len(cells))])
     assert len(set(patients.tolist())) == 1 and bool(warnings) == (len(set(cells)) > 1)
     assert {whole_number(cell) for cell in cells} == {str(number)}
+
+
+@given(
+    st.sampled_from(["p", "Pat-", "hk ", "sub_"]),
+    st.integers(1, 10**6),
+    st.lists(st.sampled_from([str, str.upper, str.lower, str.title]), min_size=2, max_size=4),
+    st.integers(0, 3),
+)
+def test_a_name_that_differs_by_case_or_zeros_is_one_patient(
+    prefix: str, number: int, cases: list[Callable[[str], str]], zeros: int
+) -> None:
+    cells = [case(f"{prefix}{'0' * (zeros * row)}{number}") for row, case in enumerate(cases)]
+    other = f"{prefix}{number}0"
+    patients, warnings = known_patients([*cells, other], [f"{row}.png" for row in range(len(cells) + 1)])
+    assert len(set(patients[:-1].tolist())) == 1 and bool(warnings) == (len(set(cells)) > 1)
+    assert patients[-1] == other
 
 
 @given(st.text("0123456789abcdef", min_size=1, max_size=32), st.sampled_from(["", ".dicom", ".DCM", ".png"]))

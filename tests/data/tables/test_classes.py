@@ -17,6 +17,7 @@ from edgecxr.data.adapters.class_folders import class_folders
 from edgecxr.data.adapters.folder import folder
 from edgecxr.data.prepared import Prepared
 from edgecxr.data.tables.classes import spread
+from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import Table
 from edgecxr.errors import InputError, UsageError
 from edgecxr.storage.walk import remove_tree
@@ -390,3 +391,30 @@ def test_a_file_says_what_cells_mean_and_unknown_names_are_told(tmp_path: Path) 
     parts.write_text('[labels]\nNormal = ["o.B."]\n')
     typed = edgecxr("prepare", "folder", place, "--label-column", "dx", "--labels", parts, runs=tmp_path / "runs")
     assert typed.code == 2 and "--normal-names" in typed.error
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_a_folder_of_a_split_counts_wherever_it_lies(data: st.DataObject) -> None:
+    names = st.sampled_from(["", *sorted(SYNONYMS)])
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        expected = {}
+        for label, number in ((label, number) for label in ("Normal", "Pneumonia") for number in range(3)):
+            split = data.draw(names, "split")
+            path = Path(label, *data.draw(st.lists(st.just("deep"), max_size=1)), split, f"{number}.png")
+            written(root / path, LISTED["a.png"])
+            expected[str(path)] = SYNONYMS.get(split, "")
+        if len({bool(split) for split in expected.values()}) == 2:
+            with pytest.raises(InputError, match="in none"):
+                class_folders(root)
+            return
+        columns = class_folders(root).table.columns
+    assert dict(zip(columns["image"], columns.get("split", [""] * 6), strict=True)) == expected
+
+
+def test_a_film_in_folders_of_two_splits_is_refused(tmp_path: Path) -> None:
+    for path in ("train/Normal/1.png", "train/Pneumonia/val/2.png"):
+        written(tmp_path / path, LISTED["a.png"])
+    with pytest.raises(InputError, match=r"2\.png .*two splits"):
+        class_folders(tmp_path)

@@ -173,3 +173,12 @@ def test_any_bytes_are_a_table_or_refused_in_a_line(tokens: list[bytes], as_writ
                 table.values(name)
         except InputError as error:
             assert str(error).isprintable() and len(str(error)) < 1000
+
+
+@given(st.lists(st.sampled_from(["\u200b", "\ufeff", "\u200e", "\u00a0", " "]), max_size=4))
+def test_marks_that_nobody_sees_are_no_part_of_a_cell(marks: list[str]) -> None:
+    unseen = "".join(marks)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "a.csv")
+        path.write_text(f"image,{unseen}Edema{unseen}\n{unseen}a.png{unseen},{unseen}1{unseen}\n", encoding="utf-8")
+        assert read_table(path).columns == {"image": ["a.png"], "Edema": ["1"]}

@@ -103,7 +103,7 @@ def class_folders(root: Path, normal: Collection[str] = (), as_written: Collecti
 
 
 def _split(film: Path, root: Path) -> str:
-    """Return the split of a film by the folders above it, or ""."""
+    """Return the split that folders above a film are called after."""
     splits = {SYNONYMS[name.lower()] for name in film.relative_to(root).parts[:-1] if name.lower() in SYNONYMS}
     if len(splits) > 1:
         raise InputError(f"{film} lies in folders of two splits: keep it in one", "dataset")

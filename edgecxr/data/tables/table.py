@@ -196,6 +196,7 @@ def read_table(path: Path, written: bool = False) -> Table:
     separator = "," if written else stated[1].decode() if stated else _separator(content)
     _check_size(path, content.count(separator.encode()) + lines_in_all, _MOST_CELLS, "cells")
     reader = csv.reader(_text(content), delimiter=separator, strict=True)
+    start = 1  # line on which the next row begins
     try:
         if stated:
             next(reader)
@@ -206,7 +207,9 @@ def read_table(path: Path, written: bool = False) -> Table:
         _check_size(path, len(header), _MOST_COLUMNS, "columns")
         rows: list[list[str]] = []
         lines: list[int] = []
+        start = reader.line_num + 1
         for row in reader:
+            start = reader.line_num + 1
             if not any(row):
                 continue
             if len(row) != len(header):
@@ -220,9 +223,7 @@ def read_table(path: Path, written: bool = False) -> Table:
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:
-        raise InputError(
-            f"line {reader.line_num} of {path} is not CSV ({error}): save it again", "malformed"
-        ) from error
+        raise _no_csv(path, error, start, reader.line_num) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
     if b"\0" in content:  # no name of a file holds one, and some Pythons read no further
@@ -237,6 +238,15 @@ def read_table(path: Path, written: bool = False) -> Table:
     columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
     nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _is_informative([row[i] for row in rows]))
     return Table(path, columns, lines, nameless)
+
+
+def _no_csv(path: Path, error: csv.Error, start: int, line: int) -> InputError:
+    """Return the error for a row that begins and ends on two lines."""
+    if "end of data" in str(error):
+        message = f'line {start} of {path} opens a quote (") that is never closed: correct the line'
+    else:
+        message = f"line {line} of {path} is not CSV ({error}): save it again"
+    return InputError(message, "malformed")
 
 
 def _stripped(cell: str) -> str:
@@ -271,14 +281,16 @@ def _separator(content: bytes) -> str:
     Names of columns and cells may have the other separators in them.
     """
 
-    def fits(separator: str) -> tuple[float, int]:
-        try:
-            lines = csv.reader(_text(content), delimiter=separator, strict=True)
-            widths = [len(row) for row in islice(filter(any, islice(lines, 20 * _LOOKED_AT)), _LOOKED_AT)]
-        except (csv.Error, UnicodeDecodeError):
-            return 0.0, 0
+    def fits(separator: str) -> tuple[bool, float, int]:
+        lines = csv.reader(_text(content), delimiter=separator, strict=True)
+        widths, whole = [], False
+        with contextlib.suppress(csv.Error, UnicodeDecodeError):
+            for row in islice(filter(any, islice(lines, 20 * _LOOKED_AT)), _LOOKED_AT):
+                widths.append(len(row))
+            whole = True
         header, *rows = widths or [0]
-        return (rows.count(header) / max(1, len(rows)) if header > 1 else 0.0), header
+        share = rows.count(header) / max(1, len(rows)) if header > 1 else 0.0
+        return whole and share > 0, share, header
 
     return max(_SEPARATORS, key=fits)
 

@@ -182,3 +182,20 @@ def test_marks_that_nobody_sees_are_no_part_of_a_cell(marks: list[str]) -> None:
         path = Path(place, "a.csv")
         path.write_text(f"image,{unseen}Edema{unseen}\n{unseen}a.png{unseen},{unseen}1{unseen}\n", encoding="utf-8")
         assert read_table(path).columns == {"image": ["a.png"], "Edema": ["1"]}
+
+
+@given(st.integers(1, 12), st.sets(st.integers(1, 12)), st.sampled_from(",;\t"), st.integers(0, 2))
+def test_a_quote_that_is_never_closed_is_named_with_its_line(
+    row: int, blank: set[int], separator: str, column: int
+) -> None:
+    lines = ["image,split,note", *(f"{number}.png,train,x" for number in range(1, 13))]
+    cells = lines[row].split(",")
+    cells[column] = f'"{cells[column]}'
+    lines[row] = ",".join(cells)
+    text = "".join(("\n" if number in blank else "") + f"{line}\n" for number, line in enumerate(lines))
+    path = written(text.replace(",", separator))
+    before = row + 1 + sum(number <= row for number in blank)
+    with pytest.raises(InputError, match=rf"line {before} .*quote") as caught:
+        read_table(path)
+    assert caught.value.reason == "malformed"
+    path.unlink()

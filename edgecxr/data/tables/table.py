@@ -241,7 +241,14 @@ def read_table(path: Path, written: bool = False) -> Table:
 
 
 def _no_csv(path: Path, error: csv.Error, start: int, line: int) -> InputError:
-    """Return the error for a row that begins and ends on two lines."""
+    """Return the error for a row that is not CSV.
+
+    Args:
+        path: the table.
+        error: what the csv module says.
+        start: line on which the row begins.
+        line: line that was read last.
+    """
     if "end of data" in str(error):
         message = f'line {start} of {path} opens a quote (") that is never closed: correct the line'
     else:

@@ -115,8 +115,9 @@ def folder(
     typed_columns = [column for column in (normal_column, abnormal_column) if column]
     require_images(table, image_column)
     table.require((*usual, *typed_columns, *(() if label_column else labels or ()), *ignore))
-    patient_column = table.called((patient_column.lower(),)) or patient_column
-    split_column = table.called((split_column.lower(),)) or split_column
+    patient_column, split_column = (
+        name if name in usual else table.called((name,), ignore) or name for name in (patient_column, split_column)
+    )
     taken = {patient_column, normal_column, abnormal_column, label_column, *(labels or ()), *ignore}
     own_division = division(table, split_column, {image_column, *taken})
 

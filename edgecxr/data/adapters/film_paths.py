@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from edgecxr.data.adapters.checks import outside
+from edgecxr.data.tables.table import visible
 
 
 class FilmPaths:
     r"""Finds the film that a table means below a folder.
 
-    A path may be relative to the folder or to the table, have \ for /, or differ in case or in how accents are written,
-    as long as one file fits.
+    A path may be relative to the folder or to the table, have \ for /, or differ in case, in characters that nobody
+    sees or in how accents are written, as long as one file fits.
 
     Attributes:
         respelt: number of films found under a name of another spelling.
@@ -46,6 +47,8 @@ class FilmPaths:
                 self.respelt += 1
                 self.example = self.example or cell
                 return other, ""
+        if _leads_out_on_windows(cell):
+            return inside[0], f"is a path of Windows that leads out of {self._root} (write it relative to that)"
         return inside[0], ""
 
     def _on_disk(self, path: str) -> str | None:
@@ -67,5 +70,10 @@ class FilmPaths:
         return self._names[folder].get(_plain(name), [])
 
 
+def _leads_out_on_windows(cell: str) -> bool:
+    path = PureWindowsPath(cell)
+    return bool(path.drive) or ("\\" in cell and (bool(path.root) or os.pardir in path.parts))
+
+
 def _plain(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", visible(name)).casefold()

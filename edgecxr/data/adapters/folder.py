@@ -32,7 +32,6 @@ from edgecxr.data.tables.findings import (
     normal_differs,
     refuse_no_findings,
     refuse_none,
-    refuse_one_hot,
     require_named,
     unknown_words,
     wanted_labels,
@@ -116,8 +115,9 @@ def folder(
     typed_columns = [column for column in (normal_column, abnormal_column) if column]
     require_images(table, image_column)
     table.require((*usual, *typed_columns, *(() if label_column else labels or ()), *ignore))
-    patient_column = table.called((patient_column.lower(),)) or patient_column
-    split_column = table.called((split_column.lower(),)) or split_column
+    patient_column, split_column = (
+        name if name in usual else table.called((name,), ignore) or name for name in (patient_column, split_column)
+    )
     taken = {patient_column, normal_column, abnormal_column, label_column, *(labels or ()), *ignore}
     own_division = division(table, split_column, {image_column, *taken})
 
@@ -151,8 +151,6 @@ def folder(
     ids = np.array(table.columns[image_column])
     files, notes = _files(table, image_column, Path(images) if images else path.parent)
     targets = np.stack([table.values(label) for label in findings], axis=1)
-    if labels is None and label_file is None:
-        refuse_one_hot(table, findings)
     abnormal = _abnormal(table, normal_columns, abnormal_column, targets)
     # An uncertain cell of "abnormal" that counts as 0 must not make a film normal that has a finding.
     abnormal = np.where(doubtful & (abnormal < 0.5) & (targets >= 0.5).any(axis=1), np.float32(1), abnormal)

@@ -22,7 +22,6 @@ from edgecxr.storage.settings import shown
 from edgecxr.vocabulary import FloatArray
 
 _OPPOSITE = {"": "", "0": "1", "1": "0"}
-_VALUE_IN_NAME = re.compile(r"(.+?)[\s_.=-]([01])(?:\.0)?")
 
 
 def check_uncertain(uncertain: str) -> None:
@@ -226,27 +225,6 @@ def finding_doubts(table: Table, findings: Sequence[str]) -> list[str]:
     if alike:
         warnings.append(f"findings of the same name but for case, blanks and underscores: {listing(alike)}")
     return warnings
-
-
-def refuse_one_hot(table: Table, findings: Sequence[str]) -> None:
-    """Refuse two columns for one finding, Edema_0 and Edema_1.
-
-    Tools that write a column for each value of another one make these. Taken as two findings, each film has one.
-
-    Raises:
-        InputError: there are two such columns and no film has both; reason "dataset".
-    """
-    of_value = {(match[1], match[2]): name for name in findings if (match := _VALUE_IN_NAME.fullmatch(name))}
-    for (finding, value), absent in of_value.items():
-        present = of_value.get((finding, "1"))
-        if value == "0" and present:
-            sums = table.values(absent) + table.values(present)
-            if (sums == 1).any() and (np.isnan(sums) | (sums == 1)).all():
-                raise InputError(
-                    f"columns {shown(absent)} and {shown(present)} of {table.path} say the same of one finding: leave "
-                    f"the first out with {leave_out([absent])}",
-                    "dataset",
-                )
 
 
 def contradictions(labels: Sequence[str], targets: FloatArray, abnormal: FloatArray) -> list[str]:

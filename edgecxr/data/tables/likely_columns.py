@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgecxr.data.tables.splits import SYNONYMS
 from edgecxr.data.tables.table import Table, is_label_value, is_unknown, listing
-from edgecxr.data.tables.title_lines import is_header, title_error
+from edgecxr.data.tables.table_text import is_header, title_error
 from edgecxr.errors import InputError
 from edgecxr.films.find import SUFFIXES
 from edgecxr.storage.settings import shown

@@ -77,17 +77,23 @@ _DENIED_BEFORE = re.compile(
 )
 
 
-def _answered(words: Collection[str], marks: str) -> re.Pattern[str]:
-    """Return the pattern of names such as "Effusion: no"."""
+def _answered(words: Collection[str], marks: str, number: str = "") -> re.Pattern[str]:
+    """Return the pattern of names such as "Effusion: no".
+
+    Args:
+        words: the answers.
+        marks: signs that are answers.
+        number: an answer after a blank or underscore, as in the names of one-hot columns, Effusion_0.
+    """
     letters, answers = ("|".join(map(re.escape, group)) for group in (
         [word for word in words if len(word) == 1 and word not in "+-"],
         sorted((word for word in words if len(word) > 1), reverse=True),
     ))  # fmt: skip
-    behind = rf"\s*[:=(\[]\s*(?:{letters}|{answers}|[{marks}])|[\s_\u2013-]+(?:{answers})|\s*[{marks}]"
+    behind = rf"\s*[:=(\[]\s*(?:{letters}|{answers}|[{marks}])|[\s_\u2013-]+(?:{answers}{number})|\s*[{marks}]"
     return re.compile(rf"(?P<name>.*\w)(?:{behind})[)\].\s]*", re.IGNORECASE)
 
 
-_DENIED = _answered((*NEGATIVE, "0", "0.0", "-ve"), "\u2013\u2212-")
+_DENIED = _answered((*NEGATIVE, "0", "0.0", "-ve"), "\u2013\u2212-", "|0|0.0")
 _AFFIRMED = _answered((*POSITIVE, "1", "1.0", "+ve"), "+")
 _HISTORY = re.compile(
     r"\b(?:status post|zustand nach|history of|follow[- ]up(?: of)?|old|former|previous|prior|past|"

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgecxr.data.tables.title_lines import is_header, refuse_title, title_error
+from edgecxr.data.tables.table_text import is_header, refuse_no_text, refuse_swallowed, refuse_title, title_error
 from edgecxr.errors import InputError, brief
-from edgecxr.storage.reading import BadFile, open_file, read_bytes
+from edgecxr.storage.reading import BadFile, read_bytes
 from edgecxr.storage.settings import shown
 from edgecxr.storage.spreadsheet import original
 from edgecxr.vocabulary import FloatArray
@@ -33,8 +33,9 @@ LARGEST_TABLE = 256 << 20
 _MOST_CELLS, _MOST_COLUMNS, _MOST_LINES = 10_000_000, 10_000, 2_000_000
 _UNKNOWN = ("", "nan", "-nan", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "null", "none", ".")
 
-_UNSEEN = "\u200b\u200e\u200f\u2060\ufeff"  # zero-width marks, which pages and messages leave in copied text
 _SEPARATORS = ",;\t"
+# Zero-width and direction marks, soft hyphens and byte order marks: nobody sees them, and they tell equal names apart.
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 _STATED = re.compile(rb"(?:\xef\xbb\xbf)?sep=([\t -~])\r?\n")  # a first line that Excel writes and reads
 _LOOKED_AT = 50  # lines, to tell the separator; empty ones do not count, but there is an end to them
 
@@ -80,7 +81,7 @@ class Table:
         )
 
     def called(self, names: Container[str], taken: Container[str] = ()) -> str | None:
-        """Return the first column with one of several names.
+        """Return the column with one of several names.
 
         Args:
             names: accepted names, in lower case.
@@ -88,8 +89,19 @@ class Table:
 
         Returns:
             The column, or None.
+
+        Raises:
+            InputError: several columns have such names, and other cells.
         """
-        return next((column for column in self.columns if column.lower() in names and column not in taken), None)
+        found = [column for column in self.columns if column.lower() in names and column not in taken]
+        differing = [column for column in found if self.columns[column] != self.columns[found[0]]]
+        if differing:
+            raise InputError(
+                f"{self.path} has columns {shown(found[0])} and {shown(differing[0])} for the same thing, and they "
+                "differ: rename or remove one",
+                "dataset",
+            )
+        return found[0] if found else None
 
     def values(self, column: str) -> FloatArray:
         """Return the label values of a column.
@@ -179,8 +191,8 @@ def is_label_value(cell: str) -> bool:
 def read_table(path: Path, written: bool = False) -> Table:
     """Read a CSV file in UTF-8.
 
-    Cells are separated by commas, semicolons or tabs: by what divides most lines as the header. A file that ends in
-    .gz is unpacked.
+    Cells are separated by commas, semicolons or tabs: by what divides most lines as the header. A gzip file is
+    unpacked, whatever it is called. Characters that nobody sees count as none in a user's table.
 
     Args:
         path: the file.
@@ -190,18 +202,20 @@ def read_table(path: Path, written: bool = False) -> Table:
         InputError: the file is missing or empty (reason "dataset"), or not a CSV table (reason "malformed").
     """
     content = _content(path)
+    refuse_no_text(path, content)
     lines_in_all = max(content.count(b"\n"), content.count(b"\r"))
     _check_size(path, lines_in_all, _MOST_LINES, "lines")
     stated = None if written else _STATED.match(content)
     separator = "," if written else stated[1].decode() if stated else _separator(content)
     _check_size(path, content.count(separator.encode()) + lines_in_all, _MOST_CELLS, "cells")
-    reader = csv.reader(_text(content), delimiter=separator, strict=True)
+    # Blanks around a cell mean nothing, so that a quotation mark after one opens a cell.
+    reader = csv.reader(_text(content), delimiter=separator, strict=True, skipinitialspace=not written)
     start = 1  # line on which the next row begins
     try:
         if stated:
             next(reader)
-        read = original if written else _stripped
-        header = [name if written else _stripped(name) for name in next(filter(any, reader), [])]
+        clean = str.strip if content.isascii() else visible
+        header = [name if written else clean(name) for name in next(filter(any, reader), [])]
         if not written and not stated and sum(map(bool, header)) == 1:
             refuse_title(path, lambda: _text(content), _SEPARATORS)
         _check_size(path, len(header), _MOST_COLUMNS, "columns")
@@ -226,15 +240,15 @@ def read_table(path: Path, written: bool = False) -> Table:
         raise _no_csv(path, error, start, reader.line_num) from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text: save the table as CSV in UTF-8", "malformed") from error
-    if b"\0" in content:  # no name of a file holds one, and some Pythons read no further
-        line = content[: content.index(b"\0")].count(b"\n") + 1
-        raise InputError(f"line {line} of {path} holds a NUL character: save the table again", "malformed")
     twice = {name for name, count in Counter(header).items() if name and count > 1}
     if twice:
         raise InputError(f"{path} has two columns called {shown(sorted(twice)[0])}: rename one", "malformed")
     if not rows:
         raise InputError(f"{path} has no rows: give a table with one image per line", "dataset")
+    if not written and b'"' in content:
+        refuse_swallowed(path, rows, lines, separator)
     # Skip columns without a name, which come from commas at line ends, as in NIH's list of boxes.
+    read = original if written else clean
     columns = {read(name): [read(row[i]) for row in rows] for i, name in enumerate(header) if name}
     nameless = tuple(i + 1 for i, name in enumerate(header) if not name and _is_informative([row[i] for row in rows]))
     return Table(path, columns, lines, nameless)
@@ -250,17 +264,15 @@ def _no_csv(path: Path, error: csv.Error, start: int, line: int) -> InputError:
         line: line that was read last.
     """
     if "end of data" in str(error):
-        message = f'line {start} of {path} opens a quote (") that is never closed: correct the line'
+        message = f"line {start} of {path} has a quotation mark without its partner: correct the line"
     else:
         message = f"line {line} of {path} is not CSV ({error}): save it again"
     return InputError(message, "malformed")
 
 
-def _stripped(cell: str) -> str:
-    """Return a cell without blanks around it, nor marks that nobody sees."""
-    while (shorter := cell.strip().strip(_UNSEEN)) != cell:
-        cell = shorter
-    return cell
+def visible(cell: str) -> str:
+    """Return a text without what nobody sees."""
+    return _INVISIBLE.sub("", cell).strip()
 
 
 def _is_informative(cells: list[str]) -> bool:
@@ -288,25 +300,24 @@ def _separator(content: bytes) -> str:
     Names of columns and cells may have the other separators in them.
     """
 
-    def fits(separator: str) -> tuple[bool, float, int]:
-        lines = csv.reader(_text(content), delimiter=separator, strict=True)
-        widths, whole = [], False
-        with contextlib.suppress(csv.Error, UnicodeDecodeError):
-            for row in islice(filter(any, islice(lines, 20 * _LOOKED_AT)), _LOOKED_AT):
-                widths.append(len(row))
-            whole = True
+    def fits(separator: str) -> tuple[float, int]:
+        try:
+            lines = csv.reader(_text(content), delimiter=separator, skipinitialspace=True)
+            widths = [len(row) for row in islice(filter(any, islice(lines, 20 * _LOOKED_AT)), _LOOKED_AT)]
+        except (csv.Error, UnicodeDecodeError):
+            return 0.0, 0
         header, *rows = widths or [0]
-        share = rows.count(header) / max(1, len(rows)) if header > 1 else 0.0
-        return whole and share > 0, share, header
+        return (rows.count(header) / max(1, len(rows)) if header > 1 else 0.0), header
 
     return max(_SEPARATORS, key=fits)
 
 
 def _content(path: Path) -> bytes:
     try:
-        if path.suffix != ".gz":
-            return read_bytes(path, LARGEST_TABLE)
-        with open_file(path) as file, gzip.GzipFile(fileobj=file) as unpacked:
+        content = read_bytes(path, LARGEST_TABLE)
+        if not content.startswith(b"\x1f\x8b"):
+            return content
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
             content = unpacked.read(LARGEST_TABLE + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path} does not exist{_beside(path)}: check the path", "dataset") from error

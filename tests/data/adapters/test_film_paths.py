@@ -65,3 +65,20 @@ def test_a_table_of_other_spellings_is_opened(tmp_path: Path, spell) -> None:  #
     dataset = folder(path)
     assert all(file.exists() for file in dataset.files)
     assert any(": 1, such as 0.PNG" in text for text in dataset.provenance["warnings"]) == (spell is str.upper)
+
+
+@settings(deadline=None)
+@given(
+    start=st.sampled_from(["C:\\", "c:", "D:/", "\\\\server\\share\\", "\\", "..\\", "x\\..\\..\\"]),
+    names=st.lists(st.sampled_from(["films", "a b"]), max_size=2),
+    found=st.booleans(),
+)
+def test_a_path_of_windows_that_leads_out_is_said(start: str, names: list[str], found: bool) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place, "set")
+        root.mkdir()
+        cell = start + "\\".join([*names, "0.png"])
+        if found and "/" not in cell:
+            (root / cell).touch()  # a name with backslashes, as Linux unpacks some archives
+        problem = FilmPaths(root, root / "labels.csv").path(cell)[1]
+        assert ("Windows" in problem) == (not (found and "/" not in cell)), problem

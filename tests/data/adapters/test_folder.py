@@ -2,7 +2,6 @@ import csv
 import os
 import pickle
 import re
-import shlex
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -221,7 +220,7 @@ def test_text_that_is_no_table_is_malformed(tmp_path: Path) -> None:
         (b"image,Edema\n0.png,1,1\n", "line 2 of .* has 3 cells where the header has 2"),
         (b"image,Edema,Edema\n0.png,1,1\n", "two columns called 'Edema'"),
         (b"image,Edema\n\xff\xfe,1\n", "not UTF-8"),
-        (b'image,Edema\n"0.png,1\n', "line 2 of .* quote"),
+        (b'image,Edema\n"0.png,1\n', "line 2 of .* quotation"),
     ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=message) as caught:
@@ -519,26 +518,3 @@ def test_boxes_in_fractions_of_the_film_are_refused(tmp_path: Path, columns: str
     text = f"image,label,{columns}\ni/1.png,Edema,{cells}\ni/2.png,Edema,,,,\n"
     with pytest.raises(InputError, match="fractions") if refused else nullcontext():
         assert len(boxed(tmp_path, text).boxes) == 1
-
-
-@pytest.mark.parametrize(
-    ("names", "absent"),
-    [("Edema_0,Edema_1", "Edema_0"), ("Edema.1,Edema.0", "Edema.0"), ("Edema-1,Edema-0", "Edema-0")],
-)
-def test_two_columns_for_the_values_of_one_finding_are_refused(tmp_path: Path, names: str, absent: str) -> None:
-    rows = [[f"{i}.png", f"p{i}", split, str(i % 2), str((i + 1) % 2)] for i, split in enumerate(["train"] * 4)]
-    path = make(tmp_path, ["image", "patient", "split", *names.split(",")], rows)
-    with pytest.raises(InputError) as caught:
-        folder(path)
-    assert caught.value.reason == "dataset" and f"--ignore {shlex.quote(absent)}" in str(caught.value)
-    (kept,) = folder(path, ignore=[absent], val_fraction=0, test_fraction=0).labels
-    assert kept != absent
-    rows[0][4] = rows[0][3] = "1"  # a film with both: they are two findings
-    assert (
-        len(
-            folder(
-                make(tmp_path, ["image", "patient", "split", *names.split(",")], rows), val_fraction=0, test_fraction=0
-            ).labels
-        )
-        == 2
-    )

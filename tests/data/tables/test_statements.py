@@ -65,7 +65,8 @@ def test_other_spellings_of_normal_are_known(name: str) -> None:
     denial=st.sampled_from(
         ["no {}", "{} negative", "{}: no", "{} -", "{}=0", "{} (resolved)", "{} ruled out", "{}, none", "kein {}",
          "{} not seen", "{} absent", "sin {}", "{} (-)", "{}-", "{} [no]", "absence of {}", "{} no longer seen",
-         "Cough without {}", "без {}", "{} excluded", "无{}", "{} ausgeschlossen", "No{}"]
+         "Cough without {}", "без {}", "{} excluded", "无{}", "{}_0", "{} 0",
+         "{}-0.0", "{} ausgeschlossen", "No{}"]
     )
     | st.sampled_from(sorted({word for word in NEGATIVE if len(word) > 1})).map(lambda word: f"{{}} {word}"),
     spelling=st.sampled_from(SPELLINGS[:4]),

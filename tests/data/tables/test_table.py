@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import tempfile
 import time
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecxr.data.adapters.chexpert import chexpert
+from edgecxr.data.adapters.folder import folder
 from edgecxr.data.tables.findings import contradictions
 from edgecxr.data.tables.table import is_label_value, read_table
 from edgecxr.errors import InputError
@@ -175,15 +177,6 @@ def test_any_bytes_are_a_table_or_refused_in_a_line(tokens: list[bytes], as_writ
             assert str(error).isprintable() and len(str(error)) < 1000
 
 
-@given(st.lists(st.sampled_from(["\u200b", "\ufeff", "\u200e", "\u00a0", " "]), max_size=4))
-def test_marks_that_nobody_sees_are_no_part_of_a_cell(marks: list[str]) -> None:
-    unseen = "".join(marks)
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "a.csv")
-        path.write_text(f"image,{unseen}Edema{unseen}\n{unseen}a.png{unseen},{unseen}1{unseen}\n", encoding="utf-8")
-        assert read_table(path).columns == {"image": ["a.png"], "Edema": ["1"]}
-
-
 @given(st.integers(1, 12), st.sets(st.integers(1, 12)), st.sampled_from(",;\t"), st.integers(0, 2))
 def test_a_quote_that_is_never_closed_is_named_with_its_line(
     row: int, blank: set[int], separator: str, column: int
@@ -195,7 +188,112 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(
     text = "".join(("\n" if number in blank else "") + f"{line}\n" for number, line in enumerate(lines))
     path = written(text.replace(",", separator))
     before = row + 1 + sum(number <= row for number in blank)
-    with pytest.raises(InputError, match=rf"line {before} .*quote") as caught:
+    with pytest.raises(InputError, match=rf"line {before} .*quotation") as caught:
         read_table(path)
     assert caught.value.reason == "malformed"
     path.unlink()
+
+
+INVISIBLE = st.sampled_from(["\u200b", "\u200d", "\u200e", "\u2060", "\ufeff", "\u00ad", "\u202e"])
+
+
+@settings(deadline=None, max_examples=40)
+@given(mark=INVISIBLE, at=st.integers(0, 9), column=st.sampled_from(["image", "patient", "split", "Edema", "normal"]))
+def test_what_nobody_sees_changes_no_name_and_no_cell(mark: str, at: int, column: str) -> None:
+    def marked(text: str) -> str:
+        return f"{text[:at]}{mark}{text[at:]}"
+
+    header = ["image", "patient", "split", "Edema", "normal"]
+    rows = [[f"{n}.png", f"p{n // 2}", ["train", "test"][n // 4 % 2], str(n % 2), str((n + 1) % 2)] for n in range(12)]
+    place = header.index(column)
+    other = [[marked(cell) if name == column and n % 2 else cell for name, cell in zip(header, row, strict=True)]
+             for n, row in enumerate(rows)]  # fmt: skip
+    with tempfile.TemporaryDirectory() as root:
+        read = []
+        (Path(root) / "0.png").touch()
+        for head, body in ((header, rows), ([*header[:place], marked(column), *header[place + 1 :]], other)):
+            path = Path(root, "labels.csv")
+            path.write_text("".join(",".join(row) + "\n" for row in (head, *body)), encoding="utf-8")
+            read.append(folder(path, val_fraction=0))
+        np.testing.assert_array_equal(read[0].targets, read[1].targets)
+        for name in ("ids", "patients", "splits", "abnormal"):
+            np.testing.assert_array_equal(getattr(read[0], name), getattr(read[1], name))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    column=st.integers(0, 3),
+    first=st.integers(0, 8),
+    more=st.integers(1, 3),
+    separator=st.sampled_from(",;\t"),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_a_quotation_mark_too_many_swallows_no_films(
+    column: int, first: int, more: int, separator: str, end: str
+) -> None:
+    rows = [[f"a/{row}.png", f"p{row}", str(row % 2), f"seen on day {row}"] for row in range(12)]
+    rows[first][column] = '"' + rows[first][column]
+    rows[first + more][column] += '"'
+    path = written(end.join(separator.join(row) for row in (["image", "patient", "Edema", "note"], *rows)) + end)
+    with pytest.raises(InputError, match=rf"line {first + more + 2} of .*quotation") as caught:
+        read_table(path)
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "text", ["Heart normal.\nNo effusion, no mass.", "Clear,\nno change", "1, 2\n3", "a\n\nb, c", "x, y\nz, w, v"]
+)
+def test_a_report_of_several_lines_is_a_cell(text: str) -> None:
+    rows = "".join(f'{row}.png,"{text}"\n' for row in range(5))
+    assert read_table(written(f"image,report\n{rows}")).columns["report"] == [text] * 5
+
+
+CONTENT = b"image,Edema\n0.png,1\n1.png,0\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"PK\x03\x04\x14\0" + CONTENT, "Excel"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99, "Excel"),
+        (CONTENT.decode().encode("utf-16"), "UTF-16"),
+        (CONTENT.decode().encode("utf-16-le"), "UTF-16"),
+        (CONTENT.decode().encode("utf-16-be"), "UTF-16"),
+        (b"PAR1\x15\0" + CONTENT, "Parquet"),
+        (b"%PDF-1.7\n%\xe2\xe3\n", "PDF"),
+        (b"<!DOCTYPE html>\n<p>a, b</p>\n", "web"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n", "Git LFS"),
+        (CONTENT.replace(b"Edema", b"\xd6dem"), "UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("name", ["labels.csv", "labels.xlsx", "labels.csv.gz"])
+def test_a_file_that_is_no_csv_is_called_what_it_is(tmp_path: Path, content: bytes, word: str, name: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name} .*{word}.* CSV in UTF-8") as caught:
+        read_table(tmp_path / name)
+    assert caught.value.reason == "malformed"
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.csv.gz", "labels.CSV.GZ", "labels.txt"])
+def test_a_table_is_read_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    for content in (CONTENT, gzip.compress(CONTENT)):
+        (tmp_path / name).write_bytes(content)
+        assert read_table(tmp_path / name).columns["Edema"] == ["1", "0"]
+
+
+def test_a_blank_before_a_quotation_mark_is_none_of_the_cell() -> None:
+    table = read_table(written('image, patient, Edema\n0.png, "Doe, J", "1"\n1.png,Roe, 0\n'))
+    assert table.columns == {"image": ["0.png", "1.png"], "patient": ["Doe, J", "Roe"], "Edema": ["1", "0"]}
+
+
+@pytest.mark.parametrize("name", ["patient", "split", "abnormal"])
+def test_two_columns_for_the_same_thing_are_refused_if_they_differ(name: str) -> None:
+    cells = {"patient": [f"p{n}" for n in range(24)], "split": ["train"] * 24, "abnormal": ["0", "1"] * 12}[name]
+    alike = {"Edema": ["0", "1"] * 12, name.title(): cells}
+    if name != "patient":  # `opened` writes one
+        alike[name] = cells
+    assert opened(alike).labels == ("Edema",)
+    alike[name.title()] = [{"patient": "q", "split": "test", "abnormal": ""}[name], *cells[1:]]
+    with pytest.raises(InputError, match=f"{name}.* and .*{name.title()}|{name.title()}.* and .*{name}"):
+        opened(alike)
+    assert opened(alike, ignore=[name.title()]).labels == ("Edema",)

@@ -388,7 +388,7 @@ def test_a_wrong_table_is_named_with_what_is_wrong_in_it(
 def test_a_table_that_is_not_text_is_malformed(tmp_path: Path, labelled: Path) -> None:
     (labelled / "labels.csv").write_bytes("image,Dark\n".encode("utf-16"))
     typed = edgecxr("prepare", "folder", labelled, runs=tmp_path / "runs")
-    assert typed.code == 3 and re.search(r"is not UTF-8 text: .*table", typed.error)
+    assert typed.code == 3 and re.search(r"UTF-16 text: .*table", typed.error)
 
 
 def test_images_that_are_missing_or_damaged_are_counted_and_listed_and_the_rest_is_prepared(

@@ -14,6 +14,7 @@ pytest.importorskip("openvino", reason="openvino is not installed")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "auto_precision.py"
 
 
+@pytest.mark.long
 def test_it_measures_each_engine_and_judges_what_was_chosen(tmp_path: Path) -> None:
     out = tmp_path / "record.json"
     ended = subprocess.run(

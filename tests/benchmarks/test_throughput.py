@@ -36,7 +36,10 @@ COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiled", "precision", "limit", "code"),
-    [(False, "bf16", "0", 6), pytest.param(True, "fp32", "1000", 0, marks=[pytest.mark.long, COMPILER])],
+    [
+        pytest.param(False, "bf16", "0", 6, marks=pytest.mark.long),
+        pytest.param(True, "fp32", "1000", 0, marks=[pytest.mark.long, COMPILER]),
+    ],
 )
 def test_every_ratio_is_measured(tmp_path: Path, compiled: bool, precision: str, limit: str, code: int) -> None:
     out = tmp_path / "record.json"

@@ -108,7 +108,7 @@ def processes_of(root: Path) -> dict[int, int]:
     return by_rank
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_learn_what_one_learns_and_torchrun_is_another_way(start, here):
     alone = here(*TEACHER, *QUICK)
     both = finished(start(*PYTHON, *TEACHER, *QUICK, "--devices", "2", "--fresh"))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgecxr.data.tables.classes import MAP, option
-from edgecxr.data.tables.splits import SYNONYMS
-from edgecxr.data.tables.statements import is_normal, objection
+from edgecxr.data.tables.classes import spread_folders
+from edgecxr.data.tables.labels import plain_name
+from edgecxr.data.tables.splits import split_of
+from edgecxr.data.tables.statements import is_normal
 from edgecxr.data.tables.table import Table, listing
 from edgecxr.errors import InputError
 from edgecxr.films.find import Search, films_below, is_hidden, leads_nowhere
 from edgecxr.films.signatures import SUFFIXES
+
+_MASKS = re.compile(r"(?:.*[\W_])?(?:mask|segmentation|heatmap)s?", re.IGNORECASE)
+_PLAIN = re.compile(r"(?:images?|imgs?|films?|png|jpe?gs?|dicoms?|dcm)", re.IGNORECASE)
+"""Names of folders that say nothing."""
 
 
 class ClassFolders(NamedTuple):
@@ -23,91 +29,132 @@ class ClassFolders(NamedTuple):
         table: "image" (paths below the root), "split" if there are folders of splits, and a column for each class.
         loose: films that are in no folder of a class.
         search: what was passed over.
+        warnings: about names of folders that are not used.
     """
 
     table: Table
     loose: tuple[Path, ...]
     search: Search
+    warnings: list[str]
 
 
-def class_folders(root: Path, normal: Collection[str] = (), as_written: Collection[str] = ()) -> ClassFolders:
+def class_folders(
+    root: Path, normal: Collection[str] = (), as_written: Collection[str] = (), uncertain: str | None = None
+) -> ClassFolders:
     """Return the table that folders of images stand for.
 
     They are called after a class, CLASS/*.jpg, and may lie in folders called after a split, train/CLASS/*.jpg, or hold
-    such folders, CLASS/train/*.jpg. Each image has the class of its folder and no other.
+    these, CLASS/train/*.jpg. Each image has the class of its folder and no other.
 
     Args:
         root: the folder that holds them.
         normal: other names that mean that nothing is wrong. All such classes are one.
         as_written: names that are those of findings whatever they say.
+        uncertain: see `edgecxr.data.tables.classes.spread`.
 
     Raises:
-        InputError: there are no two classes, folders of splits lie beside folders of classes or of films, a film lies
-            in folders of two splits, a class may be that of films on which nothing is wrong, or of something absent,
-            or its folder is a link that leads nowhere; reason "dataset".
+        InputError: there are no two classes, films lie in folders of splits and others do not, or in those of two
+            classes, splits or of masks, a class's name is none, or its folder is a link that leads nowhere; reason
+            "dataset".
     """
-    inner = _folders(root)
-    of_split = [name for name in inner if name.lower() in SYNONYMS]
-    places = [root / name for name in of_split] or [root]
-    tops = dict.fromkeys((root, *places))
+    places = {root: ""} | {root / name: split for name in _folders(root) if (split := split_of(name))}
     above = root.resolve().parents
-    search = Search(leave_out=(*tops, *above))  # a link in a class may lead back to them
-    loose = [film for top in tops for film in films_below(top, False, search)]
+    search = Search(leave_out=(*places, *above))  # a link in a class may lead back to them
+    loose = [film for top in places for film in films_below(top, False, search)]
     _refuse_lost_folders(loose)
-    films: list[tuple[str, str, str]] = []
-    spelt: dict[str, str] = {}  # Normal and NORMAL are one class
-    for place in places:
+    films: list[_Film] = []
+    for place, split in places.items():
         for name in _folders(place):
-            images = sorted(films_below(place / name, True, search))
-            if images:
-                label = spelt.setdefault("normal" if is_normal(name, normal) else name.lower(), name)
-                films += [(str(path.relative_to(root)), _split(path, root), label) for path in images]
-    classes = list(dict.fromkeys(label for _, _, label in films))
-    if len(classes) < 2:
+            if place / name not in places:
+                films += [
+                    _film(root, path, split, name, path.relative_to(place / name).parts[:-1])
+                    for path in sorted(films_below(place / name, True, search))
+                ]
+    classes = list(dict.fromkeys(film.folder for film in films))
+    _refuse_other_classes(root, films, normal)
+    if len({"" if is_normal(name, normal) else plain_name(name) for name in classes}) < 2:
         held = listing(sorted(entry.name for entry in root.iterdir()), 8) or "nothing"
         raise InputError(
             f"{root / 'labels.csv'} does not exist ({root} holds: {held}), and there are folders with films of "
             f"{'one class' if classes else 'no class'} alone: check the path, or give a table of labels",
             "dataset",
         )
-    beside = [
-        name
-        for name in inner
-        if of_split and name not in of_split and films_below(root / name, True, Search(leave_out=search.leave_out))
-    ]
-    if beside:
+    splits = {film.split: film.path for film in reversed(films)}
+    if "" in splits and len(splits) > 1:
         raise InputError(
-            f"{root} has folders of splits ({listing(of_split)}) and others with images ({listing(beside)}): keep one "
-            "kind",
+            f"{root} has films in folders of splits ({splits[max(splits)]}) and others that are in none "
+            f"({splits['']}): keep one kind",
             "dataset",
         )
-    denied = [name for name in classes if not is_normal(name, normal) and name not in as_written and objection(name)]
-    if denied:
-        raise InputError(
-            f"{root} has folders of images {objection(denied[0])} ({listing(denied)}): call one Normal if nothing is "
-            f"wrong on its films, or say so with {option('normal-names', denied[0])}; {MAP}",
-            "dataset",
-        )
-    columns = {"image": [image for image, _, _ in films]}
-    if any(split for _, split, _ in films):
-        undivided = [image for image, split, _ in films if not split]
-        if undivided:
+    cells = spread_folders(root, classes, uncertain, normal, as_written)
+    columns = {"image": [film.path for film in films]}
+    if "" not in splits:
+        columns["split"] = [film.split for film in films]
+    columns |= {label: [of[film.folder] for film in films] for label, of in cells.items()}
+    return ClassFolders(
+        Table(root, columns, list(range(1, len(films) + 1))), tuple(sorted(loose)), search, _unused_names(films)
+    )
+
+
+class _Film(NamedTuple):
+    """Film in a class folder.
+
+    Attributes:
+        path: below the root.
+        split: "train", "val" or "test"; "" if no folder says so.
+        folder: name of the class folder.
+        inner: names of the folders between that and the film, without those of splits.
+    """
+
+    path: str
+    split: str
+    folder: str
+    inner: tuple[str, ...]
+
+
+def _film(root: Path, path: Path, split: str, folder: str, inner: tuple[str, ...]) -> _Film:
+    said = {split, *map(split_of, inner)} - {""}
+    if len(said) > 1:
+        raise InputError(f"{path} lies in folders of two splits ({listing(sorted(said))}): move it", "dataset")
+    return _Film(
+        str(path.relative_to(root)), "".join(said), folder, tuple(name for name in inner if not split_of(name))
+    )
+
+
+def _refuse_other_classes(root: Path, films: Sequence[_Film], normal: Collection[str]) -> None:
+    """Refuse folders below a class that say something else."""
+
+    def kind(name: str) -> str:
+        return "normal" if is_normal(name, normal) else plain_name(name)
+
+    classes = {kind(film.folder) for film in films} | {"normal", "abnormal"}
+    for film in films:
+        for name in film.inner:
+            if kind(name) in classes and kind(name) != kind(film.folder):
+                raise InputError(
+                    f"{root / film.path} lies in a folder {name} below {film.folder}, of which one alone can be its "
+                    "class: give the folder that holds the folders of classes, or move it",
+                    "dataset",
+                )
+        masks = next((name for name in (film.folder, *film.inner) if _MASKS.fullmatch(name)), None)
+        if masks:
             raise InputError(
-                f"{root} has films in folders of splits and {len(undivided)} in none ({listing(undivided, 3)}): move "
-                "them into such folders, or give a table with a column split",
+                f"{root / film.path} lies in a folder {masks}, whose images are no films: move that folder elsewhere",
                 "dataset",
             )
-        columns["split"] = [split for _, split, _ in films]
-    columns |= {name: ["1" if label == name else "0" for _, _, label in films] for name in classes}
-    return ClassFolders(Table(root, columns, list(range(1, len(films) + 1))), tuple(sorted(loose)), search)
 
 
-def _split(film: Path, root: Path) -> str:
-    """Return the split that folders above a film are called after."""
-    splits = {SYNONYMS[name.lower()] for name in film.relative_to(root).parts[:-1] if name.lower() in SYNONYMS}
-    if len(splits) > 1:
-        raise InputError(f"{film} lies in folders of two splits: keep it in one", "dataset")
-    return splits.pop() if splits else ""
+def _unused_names(films: Sequence[_Film]) -> list[str]:
+    """Return a warning about names of folders that say nothing here."""
+    names = {
+        f"{film.folder}/{film.inner[0]}": None for film in films if film.inner and not _PLAIN.fullmatch(film.inner[0])
+    }
+    if not names:
+        return []
+    return [
+        f"folders below those of classes, whose names are not used: {len(names)} ({listing(names, 3)}); if they say "
+        "who the patient is or what is wrong, give a table"
+    ]
 
 
 def _folders(place: Path) -> list[str]:

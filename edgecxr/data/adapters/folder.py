@@ -40,7 +40,7 @@ from edgecxr.data.tables.findings import (
 from edgecxr.data.tables.labels import choose, merged, unknown_warnings
 from edgecxr.data.tables.likely_columns import division, patients_hint, require_images
 from edgecxr.data.tables.other_columns import derived_warnings, unused_warnings
-from edgecxr.data.tables.splits import SYNONYMS, leak_warnings, refuse_unlearnable
+from edgecxr.data.tables.splits import leak_warnings, path_warnings, refuse_unlearnable, split_of
 from edgecxr.data.tables.statements import is_normal
 from edgecxr.data.tables.table import Table, listing, read_table
 from edgecxr.errors import InputError, UsageError, brief
@@ -109,7 +109,9 @@ def folder(
         UsageError: the options contradict each other.
     """
     label_file, labels, as_written = wanted_labels(labels)
-    path, table, unlisted, warnings = _opened(Path(csv), bool(images or label_column), normal_names, as_written)
+    path, table, unlisted, warnings = _opened(
+        Path(csv), bool(images or label_column), normal_names, as_written, uncertain
+    )
     # Default columns may be missing; columns that the user names may not.
     usual = [column for column in (patient_column, split_column) if column not in ("patient", "split")]
     typed_columns = [column for column in (normal_column, abnormal_column) if column]
@@ -169,7 +171,7 @@ def folder(
     warnings += [*own_division.warnings, *notes]
     splits = _named_splits(table, own_division.column) if own_division.column else None
     splits = divided(splits, patients, abnormal, val_fraction, seed, test_fraction)
-    warnings += leak_warnings(patients, splits)
+    warnings += leak_warnings(patients, splits) + path_warnings(ids.tolist(), splits, bool(own_division.column))
     sources = choose(label_file, findings, str(path))
     warnings += unknown_warnings(sources, findings, str(path))
     targets, findings = merged(targets, findings, sources), tuple(sources)
@@ -213,7 +215,7 @@ def folder(
 
 
 def _opened(
-    path: Path, of_tables: bool, normal: Sequence[str], as_written: Collection[str]
+    path: Path, of_tables: bool, normal: Sequence[str], as_written: Collection[str], uncertain: str | None
 ) -> tuple[Path, Table, tuple[Path, ...], list[str]]:
     """Open a table or class folders.
 
@@ -222,6 +224,7 @@ def _opened(
         of_tables: whether there are options that class folders do not take.
         normal: see `class_folders`.
         as_written: see `class_folders`.
+        uncertain: see `class_folders`.
 
     Returns:
         The path of the table, the table, images that are not in it, and warnings.
@@ -229,14 +232,14 @@ def _opened(
     if not os.path.isdir(path) or (path / "labels.csv").exists():
         path = path / "labels.csv" if os.path.isdir(path) else path
         return path, read_table(path), (), []  # beside a table users may keep any images
-    classes = class_folders(path, normal, as_written)
+    classes = class_folders(path, normal, as_written, uncertain)
     if of_tables:
         raise UsageError(
             f"{path} has class folders and no labels.csv, and --images and --label-column are for tables: "
             "leave them out, or give a table"
         )
-    passed_over = classes.search.summary()
-    return path / "labels.csv", classes.table, classes.loose, [passed_over] if passed_over else []
+    notes = [note for note in (classes.search.summary(), *classes.warnings) if note]
+    return path / "labels.csv", classes.table, classes.loose, notes
 
 
 def _default_name(path: Path) -> str:
@@ -333,7 +336,7 @@ def _abnormal(
 
 
 def _named_splits(table: Table, column: str) -> np.ndarray:
-    splits = [SYNONYMS.get(cell.lower(), "") for cell in table.columns[column]]
+    splits = list(map(split_of, table.columns[column]))
     if "" in splits:
         row = splits.index("")
         raise InputError(

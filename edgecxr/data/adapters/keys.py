@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +20,14 @@ from edgecxr.storage.settings import shown
 _Value = TypeVar("_Value")
 
 _ENDING = re.compile(r"\.(?:dicom|dcm|png|jpe?g)$")
-_LEADING_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
+_NOBODY = frozenset(
+    ("unknown", "anonymous", "anonymized", "anonymised", "anon", "unbekannt", "anonym", "inconnu", "desconocido", "?",
+     "-", "--", "xxx")
+)  # fmt: skip
+"""Cells, in lower case, that say of a patient that nobody knows who it is."""
+
+_MANY = 20  # images of one patient, who may be nobody if it is a quarter of all
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?[eE]\+\d+")
 _WHOLE = re.compile(r"0*(\d+?)(?:\.0*)?")
 
 
@@ -96,8 +106,8 @@ def lookup(table: Table, key: str, values: Sequence[_Value]) -> dict[str, _Value
 def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np.str_], list[str]]:
     """Return the patient of each image, and warnings.
 
-    An image whose patient is not known is a patient of its own. Names that are written in several ways, 7 and 007 or
-    P7 and p007, are one patient: taken for two, they could lie in two splits.
+    An image whose patient is not known is a patient of its own. Names that are written in several ways, such as 7 and
+    007 or Doe and DOE, are one patient: two that are taken for one cost little, one that is in two splits is a leak.
 
     Args:
         cells: (N,) what a table says of the patient.
@@ -105,26 +115,51 @@ def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np
     """
     spellings: dict[str, set[str]] = {}
     for cell in cells:
-        if not is_unknown(cell):
-            spellings.setdefault(_one_spelling(cell), set()).add(cell)
-    several = {name for name, ways in spellings.items() if len(ways) > 1}
-    patients, unknown = [], 0
-    for cell, image in zip(cells, ids, strict=True):
-        name = _one_spelling(cell)
-        unknown += is_unknown(cell)
-        patients.append(image if is_unknown(cell) else name if name in several else cell)
+        spellings.setdefault(_patient_key(cell), set()).add(cell)
+    several = {key for key, ways in spellings.items() if len(ways) > 1 and not any(map(_is_nobody, ways))}
+    nobody = [_is_nobody(cell) for cell in cells]
+    patients = [
+        image if unknown else key if (key := _patient_key(cell)) in several else cell
+        for cell, image, unknown in zip(cells, ids, nobody, strict=True)
+    ]
     warnings = []
-    if unknown:
+    if any(nobody):
+        words = listing(map(shown, sorted({cell for cell in cells if _is_nobody(cell) and not is_unknown(cell)})), 3)
         warnings.append(
-            f"images whose patient is not known: {unknown} of {len(patients)}; each counts as a patient of its own"
+            f"images whose patient is not known: {sum(nobody)} of {len(patients)}; each counts as a patient of its own"
+            + (f" (also where the table says {words})" if words else "")
         )
     if several:
         warnings.append(
-            f"patients whose name is written in several ways, each taken as one: {len(several)} "
-            f"({listing((' and '.join(sorted(spellings[name])) for name in sorted(several)), 3)})"
+            f"patients whose name or number is written in several ways, each taken as one: {len(several)} "
+            f"({listing((' and '.join(sorted(spellings[key])) for key in sorted(several)), 3)})"
+        )
+    rounded = sorted(filter(_ROUNDED.fullmatch, set(cells)))
+    if rounded:
+        warnings.append(
+            f"numbers of patients that a spreadsheet has rounded: {len(rounded)} ({listing(rounded, 3)}); each may be "
+            "several patients: take the table as it was before"
+        )
+    name, films = Counter(patients).most_common(1)[0] if patients else ("", 0)
+    if films >= _MANY and films > len(patients) / 4:
+        warnings.append(
+            f"patient {shown(name)} has {films} of {len(patients)} images; if it means that the patient is not known, "
+            "empty these cells"
         )
     return np.array(patients), warnings
 
 
-def _one_spelling(cell: str) -> str:
-    return _LEADING_ZEROS.sub("", whole_number(cell).casefold())
+def _is_nobody(cell: str) -> bool:
+    return is_unknown(cell) or cell.lower() in _NOBODY
+
+
+@lru_cache(maxsize=1 << 20)
+def _patient_key(cell: str) -> str:
+    """Return what all spellings of a patient's name have in common.
+
+    Case, width, leading zeros, and what stands between words and numbers do not count, but that something stands there.
+    """
+    text = unicodedata.normalize("NFKC", whole_number(cell)).casefold()
+    return (
+        " ".join(re.sub(r"^0+(?=\d)", "", part) for part in re.findall(r"\d+|[^\W\d_]+|[^\w\s='\".,-]", text)) or cell
+    )

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from edgecxr.data.tables.cells import NEGATIVE, POSITIVE, UNCERTAIN, UNSURE, is_unsure
@@ -102,6 +103,38 @@ def spread(
     return dataclasses.replace(table, columns=rest | columns)
 
 
+def spread_folders(
+    root: Path,
+    folders: Collection[str],
+    uncertain: str | None = None,
+    normal: Collection[str] = (),
+    as_written: Collection[str] = (),
+) -> dict[str, dict[str, str]]:
+    """Return what names of class folders say, by the rules of `spread`.
+
+    Args:
+        root: the folder that holds them.
+        folders: their names.
+        uncertain: see `spread`.
+        normal: see `spread`.
+        as_written: see `spread`.
+
+    Returns:
+        Class -> folder -> "1", "0", or "" if it is not known.
+
+    Raises:
+        InputError: as in `spread`, of a folder.
+    """
+    names = _Names(uncertain, normal, as_written, False)
+    values = {folder: names.read(_Folder(root, folder)) for folder in folders}
+    names.refuse_alike()
+    names.refuse_joined()
+    return {
+        label: {folder: _value(of, label, label == names.spelt.get(_NORMAL)) for folder, of in values.items()}
+        for label in names.spelt.values()
+    }
+
+
 def _value(named: dict[str, str] | None, label: str, of_normal: bool) -> str:
     """Return the cell of a class."""
     if named is None:
@@ -121,6 +154,11 @@ class _Place(NamedTuple):
     column: str
     cell: str
 
+    @property
+    def short(self) -> str:
+        """Return the place for a message about another cell."""
+        return f"line {self.line} holds {shown(self.cell)}"
+
     def wrong(self, problem: str) -> InputError:
         """Return the error that says what is wrong with the cell."""
         return InputError(
@@ -133,6 +171,27 @@ class _Place(NamedTuple):
         says_normal = option("normal-names", name)
         return self.wrong(f"{why}: write No finding or say {says_normal} if nothing is wrong, empty the cell "
                           f"or say {option('unknown-names', name)} if nothing is known; {MAP}")  # fmt: skip
+
+
+class _Folder(NamedTuple):
+    """Folder that is called after a class, in place of a cell."""
+
+    root: Path
+    cell: str
+
+    @property
+    def short(self) -> str:
+        """Return the place for a message about another folder."""
+        return f"another is {shown(self.cell)}"
+
+    def wrong(self, problem: str) -> InputError:
+        """Return the error that says what is wrong with the name."""
+        return InputError(f"{self.root} has a folder {shown(self.cell)}, {problem}", "dataset")
+
+    def is_no_finding(self, why: str, name: str) -> InputError:
+        """Return the error that names the option which settles a meaning."""
+        return self.wrong(f"{why}: call it Normal or say {option('normal-names', name)} if nothing is wrong on its "
+                          f"films, move it elsewhere if nothing is known; {MAP}")  # fmt: skip
 
 
 @dataclass
@@ -153,14 +212,14 @@ class _Names:
     as_written: Collection[str]
     states_normal: bool
     spelt: dict[str, str] = field(default_factory=dict)
-    first: dict[str, _Place] = field(default_factory=dict)
+    first: dict[str, _Place | _Folder] = field(default_factory=dict)
 
-    def refuse_not_stated(self, place: _Place) -> None:
+    def refuse_not_stated(self, place: _Place | _Folder) -> None:
         """Refuse a cell such as none, which may mean two things."""
         if place.cell.lower() in _NOT_STATED and not (place.cell == "None" and self.states_normal):
             raise place.is_no_finding("which may say that nothing is wrong, or that nothing is known", place.cell)
 
-    def read(self, place: _Place) -> dict[str, str] | None:
+    def read(self, place: _Place | _Folder) -> dict[str, str] | None:
         """Return the findings that a cell names, and their values.
 
         Returns:
@@ -185,6 +244,8 @@ class _Names:
                 self._refuse(sure, place)
             label = self._class(_NORMAL if is_of_normal else plain_name(sure), sure, place)
             values[label] = max(values.get(label, ""), UNCERTAIN[self.uncertain] if doubted and self.uncertain else "1")
+        if list(map(str.lower, values)) == ["abnormal"]:
+            raise place.wrong("which does not say what is wrong: name a finding, with Abnormal| before it or not")
         of_normal = self.spelt.get(_NORMAL)
         if len(values) > 1 and of_normal in values:
             others = listing(name for name in values if name != of_normal)
@@ -219,18 +280,15 @@ class _Names:
     def _is_judged(self, label: str) -> bool:
         return label not in self.as_written and label != self.spelt.get(_NORMAL)
 
-    def _alike(self, place: _Place, other: str) -> InputError:
-        return place.wrong(
-            f"and line {self.first[other].line} holds {shown(other)}: write both alike if they are the same finding; "
-            f"{MAP}"
-        )
+    def _alike(self, place: _Place | _Folder, other: str) -> InputError:
+        return place.wrong(f"and {self.first[other].short}: write both alike if they are the same finding; {MAP}")
 
-    def _class(self, key: str, name: str, place: _Place) -> str:
+    def _class(self, key: str, name: str, place: _Place | _Folder) -> str:
         label = self.spelt.setdefault(key, name)
         self.first.setdefault(label, place)
         return label
 
-    def _without_doubt(self, name: str, place: _Place, beside_others: bool) -> tuple[str, bool]:
+    def _without_doubt(self, name: str, place: _Place | _Folder, beside_others: bool) -> tuple[str, bool]:
         """Return a name without a doubt, and whether there was one.
 
         The name is "" if nothing is known.
@@ -252,12 +310,12 @@ class _Names:
             return "", True
         return sure, True
 
-    def _refuse(self, name: str, place: _Place) -> None:
+    def _refuse(self, name: str, place: _Place | _Folder) -> None:
         """Refuse a name that is not that of a finding."""
         why = objection(name) or ("" if without_remarks(name) else "which names no finding")
         if why:
             raise place.is_no_finding(why, name)
-        if name.lower() in _YES or is_label_value(name):
+        if isinstance(place, _Place) and (name.lower() in _YES or is_label_value(name)):
             raise place.wrong("which names no finding: write the names of findings, or only yes and no")
 
 

@@ -19,7 +19,7 @@ _PATIENTS = re.compile(
     r"(patient|subject|pat|participant)s?(id|identifier|no|nr|num|number|name|key|code)?s?|pid|mrn|patienten?(nummer|nr)"
 )
 _FILES = re.compile(r"(image|img|dicom|dcm|film)?(file|path|filename|filepath)s?|(image|img|dicom|dcm|film)(name)?s?")
-_NAMES = re.compile(r".*(?:split|partition|subset|dataset|phase|usage|fold).*|set|traintest|trainvaltest")
+_NAMES = re.compile(r".*(?:split|partition|subset|dataset|phase|usage|fold|cohort).*|set|traintest|trainvaltest")
 _FOLDS = re.compile(r"(?:k|cv|crossvalidation|inner|outer|random|stratified|group|patient|val|test)*(?:fold|split)s?"
                     r"(?:no|nr|num|number|id|idx|index)?\d*")  # fmt: skip
 _FOLD = re.compile(r"(?:fold|split)?[ _-]*\d+(?:\.0*)?", re.IGNORECASE)
@@ -135,10 +135,13 @@ def _splits(table: Table, name: str) -> list[str]:
 def _names_splits(name: str, cells: list[str]) -> bool:
     """Return whether the cells are words for splits.
 
-    Of a single one, such as "valid", the column's name must say that it is meant.
+    If the column's name says that it is about a division, one word is enough, such as "valid" or "test (internal)". Its
+    other cells are then refused where they are read.
     """
     splits = {SYNONYMS.get(cell.lower()) for cell in set(cells) if not is_unknown(cell)}
-    return bool(splits) and None not in splits and (len(splits) > 1 or bool(_NAMES.fullmatch(_plain(name))))
+    if not _NAMES.fullmatch(_plain(name)):
+        return len(splits) > 1 and None not in splits
+    return any(word in SYNONYMS for cell in set(cells) for word in (cell.lower(), *cell.lower().split()[:1]))
 
 
 def _numbers_folds(name: str, cells: list[str]) -> bool:

@@ -26,6 +26,31 @@ SYNONYMS = {
 """Name of a split in a table, in lower case -> our name."""
 
 
+def split_of(name: str) -> str:
+    """Return our name of a split; "" if there is none."""
+    return SYNONYMS.get(" ".join(name.lower().split()), "")
+
+
+def path_warnings(paths: Sequence[str], splits: NDArray[np.str_], stated: bool) -> list[str]:
+    """Return a warning about folders of splits that are not those taken.
+
+    Args:
+        paths: (N,) of the images, as the table has them.
+        splits: (N,) names of splits that the images are in.
+        stated: whether the table says so; otherwise patients were divided at random.
+    """
+    folders = [{split_of(part) for part in path.replace("\\", "/").split("/")[:-1]} - {""} for path in paths]
+    others = [
+        path
+        for path, said, split in zip(paths, folders, splits.tolist(), strict=True)
+        if said and split not in said | ({"val"} if said == {"train"} else set())
+    ]
+    if not others or (not stated and len(set().union(*folders)) < 2):
+        return []
+    taken = "the table says another" if stated else "the patients are divided at random, unless a column split says it"
+    return [f"images that lie in a folder of another split than they are in: {len(others)} ({others[0]}); {taken}"]
+
+
 def split_by_patient(
     patients: NDArray[np.str_], abnormal: FloatArray, fractions: dict[str, float], seed: int
 ) -> NDArray[np.str_]:

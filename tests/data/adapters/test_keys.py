@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from edgecxr.data.adapters.keys import film_id, known_patients, lookup, refuse_repeats, whole_number
 from edgecxr.data.adapters.nih import nih
 from edgecxr.data.adapters.vinbigdata import vinbigdata
+from edgecxr.data.tables.splits import leak_warnings
 from edgecxr.data.tables.table import Table
 from edgecxr.errors import InputError
 from tests.data.adapters.test_vindr import LABELS, TEST, make, mark, reads, vindr
@@ -42,19 +45,44 @@ def test_a_number_written_in_several_ways_is_one_patient(number: int, forms: lis
 
 
 @given(
-    st.sampled_from(["p", "Pat-", "hk ", "sub_"]),
-    st.integers(1, 10**6),
-    st.lists(st.sampled_from([str, str.upper, str.lower, str.title]), min_size=2, max_size=4),
-    st.integers(0, 3),
-)
-def test_a_name_that_differs_by_case_or_zeros_is_one_patient(
-    prefix: str, number: int, cases: list[Callable[[str], str]], zeros: int
-) -> None:
-    cells = [case(f"{prefix}{'0' * (zeros * row)}{number}") for row, case in enumerate(cases)]
-    other = f"{prefix}{number}0"
-    patients, warnings = known_patients([*cells, other], [f"{row}.png" for row in range(len(cells) + 1)])
-    assert len(set(patients[:-1].tolist())) == 1 and bool(warnings) == (len(set(cells)) > 1)
-    assert patients[-1] == other
+    name=st.sampled_from(["P7", "Doe J 12", "\u00e9lan 3", "pat-0a-41", "7", "M\u00fcller"]),
+    ways=st.lists(
+        st.sampled_from(
+            [
+                str, str.upper, str.lower, lambda name: name.replace(" ", "  "),
+                lambda name: name.replace(" ", "\u00a0"), lambda name: name.replace("-", "_"),
+                lambda name: f"'{name}", lambda name: f'="{name}"',
+                lambda name: unicodedata.normalize("NFD", name), lambda name: re.sub(r"(?<!\d)(?=\d)", "00", name),
+                lambda name: name.translate({ord(digit): ord(digit) + 0xFEE0 for digit in "0123456789"}),
+            ]
+        ),
+        min_size=1, max_size=5,
+    ),
+)  # fmt: skip
+def test_a_patient_written_in_several_ways_is_one(name: str, ways: list[Callable[[str], str]]) -> None:
+    cells = [*(way(name) for way in ways), "other", "Other 1", "Other 11", "Other 1 1"]
+    patients, warnings = known_patients(cells, [f"{row}.png" for row in range(len(cells))])
+    assert len(set(patients.tolist())) == 5 and len(set(patients[: len(ways)].tolist())) == 1
+    assert len(warnings) == (len(set(cells)) > 5)
+    (leak,) = leak_warnings(patients[[0, 0]], np.array(["train", "test"]))
+    assert ": 1;" in leak
+
+
+@given(st.lists(st.sampled_from(["Anonymous", "UNKNOWN", "?", "-", "xxx", "", "P1"]), min_size=1, max_size=12))
+def test_words_for_nobody_are_no_patient(cells: list[str]) -> None:
+    patients, warnings = known_patients(cells, [f"{row}.png" for row in range(len(cells))])
+    unknown = sum(cell != "P1" for cell in cells)
+    assert len(set(patients.tolist())) == unknown + ("P1" in cells)
+    assert bool(warnings) == bool(unknown) and all(f": {unknown} of {len(cells)};" in text for text in warnings)
+    assert all(repr(cell) in warnings[0] for cell in sorted(set(cells) - {"P1", ""})[:3])
+
+
+@pytest.mark.parametrize(("cell", "said"), [("0", "0"), ("9.9E+07", "rounded"), ("-1", "-1"), ("TBD", "TBD")])
+def test_a_patient_who_may_be_several_is_said(cell: str, said: str) -> None:
+    cells = [cell] * 30 + [f"p{row}" for row in range(60)]
+    warnings = known_patients(cells, [f"{row}.png" for row in range(90)])[1]
+    assert said in warnings[0] and any("30 of 90" in text for text in warnings)
+    assert known_patients(cells[:10] + cells[30:], [f"{row}.png" for row in range(70)])[1] == warnings[:-1]
 
 
 @given(st.text("0123456789abcdef", min_size=1, max_size=32), st.sampled_from(["", ".dicom", ".DCM", ".png"]))

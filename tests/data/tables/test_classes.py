@@ -393,28 +393,90 @@ def test_a_file_says_what_cells_mean_and_unknown_names_are_told(tmp_path: Path) 
     assert typed.code == 2 and "--normal-names" in typed.error
 
 
-@settings(deadline=None, max_examples=30)
-@given(data=st.data())
-def test_a_folder_of_a_split_counts_wherever_it_lies(data: st.DataObject) -> None:
-    names = st.sampled_from(["", *sorted(SYNONYMS)])
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place)
-        expected = {}
-        for label, number in ((label, number) for label in ("Normal", "Pneumonia") for number in range(3)):
-            split = data.draw(names, "split")
-            path = Path(label, *data.draw(st.lists(st.just("deep"), max_size=1)), split, f"{number}.png")
-            written(root / path, LISTED["a.png"])
-            expected[str(path)] = SYNONYMS.get(split, "")
-        if len({bool(split) for split in expected.values()}) == 2:
-            with pytest.raises(InputError, match="in none"):
+@settings(deadline=None, max_examples=40)
+@given(
+    words=st.lists(st.sampled_from(["train", "Training", "TEST", "val ", "valid", "testing"]), min_size=1, unique=True),
+    inside=st.booleans(),
+    deep=st.booleans(),
+    spelling=st.sampled_from([str, str.upper, str.lower, str.title]),
+    loose=st.booleans(),
+)
+def test_folders_of_splits_count_above_and_below_those_of_classes(
+    words: list[str], inside: bool, deep: bool, spelling: Callable[[str], str], loose: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        for word in words:
+            for label in ("normal", "viral pneumonia"):
+                parts = (spelling(label), word) if inside else (word, spelling(label))
+                image(root.joinpath(*parts, *["images"] * deep, "a.png"))
+        if loose:
+            image(root / spelling("normal") / "b.png")
+            with pytest.raises(InputError, match="keep one kind"):
                 class_folders(root)
             return
-        columns = class_folders(root).table.columns
-    assert dict(zip(columns["image"], columns.get("split", [""] * 6), strict=True)) == expected
+        read = class_folders(root)
+    columns, finding = read.table.columns, spelling("viral pneumonia")
+    assert read.warnings == [] and set(columns) == {"image", "split", spelling("normal"), finding}
+    for path, split, positive in zip(columns["image"], columns["split"], columns[finding], strict=True):
+        assert [split] == [SYNONYMS[word.lower().strip()] for word in words if word in path.split("/")]
+        assert positive == str(int(finding in path.split("/")))
 
 
-def test_a_film_in_folders_of_two_splits_is_refused(tmp_path: Path) -> None:
-    for path in ("train/Normal/1.png", "train/Pneumonia/val/2.png"):
-        written(tmp_path / path, LISTED["a.png"])
-    with pytest.raises(InputError, match=r"2\.png .*two splits"):
-        class_folders(tmp_path)
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("train/Normal/test", "train/Mass"), "two splits"),
+        (("lung/Normal", "lung/Mass", "other"), "below lung"),
+        (("Normal", "Mass", "Mass/no finding"), "below Mass"),
+        (("site 1/Normal", "site 1/Mass", "site 2/Normal"), "below site 1"),
+        (("Normal/images", "Normal/masks", "Mass/images"), "masks"),
+        (("Normal", "Lung_Masks"), "Lung_Masks"),
+        (("Normal", "Mass", "abnormal"), "what is wrong"),
+        (("Normal", "ABNORMAL"), "what is wrong"),
+        (("Normal", "Mass", "Mass?"), "--uncertain"),
+        (("Normal", "Mass", "uncertain"), "--uncertain"),
+        (("Normal", "Mass", "Effusion", "Mass and Effusion"), "more than one finding"),
+        (("Normal", "Mass", "Mass (old)"), "write both alike"),
+        (("Normal", "Mass", "unlabeled"), "nothing is known"),
+        (("Normal", "Mass_0", "Mass_1"), "--normal-names Mass_0"),
+    ],
+)
+@pytest.mark.parametrize("split", ["", "train"])
+def test_class_folders_that_contradict_themselves_are_refused(
+    tmp_path: Path, folders: tuple[str, ...], said: str, split: str
+) -> None:
+    for name in folders:
+        image(tmp_path / (split if "train" not in name else "") / name / "a.png")
+    with pytest.raises(InputError, match=said) as caught:
+        folder(tmp_path)
+    assert caught.value.reason == "dataset" and "\n" not in str(caught.value)
+
+
+def test_class_folders_are_read_as_a_column_of_names_is(tmp_path: Path) -> None:
+    names = ["Normal", "Mass", "mass_", "Mass?", "Mass, Effusion", "uncertain", "Negative"]
+    for number, name in enumerate(names):
+        image(tmp_path / name / f"{number}.png")
+    read = folder(tmp_path, uncertain="ignore", normal_names=["negative"], val_fraction=0, test_fraction=0)
+    nan, order = np.nan, [names.index(Path(image).parent.name) for image in read.ids]
+    expected = np.array([[0, 0], [1, 0], [1, 0], [nan, 0], [1, 1], [nan, nan], [0, 0]])[order]
+    np.testing.assert_array_equal(read.targets[:, [read.labels.index("Mass"), read.labels.index("Effusion")]], expected)
+    np.testing.assert_array_equal(read.abnormal, np.array([0, 1, 1, nan, 1, nan, 0])[order])
+
+
+def test_names_of_folders_below_classes_are_told(tmp_path: Path) -> None:
+    for place in ("Normal", "Mass/benign", "Mass/p 7/left", "Mass/images"):
+        image(tmp_path / place / "a.png")
+    (said,) = class_folders(tmp_path).warnings
+    assert ": 2 (Mass/benign, Mass/p 7);" in said
+    assert said in folder(tmp_path, val_fraction=0, test_fraction=0).provenance["warnings"]
+
+
+@pytest.mark.parametrize("words", [("positive", "negative"), ("1", "0"), ("yes", "no")])
+def test_class_folders_of_answers_need_a_name_for_normal(tmp_path: Path, words: tuple[str, str]) -> None:
+    for word in words:
+        image(tmp_path / word / "a.png")
+    with pytest.raises(InputError, match=f"--normal-names {words[1]}"):
+        folder(tmp_path)
+    read = folder(tmp_path, normal_names=[words[1]], val_fraction=0, test_fraction=0)
+    assert read.labels == (words[0],) and sorted(read.abnormal.tolist()) == [0, 1]

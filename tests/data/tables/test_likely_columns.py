@@ -7,13 +7,16 @@ import shlex
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgecxr.data.tables.likely_columns import Division, division, patients_hint, require_images
+from edgecxr.data.tables.splits import path_warnings
 from edgecxr.data.tables.table import Table, read_table
 from edgecxr.errors import InputError
+from tests.data.tables.test_findings import opened
 
 
 def table(**columns: list[str]) -> Table:
@@ -79,6 +82,34 @@ def test_a_column_of_words_for_splits_is_taken_whatever_it_is_called(
     with pytest.raises(InputError, match="--split-column"):
         division(Table(mine.path, columns | {"stage": ["test", *["train"] * 9][: len(splits)], "part": [
             "val", *["train"] * 9][: len(splits)]}, mine.lines), "split", {"image", name})  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    name=st.sampled_from(["partition", "Subset", "dataset", "cohort", "official_split", "fold", "set", "phase"]),
+    odd=st.sampled_from(["eval", "external", "3", "", "unknown", "Test (held out)", "development"]),
+    row=st.integers(0, 23),
+)
+def test_a_word_that_is_no_split_among_others_is_an_error_with_line(name: str, odd: str, row: int) -> None:
+    cells = ["train", "TRAINING", "val ", "test"] * 6
+    cells[row] = odd
+    with pytest.raises(InputError, match=rf"line {row + 2} of .*{name!r} holds .*--ignore {name}"):
+        opened({"Edema": ["0", "1"] * 12, name: cells})
+    assert opened({"Edema": ["0", "1"] * 12, name: cells}, ignore=[name]).provenance["split"].startswith("random")
+
+
+@pytest.mark.parametrize("stated", [False, True])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_folders_of_splits_that_a_table_does_not_follow_are_told(stated: bool, slash: str) -> None:
+    paths = [slash.join(("films", word, f"{n}.png")) for n in range(8) for word in ("Train", "testing")]
+    as_placed = np.array(["train", "test"] * 8)
+    assert path_warnings(paths, as_placed, stated) == []
+    assert path_warnings(paths, np.where(np.arange(16) == 0, "val", as_placed), stated) == []  # cut from train
+    other = as_placed.copy()
+    other[[2, 3]] = "val", "train"
+    (said,) = path_warnings(paths, other, stated)
+    assert ": 1 (" in said and paths[3] in said
+    assert path_warnings([f"films{slash}{n}.png" for n in range(16)], other, stated) == []
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from edgecxr.data.adapters.checks import divided
 from edgecxr.data.adapters.class_folders import class_folders
 from edgecxr.data.adapters.film_paths import FilmPaths
 from edgecxr.data.adapters.keys import known_patients
-from edgecxr.data.dataset import Box, Dataset
-from edgecxr.data.tables.boxes import listed_boxes
+from edgecxr.data.dataset import Dataset
+from edgecxr.data.tables.boxes import KeptBoxes, listed_boxes
 from edgecxr.data.tables.cells import is_unsure
 from edgecxr.data.tables.classes import spread
 from edgecxr.data.tables.findings import (
@@ -37,7 +37,7 @@ from edgecxr.data.tables.findings import (
     wanted_labels,
     without,
 )
-from edgecxr.data.tables.labels import choose, merged, unknown_warnings
+from edgecxr.data.tables.labels import RESERVED, choose, merged, unknown_warnings
 from edgecxr.data.tables.likely_columns import division, patients_hint, require_images
 from edgecxr.data.tables.other_columns import derived_warnings, unused_warnings
 from edgecxr.data.tables.splits import leak_warnings, path_warnings, refuse_unlearnable, split_of
@@ -47,7 +47,6 @@ from edgecxr.errors import InputError, UsageError, brief
 from edgecxr.vocabulary import FloatArray
 
 _ABNORMAL = ("abnormal",)
-_RESERVED = ("id", "patient", "split", "abnormal")
 
 
 def folder(
@@ -130,7 +129,7 @@ def folder(
         table.require((label_column,))
         warnings += unknown_words(table, (label_column,), normal_names)
         special = {*films, normal_column, abnormal_column, *ignore}
-        others = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
+        others = [name for name in table.columns if name not in special and name.lower() not in ("", *RESERVED)]
         if uncertain is not None:
             check_uncertain(uncertain)
         table = spread(table, label_column, others, uncertain, normal_names, as_written)
@@ -140,7 +139,7 @@ def folder(
     normal_columns = [normal_column] if normal_column else called_normal
     abnormal_column = abnormal_column or table.called(_ABNORMAL, named)
     special = {*films, *normal_columns, abnormal_column, *ignore}
-    candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *_RESERVED)]
+    candidates = [name for name in table.columns if name not in special and name.lower() not in ("", *RESERVED)]
     stated = [name for name in (abnormal_column, *(labels or ())) if name]
     doubted = [name for name in (*normal_columns, abnormal_column) if name]
     doubtful = np.array([any(is_unsure(table.columns[name][row]) for name in doubted) for row in range(len(table))])
@@ -174,17 +173,16 @@ def folder(
     warnings += leak_warnings(patients, splits) + path_warnings(ids.tolist(), splits, bool(own_division.column))
     sources = choose(label_file, findings, str(path))
     warnings += unknown_warnings(sources, findings, str(path))
-    targets, findings = merged(targets, findings, sources), tuple(sources)
+    targets, own, findings = merged(targets, findings, sources), findings, tuple(sources)
     refuse_unlearnable(path, findings, targets, abnormal, splits, *_no_normal_film(abnormal, findings))
+    warnings += () if doubted else _no_normal_film(abnormal, findings)
     if labels is None and label_file is None:
         warnings += finding_doubts(table, findings)
     warnings += unused_warnings(table, unused)
     warnings += contradictions(findings, targets, abnormal)
-    listed: tuple[Box, ...] = ()
+    kept = KeptBoxes([], [], 0)
     if boxes is not None:
-        sources = choose(None, findings, str(path))
-        kept = listed_boxes(read_table(Path(boxes)), table, image_column, files, findings, sources, targets)
-        listed = tuple(kept.boxes)
+        kept = listed_boxes(read_table(Path(boxes)), table, image_column, files, own, sources, targets)
         warnings += kept.warnings
     chosen = {
         "images": str(Path(images).resolve()) if images and Path(images).resolve() != path.resolve().parent else None,
@@ -211,7 +209,10 @@ def folder(
         **{option: value for option, value in chosen.items() if value is not None},
     }
     name = name or _default_name(path)
-    return Dataset(name, findings, ids, targets, abnormal, patients, splits, files, provenance, listed, unlisted)
+    return Dataset(
+        name, findings, ids, targets, abnormal, patients, splits, files, provenance, tuple(kept.boxes), unlisted,
+        unused_boxes=kept.unused,
+    )  # fmt: skip
 
 
 def _opened(
@@ -259,7 +260,7 @@ def _findings(
         refuse_no_findings(table, [name for name in findings if name not in as_written])
         return findings
     clash = [
-        label for label in labels if label in special or label.lower() in (*_RESERVED, *_ABNORMAL) or is_normal(label)
+        label for label in labels if label in special or label.lower() in (*RESERVED, *_ABNORMAL) or is_normal(label)
     ]
     if clash or not labels or len(set(labels)) < len(labels):
         raise UsageError(

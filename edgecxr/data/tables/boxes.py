@@ -174,7 +174,7 @@ def listed_boxes(
         table: table of the data set.
         image_column: column of images in both; in `listed` it may also hold paths relative to the folder of `table`.
         files: the N images of `table`.
-        own: the data set's own findings.
+        own: the data set's own findings; boxes may be of the wanted ones, too.
         sources: the L wanted findings.
         targets: (N, L) in [0, 1] or NaN.
 
@@ -200,7 +200,9 @@ def listed_boxes(
 
     of = list(map(row_of, images))
     lines = list(zip(of, images, findings, _listed_corners(listed).tolist(), strict=True))
-    return kept_boxes(lines, table.path.name, own, sources, targets)
+    new = [label for label in sources if plain_name(label) not in map(plain_name, own)]
+    sources = {label: (*parts, label) if label in new else parts for label, parts in sources.items()}
+    return kept_boxes(lines, table.path.name, (*own, *new), sources, targets)
 
 
 def _slashes(image: str) -> tuple[str, str]:

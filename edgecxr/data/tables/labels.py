@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecxr.errors import UsageError
-from edgecxr.storage.settings import read_toml
+from edgecxr.storage.settings import read_toml, shown
 from edgecxr.vocabulary import FloatArray
 
 _VINDR14 = (
@@ -62,6 +62,9 @@ SAME = (
 
 PARTS = {"Nodule/Mass": ("Nodule", "Mass")}
 """Findings that other data sets have in parts; any positive part makes the finding positive."""
+
+RESERVED = ("id", "patient", "split", "abnormal")
+"""Columns of a prepared data set that are no findings, in lower case."""
 
 Sources = dict[str, tuple[str, ...]]
 """Wanted finding -> the data set's own findings that it is made of; empty if the data set does not know it."""
@@ -181,7 +184,7 @@ def read_parts(path: Path) -> Sources:
     """Return what a TOML file says that findings are made of.
 
     Raises:
-        UsageError: it has no table `[labels]` of lists.
+        UsageError: it has no table `[labels]` of lists, or a finding has a name that means something else.
     """
     table = read_toml(path).get("labels")
     lists = isinstance(table, dict) and all(isinstance(parts, list) for parts in table.values())
@@ -189,6 +192,9 @@ def read_parts(path: Path) -> Sources:
         raise UsageError(
             f'{path} is no file of labels: write [labels] and below it lines such as "Pleural effusion" = ["Effusion"]'
         )
+    wrong = [label for label in table if plain_name(label) in ("", *RESERVED)]
+    if wrong:
+        raise UsageError(f"{path} has a finding called {shown(wrong[0])}, which means something else: rename it")
     return {label: tuple(map(str, parts)) for label, parts in table.items()}
 
 

@@ -164,7 +164,7 @@ def test_a_division_under_another_name_is_used(tmp_path: Path) -> None:
 
 
 def test_a_column_that_is_hardly_a_finding_is_taken_and_named(tmp_path: Path) -> None:
-    rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "1"], ["c.png", "r", "val", "0", "1"]]
+    rows = [["a.png", "p", "train", "1", "0"], ["b.png", "q", "train", "0", "0"], ["c.png", "r", "val", "0", "1"]]
     header = ["image", "patient", "split", "Edema", "Sex"]
     (warning,) = folder(make(tmp_path / "one", header, rows)).provenance["warnings"]
     assert re.fullmatch(r"taken as findings: Sex; .* --ignore Sex", warning)
@@ -348,6 +348,53 @@ def test_boxes_of_unknown_images_and_findings_are_counted_and_left_out(tmp_path:
         "boxes left out: 3; labels.csv has no such images (x.png, y.png)",
         "boxes left out: 2; labels.csv has no such findings (Mass, Dark spot)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "unused"),
+    [
+        (
+            'Lung = ["Edema", "Infiltration"]\nWet = ["Edema"]',
+            ["Edema Lung", "Infiltration Lung", "Infiltrate Lung", "lung Lung"],
+            0,
+        ),
+        ('Water = ["Edema"]', ["Edema Water", "water Water"], 1),
+        ('A = ["Edema"]\nB = ["Infiltration", "Edema"]', ["Edema A", "Edema B", "Infiltration B", "b B"], 0),
+        ('edema = ["Infiltration"]', ["Infiltration edema"], 1),
+        ('Edema = ["Edema"]\nInfiltration = ["Infiltration"]', ["Edema Edema", "INFILTRATION Infiltration"], 0),
+    ],
+)
+def test_boxes_follow_the_findings_of_a_file(tmp_path: Path, text: str, kept: list[str], unused: int) -> None:
+    (tmp_path / "labels.toml").write_text(f"[labels]\n{text}\n")
+    names = dict.fromkeys(["Edema", "Infiltration", *(pair.split()[0] for pair in kept)])
+    lines = "".join(f"i/1.png,{name},1,1,{2 + place},5\n" for place, name in enumerate(names))
+    read = boxed(tmp_path, f"image,label,x_min,y_min,x_max,y_max\n{lines}", labels=str(tmp_path / "labels.toml"))
+    found = {f"{list(names)[int(box.x_max) - 2]} {box.label}" for box in read.boxes}
+    assert found >= set(kept) and read.unused_boxes == unused
+    assert not any(text.startswith("boxes left out") for text in read.provenance["warnings"])
+    assert list(read.provenance["labels_from"]) == list(read.labels)
+
+
+@pytest.mark.parametrize("name", ["abnormal", "Split", "patient", "ID", "", " "])
+def test_a_file_names_no_finding_after_another_column(tmp_path: Path, name: str) -> None:
+    (tmp_path / "labels.toml").write_text(f'[labels]\n"{name}" = ["Edema"]\n')
+    path = make(tmp_path, HEADER, rows_of(["train"] * 4))
+    with pytest.raises(UsageError, match=r"labels\.toml .*rename"):
+        folder(path, labels=str(tmp_path / "labels.toml"))
+
+
+@pytest.mark.parametrize("header", ["image,label,finding,x,y,w,h", "image,label,x,X,y,w,h"])
+def test_a_list_of_boxes_with_two_columns_that_differ_is_refused(tmp_path: Path, header: str) -> None:
+    cells = "i/1.png,Edema,Nodule,1,1,2,3" if "finding" in header else "i/1.png,Edema,1,2,1,2,3"
+    with pytest.raises(InputError, match="differ"):
+        boxed(tmp_path, f"{header}\n{cells}\n")
+
+
+def test_a_set_without_a_normal_film_is_said(tmp_path: Path) -> None:
+    path = make(tmp_path, HEADER, rows_of(["train"] * 4))
+    assert any("no film counts" in text for text in folder(path).provenance["warnings"])
+    stated = make(tmp_path, [*HEADER, "abnormal"], [[*row, "1"] for row in rows_of(["train"] * 4)])
+    assert folder(stated).provenance["warnings"] == []
 
 
 @pytest.mark.parametrize(

@@ -546,7 +546,7 @@ films = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(content=films)
 def test_whatever_bytes_a_film_holds_infer_predicts_or_rejects_it(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

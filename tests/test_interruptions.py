@@ -126,8 +126,13 @@ def names(runs: Path) -> set[str]:
         ("student", EXPORT, (200_000, 5_000_000)),
         ("bundle", ("infer", "FILM", "--force", "--overlay", "OUT"), (4_096,)),
         ("bundle", ("evaluate", "--replicates", "100"), (0,)),
+        pytest.param(
+            "empty", ("prepare", "folder", "FILMS", "--workers", "1"), (400_000, 1_000_000), marks=pytest.mark.long
+        ),
+        pytest.param("data", TRAIN, (8_000_000, 1_000_000), marks=pytest.mark.long),
+        pytest.param("student", EXPORT, (2_500_000, 9_000_000), marks=pytest.mark.long),
     ],
-    ids=["prepare", "train", "distill", "export", "infer", "evaluate"],
+    ids=["prepare", "train", "distill", "export", "infer", "evaluate", "prepare-more", "train-more", "export-more"],
 )
 def test_a_full_disk_is_one_line_and_with_room_the_command_goes_on(
     stages: dict[str, Path], disk: Disk, stage: str, command: tuple[str, ...], free: tuple[int, ...]

@@ -102,7 +102,7 @@ class WatchedFolder:
                 elif now - since >= REST:
                     taken += self._take(path, state, now)
             self._complain(
-                f"{printable(locked[0])} may not be listed: allow it to the node's user, or move it" if locked else ""
+                f"{self._named(locked[0])} may not be listed: allow it to the node's user, or move it" if locked else ""
             )
         except NotTaken as error:  # of the node, not of a file: the same file is tried again
             self._complain(str(error))

@@ -58,7 +58,7 @@ def test_the_interval_of_a_share_holds_the_truth_as_often_as_it_says(seeds, corr
     spread = 0.01**2 * np.array([[1, correlation], [correlation, 1]])
     teacher = Sample(0.9, np.full(20, 0.9))
     held = []
-    for trial in range(200):
+    for trial in range(400):
         students = rng.multivariate_normal([0.7, 0.8], spread, seeds)
         plain, taught = (
             {number: Sample(value, np.full(20, value)) for number, value in enumerate(side)} for side in students.T
@@ -92,12 +92,12 @@ def test_an_interval_over_seeds_holds_the_truth_as_often_as_it_says(seeds):
     rng = np.random.default_rng(0)
     fixed = np.zeros(1000)
     held = 0
-    for trial in range(200):
+    for trial in range(400):
         interval = over_seeds(
             [Sample(value, value + fixed) for value in rng.normal(0.8, 0.01, seeds)], seed=trial
         ).interval
         held += interval.low <= 0.8 <= interval.high
-    assert held / 200 == pytest.approx(0.95, abs=0.035)
+    assert held / 400 == pytest.approx(0.95, abs=0.03)
 
 
 def test_a_difference_is_paired_by_seed():

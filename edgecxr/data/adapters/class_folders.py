@@ -113,11 +113,11 @@ class _Film(NamedTuple):
 
 
 def _film(root: Path, path: Path, split: str, folder: str, inner: tuple[str, ...]) -> _Film:
-    said = {split, *map(split_of, inner)} - {""}
-    if len(said) > 1:
-        raise InputError(f"{path} lies in folders of two splits ({listing(sorted(said))}): move it", "dataset")
+    splits = {split, *map(split_of, inner)} - {""}
+    if len(splits) > 1:
+        raise InputError(f"{path} lies in folders of two splits ({listing(sorted(splits))}): move it", "dataset")
     return _Film(
-        str(path.relative_to(root)), "".join(said), folder, tuple(name for name in inner if not split_of(name))
+        str(path.relative_to(root)), "".join(splits), folder, tuple(name for name in inner if not split_of(name))
     )
 
 

@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -113,13 +112,14 @@ def known_patients(cells: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np
         cells: (N,) what a table says of the patient.
         ids: (N,) names of the images.
     """
+    keys = {cell: _patient_key(cell) for cell in set(cells)}
     spellings: dict[str, set[str]] = {}
-    for cell in cells:
-        spellings.setdefault(_patient_key(cell), set()).add(cell)
+    for cell, key in keys.items():
+        spellings.setdefault(key, set()).add(cell)
     several = {key for key, ways in spellings.items() if len(ways) > 1 and not any(map(_is_nobody, ways))}
     nobody = [_is_nobody(cell) for cell in cells]
     patients = [
-        image if unknown else key if (key := _patient_key(cell)) in several else cell
+        image if unknown else keys[cell] if keys[cell] in several else cell
         for cell, image, unknown in zip(cells, ids, nobody, strict=True)
     ]
     warnings = []
@@ -153,7 +153,6 @@ def _is_nobody(cell: str) -> bool:
     return is_unknown(cell) or cell.lower() in _NOBODY
 
 
-@lru_cache(maxsize=1 << 20)
 def _patient_key(cell: str) -> str:
     """Return what all spellings of a patient's name have in common.
 

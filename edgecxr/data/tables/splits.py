@@ -42,8 +42,8 @@ def path_warnings(paths: Sequence[str], splits: NDArray[np.str_], stated: bool) 
     folders = [{split_of(part) for part in path.replace("\\", "/").split("/")[:-1]} - {""} for path in paths]
     others = [
         path
-        for path, said, split in zip(paths, folders, splits.tolist(), strict=True)
-        if said and split not in said | ({"val"} if said == {"train"} else set())
+        for path, named, split in zip(paths, folders, splits.tolist(), strict=True)
+        if named and split not in named | ({"val"} if named == {"train"} else set())
     ]
     if not others or (not stated and len(set().union(*folders)) < 2):
         return []

@@ -93,15 +93,15 @@ class Table:
         Raises:
             InputError: several columns have such names, and other cells.
         """
-        found = [column for column in self.columns if column.lower() in names and column not in taken]
-        differing = [column for column in found if self.columns[column] != self.columns[found[0]]]
+        columns = [column for column in self.columns if column.lower() in names and column not in taken]
+        differing = [column for column in columns if self.columns[column] != self.columns[columns[0]]]
         if differing:
             raise InputError(
-                f"{self.path} has columns {shown(found[0])} and {shown(differing[0])} for the same thing, and they "
+                f"{self.path} has columns {shown(columns[0])} and {shown(differing[0])} for the same thing, and they "
                 "differ: rename or remove one",
                 "dataset",
             )
-        return found[0] if found else None
+        return columns[0] if columns else None
 
     def values(self, column: str) -> FloatArray:
         """Return the label values of a column.

@@ -369,8 +369,8 @@ def test_boxes_follow_the_findings_of_a_file(tmp_path: Path, text: str, kept: li
     names = dict.fromkeys(["Edema", "Infiltration", *(pair.split()[0] for pair in kept)])
     lines = "".join(f"i/1.png,{name},1,1,{2 + place},5\n" for place, name in enumerate(names))
     read = boxed(tmp_path, f"image,label,x_min,y_min,x_max,y_max\n{lines}", labels=str(tmp_path / "labels.toml"))
-    found = {f"{list(names)[int(box.x_max) - 2]} {box.label}" for box in read.boxes}
-    assert found >= set(kept) and read.unused_boxes == unused
+    taken = {f"{list(names)[int(box.x_max) - 2]} {box.label}" for box in read.boxes}
+    assert taken >= set(kept) and read.unused_boxes == unused
     assert not any(text.startswith("boxes left out") for text in read.provenance["warnings"])
     assert list(read.provenance["labels_from"]) == list(read.labels)
 
